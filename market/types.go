@@ -1,0 +1,509 @@
+package market
+
+import (
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"edgenet.dev/proto"
+)
+
+// Task is what a submitter asks for: one unit of work. Either Type names a
+// built-in module or Module holds raw WASM.
+type Task struct {
+	Type    string
+	Module  []byte
+	Input   []byte
+	Options Options
+}
+
+// Options are the policy of a job; zero fields take the stated default.
+type Options struct {
+	Priority   proto.Priority // as given; API callers resolve "" to normal
+	Redundancy int            // 1..7, default 2
+	MaxCredits proto.Credit   // cap of the whole job, fee included; default 10 credits
+	Timeout    time.Duration  // total; default 10 min
+	Fuel       proto.Fuel     // per task, default proto.DefaultFuel
+	Memory     uint64         // bytes per task, default proto.DefaultMemory
+	Label      string         // shown in listings, at most 64 bytes
+}
+
+// Result of one task.
+type Result struct {
+	Task     proto.TaskID
+	State    TaskState
+	Status   proto.Status
+	ExitCode int32
+	Output   []byte
+	Log      []byte
+	Fuel     proto.Fuel   // of one execution
+	Cost     proto.Credit // all replicas and fee
+	Verified bool         // replicas agreed; never true at redundancy 1
+	Workers  []peer.ID    // the replicas that agreed
+	Receipts []*proto.SignedReceipt
+	Code     proto.Code // why it failed
+	Reason   string
+}
+
+// TaskState as shown to people.
+type TaskState string
+
+// States of tasks and jobs.
+const (
+	Queued    TaskState = "queued"
+	Offered   TaskState = "offered"
+	Assigned  TaskState = "assigned"
+	Running   TaskState = "running"
+	Verifying TaskState = "verifying"
+	Done      TaskState = "done"
+	Failed    TaskState = "failed"
+	Cancelled TaskState = "cancelled"
+	Expired   TaskState = "expired"
+)
+
+// Final reports whether s never changes again.
+func (s TaskState) Final() bool {
+	return s == Done || s == Failed || s == Cancelled || s == Expired
+}
+
+// Job is a module, an input per task and a policy. It is immutable.
+type Job struct {
+	ID         proto.JobID
+	Type       string  // "" for a custom module
+	Module     cid.Cid // of the raw bytes
+	ModuleSize uint64
+	Inputs     []InputRef
+	Options    Options
+	Created    time.Time
+}
+
+// InputRef commits to one task's input; the bytes stay with node.
+type InputRef struct {
+	Hash proto.Hash
+	Size uint64
+}
+
+// JobRecord, TaskRecord and HoldRecord are what survives a restart. Node
+// stores them before it acts on any later output of the same Step.
+type JobRecord struct {
+	Job    Job
+	State  TaskState
+	Code   proto.Code
+	Reason string
+	Round  uint32 // raised on every restore, so that attempts never repeat
+}
+
+// TaskRecord is saved when a task becomes final.
+type TaskRecord struct {
+	ID       proto.TaskID
+	State    TaskState
+	Code     proto.Code
+	Reason   string
+	Status   proto.Status
+	ExitCode int32
+	Verified bool
+	Output   proto.Hash
+	Size     uint64
+	Log      proto.Hash
+	Fuel     proto.Fuel
+	Cost     proto.Credit
+	Replicas []ReplicaRecord
+}
+
+// ReplicaRecord is one worker's part in a task.
+type ReplicaRecord struct {
+	Worker  peer.ID
+	Attempt uint32
+	State   TaskState
+	Status  proto.Status
+	Output  proto.Hash
+	Fuel    proto.Fuel
+	Agreed  bool
+	Paid    proto.Credit
+	Code    proto.Code
+}
+
+// HoldRecord is the payer's view of one hold: what it promised per lane.
+type HoldRecord struct {
+	Hold     cid.Cid
+	Job      proto.JobID // session: the job that opened it
+	Deadline time.Time
+	Budget   proto.Credit
+	Lanes    []LaneRecord
+	Closed   bool // final Settle certified
+}
+
+// LaneRecord is one lane's cumulative totals.
+type LaneRecord struct {
+	Worker  peer.ID
+	Cap     proto.Credit
+	Amount  proto.Credit // vouchered, cumulative
+	Fuel    proto.Fuel
+	Upto    uint64
+	Settled proto.Credit
+	Done    bool // worker signed Done for Amount
+}
+
+// Lane is a certified lane as the worker's ledger shows it.
+type Lane struct {
+	Hold     cid.Cid
+	Index    uint32
+	Payer    peer.ID
+	Worker   peer.ID
+	Payee    peer.ID
+	Cap      proto.Credit
+	Deadline time.Time
+	Paid     proto.Credit // settled so far
+}
+
+// Input is something that happened. Node has already checked signatures,
+// sizes and that From is the signer or stream peer.
+type Input interface{ isInput() }
+
+type (
+	// Tick: time passed. Step(now, Tick{}) does what is due at now.
+	Tick struct{}
+	// Submit brings a new job, already durable in node with its inputs.
+	Submit struct{ Job Job }
+	// Cancel ends a job.
+	Cancel struct{ Job proto.JobID }
+	// Restore brings what an earlier run saved, once, before other inputs.
+	// Holds are the account's open holds in the ledger, recorded or not.
+	Restore struct {
+		Jobs  []JobRecord
+		Tasks []TaskRecord
+		Holds []HoldRecord
+	}
+
+	// OfferSeen, WithdrawalSeen and ClaimSeen came by gossip (or, for a
+	// Claim, by a direct stream).
+	OfferSeen struct {
+		From  peer.ID
+		Offer *proto.Offer
+	}
+	WithdrawalSeen struct {
+		From  peer.ID
+		Offer proto.JobID
+	}
+	ClaimSeen struct {
+		From  peer.ID
+		Claim *proto.Claim
+	}
+
+	// Submitter side, from a worker's stream.
+	AcceptedSeen struct {
+		From peer.ID
+		Refs []proto.Ref
+	}
+	RefusedSeen struct {
+		From   peer.ID
+		Ref    proto.Ref
+		Code   proto.Code
+		Reason string
+	}
+	CommitSeen struct {
+		From peer.ID
+		Ref  proto.Ref
+		Hash proto.Hash
+	}
+	// ResultSeen: node checked the batch signature, fetched the output and
+	// found sha256(output) == Receipt.OutputHash; the rest is market's to check.
+	ResultSeen struct {
+		From    peer.ID
+		Ref     proto.Ref
+		Receipt *proto.Receipt
+		Raw     []byte // receipt bytes as received
+	}
+	ProgressSeen struct {
+		From     peer.ID
+		Ref      proto.Ref
+		Permille uint32
+	}
+	DoneSeen struct {
+		From   peer.ID
+		Hold   cid.Cid
+		Lane   uint32
+		Amount proto.Credit
+	}
+	// WorkerLost: the stream to a worker broke or could not be opened.
+	WorkerLost struct{ Worker peer.ID }
+	// WorkerBack: a stream to a worker with open lanes exists again.
+	WorkerBack struct{ Worker peer.ID }
+
+	// HoldCertified answers RequestHold: the hold (new or extended) as the
+	// ledger shows it now. HoldFailed says why not.
+	HoldCertified struct {
+		Req  uint64
+		Hold HoldRecord
+	}
+	HoldFailed struct {
+		Req    uint64
+		Code   proto.Code
+		Reason string
+	}
+	// Settled answers Settle: totals paid per lane now; Closed after a final one.
+	Settled struct {
+		Hold   cid.Cid
+		Paid   []proto.Credit // by lane
+		Closed bool
+	}
+
+	// Worker side.
+	AssignSeen struct {
+		From  peer.ID
+		Batch *proto.AssignmentBatch
+		Lane  Lane
+	}
+	RevealSeen struct {
+		From    peer.ID
+		Ref     proto.Ref
+		Commits []Commitment
+	}
+	AbortSeen struct {
+		From peer.ID
+		Refs []proto.Ref
+		Code proto.Code
+	}
+	VoucherSeen struct {
+		From    peer.ID
+		Voucher *proto.Voucher
+		Finish  bool
+	}
+	// Executed: the sandbox ended. Salt is 16 fresh random bytes.
+	Executed struct {
+		From       peer.ID // submitter
+		Ref        proto.Ref
+		Status     proto.Status
+		ExitCode   int32
+		Output     proto.Hash
+		OutputSize uint64
+		Log        proto.Hash
+		Fuel       proto.Fuel
+		Salt       []byte
+		Code       proto.Code // when it never ran: CodeFetch, CodeModule, CodeInputHash
+		Reason     string
+	}
+	// SubmitterLost: the stream from a submitter broke.
+	SubmitterLost struct{ Submitter peer.ID }
+	// WorkerSettings replaces the worker's side of Config at run time.
+	WorkerSettings struct{ Worker Worker }
+	// Neighbours is the number of peers that may compete for offers.
+	Neighbours struct{ Workers int }
+)
+
+// Commitment of one replica, listed in a reveal.
+type Commitment struct {
+	Worker peer.ID
+	Hash   proto.Hash
+}
+
+// Output is something node must do, in the order given. Save* outputs are
+// durable before any later output of the same Step is acted on.
+type Output interface{ isOutput() }
+
+type (
+	SaveJob  struct{ Record JobRecord }
+	SaveTask struct{ Record TaskRecord }
+	SaveHold struct{ Record HoldRecord }
+
+	// PublishOffer, PublishWithdrawal and PublishClaim gossip after signing.
+	PublishOffer      struct{ Offer *proto.Offer }
+	PublishWithdrawal struct {
+		Offer      *proto.Offer // withdrawn
+		Withdrawal *proto.Withdrawal
+	}
+	PublishClaim struct {
+		Offer *proto.Offer // answered; node derives the shard
+		Claim *proto.Claim
+	}
+
+	// RequestHold asks the ledger for a hold, or to extend Hold when defined.
+	// Lanes are what is added. Answered by HoldCertified or HoldFailed.
+	RequestHold struct {
+		Req      uint64
+		Job      proto.JobID
+		Hold     cid.Cid
+		Budget   proto.Credit
+		Deadline time.Time
+		Lanes    []LaneRecord // Worker and Cap
+	}
+	// Settle pays lane totals. A lane marked Done had a Done received for
+	// exactly Amount; node attaches it. Answered by Settled.
+	Settle struct {
+		Hold  cid.Cid
+		Pays  []LaneTotal
+		Final bool // every lane of the hold is Done: return the rest
+	}
+
+	// SendAssign: node signs the batch and attaches inputs and, the first time
+	// for this worker and hold, the certified hold events.
+	SendAssign struct {
+		To    peer.ID
+		Batch *proto.AssignmentBatch
+	}
+	SendReveal struct {
+		To      peer.ID
+		Ref     proto.Ref
+		Commits []Commitment
+	}
+	SendAbort struct {
+		To   peer.ID
+		Refs []proto.Ref
+		Code proto.Code
+	}
+	// SendPay: node signs the voucher, stores it, sends it. With Finish the
+	// worker is asked for Done.
+	SendPay struct {
+		To      peer.ID
+		Voucher *proto.Voucher
+		Finish  bool
+	}
+
+	// SendAccepted … SendDone go from worker to submitter.
+	SendAccepted struct {
+		To   peer.ID
+		Refs []proto.Ref
+	}
+	SendRefused struct {
+		To     peer.ID
+		Ref    proto.Ref
+		Code   proto.Code
+		Reason string
+	}
+	SendCommit struct {
+		To   peer.ID
+		Ref  proto.Ref
+		Hash proto.Hash
+	}
+	// SendResult: node batches receipts, signs, attaches the output it kept.
+	SendResult struct {
+		To      peer.ID
+		Ref     proto.Ref
+		Receipt []byte
+	}
+	SendDone struct {
+		To   peer.ID
+		Done *proto.Done
+	}
+	// Execute starts the sandbox; answered by Executed unless StopExecution came first.
+	Execute struct {
+		From       peer.ID
+		Ref        proto.Ref
+		Assignment *proto.Assignment
+	}
+	// StopExecution kills a running or queued execution; no Executed follows.
+	StopExecution struct {
+		From peer.ID
+		Ref  proto.Ref
+	}
+	// Forget: the worker no longer needs the output kept for Ref.
+	Forget struct {
+		From peer.ID
+		Ref  proto.Ref
+	}
+
+	// ResultAccepted: a replica's result is part of the task's agreed result
+	// (sent once per agreeing replica, before SaveTask); node keeps its receipt.
+	ResultAccepted struct {
+		Ref    proto.Ref
+		Worker peer.ID
+	}
+	// JobChanged tells observers to look again.
+	JobChanged struct{ Job proto.JobID }
+	// Note is a line for the log: level-free, domain words.
+	Note struct {
+		Text string
+		Code proto.Code
+		Peer peer.ID
+		Ref  proto.Ref
+	}
+)
+
+// LaneTotal is one lane's totals for Settle.
+type LaneTotal struct {
+	Lane   uint32
+	Amount proto.Credit
+	Fuel   proto.Fuel
+	Done   bool
+}
+
+// Worker is what this node offers to others.
+type Worker struct {
+	Enabled   bool
+	Reason    string   // shown when not enabled
+	Slots     int      // executions at once
+	InFlight  int      // assignments held at once over all submitters, default 16 per slot
+	Types     []string // task types it runs
+	Custom    bool     // runs modules that are not built in
+	MinPrice  proto.Credit
+	MaxFuel   proto.Fuel
+	MaxMemory uint64
+	Payee     peer.ID // "" = self
+	Operator  string
+	Site      string
+}
+
+// JobView and TaskView are what people see.
+type JobView struct {
+	Record                          JobRecord
+	Done, Failed, Verified, Running int
+	Fuel                            proto.Fuel   // Σ over paid replicas
+	Cost                            proto.Credit // paid to workers + fee
+	Settled                         bool         // final, and no lane of its session is open
+	Updated                         time.Time
+}
+
+// TaskView is a task with its replicas, final or not.
+type TaskView struct{ TaskRecord }
+
+func (Tick) isInput()           {}
+func (Submit) isInput()         {}
+func (Cancel) isInput()         {}
+func (Restore) isInput()        {}
+func (OfferSeen) isInput()      {}
+func (WithdrawalSeen) isInput() {}
+func (ClaimSeen) isInput()      {}
+func (AcceptedSeen) isInput()   {}
+func (RefusedSeen) isInput()    {}
+func (CommitSeen) isInput()     {}
+func (ResultSeen) isInput()     {}
+func (ProgressSeen) isInput()   {}
+func (DoneSeen) isInput()       {}
+func (WorkerLost) isInput()     {}
+func (WorkerBack) isInput()     {}
+func (HoldCertified) isInput()  {}
+func (HoldFailed) isInput()     {}
+func (Settled) isInput()        {}
+func (AssignSeen) isInput()     {}
+func (RevealSeen) isInput()     {}
+func (AbortSeen) isInput()      {}
+func (VoucherSeen) isInput()    {}
+func (Executed) isInput()       {}
+func (SubmitterLost) isInput()  {}
+func (WorkerSettings) isInput() {}
+func (Neighbours) isInput()     {}
+
+func (SaveJob) isOutput()           {}
+func (SaveTask) isOutput()          {}
+func (SaveHold) isOutput()          {}
+func (PublishOffer) isOutput()      {}
+func (PublishWithdrawal) isOutput() {}
+func (PublishClaim) isOutput()      {}
+func (RequestHold) isOutput()       {}
+func (Settle) isOutput()            {}
+func (SendAssign) isOutput()        {}
+func (SendReveal) isOutput()        {}
+func (SendAbort) isOutput()         {}
+func (SendPay) isOutput()           {}
+func (SendAccepted) isOutput()      {}
+func (SendRefused) isOutput()       {}
+func (SendCommit) isOutput()        {}
+func (SendResult) isOutput()        {}
+func (SendDone) isOutput()          {}
+func (Execute) isOutput()           {}
+func (StopExecution) isOutput()     {}
+func (Forget) isOutput()            {}
+func (ResultAccepted) isOutput()    {}
+func (JobChanged) isOutput()        {}
+func (Note) isOutput()              {}
