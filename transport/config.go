@@ -1,0 +1,96 @@
+// Package transport composes the libp2p host of a node: which transports,
+// security and muxers a platform has, relay service and relay client, and the
+// limits of both. It knows nothing of tasks or credits.
+package transport
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/metrics"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// Reachability is what the host assumes about itself before it learns more.
+type Reachability string
+
+// Auto lets AutoNAT decide; Public serves relays and the DHT at once; Private
+// reserves slots on relays and announces relayed addresses.
+const (
+	Auto    Reachability = "auto"
+	Public  Reachability = "public"
+	Private Reachability = "private"
+)
+
+// Config describes a host. The zero value of every field but Key is usable.
+type Config struct {
+	Key          crypto.PrivKey   // Ed25519
+	Listen       []ma.Multiaddr   // none = do not listen
+	Announce     []ma.Multiaddr   // told to others instead of Listen; none = what is listened on
+	Reachability Reachability     // "" = Auto
+	Relay        bool             // serve circuit relay v2
+	RelayLimit   relay.RelayLimit // of each relayed connection; zero = 64 MiB and 1 h
+	Relays       []peer.AddrInfo  // where a private host reserves slots
+	ConnLow      int              // connections kept after trimming, default 64
+	ConnHigh     int              // connections that start a trim, default 128
+	UserAgent    string           // default "edgenet"
+	Bandwidth    metrics.Reporter // counts traffic; nil = not counted
+}
+
+func (c Config) withDefaults() Config {
+	if c.Reachability == "" {
+		c.Reachability = Auto
+	}
+	if c.RelayLimit.Data == 0 {
+		c.RelayLimit.Data = 64 << 20
+	}
+	if c.RelayLimit.Duration == 0 {
+		c.RelayLimit.Duration = time.Hour
+	}
+	if c.ConnLow == 0 {
+		c.ConnLow = 64
+	}
+	if c.ConnHigh == 0 {
+		c.ConnHigh = 128
+	}
+	if c.UserAgent == "" {
+		c.UserAgent = "edgenet"
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	if c.Key == nil {
+		return fmt.Errorf("transport: a host needs a key")
+	}
+	switch c.Reachability {
+	case Auto, Public, Private:
+	default:
+		return fmt.Errorf("transport: reachability %q: want auto, public or private", c.Reachability)
+	}
+	if c.ConnLow > c.ConnHigh {
+		return fmt.Errorf("transport: keeps %d connections but trims at %d", c.ConnLow, c.ConnHigh)
+	}
+	return nil
+}
+
+// relayResources are the limits of the relay service. libp2p's own 128 KiB and
+// 2 minutes would cut tasks short, so the genesis states larger ones.
+func (c Config) relayResources() relay.Resources {
+	r := relay.DefaultResources()
+	limit := c.RelayLimit
+	r.Limit = &limit
+	r.BufferSize = 16 << 10
+	return r
+}
+
+// announced replaces the listened addresses by Announce where that is set.
+func (c Config) announced(listened []ma.Multiaddr) []ma.Multiaddr {
+	if len(c.Announce) == 0 {
+		return listened
+	}
+	return c.Announce
+}
