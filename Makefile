@@ -1,0 +1,92 @@
+# Every tool comes from this repository's own files: Go tools from the modfiles
+# in test/tools, Debian packages through `make setup`.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+GO      ?= go
+TEXT    ?= $(shell $(GO) env GOROOT)/src/testdata/Isaac.Newton-Opticks.txt
+TOOL     = $(GO) tool -modfile=test/tools/$(1).mod $(1)
+
+# Packages that build for a browser; test/deps_test.go has the same list.
+JS_PACKAGES := ./proto/... ./ledger ./market ./sandbox ./transport ./node
+GENERATED   := proto/edgenet.pb.go proto/api/api.pb.go proto/api/apiconnect/api.connect.go
+
+.PHONY: check test bench demo proto browser setup soak fmt clean
+.PHONY: lint check-proto edgenetd test-units test-processes
+
+demo: edgenetd ## a local network of real daemons counts the words of a real text
+	build/edgenetd devnet --input "$(TEXT)"
+
+edgenetd:
+	CGO_ENABLED=0 $(GO) build -o build/edgenetd ./cmd/edgenetd
+
+test: setup check test-units test-processes ## everything that must hold
+
+# Units run under the race detector. The last group starts daemons, so its
+# packages go one at a time.
+test-units:
+	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v '^edgenet.dev/test')
+
+test-processes:
+	$(GO) test -p 1 -timeout 20m -count 1 ./test/...
+
+check: lint check-proto ## what needs no test run
+	$(GO) mod tidy -diff
+	CGO_ENABLED=0 $(GO) build -o build/edgenetd ./cmd/edgenetd
+	GOOS=js GOARCH=wasm $(GO) build $(JS_PACKAGES)
+	$(GO) test -count 1 -run 'Import|Browser|Absent|Pure|PackageComment|TopLevel|GoMod|Words|Readme' ./test
+
+lint:
+	@unformatted="$$($(call TOOL,gofumpt) -l .)"; \
+	if [ -n "$$unformatted" ]; then echo "run make fmt; not formatted:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(call TOOL,staticcheck) ./...
+	GOOS=js GOARCH=wasm $(GO) vet $(JS_PACKAGES)
+
+fmt:
+	$(call TOOL,gofumpt) -w .
+
+proto: ## regenerate the committed protobuf and Connect code
+	sh test/setup.sh protoc:protobuf-compiler
+	@$(MAKE) --no-print-directory generate OUT=.
+
+# Without protoc there is nothing to compare with; make proto installs it.
+check-proto:
+	@if command -v protoc >/dev/null; then \
+		rm -rf build/generated; mkdir -p build/generated; \
+		$(MAKE) --no-print-directory generate OUT=build/generated; \
+		for f in $(GENERATED); do \
+			diff -q -I '^// .*protoc  *v' build/generated/$$f $$f || { echo "run make proto: $$f is not what its schema generates"; exit 1; }; \
+		done; \
+		echo "generated code is up to date"; \
+	else \
+		echo "protoc is not installed: generated code not compared"; \
+	fi
+
+.PHONY: generate
+generate:
+	@$(GO) build -o build/bin/ google.golang.org/protobuf/cmd/protoc-gen-go connectrpc.com/connect/cmd/protoc-gen-connect-go
+	@protoc --plugin=build/bin/protoc-gen-go --go_out=$(OUT) --go_opt=module=edgenet.dev proto/edgenet.proto
+	@protoc --plugin=build/bin/protoc-gen-go --plugin=build/bin/protoc-gen-connect-go -I proto/api \
+		--go_out=$(OUT) --go_opt=module=edgenet.dev --connect-go_out=$(OUT) --connect-go_opt=module=edgenet.dev api.proto
+
+bench: edgenetd ## measures; prints one table and writes build/bench.json
+	$(GO) run ./test/bench -daemon build/edgenetd -out build/bench.json
+
+# The browser bundle (TypeScript API, workers, widget) does not exist yet; this
+# builds the Go packages that it will link, for its target.
+browser:
+	GOOS=js GOARCH=wasm $(GO) build $(JS_PACKAGES)
+	@echo "built for js/wasm: $(JS_PACKAGES)"
+
+setup:
+	@sh test/setup.sh
+
+soak: edgenetd ## the kill tests ten times in a row, and the rest of test/ under the race detector
+	$(GO) test -count 10 -timeout 90m -run 'Kill' ./test
+	EDGENET_TEST_RACE=1 $(GO) test -race -count 1 -timeout 60m ./test
+
+clean:
+	rm -rf build
