@@ -1,0 +1,278 @@
+//go:build !js
+
+package api
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"connectrpc.com/connect"
+	goproto "google.golang.org/protobuf/proto"
+
+	"edgenet.dev/market"
+	"edgenet.dev/node"
+	"edgenet.dev/proto"
+	"edgenet.dev/proto/api"
+)
+
+type taskServer struct{ *server }
+
+func (s taskServer) Submit(ctx context.Context, req *connect.Request[api.SubmitRequest]) (*connect.Response[api.SubmitReply], error) {
+	spec, err := jobSpec(req.Msg)
+	if err != nil {
+		return nil, failure(err)
+	}
+	quote, err := s.node.Quote(spec)
+	if err != nil {
+		return nil, failure(err)
+	}
+	reply := &api.SubmitReply{Module: quote.Module.String(), MaxCost: uint64(quote.MaxCost)}
+	if !req.Msg.DryRun {
+		id, err := s.node.Start(ctx, spec)
+		if err != nil {
+			return nil, failure(err)
+		}
+		reply.Job = id.String()
+	}
+	return connect.NewResponse(reply), nil
+}
+
+// jobSpec checks what the wire type cannot say; the node checks the rest.
+func jobSpec(m *api.SubmitRequest) (node.JobSpec, error) {
+	var none node.JobSpec
+	priority, err := proto.ParsePriority(m.Priority)
+	if err != nil {
+		return none, proto.CodeMalformed.Errorf("%v", err)
+	}
+	switch {
+	case m.Type == "" && len(m.Module) == 0:
+		return none, proto.CodeMalformed.Errorf("a job needs a task type or a module")
+	case m.Type != "" && len(m.Module) > 0:
+		return none, proto.CodeMalformed.Errorf("a job has a task type or a module, not both")
+	case len(m.Inputs) == 0:
+		return none, proto.CodeMalformed.Errorf("a job needs at least one input; an empty one counts")
+	case len(m.Inputs) > proto.MaxTasks:
+		return none, proto.CodeTooLarge.Errorf("%d tasks in one job, at most %d", len(m.Inputs), proto.MaxTasks)
+	case m.Redundancy > proto.MaxRedundancy:
+		return none, proto.CodeMalformed.Errorf("redundancy %d, want 1 to %d", m.Redundancy, proto.MaxRedundancy)
+	case m.TimeoutMs > math.MaxInt64/uint64(time.Millisecond):
+		return none, proto.CodeMalformed.Errorf("timeout of %d ms is too long", m.TimeoutMs)
+	case len(m.Label) > 64:
+		return none, proto.CodeTooLarge.Errorf("label of %d bytes, at most 64", len(m.Label))
+	}
+	return node.JobSpec{
+		Type: proto.CanonicalType(m.Type), Module: m.Module, Inputs: m.Inputs,
+		Options: market.Options{
+			Priority:   priority,
+			Redundancy: int(m.Redundancy),
+			MaxCredits: proto.Credit(m.MaxCredits),
+			Timeout:    time.Duration(m.TimeoutMs) * time.Millisecond,
+			Fuel:       proto.Fuel(m.FuelLimit),
+			Memory:     m.MemoryLimit,
+			Label:      m.Label,
+		},
+	}, nil
+}
+
+func (s taskServer) List(_ context.Context, req *connect.Request[api.ListRequest]) (*connect.Response[api.ListReply], error) {
+	limit := int(min(req.Msg.Limit, maxList))
+	if limit == 0 {
+		limit = maxList
+	}
+	reply := new(api.ListReply)
+	for _, v := range s.node.Jobs() {
+		if req.Msg.State != "" && req.Msg.State != string(v.Record.State) {
+			continue
+		}
+		if len(reply.Jobs) == limit {
+			break
+		}
+		reply.Jobs = append(reply.Jobs, jobMessage(v, nil))
+	}
+	return connect.NewResponse(reply), nil
+}
+
+func (s taskServer) Get(_ context.Context, req *connect.Request[api.GetRequest]) (*connect.Response[api.Job], error) {
+	v, tasks, err := s.job(req.Msg.Job)
+	if err != nil {
+		return nil, failure(err)
+	}
+	return connect.NewResponse(jobMessage(v, tasks)), nil
+}
+
+func (s taskServer) job(prefix string) (market.JobView, []market.TaskView, error) {
+	id, err := s.node.FindJob(prefix)
+	if err != nil {
+		return market.JobView{}, nil, err
+	}
+	return s.node.Job(id)
+}
+
+func (s taskServer) Cancel(ctx context.Context, req *connect.Request[api.CancelRequest]) (*connect.Response[api.CancelReply], error) {
+	id, err := s.node.FindJob(req.Msg.Job)
+	if err != nil {
+		return nil, failure(err)
+	}
+	if err := s.node.Cancel(ctx, id); err != nil {
+		return nil, failure(err)
+	}
+	v, _, err := s.node.Job(id)
+	if err != nil {
+		return nil, failure(err)
+	}
+	return connect.NewResponse(&api.CancelReply{State: string(v.Record.State)}), nil
+}
+
+func (s taskServer) Watch(ctx context.Context, req *connect.Request[api.GetRequest], out *connect.ServerStream[api.Job]) error {
+	id, err := s.node.FindJob(req.Msg.Job)
+	if err != nil {
+		return failure(err)
+	}
+	for {
+		changed := s.node.Changed(id) // before Job, or a change between the two is missed
+		v, tasks, err := s.node.Job(id)
+		if err != nil {
+			return failure(err)
+		}
+		if v.Record.State.Final() {
+			return out.Send(jobMessage(v, tasks))
+		}
+		if err := out.Send(jobMessage(v, nil)); err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return failure(ctx.Err())
+		}
+		select { // a job of 10,000 tasks changes faster than anyone reads
+		case <-time.After(watchPause):
+		case <-ctx.Done():
+			return failure(ctx.Err())
+		}
+	}
+}
+
+func (s taskServer) Results(ctx context.Context, req *connect.Request[api.GetRequest], out *connect.ServerStream[api.TaskResult]) error {
+	_, tasks, err := s.job(req.Msg.Job)
+	if err != nil {
+		return failure(err)
+	}
+	for _, t := range tasks {
+		if !t.State.Final() {
+			continue
+		}
+		r, err := s.node.Result(t.ID)
+		if err != nil {
+			return failure(err)
+		}
+		m, err := resultMessage(r)
+		if err != nil {
+			return failure(err)
+		}
+		if err := out.Send(m); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return failure(ctx.Err())
+		}
+	}
+	return nil
+}
+
+func (s taskServer) Why(_ context.Context, req *connect.Request[api.GetRequest]) (*connect.Response[api.WhyReply], error) {
+	id, err := s.node.FindJob(req.Msg.Job)
+	if err != nil {
+		return nil, failure(err)
+	}
+	lines, err := s.node.Why(id)
+	if err != nil {
+		return nil, failure(err)
+	}
+	return connect.NewResponse(&api.WhyReply{Lines: lines}), nil
+}
+
+func jobMessage(v market.JobView, tasks []market.TaskView) *api.Job {
+	j := v.Record.Job
+	m := &api.Job{
+		Id:            j.ID.String(),
+		Type:          j.Type,
+		Module:        j.Module.String(),
+		Label:         j.Options.Label,
+		State:         string(v.Record.State),
+		Tasks:         uint32(len(j.Inputs)),
+		Done:          uint32(v.Done),
+		Failed:        uint32(v.Failed),
+		Verified:      uint32(v.Verified),
+		Running:       uint32(v.Running),
+		Redundancy:    uint32(j.Options.Redundancy),
+		Fuel:          uint64(v.Fuel),
+		Cost:          uint64(v.Cost),
+		MaxCredits:    uint64(j.Options.MaxCredits),
+		CreatedUnixMs: unixMs(j.Created),
+		UpdatedUnixMs: unixMs(v.Updated),
+		Code:          codeName(v.Record.Code),
+		Reason:        v.Record.Reason,
+		Priority:      j.Options.Priority.String(),
+		Settled:       v.Settled,
+	}
+	for _, t := range tasks {
+		m.TaskInfo = append(m.TaskInfo, taskMessage(t))
+	}
+	return m
+}
+
+func taskMessage(t market.TaskView) *api.TaskInfo {
+	m := &api.TaskInfo{
+		Index: t.ID.Index, State: string(t.State), Code: codeName(t.Code), Verified: t.Verified,
+		Fuel: uint64(t.Fuel), OutputHash: hashName(t.Output), Cost: uint64(t.Cost),
+	}
+	for _, r := range t.Replicas {
+		m.Replicas = append(m.Replicas, &api.ReplicaInfo{
+			Worker: r.Worker.String(), State: string(r.State), Fuel: uint64(r.Fuel), OutputHash: hashName(r.Output),
+			Agreed: r.Agreed, Paid: uint64(r.Paid), Code: codeName(r.Code), Attempt: r.Attempt,
+		})
+	}
+	return m
+}
+
+func resultMessage(r *market.Result) (*api.TaskResult, error) {
+	m := &api.TaskResult{
+		Index: r.Task.Index, State: string(r.State), Status: r.Status.String(), ExitCode: r.ExitCode,
+		Output: r.Output, Log: r.Log, Fuel: uint64(r.Fuel), Cost: uint64(r.Cost), Verified: r.Verified,
+		Code: codeName(r.Code), Reason: r.Reason,
+	}
+	for _, w := range r.Workers {
+		m.Workers = append(m.Workers, w.String())
+	}
+	for _, receipt := range r.Receipts {
+		b, err := goproto.Marshal(receipt)
+		if err != nil {
+			return nil, err
+		}
+		m.Receipts = append(m.Receipts, b)
+	}
+	return m, nil
+}
+
+func codeName(c proto.Code) string {
+	if c == proto.CodeOK {
+		return ""
+	}
+	return c.String()
+}
+
+func hashName(h proto.Hash) string {
+	if h.IsZero() {
+		return ""
+	}
+	return h.String()
+}
+
+func unixMs(t time.Time) uint64 {
+	if t.IsZero() {
+		return 0
+	}
+	return uint64(t.UnixMilli())
+}
