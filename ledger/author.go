@@ -1,0 +1,183 @@
+package ledger
+
+import (
+	"fmt"
+	"slices"
+
+	"edgenet.dev/proto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	goproto "google.golang.org/protobuf/proto"
+)
+
+// intent is the account's own signed event that is not certified yet.
+type intent struct {
+	seq uint64
+	raw []byte
+}
+
+// Draft makes the account's next event, to be signed with proto.Seal as
+// Payload_Event: seq, prev and post follow from the effective state. body is a
+// *proto.Open, *proto.Transfer, *proto.Receive, *proto.Hold, *proto.Extend or
+// *proto.Settle; an account's first event is Open. The epoch is that of the
+// newest checkpoint, 0 until checkpoints exist. Errors carry CodeInsufficient
+// (with need and have in credits), CodeConflict (a signed event is not
+// certified yet: see Intent), CodeNotFinal (a source is not certified here),
+// CodeTooLarge or CodeInvalidEvent.
+func (l *Ledger) Draft(account peer.ID, epoch, authorTimeUnixMs uint64, body any) (*proto.Event, error) {
+	ev := &proto.Event{Account: []byte(account), Epoch: epoch, AuthorTimeUnixMs: authorTimeUnixMs, Post: new(proto.Post)}
+	switch b := body.(type) {
+	case *proto.Open:
+		ev.Body = &proto.Event_Open{Open: b}
+	case *proto.Transfer:
+		ev.Body = &proto.Event_Transfer{Transfer: b}
+	case *proto.Receive:
+		ev.Body = &proto.Event_Receive{Receive: b}
+	case *proto.Hold:
+		ev.Body = &proto.Event_Hold{Hold: b}
+	case *proto.Extend:
+		ev.Body = &proto.Event_Extend{Extend: b}
+	case *proto.Settle:
+		ev.Body = &proto.Event_Settle{Settle: b}
+	default:
+		return nil, proto.CodeInvalidEvent.Errorf("draft: %T is not supported yet", body)
+	}
+	name := kindName(ev)
+	if in := l.intents[account]; in != nil {
+		return nil, proto.CodeConflict.Errorf("%s: the event at seq %d is signed and not certified yet", name, in.seq)
+	}
+	t := newTx(l.net, &l.s)
+	if head := t.account(account).head(); head != nil {
+		ev.Seq, ev.Prev = head.Seq+1, head.ID.Bytes()
+	} else if _, ok := body.(*proto.Open); !ok {
+		return nil, proto.CodeInvalidEvent.Errorf("%s: account %s is not opened", name, account)
+	}
+	if _, err := validate(ev); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if err := checkEpoch(epoch); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	e, err := t.delta(account, ev)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	ev.Post = e.post.wire()
+	if n := payloadSize(ev); n > proto.KindEvent.Cap() {
+		return nil, proto.CodeTooLarge.Errorf("%s: %d bytes, at most %d; make several events", name, n, proto.KindEvent.Cap())
+	}
+	return ev, nil
+}
+
+func payloadSize(ev *proto.Event) int {
+	return goproto.Size(&proto.Payload{Body: &proto.Payload_Event{Event: ev}})
+}
+
+// checkEpoch judges freshness against the newest certified checkpoint, which
+// is epoch 0, the genesis, as long as there are none.
+func checkEpoch(epoch uint64) error {
+	if epoch > epochLead {
+		return proto.CodeInvalidEvent.Errorf("epoch %d is more than %d ahead of the newest checkpoint", epoch, epochLead)
+	}
+	return nil
+}
+
+// SplitSettle divides a Settle into several that each fit an event: many Done
+// envelopes do not. Final stays with the last. Payments are cumulative, so
+// they may be settled in any number of events.
+func SplitSettle(s *proto.Settle) []*proto.Settle {
+	// An event's other fields, post state included, stay below this.
+	room := proto.KindEvent.Cap() - 512
+	var out []*proto.Settle
+	part := &proto.Settle{Hold: s.Hold}
+	size := 0
+	for _, p := range s.Pays {
+		n := goproto.Size(p) + 4
+		if len(part.Pays) > 0 && (size+n > room || len(part.Pays) == MaxPays) {
+			out = append(out, part)
+			part, size = &proto.Settle{Hold: s.Hold}, 0
+		}
+		part.Pays, size = append(part.Pays, p), size+n
+	}
+	part.Final = s.Final
+	return append(out, part)
+}
+
+// Attachments lists the certified events that a witness may lack when it
+// judges ev: its prev and sources, without those that this ledger lacks.
+func (l *Ledger) Attachments(ev *proto.Event) []*proto.CertifiedEvent {
+	var out []*proto.CertifiedEvent
+	seen := map[proto.Hash]bool{}
+	add := func(raw []byte) {
+		id, err := proto.ParseCID(raw)
+		if err != nil {
+			return
+		}
+		if c, ok := l.Get(id); ok && !seen[c.hash] {
+			seen[c.hash] = true
+			out = append(out, c.Wire)
+		}
+	}
+	add(ev.GetPrev())
+	for _, s := range slices.Concat(ev.GetOpen().GetSources(), ev.GetReceive().GetSources()) {
+		add(s.GetEvent())
+	}
+	return out
+}
+
+// NewPropose is the payload with which an account proposes its signed event
+// raw for its place, to be signed by the account.
+func NewPropose(raw []byte, attachments []*proto.CertifiedEvent) (*proto.Payload, error) {
+	s, err := proto.Inspect(raw, proto.KindEvent)
+	if err != nil {
+		return nil, fmt.Errorf("propose: %w", err)
+	}
+	ev := s.Payload.GetEvent()
+	return &proto.Payload{Body: &proto.Payload_Propose{Propose: &proto.Propose{
+		Slot: AccountSlot(peer.ID(ev.Account), ev.Seq), Body: raw, Attachments: attachments,
+	}}}, nil
+}
+
+// SaveIntent stores a signed event durably before it is sent anywhere, with
+// the caller's own records in the same batch. From then on no other event is
+// drafted for the account until one at its seq is certified: after a restart
+// the very same bytes are proposed again. Saving the same event again only
+// writes the caller's records; another one is CodeConflict.
+func (l *Ledger) SaveIntent(raw []byte, own ...Record) error {
+	c, err := decode(l.net, raw, true)
+	if err != nil {
+		return fmt.Errorf("intent: %w", err)
+	}
+	if in := l.intents[c.Account]; in != nil && (in.seq != c.Seq || string(in.raw) != string(raw)) {
+		return proto.CodeConflict.Errorf("intent: the event at seq %d is signed and not certified yet", in.seq)
+	}
+	if _, err := newTx(l.net, &l.s).judge(c); err != nil {
+		return fmt.Errorf("intent: %w", err)
+	}
+	if err := l.store.Append(append([]Record{{intentKey(c.Account), raw}}, own...)...); err != nil {
+		return fmt.Errorf("intent: %w", err)
+	}
+	l.intents[c.Account] = &intent{c.Seq, slices.Clone(raw)}
+	return nil
+}
+
+// Intent returns the account's signed event that is not certified yet, as
+// SaveIntent stored it, or false. Adding any certified event at its seq ends
+// it.
+func (l *Ledger) Intent(account peer.ID) (raw []byte, ok bool) {
+	in := l.intents[account]
+	if in == nil {
+		return nil, false
+	}
+	return slices.Clone(in.raw), true
+}
+
+func (l *Ledger) loadIntents() error {
+	return l.store.Scan([]byte{spaceIntent}, func(_, value []byte) error {
+		c, err := decode(l.net, value, false)
+		if err != nil {
+			return fmt.Errorf("intent: %w", err)
+		}
+		l.intents[c.Account] = &intent{c.Seq, slices.Clone(value)}
+		return nil
+	})
+}

@@ -1,0 +1,273 @@
+package ledger
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+
+	"edgenet.dev/proto"
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+	goproto "google.golang.org/protobuf/proto"
+)
+
+// MaxPending bounds the certified events that wait for their prev or sources.
+// When it is reached the one that waited longest is forgotten; reconciliation
+// brings it again.
+const MaxPending = 4096
+
+// Ledger is the set of certified events of one network and the state that
+// follows from it.
+type Ledger struct {
+	net     *proto.Network
+	store   Store
+	s       state
+	pending map[proto.Hash]*waiter
+	waiting map[proto.Hash][]*waiter // by the event they wait for
+	queue   []proto.Hash             // pending, oldest first; may name forgotten ones
+	intents map[peer.ID]*intent
+	hash    proto.Hash // of the state; zero when it has to be computed
+	sums    []int      // see index.go; nil when it has to be computed
+}
+
+// waiter is a certified event that cannot be judged yet.
+type waiter struct {
+	c    *Certified
+	need proto.Hash // one event that it lacks
+}
+
+// Open replays the store. Signatures are not checked again: only events that
+// this ledger checked are in it. A store of another network, or one that does
+// not replay, is an error.
+func Open(net *proto.Network, store Store) (*Ledger, error) {
+	l := &Ledger{
+		net: net, store: store, s: newState(net), pending: map[proto.Hash]*waiter{},
+		waiting: map[proto.Hash][]*waiter{}, intents: map[peer.ID]*intent{},
+	}
+	id := net.ID.CID().Bytes()
+	switch known, err := store.Get(metaNetwork); {
+	case err != nil:
+		return nil, fmt.Errorf("ledger: %w", err)
+	case known == nil:
+		if err := store.Append(Record{metaNetwork, id}); err != nil {
+			return nil, fmt.Errorf("ledger: %w", err)
+		}
+	case string(known) != string(id):
+		return nil, proto.CodeWrongNetwork.Errorf("ledger: the store belongs to another network than %s", net.ID)
+	}
+	var all []*Certified
+	err := store.Scan([]byte{spaceEvent}, func(_, value []byte) error {
+		wire := new(proto.CertifiedEvent)
+		if err := goproto.Unmarshal(value, wire); err != nil {
+			return err
+		}
+		c, err := decode(net, wire.Event, false)
+		if err != nil {
+			return err
+		}
+		c.Wire = wire
+		all = append(all, c)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ledger: replay: %w", err)
+	}
+	t := newTx(net, &l.s)
+	t.trusted = true
+	f := l.fold(t, all)
+	if len(t.added) != len(all) {
+		return nil, fmt.Errorf("ledger: replay: the store is damaged: %d of %d events do not follow: %w", len(all)-len(t.added), len(all), f.refused)
+	}
+	t.commit()
+	if err := l.loadIntents(); err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	return l, nil
+}
+
+// Network is the network that the ledger belongs to.
+func (l *Ledger) Network() *proto.Network { return l.net }
+
+// Add verifies events and unites them with the set. It returns those that
+// became effective, in an order in which each follows its prev and sources:
+// events that had waited for one of evs are among them, and events that lack
+// something are not but stay pending. Known events are skipped. Invalid
+// events do not stop the others; the first one's error is returned and
+// carries a proto.Code. When the store fails, nothing changed. The messages
+// belong to the ledger afterwards.
+func (l *Ledger) Add(evs ...*proto.CertifiedEvent) (added []*Certified, err error) {
+	var bad error
+	cs := make([]*Certified, 0, len(evs))
+	for _, w := range evs {
+		// A replayed event costs a hash, not signature checks.
+		if s, err := proto.Inspect(w.GetEvent(), proto.KindEvent); err == nil && l.known(s.ID) {
+			continue
+		}
+		c, err := Verify(l.net, w)
+		if err != nil {
+			if bad == nil {
+				bad = err
+			}
+			continue
+		}
+		cs = append(cs, c)
+	}
+	added, refused, err := l.add(nil, cs)
+	switch {
+	case err != nil:
+		return nil, err
+	case bad != nil:
+		return added, bad
+	}
+	return added, refused
+}
+
+func (l *Ledger) known(id cid.Cid) bool {
+	h, err := proto.CIDHash(id)
+	return err == nil && (l.s.events[h] != nil || l.pending[h] != nil)
+}
+
+// AddVerified is Add for events that Verify returned for this network, and
+// writes the caller's own records (see NodeKey) in the same durable batch.
+func (l *Ledger) AddVerified(own []Record, cs ...*Certified) (added []*Certified, err error) {
+	added, refused, err := l.add(own, cs)
+	if err != nil {
+		return nil, err
+	}
+	return added, refused
+}
+
+// add tells a refused event, which stops nothing, from a failed store, after
+// which nothing changed.
+func (l *Ledger) add(own []Record, cs []*Certified) (added []*Certified, refused, failed error) {
+	t := newTx(l.net, &l.s)
+	fresh := make([]*Certified, 0, len(cs))
+	for _, c := range cs {
+		if l.s.events[c.hash] == nil && l.pending[c.hash] == nil {
+			fresh = append(fresh, c)
+		}
+	}
+	f := l.fold(t, fresh)
+	batch := make([]Record, 0, len(own)+len(t.added)+1)
+	batch = append(batch, own...)
+	var finished []peer.ID
+	for _, c := range t.added {
+		value, err := goproto.Marshal(c.Wire)
+		if err != nil {
+			return nil, nil, fmt.Errorf("ledger: event %s: %w", c.ID, err)
+		}
+		batch = append(batch, Record{eventKey(c.Account, c.Seq, c.hash), value})
+		if in := l.intents[c.Account]; in != nil && in.seq == c.Seq {
+			batch = append(batch, Record{intentKey(c.Account), nil})
+			finished = append(finished, c.Account)
+		}
+	}
+	if len(batch) > 0 {
+		if err := l.store.Append(batch...); err != nil {
+			return nil, nil, fmt.Errorf("ledger: %w", err)
+		}
+	}
+	t.commit()
+	for _, a := range finished {
+		delete(l.intents, a)
+	}
+	for _, c := range t.added {
+		l.forget(c.hash)
+	}
+	for _, h := range f.dropped {
+		l.forget(h)
+	}
+	for _, w := range f.waits {
+		l.forget(w.c.hash)
+		l.wait(w)
+	}
+	if len(t.added) > 0 {
+		l.hash, l.sums = proto.Hash{}, nil
+	}
+	return t.added, f.refused, nil
+}
+
+// folded is what fold could not apply.
+type folded struct {
+	waits   []*waiter
+	dropped []proto.Hash // can never be effective
+	refused error        // the first offered event among them
+}
+
+// fold applies to t every event of cs and every pending one that can become
+// effective, whatever their order. The ledger itself is unchanged.
+func (l *Ledger) fold(t *tx, cs []*Certified) (f folded) {
+	lacking := map[proto.Hash][]*waiter{}
+	offered := make(map[proto.Hash]bool, len(cs))
+	var todo []*Certified
+	try := func(c *Certified) {
+		if t.event(c.hash) != nil {
+			return
+		}
+		e, err := t.judge(c)
+		var lacks *missingError
+		switch {
+		case err == nil:
+			t.apply(c, e)
+			for _, w := range lacking[c.hash] {
+				todo = append(todo, w.c)
+			}
+			delete(lacking, c.hash)
+			for _, w := range l.waiting[c.hash] {
+				todo = append(todo, w.c)
+			}
+		case errors.As(err, &lacks):
+			need := lacks.ids[0]
+			lacking[need] = append(lacking[need], &waiter{c, need})
+		default:
+			f.dropped = append(f.dropped, c.hash)
+			if f.refused == nil && offered[c.hash] {
+				f.refused = fmt.Errorf("event %s: %w", c.ID, err)
+			}
+		}
+	}
+	for _, c := range cs {
+		if offered[c.hash] {
+			continue
+		}
+		offered[c.hash] = true
+		for todo = append(todo, c); len(todo) > 0; {
+			next := todo[len(todo)-1]
+			todo = todo[:len(todo)-1]
+			try(next)
+		}
+	}
+	for _, ws := range lacking {
+		f.waits = append(f.waits, ws...)
+	}
+	// Map order must not decide which of them is forgotten first.
+	slices.SortFunc(f.waits, func(a, b *waiter) int { return bytes.Compare(a.c.hash[:], b.c.hash[:]) })
+	return f
+}
+
+// wait keeps w, and forgets the oldest when there are too many.
+func (l *Ledger) wait(w *waiter) {
+	l.pending[w.c.hash] = w
+	l.waiting[w.need] = append(l.waiting[w.need], w)
+	l.queue = append(l.queue, w.c.hash)
+	for len(l.pending) > MaxPending {
+		l.forget(l.queue[0])
+		l.queue = l.queue[1:]
+	}
+	if len(l.queue) > 2*MaxPending {
+		l.queue = slices.DeleteFunc(l.queue, func(h proto.Hash) bool { return l.pending[h] == nil })
+	}
+}
+
+func (l *Ledger) forget(id proto.Hash) {
+	w := l.pending[id]
+	if w == nil {
+		return
+	}
+	delete(l.pending, id)
+	rest := slices.DeleteFunc(l.waiting[w.need], func(x *waiter) bool { return x == w })
+	if l.waiting[w.need] = rest; len(rest) == 0 {
+		delete(l.waiting, w.need)
+	}
+}

@@ -1,0 +1,262 @@
+package ledger
+
+import (
+	"maps"
+	"slices"
+
+	"edgenet.dev/proto"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// post is the comparable form of proto.Post.
+type post struct {
+	avail, held, staked, unbonding     uint64
+	unbondEpoch, bonusEpoch, bonusUsed uint64
+	key, recoveryKey                   string
+	flags                              uint32
+}
+
+func postOf(p *proto.Post) post {
+	return post{
+		p.GetAvail(), p.GetHeld(), p.GetStaked(), p.GetUnbonding(), p.GetUnbondEpoch(), p.GetBonusEpoch(), p.GetBonusUsed(),
+		string(p.GetKey()), string(p.GetRecoveryKey()), p.GetFlags(),
+	}
+}
+
+func (p post) wire() *proto.Post {
+	w := &proto.Post{
+		Avail: p.avail, Held: p.held, Staked: p.staked, Unbonding: p.unbonding,
+		UnbondEpoch: p.unbondEpoch, BonusEpoch: p.bonusEpoch, BonusUsed: p.bonusUsed, Flags: p.flags,
+	}
+	if p.key != "" {
+		w.Key = []byte(p.key)
+	}
+	if p.recoveryKey != "" {
+		w.RecoveryKey = []byte(p.recoveryKey)
+	}
+	return w
+}
+
+// account is one account's fold. A grant is avail before the account opens.
+type account struct {
+	id         peer.ID
+	epoch      uint64
+	post       post
+	receivable uint64       // sum of its unclaimed points
+	chain      []*Certified // by seq, without gaps
+}
+
+func (a *account) head() *Certified {
+	if len(a.chain) == 0 {
+		return nil
+	}
+	return a.chain[len(a.chain)-1]
+}
+
+// point names one receivable: an event and an index in it.
+type point struct {
+	source proto.Hash
+	index  uint32
+}
+
+type receivable struct {
+	to, from peer.ID
+	amount   uint64
+}
+
+// state is the effective state of a set of events.
+type state struct {
+	accounts map[peer.ID]*account
+	events   map[proto.Hash]*Certified
+	holds    map[proto.Hash]*hold
+	open     map[peer.ID]map[proto.Hash]bool // open holds by payer
+	points   map[point]receivable            // unclaimed
+	inbox    map[peer.ID]map[point]bool      // the same, by owner
+	burned   uint64
+	order    []peer.ID // accounts with events, sorted as places are
+}
+
+func newState(net *proto.Network) state {
+	s := state{
+		accounts: map[peer.ID]*account{}, events: map[proto.Hash]*Certified{}, holds: map[proto.Hash]*hold{},
+		open: map[peer.ID]map[proto.Hash]bool{}, points: map[point]receivable{}, inbox: map[peer.ID]map[point]bool{},
+	}
+	for id, grant := range net.Grants {
+		s.accounts[id] = &account{id: id, post: post{avail: uint64(grant)}}
+	}
+	return s
+}
+
+// tx collects the effects of several events over a state that it does not
+// change, so that a failed write leaves nothing behind.
+type tx struct {
+	net     *proto.Network
+	base    *state
+	trusted bool // signatures inside bodies were checked before
+
+	accounts map[peer.ID]*account
+	events   map[proto.Hash]*Certified
+	holds    map[proto.Hash]*hold
+	made     map[point]receivable
+	taken    map[point]bool
+	burned   uint64
+	added    []*Certified // in the order they became effective
+}
+
+func newTx(net *proto.Network, base *state) *tx {
+	return &tx{
+		net: net, base: base, accounts: map[peer.ID]*account{}, events: map[proto.Hash]*Certified{},
+		holds: map[proto.Hash]*hold{}, made: map[point]receivable{}, taken: map[point]bool{},
+	}
+}
+
+// account returns the account to read; a copy to change comes from edit.
+func (t *tx) account(id peer.ID) *account {
+	if a := t.accounts[id]; a != nil {
+		return a
+	}
+	if a := t.base.accounts[id]; a != nil {
+		return a
+	}
+	return &account{id: id}
+}
+
+func (t *tx) edit(id peer.ID) *account {
+	if a := t.accounts[id]; a != nil {
+		return a
+	}
+	c := *t.account(id)
+	t.accounts[id] = &c
+	return &c
+}
+
+func (t *tx) event(id proto.Hash) *Certified {
+	if c := t.events[id]; c != nil {
+		return c
+	}
+	return t.base.events[id]
+}
+
+func (t *tx) hold(id proto.Hash) *hold {
+	if h := t.holds[id]; h != nil {
+		return h
+	}
+	return t.base.holds[id]
+}
+
+func (t *tx) receivable(p point) (receivable, bool) {
+	if t.taken[p] {
+		return receivable{}, false
+	}
+	if r, ok := t.made[p]; ok {
+		return r, true
+	}
+	r, ok := t.base.points[p]
+	return r, ok
+}
+
+// place checks that c is the next event of its account. Nil means yes.
+func (t *tx) next(c *Certified) error {
+	a := t.account(c.Account)
+	if c.Seq < uint64(len(a.chain)) {
+		return proto.CodeConflict.Errorf("event %s: seq %d of %s is %s", c.ID, c.Seq, c.Account, a.chain[c.Seq].ID)
+	}
+	if c.Seq == 0 {
+		return nil
+	}
+	prev, err := proto.ToHash(c.Event.Prev[4:]) // validate saw a CID of the one form
+	if err != nil {
+		return err
+	}
+	p := t.event(prev)
+	if p == nil {
+		return &missingError{[]proto.Hash{prev}}
+	}
+	if p.Account != c.Account || p.Seq+1 != c.Seq {
+		return proto.CodeInvalidEvent.Errorf("event %s: prev is not the event before it", c.ID)
+	}
+	return nil
+}
+
+// judge decides whether c may become effective now.
+func (t *tx) judge(c *Certified) (effect, error) {
+	if err := t.next(c); err != nil {
+		return effect{}, err
+	}
+	e, err := t.delta(c.Account, c.Event)
+	if err != nil {
+		return e, err
+	}
+	if e.post != c.post {
+		return e, proto.CodeInvalidEvent.Errorf("event %s: post state does not follow from the event before it", c.ID)
+	}
+	return e, nil
+}
+
+// apply makes c effective. It cannot fail: judge bounded every sum.
+func (t *tx) apply(c *Certified, e effect) {
+	a := t.edit(c.Account)
+	for _, p := range e.claims {
+		r, _ := t.receivable(p)
+		a.receivable -= r.amount
+		t.taken[p] = true
+	}
+	for _, g := range e.gives {
+		t.made[point{c.hash, g.index}] = receivable{g.to, c.Account, g.amount}
+		t.edit(g.to).receivable += g.amount
+	}
+	a.post, a.epoch = e.post, c.Event.Epoch
+	a.chain = append(a.chain, c)
+	if h := e.hold; h != nil {
+		switch c.Event.Body.(type) {
+		case *proto.Event_Hold:
+			h.id = c.hash
+			h.events = append(h.events, c)
+		case *proto.Event_Extend:
+			h.events = append(h.events, c)
+		}
+		t.holds[h.id] = h
+	}
+	t.burned += e.burned
+	t.events[c.hash] = c
+	t.added = append(t.added, c)
+}
+
+// commit merges t into its base.
+func (t *tx) commit() {
+	s := t.base
+	for id, a := range t.accounts {
+		if old := s.accounts[id]; len(a.chain) > 0 && (old == nil || len(old.chain) == 0) {
+			i, _ := slices.BinarySearch(s.order, id)
+			s.order = slices.Insert(s.order, i, id)
+		}
+		s.accounts[id] = a
+	}
+	maps.Copy(s.events, t.events)
+	for id, h := range t.holds {
+		s.holds[id] = h
+		if s.open[h.payer] == nil {
+			s.open[h.payer] = map[proto.Hash]bool{}
+		}
+		if h.closed {
+			delete(s.open[h.payer], id)
+		} else {
+			s.open[h.payer][id] = true
+		}
+	}
+	for p, r := range t.made {
+		s.points[p] = r
+		if s.inbox[r.to] == nil {
+			s.inbox[r.to] = map[point]bool{}
+		}
+		s.inbox[r.to][p] = true
+	}
+	for p := range t.taken {
+		owner := s.points[p].to
+		delete(s.points, p)
+		if delete(s.inbox[owner], p); len(s.inbox[owner]) == 0 {
+			delete(s.inbox, owner)
+		}
+	}
+	s.burned += t.burned
+}

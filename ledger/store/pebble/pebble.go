@@ -1,0 +1,193 @@
+//go:build !js
+
+// Package pebble is a ledger.Store on disk.
+package pebble
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"edgenet.dev/ledger"
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Store is a ledger.Store in a directory. One process at a time can open it.
+type Store struct {
+	db     *pebble.DB
+	cache  *pebble.Cache
+	log    *faults
+	closed atomic.Bool
+}
+
+var errClosed = errors.New("ledger store: closed")
+
+// Open opens or makes the store in directory dir.
+func Open(dir string) (*Store, error) { return OpenFS(dir, vfs.Default) }
+
+// OpenFS is Open on another file system.
+func OpenFS(dir string, fs vfs.FS) (s *Store, err error) {
+	log := new(faults)
+	// A ledger is small and read from memory: small buffers keep an idle
+	// daemon small.
+	cache := pebble.NewCache(4 << 20)
+	defer func() {
+		if err != nil {
+			cache.Unref()
+		}
+	}()
+	defer log.guard(&err)
+	db, err := pebble.Open(dir, &pebble.Options{
+		FS: fs, Cache: cache, MemTableSize: 4 << 20, MaxOpenFiles: 256, Logger: log,
+		FormatMajorVersion: pebble.FormatNewest, DisableAutomaticCompactions: false,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ledger store %s: %w", dir, err)
+	}
+	return &Store{db: db, cache: cache, log: log}, nil
+}
+
+func (s *Store) ready() error {
+	if s.closed.Load() {
+		return errClosed
+	}
+	return s.log.err()
+}
+
+// Append implements ledger.Store. After a failed write the store refuses
+// everything until it is opened again: pebble cannot tell then what reached
+// the disk, and a vote must not be given on a guess.
+func (s *Store) Append(batch ...ledger.Record) (err error) {
+	if err := s.ready(); err != nil {
+		return err
+	}
+	defer s.log.guard(&err)
+	b := s.db.NewBatch()
+	defer b.Close()
+	for _, r := range batch {
+		if len(r.Key) == 0 {
+			return errors.New("ledger store: empty key")
+		}
+		if r.Value == nil {
+			err = b.Delete(r.Key, nil)
+		} else {
+			err = b.Set(r.Key, r.Value, nil)
+		}
+		if err != nil {
+			return fmt.Errorf("ledger store: %w", err)
+		}
+	}
+	if err := b.Commit(pebble.Sync); err != nil {
+		return s.log.fail(err)
+	}
+	return s.log.err()
+}
+
+// Get implements ledger.Store.
+func (s *Store) Get(key []byte) (value []byte, err error) {
+	if err := s.ready(); err != nil {
+		return nil, err
+	}
+	defer s.log.guard(&err)
+	v, closer, err := s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ledger store: %w", err)
+	}
+	defer closer.Close()
+	return append([]byte{}, v...), nil
+}
+
+// Scan implements ledger.Store.
+func (s *Store) Scan(prefix []byte, fn func(key, value []byte) error) (err error) {
+	if err := s.ready(); err != nil {
+		return err
+	}
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	if err != nil {
+		return fmt.Errorf("ledger store: %w", err)
+	}
+	defer func() {
+		if cerr := it.Close(); err == nil && cerr != nil {
+			err = fmt.Errorf("ledger store: %w", cerr)
+		}
+	}()
+	for ok := it.First(); ok; ok = it.Next() {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return fmt.Errorf("ledger store: %w", err)
+		}
+		if err := fn(it.Key(), v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// after is the first key behind all keys with the prefix; nil is the end.
+func after(prefix []byte) []byte {
+	end := append([]byte{}, prefix...)
+	for i := len(end) - 1; i >= 0; i-- {
+		if end[i]++; end[i] != 0 {
+			return end[:i+1]
+		}
+	}
+	return nil
+}
+
+// Close implements ledger.Store.
+func (s *Store) Close() (err error) {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	if failed := s.log.err(); failed != nil {
+		// The file lock goes with the process; pebble's own Close may wait for
+		// locks that the failed write left behind.
+		return failed
+	}
+	defer s.log.guard(&err)
+	defer s.cache.Unref()
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("ledger store: %w", err)
+	}
+	return nil
+}
+
+// faults is pebble's logger. It is silent, and where pebble would end the
+// process it remembers the fault instead, so that the daemon can say what to
+// do.
+type faults struct {
+	first atomic.Pointer[error]
+}
+
+func (f *faults) Infof(string, ...any)  {}
+func (f *faults) Errorf(string, ...any) {}
+
+func (f *faults) Fatalf(format string, args ...any) { f.fail(fmt.Errorf(format, args...)) }
+
+// fail remembers the first fault and returns it.
+func (f *faults) fail(err error) error {
+	err = fmt.Errorf("ledger store: a write failed, free disk space or check the disk and start again: %w", err)
+	f.first.CompareAndSwap(nil, &err)
+	return *f.first.Load()
+}
+
+func (f *faults) err() error {
+	if p := f.first.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// guard turns a panic of pebble, which it raises when its log cannot be
+// written, into an error.
+func (f *faults) guard(err *error) {
+	if r := recover(); r != nil {
+		*err = f.fail(fmt.Errorf("%v", r))
+	}
+}
+
+var _ ledger.Store = (*Store)(nil)
