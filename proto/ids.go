@@ -193,3 +193,25 @@ func CommitHash(t TaskID, worker peer.ID, receipt []byte) Hash {
 	rh := HashOf(receipt)
 	return HashOf(append(b, rh[:]...))
 }
+
+// MarshalText writes h in hex, so that stored records stay readable.
+func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (h *Hash) UnmarshalText(b []byte) error {
+	if len(b) != 64 {
+		return CodeMalformed.Errorf("hash %q: want 64 hex digits", b)
+	}
+	_, err := hex.Decode(h[:], b)
+	return err
+}
+
+// MarshalText writes j as printed.
+func (j JobID) MarshalText() ([]byte, error) { return []byte(j.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (j *JobID) UnmarshalText(b []byte) error {
+	id, err := ParseJobID(string(b))
+	*j = id
+	return err
+}
