@@ -122,6 +122,15 @@ type ReplicaRecord struct {
 	Agreed  bool
 	Paid    proto.Credit
 	Code    proto.Code
+
+	// Hold and Lane say where Paid came from; LaneAmount, LaneFuel and LaneUpto
+	// are that lane's totals right after it. So a TaskRecord alone is enough to
+	// rebuild a lane's totals when the HoldRecord is older.
+	Hold       cid.Cid
+	Lane       uint32
+	LaneAmount proto.Credit
+	LaneFuel   proto.Fuel
+	LaneUpto   uint64
 }
 
 // HoldRecord is the payer's view of one hold: what it promised per lane.
@@ -137,6 +146,7 @@ type HoldRecord struct {
 // LaneRecord is one lane's cumulative totals.
 type LaneRecord struct {
 	Worker  peer.ID
+	Payee   peer.ID // "" = worker
 	Cap     proto.Credit
 	Amount  proto.Credit // vouchered, cumulative
 	Fuel    proto.Fuel
@@ -265,10 +275,13 @@ type (
 		Refs []proto.Ref
 		Code proto.Code
 	}
+	// VoucherSeen: Lane is the certified lane when the ledger knows it, else
+	// zero; a worker that restarted knows its lanes from there only.
 	VoucherSeen struct {
 		From    peer.ID
 		Voucher *proto.Voucher
 		Finish  bool
+		Lane    Lane
 	}
 	// Executed: the sandbox ended. Salt is 16 fresh random bytes.
 	Executed struct {
@@ -430,12 +443,15 @@ type LaneTotal struct {
 
 // Worker is what this node offers to others.
 type Worker struct {
-	Enabled   bool
-	Reason    string   // shown when not enabled
-	Slots     int      // executions at once
-	InFlight  int      // assignments held at once over all submitters, default 16 per slot
-	Types     []string // task types it runs
-	Custom    bool     // runs modules that are not built in
+	Enabled  bool
+	Reason   string   // shown when not enabled
+	Slots    int      // executions at once
+	InFlight int      // assignments held at once over all submitters, default 16 per slot
+	Types    []string // task types it runs
+	Custom   bool     // runs modules that are not built in
+	// Builtin names the task type of each built-in module. When set, an offer
+	// whose type and module disagree with it counts as a custom module.
+	Builtin   map[cid.Cid]string
 	MinPrice  proto.Credit
 	MaxFuel   proto.Fuel
 	MaxMemory uint64

@@ -1,0 +1,202 @@
+package market
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"edgenet.dev/proto"
+)
+
+// bid is an offer of another node that this worker may answer.
+type bid struct {
+	from     peer.ID
+	offer    *proto.Offer
+	module   cid.Cid
+	round    uint32
+	rivals   map[peer.ID]uint32 // slots claimed by others in this round
+	slots    uint64             // Σ rivals
+	timer    *timer
+	answered bool
+}
+
+// offerSeen decides whether and when to answer an offer. Workers answer one
+// after another in an order that follows from the offer and their ids, and
+// fall silent once enough have answered.
+func (m *Machine) offerSeen(in OfferSeen) {
+	o := in.Offer
+	if o == nil || in.From == m.cfg.Self {
+		return
+	}
+	id, err := proto.ToJobID(o.Id)
+	if err != nil {
+		return
+	}
+	module, err := proto.ParseCID(o.Module)
+	if err != nil {
+		return
+	}
+	w := &m.work
+	w.heard++
+	b := w.bids[id]
+	if b == nil {
+		if b = w.track(m, id, in.From); b == nil {
+			return
+		}
+	} else if b.from != in.From || b.round >= o.Round {
+		return // not its owner, or heard already
+	}
+	b.offer, b.module, b.round, b.answered = o, module, o.Round, false
+	b.rivals, b.slots = nil, 0
+	if w.why = m.declines(b); w.why != "" {
+		m.stop(b.timer)
+		return
+	}
+	m.stop(b.timer)
+	if rank := m.rank(b); rank > 0 {
+		m.at(b.timer, m.now.Add(time.Duration(rank)*m.cfg.ClaimStep))
+		return
+	}
+	m.claim(b)
+}
+
+// track makes room for an offer: bounded in all and per submitter, the oldest
+// go first.
+func (w *workside) track(m *Machine, id proto.JobID, from peer.ID) *bid {
+	if w.bidsOf[from] >= maxOfferPeer || len(w.bids) >= maxOffers {
+		for i, old := range w.bidOrder {
+			if b := w.bids[old]; b != nil && (len(w.bids) >= maxOffers || b.from == from) {
+				w.dropBid(m, old)
+				w.bidOrder = append(w.bidOrder[:i], w.bidOrder[i+1:]...)
+				break
+			}
+		}
+	}
+	if len(w.bidOrder) > 2*maxOffers { // ids of withdrawn offers remain in it
+		kept := w.bidOrder[:0]
+		for _, old := range w.bidOrder {
+			if w.bids[old] != nil {
+				kept = append(kept, old)
+			}
+		}
+		w.bidOrder = kept
+	}
+	b := &bid{from: from}
+	b.timer = m.timers.make(func() { m.claim(b) })
+	w.bids[id] = b
+	w.bidsOf[from]++
+	w.bidOrder = append(w.bidOrder, id)
+	return b
+}
+
+func (w *workside) dropBid(m *Machine, id proto.JobID) {
+	b := w.bids[id]
+	if b == nil {
+		return
+	}
+	m.stop(b.timer)
+	delete(w.bids, id)
+	if w.bidsOf[b.from]--; w.bidsOf[b.from] <= 0 {
+		delete(w.bidsOf, b.from)
+	}
+}
+
+func (m *Machine) withdrawalSeen(in WithdrawalSeen) {
+	if b := m.work.bids[in.Offer]; b != nil && b.from == in.From {
+		m.work.dropBid(m, in.Offer)
+	}
+}
+
+// rivalClaim counts a competitor's answer.
+func (m *Machine) rivalClaim(id proto.JobID, from peer.ID, c *proto.Claim) {
+	b := m.work.bids[id]
+	if b == nil || b.answered || peer.ID(c.Submitter) != b.from || c.Round != b.round {
+		return
+	}
+	if _, known := b.rivals[from]; known || len(b.rivals) >= maxSeen {
+		return
+	}
+	if b.rivals == nil {
+		b.rivals = map[peer.ID]uint32{}
+	}
+	b.rivals[from] = c.Slots
+	b.slots += uint64(min(c.Slots, maxSlots))
+}
+
+// rank is this worker's place in the order of answers: its rendezvous
+// position in [0,1) times the number of competitors.
+func (m *Machine) rank(b *bid) uint64 {
+	key := append([]byte("edgenet/rank/1\x00"), b.offer.Id...)
+	key = binary.BigEndian.AppendUint32(key, b.round)
+	h := proto.HashOf(append(key, m.cfg.Self...))
+	rank, _ := bits.Mul64(binary.BigEndian.Uint64(h[:8]), uint64(m.work.neighbours))
+	return min(rank, 10_000)
+}
+
+// declines says why this worker does not answer an offer, "" when it does.
+func (m *Machine) declines(b *bid) string {
+	w, o := &m.work, b.offer
+	switch {
+	case !w.cfg.Enabled:
+		return "the worker is paused"
+	case o.DeadlineUnixMs <= uint64(m.now.UnixMilli()):
+		return "its deadline passed"
+	case o.MeterVersion != proto.MeterVersion:
+		return fmt.Sprintf("it asks for meter version %d", o.MeterVersion)
+	case !w.runs(o.Type, b.module):
+		if o.Type == "" {
+			return "it brings its own module and this worker runs built-in types only"
+		}
+		return fmt.Sprintf("task type %q is not among this worker's types", clip(o.Type, 64))
+	case o.FuelLimit == 0 || proto.Fuel(o.FuelLimit) > w.cfg.MaxFuel:
+		return fmt.Sprintf("it asks for %d fuel, the limit is %d", o.FuelLimit, w.cfg.MaxFuel)
+	case o.MemoryLimit > w.cfg.MaxMemory:
+		return fmt.Sprintf("it asks for %d bytes of memory, the limit is %d", o.MemoryLimit, w.cfg.MaxMemory)
+	case o.ModuleSize > proto.MaxModule:
+		return "its module is too large"
+	case proto.Credit(o.PriceCap) < w.cfg.MinPrice:
+		return fmt.Sprintf("it pays at most %d µcredit per 60 Gfuel, the minimum is %d", o.PriceCap, w.cfg.MinPrice)
+	case w.held >= w.cfg.InFlight:
+		return "all slots are taken"
+	}
+	return ""
+}
+
+// claim answers an offer unless enough others have by now.
+func (m *Machine) claim(b *bid) {
+	w, o := &m.work, b.offer
+	if w.why = m.declines(b); w.why != "" || b.answered {
+		return
+	}
+	if uint32(len(b.rivals)) >= o.WorkersWanted && b.slots >= uint64(o.SlotsWanted) {
+		w.why = "enough other workers answered first"
+		return
+	}
+	b.answered = true
+	price := w.cfg.MinPrice
+	if price == 0 {
+		price = min(m.cfg.Price, proto.Credit(o.PriceCap))
+	}
+	expires := m.now.Add(proto.LeaseDuration)
+	c := w.customer(b.from)
+	if c == nil || !c.grant(b.module, grant{expires: expires, price: price}, m.now) {
+		w.why = "it serves too many submitters already"
+		return
+	}
+	m.send(PublishClaim{Offer: o, Claim: &proto.Claim{
+		Offer: o.Id, Submitter: []byte(b.from), Slots: uint32(w.cfg.InFlight - w.held), Price: uint64(price),
+		ExpiresUnixMs: uint64(expires.UnixMilli()), Payee: payeeBytes(w.cfg.Payee, m.cfg.Self),
+		Operator: w.cfg.Operator, Site: w.cfg.Site, Round: b.round,
+	}})
+}
+
+func payeeBytes(payee, self peer.ID) []byte {
+	if payee == "" || payee == self {
+		return nil
+	}
+	return []byte(payee)
+}

@@ -1,0 +1,180 @@
+package market
+
+import (
+	"bytes"
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"edgenet.dev/proto"
+)
+
+const (
+	maxSlots = 1024 // of one claim that are used
+	maxLabel = 64   // bytes of an operator or site label
+)
+
+// claimSeen hears a claim: for an own offer it brings a worker, for another's
+// it tells how many competitors answered already.
+func (m *Machine) claimSeen(in ClaimSeen) {
+	c := in.Claim
+	if c == nil || in.From == m.cfg.Self {
+		return
+	}
+	id, err := proto.ToJobID(c.Offer)
+	if err != nil {
+		return
+	}
+	if peer.ID(c.Submitter) != m.cfg.Self {
+		m.rivalClaim(id, in.From, c)
+		return
+	}
+	j := m.jobs[id]
+	if j == nil || j.rec.State.Final() || !m.acceptable(j, c) {
+		return
+	}
+	if s := j.sess; s != nil {
+		m.lateClaim(j, s, in.From, c)
+		return
+	}
+	if _, known := j.bid.claims[in.From]; !known && len(j.bid.claims) >= maxClaims {
+		return
+	}
+	j.bid.claims[in.From] = c
+	m.touch(j)
+	m.weigh(j)
+}
+
+func (m *Machine) acceptable(j *job, c *proto.Claim) bool {
+	if c.Slots == 0 || proto.Credit(c.Price) > m.cfg.Price || c.ExpiresUnixMs <= uint64(m.now.UnixMilli()) ||
+		c.Round > j.rec.Round<<16|j.bid.round || len(c.Operator) > maxLabel || len(c.Site) > maxLabel {
+		return false
+	}
+	if len(c.Payee) > 0 {
+		if _, err := proto.ParsePeer(c.Payee); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// rendezvous is the order of workers for a job that nobody chooses.
+func rendezvous(id proto.JobID, w peer.ID) proto.Hash {
+	return proto.HashOf(append(id[:len(id):len(id)], w...))
+}
+
+type claimant struct {
+	worker peer.ID
+	claim  *proto.Claim
+	rank   proto.Hash
+}
+
+// ranked are j's claims that hold now, cheapest first, then in rendezvous
+// order.
+func (m *Machine) ranked(j *job) []claimant {
+	var out []claimant
+	for _, w := range slices.Sorted(maps.Keys(j.bid.claims)) {
+		if c := j.bid.claims[w]; c.ExpiresUnixMs > uint64(m.now.UnixMilli()) {
+			out = append(out, claimant{w, c, rendezvous(j.rec.Job.ID, w)})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b claimant) int {
+		if c := cmp.Compare(a.claim.Price, b.claim.Price); c != 0 {
+			return c
+		}
+		return bytes.Compare(a.rank[:], b.rank[:])
+	})
+	return out
+}
+
+// apart counts claimants that a task's replicas may be spread over.
+func (m *Machine) apart(cs []claimant) (workers, slots int) {
+	var chosen []*lease
+	for _, c := range cs {
+		l := &lease{operator: c.claim.Operator, site: c.claim.Site}
+		slots += int(min(c.claim.Slots, maxSlots))
+		if !m.clash(l, chosen) {
+			chosen = append(chosen, l)
+		}
+	}
+	return len(chosen), slots
+}
+
+// weigh decides whether the claims suffice: with all that were wanted the
+// choice falls at once, with just enough a little later, for more may come.
+func (m *Machine) weigh(j *job) {
+	workers, slots := m.apart(m.ranked(j))
+	switch {
+	case workers < j.k:
+	case workers >= j.wanted() && slots >= min(j.slotsWanted(), workers):
+		m.choose(j)
+	case !j.bid.window.armed():
+		m.at(j.bid.window, m.now.Add(m.cfg.ClaimWindow))
+	}
+}
+
+// choose turns the claims into leases of a session and asks for its hold.
+func (m *Machine) choose(j *job) {
+	m.stop(j.bid.window)
+	if j.sess != nil || j.rec.State.Final() {
+		return
+	}
+	cs := m.ranked(j)
+	if n, _ := m.apart(cs); n < j.k {
+		return // some expired while the rest was awaited
+	}
+	s := m.fitting(j)
+	if s == nil {
+		s = m.newSession(j.rec.Job.ID)
+		s.module, s.fuel, s.memory = string(j.module), j.limits.Fuel, j.limits.Memory
+	}
+	for _, c := range cs[:min(len(cs), maxLanes)] {
+		m.lateClaim(j, s, c.worker, c.claim)
+	}
+	clear(j.bid.claims)
+	m.stop(j.bid.again)
+	j.bid.active = false
+	m.join(j, s)
+}
+
+// lateClaim adds a worker to a session, or renews its lease.
+func (m *Machine) lateClaim(j *job, s *session, w peer.ID, c *proto.Claim) {
+	l := s.lease(w)
+	if l == nil {
+		if len(s.leases) >= maxLanes {
+			return
+		}
+		l = m.addLease(s, w)
+		l.rank = rendezvous(s.id, w)
+		l.payee = payeeOf(c.Payee, w)
+	} else if l.payee != payeeOf(c.Payee, w) {
+		return // its lane pays another account
+	}
+	fresh := !m.can(l) || l.lane < 0
+	l.price, l.operator, l.site = proto.Credit(c.Price), c.Operator, c.Site
+	l.slots = int(min(c.Slots, maxSlots))
+	l.window, l.dead, l.blocked = l.slots, false, time.Time{}
+	l.expires = time.UnixMilli(int64(min(c.ExpiresUnixMs, uint64(m.now.Add(time.Hour).UnixMilli()))))
+	if l.cp.lost {
+		m.workerBack(w)
+	}
+	if renew := l.expires.Add(-30 * time.Second); !s.renew.armed() {
+		m.at(s.renew, renew)
+	}
+	if fresh {
+		m.wakeAll(s)
+	}
+	s.needHold = s.needHold || l.lane < 0
+	m.mark(s)
+}
+
+// payeeOf spells the worker itself as "".
+func payeeOf(payee []byte, w peer.ID) peer.ID {
+	if peer.ID(payee) == w {
+		return ""
+	}
+	return peer.ID(payee)
+}

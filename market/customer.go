@@ -1,0 +1,248 @@
+package market
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"edgenet.dev/proto"
+)
+
+// customer is a submitter this worker serves.
+type customer struct {
+	id        peer.ID
+	used      uint64
+	grants    map[cid.Cid]grant // by module
+	lanes     map[laneKey]*workLane
+	execs     map[proto.Ref]*exec
+	sent      []*exec // delivered, oldest first; dropped ones stay until they come up
+	sentBytes uint64
+	sentLive  int
+}
+
+// grant is a claim this worker made: the module it will run, until when and
+// at what price.
+type grant struct {
+	expires time.Time
+	price   proto.Credit
+}
+
+type laneKey struct {
+	hold  cid.Cid
+	index uint32
+}
+
+// workLane is a lane as its worker keeps books on it.
+type workLane struct {
+	Lane
+	vouchered proto.Credit
+	owed      proto.Credit // earned, cumulative, disputed results taken out
+	worst     proto.Credit // of what is queued or running
+	active    int          // queued or running
+	finish    bool         // the payer asked for Done
+	done      bool
+}
+
+// exposed is what the payer may have to pay on the lane in the worst case.
+func (l *workLane) exposed() proto.Credit { return max(l.vouchered, l.owed, l.Paid) + l.worst }
+
+// customer finds or makes room for a submitter; nil when all places are taken
+// by submitters with work here.
+func (w *workside) customer(p peer.ID) *customer {
+	w.seq++
+	c := w.customers[p]
+	if c == nil {
+		if len(w.customers) >= maxCustomers && !w.evict() {
+			return nil
+		}
+		c = &customer{id: p, grants: map[cid.Cid]grant{}, lanes: map[laneKey]*workLane{}, execs: map[proto.Ref]*exec{}}
+		w.customers[p] = c
+	}
+	c.used = w.seq
+	return c
+}
+
+func (w *workside) evict() bool {
+	var old *customer
+	for _, c := range w.customers {
+		if len(c.execs) == c.sentLive && (old == nil || c.used < old.used) {
+			old = c
+		}
+	}
+	if old == nil {
+		return false
+	}
+	delete(w.customers, old.id)
+	return true
+}
+
+func (c *customer) grant(module cid.Cid, g grant, now time.Time) bool {
+	if _, known := c.grants[module]; !known && len(c.grants) >= maxModules {
+		for old, g := range c.grants {
+			if !now.Before(g.expires) {
+				delete(c.grants, old)
+			}
+		}
+		if len(c.grants) >= maxModules {
+			return false
+		}
+	}
+	c.grants[module] = g
+	return true
+}
+
+// lane finds the books of a certified lane or opens them; nil when too many
+// are open.
+func (c *customer) lane(certified Lane) *workLane {
+	key := laneKey{certified.Hold, certified.Index}
+	l := c.lanes[key]
+	if l == nil {
+		if len(c.lanes) >= maxLanesPer {
+			for k, o := range c.lanes {
+				if o.done {
+					delete(c.lanes, k)
+				}
+			}
+			if len(c.lanes) >= maxLanesPer {
+				return nil
+			}
+		}
+		l = &workLane{Lane: certified, vouchered: certified.Paid}
+		c.lanes[key] = l
+		return l
+	}
+	// An extension raises cap and deadline; an older view lowers nothing.
+	l.Cap = max(l.Cap, certified.Cap)
+	l.Paid = max(l.Paid, certified.Paid)
+	if certified.Deadline.After(l.Deadline) {
+		l.Deadline = certified.Deadline
+	}
+	return l
+}
+
+// ordered are the executions on lane (all, when nil) by arrival.
+func (c *customer) ordered(lane *workLane) []*exec {
+	var out []*exec
+	for _, x := range c.execs {
+		if lane == nil || x.lane == lane {
+			out = append(out, x)
+		}
+	}
+	slices.SortFunc(out, func(a, b *exec) int { return cmp.Compare(a.seq, b.seq) })
+	return out
+}
+
+// voucherSeen books a promise. Totals only grow and never pass the cap.
+func (m *Machine) voucherSeen(in VoucherSeen) {
+	v := in.Voucher
+	if v == nil || peer.ID(v.Worker) != m.cfg.Self {
+		return
+	}
+	hold, err := proto.ParseCID(v.Hold)
+	if err != nil {
+		return
+	}
+	c := m.work.customers[in.From]
+	certified := in.Lane.Hold.Defined() && in.Lane.Hold == hold && in.Lane.Index == v.Lane &&
+		in.Lane.Payer == in.From && in.Lane.Worker == m.cfg.Self
+	var l *workLane
+	if c != nil {
+		l = c.lanes[laneKey{hold, v.Lane}]
+	}
+	if certified && (l == nil || l.Cap < in.Lane.Cap) {
+		if c == nil {
+			if c = m.work.customer(in.From); c == nil {
+				return
+			}
+		}
+		l = c.lane(in.Lane)
+	}
+	if l == nil {
+		m.note(in.From, proto.Ref{}, proto.CodeNoLane, "voucher for a lane that is not known")
+		return
+	}
+	amount := proto.Credit(v.Amount)
+	if amount < l.vouchered || amount > l.Cap {
+		m.note(in.From, proto.Ref{}, proto.CodeConflict, "voucher for %s credits, had %s before, cap is %s", amount, l.vouchered, l.Cap)
+		return
+	}
+	l.vouchered = amount
+	l.owed = max(l.owed, amount)
+	if in.Finish {
+		l.finish = true
+		m.answerFinish(l)
+	}
+}
+
+// answerFinish says Done on a lane whose payer asked for it, once nothing of it
+// is queued or running. Outcomes nobody asked for by now are let go.
+func (m *Machine) answerFinish(l *workLane) {
+	if !l.finish || l.active > 0 {
+		return
+	}
+	if l.vouchered < l.owed {
+		m.note(l.Payer, proto.Ref{}, proto.CodeOK, "lane ends with %s credits, %s were counted here", l.vouchered, l.owed)
+	}
+	l.finish, l.done = false, true
+	m.send(SendDone{To: l.Payer, Done: &proto.Done{Hold: l.Hold.Bytes(), Lane: l.Index, Amount: uint64(l.vouchered)}})
+	if c := m.work.customers[l.Payer]; c != nil {
+		for _, x := range c.ordered(l) {
+			m.drop(x)
+		}
+	}
+}
+
+// The queue: a heap by priority, then arrival.
+
+func (w *workside) earlier(i, j int) bool {
+	a, b := w.queue[i], w.queue[j]
+	if a.a.Priority != b.a.Priority {
+		return a.a.Priority > b.a.Priority
+	}
+	return a.seq < b.seq
+}
+
+func (w *workside) exchange(i, j int) {
+	w.queue[i], w.queue[j] = w.queue[j], w.queue[i]
+	w.queue[i].pos, w.queue[j].pos = i, j
+}
+
+func (w *workside) fix(i int) {
+	for i > 0 && w.earlier(i, (i-1)/2) {
+		w.exchange(i, (i-1)/2)
+		i = (i - 1) / 2
+	}
+	for {
+		c := 2*i + 1
+		if c >= len(w.queue) {
+			return
+		}
+		if c+1 < len(w.queue) && w.earlier(c+1, c) {
+			c++
+		}
+		if !w.earlier(c, i) {
+			return
+		}
+		w.exchange(i, c)
+		i = c
+	}
+}
+
+func (w *workside) push(x *exec) {
+	x.pos = len(w.queue)
+	w.queue = append(w.queue, x)
+	w.fix(x.pos)
+}
+
+func (w *workside) unqueue(x *exec) {
+	i, last := x.pos, len(w.queue)-1
+	w.exchange(i, last)
+	w.queue[last] = nil
+	w.queue = w.queue[:last]
+	if i < last {
+		w.fix(i)
+	}
+}

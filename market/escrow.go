@@ -1,0 +1,270 @@
+package market
+
+import (
+	"fmt"
+	"math/bits"
+	"time"
+
+	"edgenet.dev/proto"
+)
+
+// Escrow: holds with a lane per worker, and vouchers on the lanes.
+
+// request is a hold or extension asked of the ledger.
+type request struct {
+	id    uint64
+	job   *job
+	lanes []LaneRecord
+	least bool // every cap is a single execution's
+}
+
+// feeSlack is added to a hold's budget where max credits leave room: each
+// Settle rounds its fee up, and a hold is settled more than once.
+const feeSlack proto.Credit = 32
+
+// net is the largest a with a plus its fee within limit.
+func net(limit proto.Credit, ppm uint64) proto.Credit {
+	hi, lo := bits.Mul64(uint64(limit), 1_000_000)
+	if hi >= 1_000_000 {
+		return 0
+	}
+	q, _ := bits.Div64(hi, lo, 1_000_000+ppm)
+	a := proto.Credit(q)
+	for a > 0 && withFee(a, ppm) > limit {
+		a--
+	}
+	return a
+}
+
+// remaining is what j may still promise, in worst-case pay.
+func (m *Machine) remaining(j *job) proto.Credit {
+	a := net(j.rec.Job.Options.MaxCredits, m.cfg.FeePPM)
+	if used := j.spent + j.reserved; used < a {
+		return a - used
+	}
+	return 0
+}
+
+// wantCap asks for more on a lane that has no room for pay. Work already on
+// the lane frees its worst case soon, so an extension is asked only when much
+// of the lane was used up for good, when nothing on it will free anything, or
+// for a replica that others wait for.
+func (m *Machine) wantCap(l *lease, j *job, pay proto.Credit, urgent bool) {
+	if l.want > 0 || !urgent && l.inflight+l.kept > 0 && l.cap-l.amount >= l.base/2 {
+		return
+	}
+	more := min(proto.Credit(l.window)*pay, m.remaining(j))
+	if more < pay {
+		if !urgent && l.inflight+l.kept > 0 {
+			return
+		}
+		more = pay
+	}
+	l.want, l.wantFor = more, pay
+	l.s.needHold = true
+}
+
+// askHold requests a hold for a new session, or an extension.
+func (m *Machine) askHold(s *session) {
+	if !s.needHold || s.request != nil || s.state > sessionServing || s.restored || len(s.jobs) == 0 {
+		return
+	}
+	if m.now.Before(s.holdAfter) {
+		m.sooner(s.retry, s.holdAfter)
+		return
+	}
+	j := m.leader(s)
+	least := true
+	var lanes []LaneRecord
+	var sum proto.Credit
+	add := func(l *lease, amount, pay proto.Credit) {
+		amount = max(amount>>s.scale, pay)
+		least = least && amount == pay
+		lanes = append(lanes, LaneRecord{Worker: l.worker, Payee: l.payee, Cap: amount})
+		sum += amount
+	}
+	fresh, room := 0, m.remaining(j)
+	for _, l := range s.leases {
+		if l.lane < 0 && m.can(l) {
+			fresh++
+		}
+	}
+	// The job's credits are shared among new lanes; when they do not reach for
+	// all, the first in order get one, never fewer than a task needs.
+	if fits := int(min(room/max(1, proto.PayFor(s.fuel, m.cfg.Price)), maxLanes)); s.state == sessionOpening {
+		fresh = min(fresh, max(fits, j.k))
+	}
+	taken := 0
+	for _, l := range s.leases {
+		pay := proto.PayFor(s.fuel, l.price)
+		switch {
+		case l.lane < 0 && m.can(l) && taken < fresh:
+			taken++
+			add(l, min(proto.Credit(l.window)*pay, max(room/proto.Credit(fresh), pay)), pay)
+		case l.lane >= 0 && l.want > 0 && !l.done:
+			add(l, l.want, min(l.wantFor, l.want))
+		}
+	}
+	s.needHold = false
+	due := j.rec.Job.Created.Add(j.rec.Job.Options.Timeout).Add(proto.LeaseDuration).Truncate(time.Millisecond)
+	longer := s.hold.Defined() && due.After(s.deadline) && s.deadline.Sub(m.now) < 2*m.runLimit()
+	if len(lanes) == 0 && !longer {
+		return
+	}
+	if !s.hold.Defined() || due.After(s.deadline) {
+		s.asked = due
+	} else {
+		s.asked = s.deadline
+	}
+	budget := withFee(sum, m.cfg.FeePPM)
+	if sum > 0 && budget+feeSlack <= j.rec.Job.Options.MaxCredits {
+		budget += feeSlack
+	}
+	m.req++
+	s.request = &request{id: m.req, job: j, lanes: lanes, least: least}
+	m.reqs[m.req] = s
+	m.send(RequestHold{Req: m.req, Job: s.id, Hold: s.hold, Budget: budget, Deadline: s.asked, Lanes: lanes})
+}
+
+// leader is the job whose credits a hold is measured by.
+func (m *Machine) leader(s *session) *job {
+	if len(s.ready) > 0 {
+		return s.ready[0]
+	}
+	for _, j := range s.stuck {
+		if j.sess == s {
+			return j
+		}
+	}
+	return sortedJobs(s.jobs)[0]
+}
+
+func (m *Machine) holdCertified(in HoldCertified) {
+	s := m.reqs[in.Req]
+	if s == nil {
+		return
+	}
+	if !in.Hold.Hold.Defined() || len(in.Hold.Lanes) > maxLanes {
+		m.holdFailed(HoldFailed{Req: in.Req, Code: proto.CodeInternal, Reason: "the ledger answered without a hold"})
+		return
+	}
+	delete(m.reqs, in.Req)
+	s.request, s.scale = nil, 0
+	s.hold, s.deadline, s.budget = in.Hold.Hold, in.Hold.Deadline, in.Hold.Budget
+	m.byHold[s.hold] = s
+	for i, rec := range in.Hold.Lanes {
+		l := s.lease(rec.Worker)
+		if l == nil {
+			l = m.addLease(s, rec.Worker)
+			l.dead = true
+		}
+		l.cap, l.want = rec.Cap, 0
+		l.settled = max(l.settled, rec.Settled)
+		if l.lane < 0 {
+			l.lane, l.base, l.payee = i, rec.Cap, payeeOf([]byte(rec.Payee), rec.Worker)
+		}
+		if i >= len(s.lanes) {
+			s.lanes = append(s.lanes, l)
+		}
+	}
+	if s.state == sessionOpening {
+		s.state = sessionServing
+	}
+	m.sooner(s.retry, s.deadline.Add(-2*m.runLimit()))
+	s.needHold = s.deadline.Sub(m.now) < 2*m.runLimit()
+	m.saves = append(m.saves, SaveHold{Record: s.record(false)})
+	m.wakeAll(s)
+}
+
+func (m *Machine) holdFailed(in HoldFailed) {
+	s := m.reqs[in.Req]
+	if s == nil {
+		return
+	}
+	delete(m.reqs, in.Req)
+	req := s.request
+	s.request, s.needHold = nil, true
+	s.holdWhy = clip(in.Reason, 256)
+	if s.holdWhy == "" {
+		s.holdWhy = in.Code.String()
+	}
+	wait := 2 * time.Second
+	if in.Code == proto.CodeInsufficient || in.Code == proto.CodeBudget {
+		if !req.least {
+			s.scale++
+			wait = 0
+		} else if s.live == 0 && s.jobs[req.job.rec.Job.ID] == req.job {
+			m.failJob(req.job, Failed, proto.CodeInsufficient, fmt.Sprintf("the balance does not cover the workers' pay: %s", s.holdWhy))
+		}
+	}
+	if wait > 0 {
+		s.holdAfter = m.now.Add(wait)
+		m.sooner(s.retry, s.holdAfter)
+	}
+	m.mark(s)
+}
+
+func (s *session) record(closed bool) HoldRecord {
+	r := HoldRecord{Hold: s.hold, Job: s.id, Deadline: s.deadline, Budget: s.budget, Closed: closed}
+	for _, l := range s.lanes {
+		r.Lanes = append(r.Lanes, LaneRecord{Worker: l.worker, Payee: l.payee, Cap: l.cap, Amount: l.amount,
+			Fuel: l.fuel, Upto: l.upto, Settled: l.settled, Done: l.done})
+	}
+	return r
+}
+
+const (
+	payEvery  = 50 * time.Millisecond
+	payTasks  = 64
+	settleAll = 2000 // tasks that force a Settle
+)
+
+// owe notes that a task of s was accepted.
+func (m *Machine) owe(s *session) {
+	s.owing = true
+	s.unpaid++
+	s.unsettled++
+	s.since = m.now
+	m.mark(s)
+}
+
+// promise sends vouchers for what was accepted: at once when nothing else is
+// under way, else gathered over 50 ms or 64 tasks.
+func (m *Machine) promise(s *session) {
+	if !s.owing {
+		return
+	}
+	if next := s.lastPay.Add(payEvery); s.live > 0 && s.unpaid < payTasks && m.now.Before(next) {
+		m.sooner(s.pay, next)
+		return
+	}
+	m.vouch(s)
+}
+
+// vouch saves the totals and then sends a voucher on every lane that gained.
+// A lost worker's voucher waits; it gets the totals with Finish or the next
+// ones when it is back.
+func (m *Machine) vouch(s *session) {
+	saved, waiting := false, false
+	for _, l := range s.lanes {
+		if !l.owing {
+			continue
+		}
+		if l.cp.lost {
+			waiting = true
+			continue
+		}
+		if !saved {
+			m.saves = append(m.saves, SaveHold{Record: s.record(false)})
+			saved = true
+		}
+		l.owing = false
+		m.after = append(m.after, SendPay{To: l.worker, Voucher: m.voucher(l)})
+	}
+	s.owing, s.unpaid, s.lastPay = waiting && s.state == sessionServing, 0, m.now
+}
+
+func (m *Machine) voucher(l *lease) *proto.Voucher {
+	return &proto.Voucher{Hold: l.s.hold.Bytes(), Lane: uint32(l.lane), Worker: []byte(l.worker),
+		Amount: uint64(l.amount), Fuel: uint64(l.fuel), Upto: l.upto}
+}

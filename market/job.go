@@ -1,0 +1,369 @@
+package market
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"edgenet.dev/proto"
+)
+
+// job is a job of this node. Tasks that were never started have no *task, so
+// that a large job costs nothing until it runs.
+type job struct {
+	rec    JobRecord
+	seq    uint64
+	k      int
+	maxPay proto.Credit // of one replica at the price cap
+	limits proto.Limits
+	module []byte // CID bytes
+	sess   *session
+	past   []*session // every session that ever served it
+	tasks  []*task
+	next   int     // tasks below were started or restored
+	retry  []*task // started, replicas missing
+	parked []*task // started, no worker in the session may take them
+	// disputed tasks wait for budget to escalate.
+	disputed []*task
+	open     int // tasks not final
+	live     int // executions under way or awaiting a verdict
+	updated  time.Time
+	noted    bool
+
+	spent    proto.Credit // Σ pay of verified replicas
+	reserved proto.Credit // worst case of started tasks
+	fuel     proto.Fuel
+
+	done, failed, verified, running int
+
+	bid      offering
+	deadline *timer
+	ready    int  // place in the session's ready heap, -1 outside
+	stuck    bool // in the session's stuck list
+	starved  bool // waits for its own budget to be freed
+}
+
+type task struct {
+	job      *job
+	index    uint32
+	state    TaskState
+	level    int // replicas wanted now
+	reps     []*replica
+	lost     int // executions lost
+	attempts uint32
+	reserved proto.Credit
+	queued   bool // in retry or parked
+	rec      *TaskRecord
+}
+
+type phase uint8
+
+const (
+	phaseAssigned phase = iota
+	phaseCommitted
+	phaseRevealed
+	phaseResulted
+	phaseLost
+)
+
+// replica is one execution of a task on one worker.
+type replica struct {
+	task    *task
+	lease   *lease
+	attempt uint32
+	number  uint32 // i of k
+	phase   phase
+	running bool         // accepted by the worker
+	price   proto.Credit // of the assignment
+	held    proto.Credit // reserved on the lane for it
+	commit  proto.Hash
+	code    proto.Code // why it was lost
+	refused bool       // before it ran
+
+	status proto.Status
+	exit   int32
+	output proto.Hash
+	size   uint64
+	log    proto.Hash
+	fuel   proto.Fuel
+
+	// The lease's list of executions with a deadline, in order of deadline.
+	prev, next *replica
+	listed     bool
+	due        time.Time
+	ahead      uint64 // lease.over at which everything assigned before it is over
+}
+
+func (t *task) id() proto.TaskID { return proto.TaskID{Job: t.job.rec.Job.ID, Index: t.index} }
+
+func (r *replica) ref() proto.Ref { return proto.Ref{Task: r.task.id(), Attempt: r.attempt} }
+
+func (t *task) live() (n int) {
+	for _, r := range t.reps {
+		if r.phase != phaseLost {
+			n++
+		}
+	}
+	return n
+}
+
+// replica finds an execution by what its worker calls it; nil for anything
+// unknown or over.
+func (m *Machine) replica(from peer.ID, ref proto.Ref) *replica {
+	j := m.jobs[ref.Task.Job]
+	if j == nil || j.rec.State.Final() || int(ref.Task.Index) >= len(j.tasks) {
+		return nil
+	}
+	t := j.tasks[ref.Task.Index]
+	if t == nil || t.rec != nil {
+		return nil
+	}
+	for _, r := range t.reps {
+		if r.attempt == ref.Attempt && r.lease.worker == from && r.phase != phaseLost {
+			return r
+		}
+	}
+	return nil
+}
+
+func normal(o Options) Options {
+	if o.Redundancy == 0 {
+		o.Redundancy = 2
+	}
+	o.Redundancy = min(max(o.Redundancy, 1), proto.MaxRedundancy)
+	if o.MaxCredits == 0 {
+		o.MaxCredits = 10 * proto.OneCredit
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = 10 * time.Minute
+	}
+	l := proto.Limits{Fuel: o.Fuel, Memory: o.Memory}.WithDefaults()
+	o.Fuel, o.Memory = min(l.Fuel, proto.MaxFuel), l.Memory
+	return o
+}
+
+func (m *Machine) addJob(rec JobRecord) *job {
+	rec.Job.Options = normal(rec.Job.Options)
+	o := rec.Job.Options
+	j := &job{
+		rec: rec, seq: m.seq, k: o.Redundancy,
+		maxPay:  proto.PayFor(o.Fuel, m.cfg.Price),
+		limits:  proto.Limits{Fuel: o.Fuel, Memory: o.Memory}.WithDefaults(),
+		tasks:   make([]*task, len(rec.Job.Inputs)),
+		open:    len(rec.Job.Inputs),
+		ready:   -1,
+		updated: m.now,
+	}
+	if rec.Job.Module.Defined() {
+		j.module = rec.Job.Module.Bytes()
+	}
+	m.seq++
+	m.jobs[rec.Job.ID] = j
+	m.order = append(m.order, j)
+	return j
+}
+
+func (m *Machine) submit(spec Job) {
+	if _, known := m.jobs[spec.ID]; known {
+		return
+	}
+	j := m.addJob(JobRecord{Job: spec, State: Queued})
+	m.touch(j)
+	m.begin(j)
+}
+
+// begin starts a new or restored job: in a session that fits, or by an offer.
+func (m *Machine) begin(j *job) {
+	spec := &j.rec.Job
+	due := spec.Created.Add(spec.Options.Timeout)
+	switch {
+	case j.open == 0:
+		m.finishJob(j)
+		return
+	case !m.now.Before(due):
+		m.expire(j)
+		return
+	case !m.affords(j, proto.Credit(j.k)*j.maxPay):
+		need := withFee(proto.Credit(j.k)*j.maxPay, m.cfg.FeePPM)
+		m.failJob(j, Failed, proto.CodeBudget, fmt.Sprintf(
+			"one task may cost up to %s credits (%d replicas of %d fuel and the fee) but max credits is %s: raise max credits or lower the fuel limit",
+			need, j.k, j.limits.Fuel, spec.Options.MaxCredits))
+		return
+	}
+	j.deadline = m.timers.make(func() { m.expire(j) })
+	m.at(j.deadline, due)
+	m.initOffering(j)
+	if s := m.fitting(j); s != nil {
+		m.join(j, s)
+		if m.usable(s, j) >= j.k {
+			return
+		}
+	}
+	m.offer(j)
+}
+
+func withFee(a proto.Credit, ppm uint64) proto.Credit { return a + proto.Fee(a, ppm) }
+
+// affords reports whether worst-case pay of more fits the job's max credits
+// beside what is spent and reserved, fee included.
+func (m *Machine) affords(j *job, more proto.Credit) bool {
+	return withFee(j.spent+j.reserved+more, m.cfg.FeePPM) <= j.rec.Job.Options.MaxCredits
+}
+
+func (m *Machine) cancel(id proto.JobID) {
+	j := m.jobs[id]
+	if j == nil || j.rec.State.Final() {
+		return
+	}
+	m.failJob(j, Cancelled, proto.CodeCancelled, "cancelled by its owner")
+}
+
+func (m *Machine) expire(j *job) {
+	if j.rec.State.Final() {
+		return
+	}
+	if len(j.past) == 0 && j.next == 0 {
+		m.failJob(j, Expired, proto.CodeNoWorkers, fmt.Sprintf(
+			"%d of the %d workers that a task needs claimed the job within %s", len(j.bid.claims), j.k, j.rec.Job.Options.Timeout))
+		return
+	}
+	m.failJob(j, Expired, proto.CodeTimeout, fmt.Sprintf("not finished within %s", j.rec.Job.Options.Timeout))
+}
+
+// failJob ends every task that is not final and with them the job. Tasks that
+// never started get no record: they share the job's.
+func (m *Machine) failJob(j *job, state TaskState, code proto.Code, reason string) {
+	j.rec.State, j.rec.Code, j.rec.Reason = state, code, reason // finishTask must not end the job itself
+	for _, t := range j.tasks[:min(j.next, len(j.tasks))] {
+		if t == nil || t.rec != nil {
+			continue
+		}
+		if state == Expired && t.level > j.k {
+			m.finishTask(t, Failed, proto.CodeNoQuorum, fmt.Sprintf("replicas disagreed and no further worker came within %s", j.rec.Job.Options.Timeout))
+			continue
+		}
+		m.finishTask(t, state, code, reason)
+	}
+	m.endJob(j)
+}
+
+// finishTask makes t final. Executions still under way are aborted.
+func (m *Machine) finishTask(t *task, state TaskState, code proto.Code, reason string) {
+	rec := &TaskRecord{ID: t.id(), State: state, Code: code, Reason: reason}
+	abort := code
+	if state == Done || code == proto.CodeTaskFailed {
+		abort = proto.CodeCancelled
+	}
+	for _, r := range t.reps {
+		if r.phase != phaseLost {
+			m.release(r)
+			m.abort(r.lease, r.ref(), abort)
+			r.code = abort
+		}
+		rec.Replicas = append(rec.Replicas, r.record())
+	}
+	m.recordTask(t, rec)
+}
+
+// record is r as it was when its task became final without it.
+func (r *replica) record() ReplicaRecord {
+	out := ReplicaRecord{Worker: r.lease.worker, Attempt: r.attempt, State: Cancelled, Code: r.code}
+	if r.phase == phaseLost {
+		out.State = Failed
+	}
+	if r.phase == phaseResulted {
+		out.State, out.Status, out.Output, out.Fuel = Failed, r.status, r.output, r.fuel
+	}
+	return out
+}
+
+// recordTask files a final task and ends the job with its last one.
+func (m *Machine) recordTask(t *task, rec *TaskRecord) {
+	j := t.job
+	m.saves = append(m.saves, SaveTask{Record: *rec})
+	j.reserved -= t.reserved
+	t.reserved = 0
+	t.rec, t.reps, t.state = rec, nil, rec.State
+	j.running--
+	m.count(j, rec)
+	m.touch(j)
+	m.wake(j)
+	if len(j.disputed) > 0 && !j.rec.State.Final() {
+		d := j.disputed[0]
+		j.disputed = j.disputed[1:]
+		if d.rec == nil {
+			m.escalate(d)
+		}
+	}
+	if j.open == 0 && !j.rec.State.Final() {
+		m.finishJob(j)
+	}
+}
+
+func (m *Machine) count(j *job, rec *TaskRecord) {
+	j.open--
+	if rec.State == Done {
+		j.done++
+	} else {
+		j.failed++
+	}
+	if rec.Verified {
+		j.verified++
+	}
+	if rec.State != Done && j.rec.Code == proto.CodeOK {
+		j.rec.Code, j.rec.Reason = rec.Code, fmt.Sprintf("task %d: %s", rec.ID.Index, rec.Reason)
+	}
+}
+
+// finishJob ends a job all of whose tasks are final.
+func (m *Machine) finishJob(j *job) {
+	j.rec.State = Done
+	if j.failed > 0 {
+		j.rec.State = Failed
+	}
+	m.endJob(j)
+}
+
+func (m *Machine) endJob(j *job) {
+	m.saves = append(m.saves, SaveJob{Record: j.rec})
+	m.stop(j.deadline)
+	m.withdraw(j)
+	j.retry, j.parked = nil, nil
+	if s := j.sess; s != nil {
+		m.leave(j, s)
+	}
+	m.touch(j)
+	m.retire(j)
+}
+
+// retire counts a final job and forgets the oldest settled ones above the
+// bound; their records stay with node.
+func (m *Machine) retire(j *job) {
+	m.finished++
+	m.finTasks += len(j.tasks)
+	if m.finished <= maxFinished && m.finTasks <= maxFinTasks || m.finished < m.retireAt {
+		return
+	}
+	m.retireAt = m.finished + 16 // when nothing can go, do not look at every job again at once
+	goal, goalTasks := maxFinished*3/4, maxFinTasks*3/4
+	m.order = slices.DeleteFunc(m.order, func(o *job) bool {
+		if m.finished <= goal && m.finTasks <= goalTasks || o == j || !m.jobSettled(o) {
+			return false
+		}
+		m.finished--
+		m.finTasks -= len(o.tasks)
+		delete(m.jobs, o.rec.Job.ID)
+		return true
+	})
+}
+
+// before orders jobs for work: priority, then arrival.
+func (j *job) before(o *job) bool {
+	if c := cmp.Compare(o.rec.Job.Options.Priority, j.rec.Job.Options.Priority); c != 0 {
+		return c < 0
+	}
+	return j.seq < o.seq
+}

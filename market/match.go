@@ -1,0 +1,325 @@
+package market
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"edgenet.dev/proto"
+)
+
+func sortedJobs(set map[proto.JobID]*job) []*job {
+	return slices.SortedFunc(maps.Values(set), func(a, b *job) int {
+		if a.before(b) {
+			return -1
+		}
+		return 1
+	})
+}
+
+// serve does everything a changed session has to do, in this order: place
+// work, ask for money, send what was gathered, promise pay, settle.
+func (m *Machine) serve(s *session) {
+	if s.state == sessionGone {
+		return
+	}
+	if s.state == sessionServing {
+		m.schedule(s)
+	}
+	m.askHold(s)
+	for _, l := range s.leases {
+		m.flush(l)
+	}
+	m.promise(s)
+	m.conclude(s)
+}
+
+type fed uint8
+
+const (
+	fedAll     fed = iota // nothing left to place
+	fedFull               // workers have no free slots
+	fedStuck              // something of this job is in the way
+	fedStarved            // its own budget is
+)
+
+// schedule places work of the session's jobs in order until workers are full.
+// A job that cannot use the workers that are free steps aside; a few such are
+// looked at again each time, so a Step costs the same however many wait.
+func (m *Machine) schedule(s *session) {
+	for _, l := range s.leases {
+		// A worker is refilled once a quarter of its window is free, so that a
+		// batch of assignments shares one signature.
+		l.fill = m.can(l) && l.lane >= 0 && l.window-l.inflight >= max(1, l.window/4) && !m.now.Before(l.blocked)
+	}
+	for tries := 0; tries < 4; {
+		for n := 0; n < 2 && len(s.stuck) > 0; n++ {
+			j := s.stuck[0]
+			s.stuck = s.stuck[1:]
+			if j.sess == s && j.stuck {
+				m.wake(j)
+			}
+		}
+		if len(s.ready) == 0 {
+			return
+		}
+		j := s.ready[0]
+		switch m.feed(s, j) {
+		case fedAll:
+			s.ready.remove(j)
+		case fedFull:
+			return
+		case fedStuck:
+			s.ready.remove(j)
+			if !j.stuck && j.sess == s {
+				j.stuck = true
+				s.stuck = append(s.stuck, j)
+			}
+			tries++
+		case fedStarved:
+			s.ready.remove(j)
+			j.starved = true
+		}
+	}
+	if len(s.ready) > 0 {
+		m.sooner(s.again, m.now.Add(5*time.Millisecond))
+	}
+}
+
+func (m *Machine) feed(s *session, j *job) fed {
+	for n := min(len(j.retry), 32); n > 0; n-- {
+		t := j.retry[0]
+		j.retry = j.retry[1:]
+		t.queued = false
+		if t.rec == nil {
+			m.refill(s, t)
+		}
+		if j.sess != s { // the last task failed and took the job along
+			return fedAll
+		}
+	}
+	for j.next < len(j.tasks) {
+		if j.tasks[j.next] != nil {
+			j.next++
+			continue
+		}
+		if !m.affords(j, proto.Credit(j.k)*j.maxPay) {
+			if j.running == 0 {
+				m.outOfBudget(j)
+				return fedAll
+			}
+			return fedStarved
+		}
+		picks, able := m.pick(s, j, nil, j.k, true)
+		if len(picks) < j.k {
+			switch {
+			case m.usable(s, j) < j.k:
+				m.offer(j)
+				return fedStuck
+			case able < j.k || m.short: // a lane is not certified or has no room
+				return fedStuck
+			}
+			return fedFull
+		}
+		t := &task{job: j, index: uint32(j.next), state: Assigned, level: j.k, reserved: proto.Credit(j.k) * j.maxPay}
+		j.tasks[j.next] = t
+		j.next++
+		j.running++
+		j.reserved += t.reserved
+		if j.rec.State != Running {
+			j.rec.State = Running
+			m.touch(j)
+			m.withdraw(j)
+		}
+		for i, l := range picks {
+			m.assign(t, l, uint32(i))
+		}
+	}
+	if len(j.retry) > 0 {
+		return fedStuck
+	}
+	return fedAll
+}
+
+// refill replaces the missing replicas of a started task. It may go up to the
+// whole window of a worker, where new tasks leave room, so that tasks waiting
+// for each other's workers cannot lock each other out.
+func (m *Machine) refill(s *session, t *task) {
+	missing := t.level - t.live()
+	if missing <= 0 {
+		return
+	}
+	picks, able := m.pick(s, t.job, t, missing, false)
+	for _, l := range picks {
+		m.assign(t, l, t.freeNumber())
+	}
+	switch {
+	case len(picks) == missing:
+		return
+	case able > len(picks):
+		t.queued = true
+		t.job.retry = append(t.job.retry, t)
+	default:
+		t.queued = true
+		t.job.parked = append(t.job.parked, t)
+		m.offer(t.job)
+	}
+}
+
+func (t *task) freeNumber() uint32 {
+	for n := uint32(0); ; n++ {
+		if !slices.ContainsFunc(t.reps, func(r *replica) bool { return r.phase != phaseLost && r.number == n }) {
+			return n
+		}
+	}
+}
+
+// history of a worker with a task.
+type history uint8
+
+const (
+	unknown history = iota
+	tried           // lost it once for no fault of the result
+	barred          // holds a replica, or sent a bad one
+)
+
+func (t *task) history(w peer.ID) history {
+	h := unknown
+	if t == nil {
+		return h
+	}
+	for _, r := range t.reps {
+		if r.lease.worker != w || r.refused {
+			continue
+		}
+		if r.phase != phaseLost || r.code == proto.CodeBadReceipt {
+			return barred
+		}
+		h = tried
+	}
+	return h
+}
+
+// pick chooses up to n workers for replicas of t (nil for a task not started):
+// the least loaded first, in turn among equals. able counts the workers that
+// might take one now or once they have room.
+func (m *Machine) pick(s *session, j *job, t *task, n int, fresh bool) (picks []*lease, able int) {
+	m.short = false
+	picks, able = m.pickAmong(s, j, t, n, fresh, unknown)
+	if able == 0 && t != nil {
+		return m.pickAmong(s, j, t, n, fresh, tried)
+	}
+	return picks, able
+}
+
+func (m *Machine) pickAmong(s *session, j *job, t *task, n int, fresh bool, want history) ([]*lease, int) {
+	var buf [proto.MaxRedundancy]*lease
+	picks, able := buf[:0], 0
+	for len(picks) < n {
+		var best *lease
+		load := 0
+		able = len(picks)
+		for i := range s.leases {
+			l := s.leases[(s.cursor+i)%len(s.leases)]
+			if !m.can(l) || l.lane < 0 || m.clash(l, picks) || t.history(l.worker) != want || m.clashTask(l, t) {
+				continue
+			}
+			able++
+			if m.now.Before(l.blocked) || l.inflight >= l.window || fresh && (!l.fill || l.inflight+l.kept >= 4*l.window) {
+				continue
+			}
+			if pay := proto.PayFor(j.limits.Fuel, l.price); l.amount+l.reserved+pay > l.cap {
+				m.short = true
+				m.wantCap(l, j, pay, !fresh)
+				continue
+			}
+			if at := l.inflight * 1024 / l.window; best == nil || at < load {
+				best, load = l, at
+			}
+		}
+		if best == nil {
+			break
+		}
+		picks = append(picks, best)
+	}
+	if len(s.leases) > 0 {
+		s.cursor = (s.cursor + 1) % len(s.leases)
+	}
+	return slices.Clone(picks), max(able, len(picks))
+}
+
+func (m *Machine) clashTask(l *lease, t *task) bool {
+	if t == nil || !m.cfg.Diversity {
+		return false
+	}
+	return slices.ContainsFunc(t.reps, func(r *replica) bool { return r.phase != phaseLost && m.alike(r.lease, l) })
+}
+
+func (m *Machine) assign(t *task, l *lease, number uint32) {
+	j, spec := t.job, &t.job.rec.Job
+	t.attempts++
+	r := &replica{
+		task: t, lease: l, number: number, price: l.price,
+		attempt: j.rec.Round<<16 | t.attempts&0xffff,
+		held:    proto.PayFor(j.limits.Fuel, l.price),
+		ahead:   l.over + uint64(l.inflight),
+	}
+	t.reps = append(t.reps, r)
+	l.inflight++
+	l.reserved += r.held
+	j.live++
+	l.s.live++
+	if l.inflight == 1 {
+		l.progress = m.now
+	}
+	m.watch(r)
+	in := &spec.Inputs[t.index]
+	l.batch = append(l.batch, &proto.Assignment{
+		Job: spec.ID[:], Task: t.index, Replica: number, Replicas: uint32(t.level), Module: j.module,
+		MeterVersion: proto.MeterVersion, InputHash: in.Hash[:], InputSize: in.Size, Price: uint64(l.price),
+		FuelLimit: uint64(j.limits.Fuel), MemoryLimit: j.limits.Memory, OutputLimit: j.limits.Output,
+		WallMs: uint64(j.limits.Wall / time.Millisecond), Attempt: r.attempt, Priority: uint32(spec.Options.Priority),
+	})
+}
+
+// flush sends what was gathered for one worker.
+func (m *Machine) flush(l *lease) {
+	// Aborts first: they free what the worker set aside for new assignments.
+	for len(l.aborts) > 0 {
+		code := l.aborts[0].code
+		var refs []proto.Ref
+		for len(l.aborts) > 0 && l.aborts[0].code == code && len(refs) < maxBatch {
+			refs = append(refs, l.aborts[0].ref)
+			l.aborts = l.aborts[1:]
+		}
+		m.send(SendAbort{To: l.worker, Refs: refs, Code: code})
+	}
+	l.aborts = nil
+	for len(l.batch) > 0 {
+		n := min(len(l.batch), maxBatch)
+		expires := m.now.Add(proto.DefaultWall + m.cfg.RunSlack)
+		if expires.After(l.s.deadline) {
+			expires = l.s.deadline
+		}
+		m.send(SendAssign{To: l.worker, Batch: &proto.AssignmentBatch{
+			Worker: []byte(l.worker), Hold: l.s.hold.Bytes(), Lane: uint32(l.lane),
+			ExpiresUnixMs: uint64(expires.UnixMilli()), Assignments: l.batch[:n:n],
+		}})
+		l.batch = l.batch[n:]
+	}
+	l.batch = nil
+}
+
+// abort tells a worker to drop an execution, unless it is out of reach.
+func (m *Machine) abort(l *lease, ref proto.Ref, code proto.Code) {
+	if !l.cp.lost {
+		l.aborts = append(l.aborts, aborted{ref, code})
+		m.mark(l.s)
+	}
+}
+
+func (m *Machine) outOfBudget(j *job) {
+	m.failJob(j, Failed, proto.CodeBudget, budgetSentence(j, m.cfg.FeePPM))
+}

@@ -1,0 +1,108 @@
+package market
+
+import (
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"edgenet.dev/proto"
+)
+
+// offering is a job's search for workers.
+type offering struct {
+	active  bool // an offer is out and workers are missing
+	round   uint32
+	out     *proto.Offer // as published last
+	claims  map[peer.ID]*proto.Claim
+	backoff time.Duration
+	again   *timer
+	window  *timer
+}
+
+const maxReoffer = 10 * time.Second
+
+func (m *Machine) initOffering(j *job) {
+	j.bid.claims = map[peer.ID]*proto.Claim{}
+	j.bid.again = m.timers.make(func() { m.reoffer(j) })
+	j.bid.window = m.timers.make(func() { m.choose(j) })
+}
+
+// wanted is the number of workers after which claimants fall silent: enough
+// for one escalation and, for larger jobs, one per eight executions.
+func (j *job) wanted() int {
+	n := max(nextLevel(j.k), j.k)
+	return max(n, min((len(j.tasks)*j.k+7)/8, 16))
+}
+
+func (j *job) slotsWanted() int { return min(len(j.tasks)*j.k, 1024) }
+
+// offer announces that j needs workers, unless it is announced already.
+func (m *Machine) offer(j *job) {
+	if j.bid.active || j.rec.State.Final() {
+		return
+	}
+	j.bid.active = true
+	j.bid.backoff = m.cfg.Reoffer
+	m.publish(j)
+}
+
+func (m *Machine) publish(j *job) {
+	spec, b := &j.rec.Job, &j.bid
+	due := spec.Created.Add(spec.Options.Timeout)
+	b.round++
+	b.out = &proto.Offer{
+		Id: spec.ID[:], Type: spec.Type, Module: j.module, MeterVersion: proto.MeterVersion, Tasks: uint32(len(j.tasks)),
+		FuelLimit: uint64(j.limits.Fuel), MemoryLimit: j.limits.Memory, PriceCap: uint64(m.cfg.Price),
+		Redundancy: uint32(j.k), SlotsWanted: uint32(j.slotsWanted()), WorkersWanted: uint32(j.wanted()),
+		DeadlineUnixMs: uint64(due.UnixMilli()), Priority: uint32(spec.Options.Priority),
+		Round: j.rec.Round<<16 | b.round&0xffff, ModuleSize: spec.ModuleSize,
+	}
+	m.send(PublishOffer{Offer: b.out})
+	m.at(b.again, m.now.Add(b.backoff))
+	if j.rec.State == Queued {
+		j.rec.State = Offered
+		m.touch(j)
+	}
+}
+
+// reoffer offers again while workers are missing, ever more slowly.
+func (m *Machine) reoffer(j *job) {
+	if j.rec.State.Final() {
+		return
+	}
+	if j.sess != nil && len(j.parked) == 0 && m.usable(j.sess, j) >= j.k {
+		j.bid.active = false
+		return
+	}
+	if j.sess == nil {
+		if s := m.fitting(j); s != nil && m.usable(s, j) >= j.k {
+			j.bid.active = false
+			m.join(j, s)
+			return
+		}
+	}
+	j.bid.backoff = min(j.bid.backoff*3/2, maxReoffer)
+	m.publish(j)
+}
+
+// withdraw ends the search. Workers hear of it only when the job is over:
+// they answer each round once, so an offer that found its workers needs no
+// second message.
+func (m *Machine) withdraw(j *job) {
+	b := &j.bid
+	m.stop(b.window)
+	if !b.active {
+		return
+	}
+	if j.rec.State.Final() {
+		m.stop(b.again)
+		b.active = false
+		m.send(PublishWithdrawal{Offer: b.out, Withdrawal: &proto.Withdrawal{Offer: j.rec.Job.ID[:], Code: uint32(j.rec.Code)}})
+		b.claims = nil
+		return
+	}
+	if len(j.parked) == 0 {
+		m.stop(b.again)
+		b.active = false
+	}
+}

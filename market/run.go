@@ -1,0 +1,244 @@
+package market
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"edgenet.dev/proto"
+)
+
+// Executions under way: their deadlines, refusals and losses.
+
+func (m *Machine) runLimit() time.Duration { return proto.DefaultWall + m.cfg.RunSlack }
+
+// watch gives r a deadline. All deadlines of a lease are the same time away
+// when they are set, so its list stays sorted by appending.
+func (m *Machine) watch(r *replica) {
+	m.unwatch(r)
+	l := r.lease
+	r.due, r.listed = m.now.Add(m.runLimit()), true
+	r.prev = l.tail
+	if l.tail != nil {
+		l.tail.next = r
+	} else {
+		l.head = r
+	}
+	l.tail = r
+	m.sooner(l.check, r.due)
+}
+
+func (m *Machine) unwatch(r *replica) {
+	if !r.listed {
+		return
+	}
+	l := r.lease
+	if r.prev != nil {
+		r.prev.next = r.next
+	} else {
+		l.head = r.next
+	}
+	if r.next != nil {
+		r.next.prev = r.prev
+	} else {
+		l.tail = r.prev
+	}
+	r.prev, r.next, r.listed = nil, nil, false
+}
+
+// checkLease looks at the executions of l whose deadline passed. A worker may
+// queue assignments, so one is lost only when the worker got nothing done for
+// a whole limit, or when everything assigned before it is long over.
+func (m *Machine) checkLease(l *lease) {
+	limit := m.runLimit()
+	for l.head != nil && !l.head.due.After(m.now) {
+		r := l.head
+		idle := m.now.Sub(l.progress) >= limit
+		overtaken := l.over > r.ahead+uint64(l.window)
+		if r.phase == phaseAssigned && !idle && !overtaken {
+			m.watch(r)
+			continue
+		}
+		m.lose(r, proto.CodeTimeout, fmt.Sprintf("no result within %s", limit))
+	}
+	if l.head != nil {
+		m.at(l.check, l.head.due)
+	}
+	if m.now.Before(l.blocked) {
+		m.sooner(l.check, l.blocked)
+	}
+	m.mark(l.s)
+}
+
+// release takes r out of its worker's accounts.
+func (m *Machine) release(r *replica) {
+	l := r.lease
+	if r.phase == phaseAssigned {
+		l.inflight--
+		l.over++
+	} else {
+		l.kept--
+	}
+	l.reserved -= r.held
+	r.held = 0
+	m.unwatch(r)
+	r.task.job.live--
+	l.s.live--
+	m.mark(l.s)
+}
+
+// lose gives up on one execution and asks for another in its place.
+func (m *Machine) lose(r *replica, code proto.Code, reason string) {
+	if r.phase == phaseLost {
+		return
+	}
+	t := r.task
+	m.release(r)
+	r.phase, r.code = phaseLost, code
+	t.lost++
+	m.note(r.lease.worker, r.ref(), code, "execution lost: %s", reason)
+	if code != proto.CodeWorkerGone && code != proto.CodeLocalFailure {
+		m.abort(r.lease, r.ref(), code)
+	}
+	if t.lost > m.cfg.MaxAttempts || t.attempts >= 0xffff {
+		m.finishTask(t, Failed, code, fmt.Sprintf("%d executions were lost, the last one because: %s", t.lost, reason))
+		return
+	}
+	m.again(t)
+}
+
+// again queues t for another replica.
+func (m *Machine) again(t *task) {
+	if t.rec != nil {
+		return
+	}
+	if !t.queued {
+		t.queued = true
+		t.job.retry = append(t.job.retry, t)
+	}
+	m.wake(t.job)
+}
+
+func (m *Machine) acceptedSeen(in AcceptedSeen) {
+	for _, ref := range in.Refs {
+		if r := m.replica(in.From, ref); r != nil {
+			r.running = true
+			if r.task.state == Assigned {
+				r.task.state = Running
+			}
+		}
+	}
+}
+
+func (m *Machine) refusedSeen(in RefusedSeen) {
+	r := m.replica(in.From, in.Ref)
+	if r == nil {
+		return
+	}
+	l := r.lease
+	reason := clip(in.Reason, 256)
+	switch in.Code {
+	case proto.CodeBusy:
+		l.window = max(1, l.inflight-1)
+		m.block(l, 100*time.Millisecond)
+	case proto.CodePaused, proto.CodeShutdown, proto.CodeExpired, proto.CodePrice, proto.CodeType, proto.CodeLimits:
+		l.dead = true // until it claims again
+	case proto.CodeNoLane:
+		m.block(l, time.Second)
+	default:
+		if in.Code == proto.CodeOK {
+			in.Code = proto.CodeLocalFailure
+		}
+		l.progress = m.now
+		if reason == "" {
+			reason = in.Code.String()
+		}
+		m.lose(r, in.Code, reason)
+		return
+	}
+	// It never ran, so it does not count as a lost execution.
+	t := r.task
+	m.release(r)
+	r.phase, r.code, r.refused = phaseLost, in.Code, true
+	t.dropRefused()
+	m.note(in.From, in.Ref, in.Code, "assignment refused: %s", reason)
+	if t.attempts >= 0xffff {
+		m.finishTask(t, Failed, in.Code, "refused too often")
+		return
+	}
+	m.again(t)
+}
+
+// dropRefused keeps a task that is refused again and again from growing.
+func (t *task) dropRefused() {
+	kept := t.reps[:0]
+	for _, r := range t.reps {
+		if !r.refused {
+			kept = append(kept, r)
+		}
+	}
+	clear(t.reps[len(kept):])
+	t.reps = kept
+}
+
+func (m *Machine) block(l *lease, d time.Duration) {
+	l.blocked = m.now.Add(d)
+	m.sooner(l.check, l.blocked)
+}
+
+func (m *Machine) workerLost(w peer.ID) {
+	c := m.peers[w]
+	if c == nil || c.lost {
+		return
+	}
+	c.lost = true
+	for _, l := range c.leases {
+		l.batch, l.aborts = nil, nil
+		for _, j := range sortedJobs(l.s.jobs) {
+			m.loseWorker(j, l)
+		}
+		if len(l.s.jobs) > 0 {
+			m.wakeAll(l.s) // jobs may now have too few workers
+		}
+		m.mark(l.s)
+		for _, j := range l.s.served {
+			m.touch(j)
+		}
+	}
+}
+
+// loseWorker gives up j's executions on l. Results already received stay.
+func (m *Machine) loseWorker(j *job, l *lease) {
+	for i := 0; i < j.next; i++ {
+		t := j.tasks[i]
+		if t == nil || t.rec != nil {
+			continue
+		}
+		for _, r := range t.reps {
+			if r.lease == l && r.phase < phaseResulted {
+				m.lose(r, proto.CodeWorkerGone, "the connection to its worker broke")
+				break
+			}
+		}
+	}
+}
+
+func (m *Machine) workerBack(w peer.ID) {
+	c := m.peers[w]
+	if c == nil {
+		return
+	}
+	c.lost = false
+	for _, l := range c.leases {
+		l.s.finishing = time.Time{}
+		m.wakeAll(l.s)
+	}
+}
+
+func clip(s string, n int) string {
+	if len(s) > n {
+		return s[:n]
+	}
+	return s
+}

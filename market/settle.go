@@ -1,0 +1,227 @@
+package market
+
+import (
+	"slices"
+	"time"
+
+	"edgenet.dev/proto"
+)
+
+// Settlement: vouchered totals become ledger events, and a session that is
+// over gives back what it did not use.
+
+// settlement is a Settle that was not answered yet.
+type settlement struct {
+	at    time.Time
+	done  []*lease // lanes whose Done it carried
+	final bool
+}
+
+const (
+	settleIdle  = time.Second            // after the last accepted task
+	settleAgain = 200 * time.Millisecond // between the Settles of short jobs
+	settleLost  = 15 * time.Second       // unanswered this long, it is sent again
+	finishAgain = 5 * time.Second
+	doneWait    = time.Second // for the other lanes' Done
+	doneBatch   = 16          // Dones that fit one event
+)
+
+// conclude settles when it is time to.
+func (m *Machine) conclude(s *session) {
+	if !s.hold.Defined() || s.state == sessionGone {
+		return
+	}
+	if s.settling != nil {
+		if late := s.settling.at.Add(settleLost); m.now.Before(late) {
+			m.sooner(s.settle, late)
+			return
+		}
+		s.settling = nil
+	}
+	if s.state == sessionClosing {
+		m.concludeClosing(s)
+		return
+	}
+	if !s.owes() {
+		return
+	}
+	due := s.since.Add(settleIdle)
+	if len(s.jobs) == 0 {
+		due = s.lastSettle.Add(settleAgain)
+	}
+	if s.unsettled < settleAll && m.now.Before(due) {
+		m.sooner(s.settle, due)
+		return
+	}
+	m.settle(s, false)
+}
+
+// owes reports whether a lane's total is above what the ledger paid.
+func (s *session) owes() bool {
+	return slices.ContainsFunc(s.lanes, func(l *lease) bool { return l.amount > l.settled })
+}
+
+func (m *Machine) settle(s *session, final bool) {
+	st := &settlement{at: m.now, final: final}
+	out := Settle{Hold: s.hold, Final: final}
+	for i, l := range s.lanes {
+		done := l.done && !l.released && len(st.done) < doneBatch
+		if !done && l.amount <= l.settled {
+			continue
+		}
+		if done {
+			st.done = append(st.done, l)
+		}
+		out.Pays = append(out.Pays, LaneTotal{Lane: uint32(i), Amount: l.amount, Fuel: l.fuel, Done: done})
+	}
+	s.settling, s.unsettled, s.lastSettle = st, 0, m.now
+	m.after = append(m.after, out)
+	m.sooner(s.settle, m.now.Add(settleLost))
+}
+
+// closeSession asks every lane for Done; the session takes no more work.
+func (m *Machine) closeSession(s *session) {
+	if len(s.jobs) > 0 || s.state >= sessionClosing {
+		return
+	}
+	if !s.hold.Defined() {
+		if s.request != nil { // a hold may still come, then it must be closed
+			m.at(s.linger, m.now.Add(m.cfg.Linger))
+			return
+		}
+		m.dropSession(s)
+		return
+	}
+	s.state = sessionClosing
+	m.mark(s)
+}
+
+func (m *Machine) concludeClosing(s *session) {
+	if m.now.After(s.deadline.Add(m.cfg.Grace)) {
+		m.dropSession(s) // from here on the witnesses may close it
+		return
+	}
+	m.finishLanes(s)
+	open, waiting, news := 0, false, s.owes()
+	unreleased := 0
+	for _, l := range s.lanes {
+		if !l.done {
+			open++
+			waiting = waiting || !l.cp.lost
+		} else if !l.released {
+			news = true
+			unreleased++
+		}
+	}
+	switch {
+	case open == 0 && unreleased <= doneBatch:
+		m.settle(s, true)
+	case !news:
+	case waiting && m.now.Before(s.finishing.Add(doneWait)) && unreleased < doneBatch:
+		m.sooner(s.settle, s.finishing.Add(doneWait))
+	default:
+		m.settle(s, false)
+	}
+	m.sooner(s.retry, s.deadline.Add(m.cfg.Grace+time.Second))
+}
+
+// finishLanes sends the totals with Finish to every worker within reach that
+// has not said Done, and again every few seconds.
+func (m *Machine) finishLanes(s *session) {
+	if again := s.finishing.Add(finishAgain); m.now.Before(again) {
+		m.sooner(s.finish, again)
+		return
+	}
+	saved := false
+	for _, l := range s.lanes {
+		if l.done || l.cp.lost {
+			continue
+		}
+		if !saved {
+			saved = true
+			m.saves = append(m.saves, SaveHold{Record: s.record(false)})
+		}
+		l.owing = false
+		m.after = append(m.after, SendPay{To: l.worker, Voucher: m.voucher(l), Finish: true})
+	}
+	if saved {
+		s.finishing = m.now
+		m.sooner(s.finish, m.now.Add(finishAgain))
+	}
+}
+
+func (m *Machine) doneSeen(in DoneSeen) {
+	s := m.byHold[in.Hold]
+	if s == nil || int(in.Lane) >= len(s.lanes) {
+		return
+	}
+	l := s.lanes[in.Lane]
+	switch {
+	case l.worker != in.From || l.done || s.state != sessionClosing:
+		return
+	case in.Amount != l.amount:
+		m.note(in.From, proto.Ref{}, proto.CodeConflict, "worker is done for %s credits, promised are %s", in.Amount, l.amount)
+		return
+	}
+	l.done = true
+	m.mark(s)
+}
+
+func (m *Machine) settled(in Settled) {
+	s := m.byHold[in.Hold]
+	if s == nil {
+		return
+	}
+	for i, l := range s.lanes {
+		if i < len(in.Paid) {
+			l.settled = max(l.settled, in.Paid[i])
+		}
+	}
+	if st := s.settling; st != nil {
+		for _, l := range st.done {
+			l.released = l.settled >= l.amount
+		}
+		s.settling = nil
+		m.stop(s.settle)
+	}
+	if in.Closed {
+		m.saves = append(m.saves, SaveHold{Record: s.record(true)})
+		m.dropSession(s)
+		return
+	}
+	if s.state == sessionClosing {
+		for _, j := range s.served {
+			m.touch(j)
+		}
+	}
+	m.mark(s)
+}
+
+// settledNow reports whether nothing of s is left to do that its workers
+// could still do now: every lane is closed, or its worker is gone and paid.
+func (s *session) settledNow() bool {
+	if s.state == sessionGone {
+		return true
+	}
+	if !s.hold.Defined() {
+		return s.request == nil
+	}
+	for _, l := range s.lanes {
+		if !l.released && !(s.state == sessionClosing && l.cp.lost && l.settled >= l.amount) {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *Machine) jobSettled(j *job) bool {
+	if !j.rec.State.Final() {
+		return false
+	}
+	for _, s := range j.past {
+		if !s.settledNow() {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,277 @@
+package market
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"edgenet.dev/proto"
+)
+
+// levels are the numbers of replicas tried in turn while they disagree.
+var levels = [...]int{2, 3, 5, 7}
+
+func nextLevel(n int) int {
+	for _, l := range levels {
+		if l > n {
+			return l
+		}
+	}
+	return 0
+}
+
+// threshold is the number of equal results that a task of redundancy k needs
+// among n replicas.
+func threshold(k, n int) int { return max(k, n/2+1) }
+
+func (m *Machine) commitSeen(in CommitSeen) {
+	r := m.replica(in.From, in.Ref)
+	if r == nil || r.phase != phaseAssigned || r.task.job.k == 1 {
+		return
+	}
+	l := r.lease
+	l.inflight--
+	l.kept++
+	l.over++
+	l.progress = m.now
+	if l.window < l.slots && l.inflight >= l.window/2 {
+		l.window++ // recovers from a Busy as work flows
+	}
+	r.phase, r.commit = phaseCommitted, in.Hash
+	m.unwatch(r)
+	m.mark(l.s)
+	m.reveal(r.task)
+}
+
+// reveal asks for the results once every replica of the level committed. A
+// worker sees all commitments first, so none can copy another's result.
+func (m *Machine) reveal(t *task) {
+	live, waiting := 0, false
+	for _, r := range t.reps {
+		if r.phase != phaseLost {
+			live++
+			if r.phase == phaseAssigned {
+				return
+			}
+			waiting = waiting || r.phase == phaseCommitted
+		}
+	}
+	if live < t.level || !waiting {
+		return
+	}
+	t.state = Verifying
+	list := make([]Commitment, 0, live)
+	for _, r := range t.reps {
+		if r.phase != phaseLost {
+			list = append(list, Commitment{Worker: r.lease.worker, Hash: r.commit})
+		}
+	}
+	for _, r := range t.reps {
+		if r.phase == phaseCommitted {
+			r.phase = phaseRevealed
+			m.watch(r)
+			m.send(SendReveal{To: r.lease.worker, Ref: r.ref(), Commits: list})
+		}
+	}
+}
+
+func (m *Machine) resultSeen(in ResultSeen) {
+	r := m.replica(in.From, in.Ref)
+	if r == nil || r.phase == phaseResulted {
+		return
+	}
+	if reason := m.fault(r, in); reason != "" {
+		m.lose(r, proto.CodeBadReceipt, reason)
+		return
+	}
+	l, t, rc := r.lease, r.task, in.Receipt
+	if r.phase == phaseAssigned { // redundancy 1 commits to nothing
+		l.inflight--
+		l.kept++
+		l.over++
+		if l.window < l.slots && l.inflight >= l.window/2 {
+			l.window++
+		}
+	}
+	l.progress = m.now
+	m.unwatch(r)
+	r.phase = phaseResulted
+	r.status, r.exit, r.size, r.fuel = proto.Status(rc.Status), rc.ExitCode, rc.OutputSize, proto.Fuel(rc.Fuel)
+	r.output, _ = proto.ToHash(rc.OutputHash) // length was checked by fault
+	r.log, _ = proto.ToHash(rc.LogHash)
+	// From here the worst case is known: keep only what it can still cost.
+	pay := proto.PayFor(r.fuel, r.price)
+	l.reserved -= r.held - pay
+	r.held = pay
+	saved := t.job.maxPay - pay
+	t.reserved -= saved
+	t.job.reserved -= saved
+	m.mark(l.s)
+	m.judge(t)
+}
+
+// fault says what is wrong with a result, "" when nothing is.
+func (m *Machine) fault(r *replica, in ResultSeen) string {
+	t, rc := r.task, in.Receipt
+	spec := &t.job.rec.Job
+	id := t.id()
+	if rc == nil {
+		return "no receipt"
+	}
+	if t.job.k > 1 && r.phase != phaseRevealed {
+		return "result came before it was asked for"
+	}
+	payee := r.lease.payee
+	if payee == "" {
+		payee = r.lease.worker
+	}
+	named := peer.ID(rc.Payee)
+	if named == "" {
+		named = r.lease.worker
+	}
+	in1 := spec.Inputs[t.index].Hash
+	switch {
+	case peer.ID(rc.Worker) != r.lease.worker:
+		return "receipt names another worker"
+	case peer.ID(rc.Submitter) != m.cfg.Self:
+		return "receipt names another submitter"
+	case string(rc.Job) != string(id.Job[:]) || rc.Task != id.Index || rc.Replica != r.number:
+		return "receipt names another task"
+	case string(rc.Module) != string(t.job.module) || rc.MeterVersion != proto.MeterVersion:
+		return "receipt names another module"
+	case string(rc.InputHash) != string(in1[:]):
+		return "receipt names another input"
+	case proto.Credit(rc.Price) != r.price:
+		return "receipt names another price"
+	case named != payee:
+		return "receipt names another payee"
+	case proto.Fuel(rc.Fuel) > t.job.limits.Fuel:
+		return fmt.Sprintf("receipt claims %d fuel, limit is %d", rc.Fuel, t.job.limits.Fuel)
+	case !proto.Status(rc.Status).Votable():
+		return "receipt has a status that cannot vote"
+	case len(rc.OutputHash) != 32 || len(rc.LogHash) != 0 && len(rc.LogHash) != 32:
+		return "receipt has a malformed hash"
+	case rc.OutputSize > t.job.limits.Output:
+		return "output is above its limit"
+	}
+	if t.job.k > 1 && proto.CommitHash(id, r.lease.worker, in.Raw) != r.commit {
+		return "receipt does not match the commitment"
+	}
+	return ""
+}
+
+func (r *replica) agrees(o *replica) bool {
+	return r.status == o.status && r.exit == o.exit && r.output == o.output && r.fuel == o.fuel
+}
+
+// judge decides a task once all replicas of its level have results.
+func (m *Machine) judge(t *task) {
+	var got []*replica
+	for _, r := range t.reps {
+		if r.phase == phaseResulted {
+			got = append(got, r)
+		}
+	}
+	if len(got) < t.level {
+		return
+	}
+	var best *replica
+	votes := 0
+	for _, r := range got {
+		n := 0
+		for _, o := range got {
+			if r.agrees(o) {
+				n++
+			}
+		}
+		if n > votes {
+			best, votes = r, n
+		}
+	}
+	if votes >= threshold(t.job.k, t.level) {
+		m.accept(t, got, best)
+		return
+	}
+	m.escalate(t)
+}
+
+// escalate asks for more replicas of a task whose results differ.
+func (m *Machine) escalate(t *task) {
+	j := t.job
+	next := nextLevel(t.level)
+	if next == 0 {
+		m.finishTask(t, Failed, proto.CodeNoQuorum, fmt.Sprintf("no %d of %d replicas agreed", threshold(j.k, t.level), t.level))
+		return
+	}
+	more := proto.Credit(next-t.level) * j.maxPay
+	if !m.affords(j, more) {
+		if j.running > len(j.disputed)+1 { // other tasks will free what they reserved
+			j.disputed = append(j.disputed, t)
+			return
+		}
+		m.finishTask(t, Failed, proto.CodeBudget, fmt.Sprintf(
+			"replicas disagree and %d more may cost up to %s credits, but %s of %s credits are spent or reserved",
+			next-t.level, withFee(more, m.cfg.FeePPM), withFee(j.spent+j.reserved, m.cfg.FeePPM), j.rec.Job.Options.MaxCredits))
+		return
+	}
+	t.reserved += more
+	j.reserved += more
+	t.level = next
+	t.state = Running
+	m.again(t)
+}
+
+// accept files the agreed result and promises pay to those who found it.
+//
+// The outputs are ResultAccepted for each, SaveTask, and at the end of the
+// Step or up to 50 ms later SaveHold and SendPay. A crash
+//   - before SaveTask is durable: the task is not final, no voucher covers it;
+//     it runs again under a new round and is paid once, then;
+//   - after SaveTask, before SaveHold or SendPay: the task stays final, and
+//     Restore raises the lane to the totals in the replica records;
+//   - after SendPay: vouchers are cumulative, so sending the totals again
+//     promises nothing twice.
+func (m *Machine) accept(t *task, got []*replica, best *replica) {
+	j := t.job
+	rec := &TaskRecord{
+		ID: t.id(), State: Done, Status: best.status, ExitCode: best.exit, Verified: j.k > 1,
+		Output: best.output, Size: best.size, Log: best.log, Fuel: best.fuel,
+	}
+	if best.status != proto.StatusOK || best.exit != 0 {
+		rec.State, rec.Code = Failed, proto.CodeTaskFailed
+		rec.Reason = fmt.Sprintf("the module ended with %s, exit code %d", best.status, best.exit)
+	}
+	for _, r := range t.reps {
+		rr := r.record()
+		if r.phase == phaseResulted {
+			l := r.lease
+			pay := proto.PayFor(r.fuel, r.price)
+			m.release(r)
+			if r.agrees(best) {
+				m.saves = append(m.saves, ResultAccepted{Ref: r.ref(), Worker: l.worker})
+				l.amount += pay
+				l.fuel += r.fuel
+				l.upto++
+				l.owing = true
+				j.spent += pay
+				j.fuel += r.fuel
+				rr.State, rr.Agreed, rr.Paid, rr.Code = Done, true, pay, proto.CodeOK
+				rr.Hold, rr.Lane, rr.LaneAmount, rr.LaneFuel, rr.LaneUpto = l.s.hold, uint32(l.lane), l.amount, l.fuel, l.upto
+				rec.Cost += pay
+				m.owe(l.s)
+			} else {
+				rr.Code = proto.CodeMinority
+				m.abort(l, r.ref(), proto.CodeMinority)
+				m.note(l.worker, r.ref(), proto.CodeMinority, "outvoted: its result differs from the agreed one")
+			}
+		}
+		rec.Replicas = append(rec.Replicas, rr)
+	}
+	rec.Cost = withFee(rec.Cost, m.cfg.FeePPM)
+	rec.Replicas = slices.Clip(rec.Replicas)
+	for _, r := range t.reps { // none is under way: the level was full
+		r.prev, r.next = nil, nil
+	}
+	m.recordTask(t, rec)
+}

@@ -1,0 +1,381 @@
+package market
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+	goproto "google.golang.org/protobuf/proto"
+
+	"edgenet.dev/proto"
+)
+
+// workside is this node as a worker for others.
+type workside struct {
+	cfg        Worker
+	neighbours int
+	heard      int    // offers
+	why        string // the last offer was not answered
+
+	bids     map[proto.JobID]*bid
+	bidOrder []proto.JobID
+	bidsOf   map[peer.ID]int
+
+	customers map[peer.ID]*customer
+	queue     []*exec // heap: priority, then arrival
+	seq       uint64
+	running   int
+	held      int // queued and running
+	kept      int // committed, not asked for
+}
+
+type execPhase uint8
+
+const (
+	execQueued execPhase = iota
+	execRunning
+	execCommitted
+	execSent
+)
+
+// exec is an assignment this worker took.
+type exec struct {
+	c       *customer
+	ref     proto.Ref
+	a       *proto.Assignment
+	lane    *workLane
+	phase   execPhase
+	seq     uint64
+	pos     int          // in the queue
+	pay     proto.Credit // worst case, then what it earned
+	receipt []byte
+	commit  proto.Hash
+	size    uint64
+}
+
+func (w *workside) init(cfg Worker) {
+	w.set(cfg)
+	w.bids = map[proto.JobID]*bid{}
+	w.bidsOf = map[peer.ID]int{}
+	w.customers = map[peer.ID]*customer{}
+}
+
+func (w *workside) set(cfg Worker) {
+	if cfg.Slots <= 0 {
+		cfg.Slots = 1
+	}
+	if cfg.InFlight <= 0 {
+		cfg.InFlight = 16 * cfg.Slots
+	}
+	if cfg.MaxFuel == 0 {
+		cfg.MaxFuel = proto.MaxFuel
+	}
+	if cfg.MaxMemory == 0 {
+		cfg.MaxMemory = 4 << 30
+	}
+	w.cfg = cfg
+}
+
+// runs reports whether the settings allow a task type (or, with "", a custom
+// module) with that module.
+func (w *workside) runs(typ string, module cid.Cid) bool {
+	if typ != "" && w.cfg.Builtin != nil && w.cfg.Builtin[module] != typ {
+		typ = "" // whatever it is called, it is a module of the submitter's own
+	}
+	if typ == "" {
+		return w.cfg.Custom
+	}
+	return slices.Contains(w.cfg.Types, typ)
+}
+
+func (m *Machine) workerSettings(cfg Worker) {
+	w := &m.work
+	w.set(cfg)
+	if w.cfg.Enabled {
+		return
+	}
+	queued := slices.SortedFunc(slices.Values(w.queue), func(a, b *exec) int { return cmp.Compare(a.seq, b.seq) })
+	for _, x := range queued { // what runs may end, what waits goes elsewhere
+		m.drop(x)
+		m.refuse(x.c.id, x.ref, proto.CodePaused, w.cfg.Reason)
+	}
+}
+
+func (m *Machine) refuse(to peer.ID, ref proto.Ref, code proto.Code, reason string) {
+	m.send(SendRefused{To: to, Ref: ref, Code: code, Reason: clip(reason, 256)})
+}
+
+// assignSeen takes or refuses the assignments of one batch.
+func (m *Machine) assignSeen(in AssignSeen) {
+	b := in.Batch
+	if b == nil || len(b.Assignments) > maxBatch || in.From == m.cfg.Self {
+		return
+	}
+	c := m.work.customer(in.From)
+	code, reason := m.checkBatch(in)
+	if code == proto.CodeOK && c == nil {
+		code, reason = proto.CodeBusy, "too many submitters"
+	}
+	var lane *workLane
+	if code == proto.CodeOK {
+		if lane = c.lane(in.Lane); lane == nil || lane.done {
+			code, reason = proto.CodeNoLane, "the lane is closed"
+		}
+	}
+	var taken []proto.Ref
+	for _, a := range b.Assignments {
+		if a == nil {
+			continue
+		}
+		id, err := proto.ToJobID(a.Job)
+		if err != nil {
+			continue // nothing to call it by in a refusal
+		}
+		ref := proto.Ref{Task: proto.TaskID{Job: id, Index: a.Task}, Attempt: a.Attempt}
+		if code != proto.CodeOK {
+			m.refuse(in.From, ref, code, reason)
+			continue
+		}
+		if c.execs[ref] != nil {
+			continue // came twice
+		}
+		if code, reason := m.checkAssignment(c, lane, a); code != proto.CodeOK {
+			m.refuse(in.From, ref, code, reason)
+			continue
+		}
+		m.enqueue(c, lane, ref, a)
+		taken = append(taken, ref)
+	}
+	if len(taken) > 0 {
+		m.send(SendAccepted{To: in.From, Refs: taken})
+	}
+}
+
+func (m *Machine) checkBatch(in AssignSeen) (proto.Code, string) {
+	b, l := in.Batch, in.Lane
+	switch {
+	case !m.work.cfg.Enabled:
+		return proto.CodePaused, m.work.cfg.Reason
+	case peer.ID(b.Worker) != m.cfg.Self || l.Worker != m.cfg.Self || l.Payer != in.From ||
+		!l.Hold.Defined() || string(b.Hold) != l.Hold.KeyString() || b.Lane != l.Index:
+		return proto.CodeNoLane, "no certified lane for this worker and payer"
+	case b.ExpiresUnixMs <= uint64(m.now.UnixMilli()):
+		return proto.CodeExpired, "the assignment expired"
+	case !l.Deadline.After(m.now):
+		return proto.CodeExpired, "the hold's deadline passed"
+	}
+	return proto.CodeOK, ""
+}
+
+func (m *Machine) checkAssignment(c *customer, lane *workLane, a *proto.Assignment) (proto.Code, string) {
+	w := &m.work
+	module, err := proto.ParseCID(a.Module)
+	if err != nil || len(a.InputHash) != 32 || a.Replicas == 0 || a.Replicas > proto.MaxRedundancy {
+		return proto.CodeMalformed, "malformed assignment"
+	}
+	g, leased := c.grants[module]
+	leased = leased && m.now.Before(g.expires)
+	price := g.price
+	if !leased {
+		price = w.cfg.MinPrice
+	}
+	switch {
+	case a.MeterVersion != proto.MeterVersion:
+		return proto.CodeModule, fmt.Sprintf("meter version %d is not supported", a.MeterVersion)
+	case !leased && !w.runs(w.cfg.Builtin[module], module):
+		return proto.CodeType, "no lease for this module"
+	case a.FuelLimit == 0 || proto.Fuel(a.FuelLimit) > w.cfg.MaxFuel || a.MemoryLimit > w.cfg.MaxMemory ||
+		a.OutputLimit > proto.MaxOutput || a.InputSize > proto.MaxInput || a.WallMs > uint64(proto.DefaultWall/time.Millisecond):
+		return proto.CodeLimits, "limits above what this worker grants"
+	case proto.Credit(a.Price) < price || proto.Credit(a.Price) > proto.MaxPriceCredits:
+		return proto.CodePrice, fmt.Sprintf("price %d, asked was %d", a.Price, price)
+	case w.held >= w.cfg.InFlight || w.kept >= 8*w.cfg.InFlight+maxSent:
+		return proto.CodeBusy, "all slots are taken"
+	}
+	if pay := proto.PayFor(proto.Fuel(a.FuelLimit), proto.Credit(a.Price)); lane.exposed()+pay > lane.Cap {
+		return proto.CodeNoLane, fmt.Sprintf("the lane has %s credits left, this could cost %s", lane.Cap-min(lane.Cap, lane.exposed()), pay)
+	}
+	return proto.CodeOK, ""
+}
+
+func (m *Machine) enqueue(c *customer, lane *workLane, ref proto.Ref, a *proto.Assignment) {
+	w := &m.work
+	w.seq++
+	x := &exec{c: c, ref: ref, a: a, lane: lane, seq: w.seq, pay: proto.PayFor(proto.Fuel(a.FuelLimit), proto.Credit(a.Price))}
+	c.execs[ref] = x
+	lane.worst += x.pay
+	lane.active++
+	w.held++
+	w.push(x)
+}
+
+// startQueued fills free slots, higher priority first.
+func (m *Machine) startQueued() {
+	w := &m.work
+	for w.running < w.cfg.Slots && len(w.queue) > 0 {
+		x := w.queue[0]
+		w.unqueue(x)
+		x.phase = execRunning
+		w.running++
+		m.send(Execute{From: x.c.id, Ref: x.ref, Assignment: x.a})
+	}
+}
+
+// drop forgets x wherever it stands and frees what it held.
+func (m *Machine) drop(x *exec) {
+	w := &m.work
+	switch x.phase {
+	case execQueued:
+		w.unqueue(x)
+		m.idle(x)
+	case execRunning:
+		w.running--
+		m.idle(x)
+		m.send(StopExecution{From: x.c.id, Ref: x.ref})
+	case execCommitted, execSent:
+		if x.phase == execCommitted {
+			w.kept--
+		} else {
+			x.c.sentBytes -= x.size
+			x.c.sentLive--
+		}
+		x.lane.owed -= min(x.lane.owed, x.pay)
+		x.lane.owed = max(x.lane.owed, x.lane.vouchered)
+		m.send(Forget{From: x.c.id, Ref: x.ref})
+	}
+	delete(x.c.execs, x.ref)
+	m.answerFinish(x.lane)
+}
+
+// idle ends the part of x's life in which it is queued or running.
+func (m *Machine) idle(x *exec) {
+	m.work.held--
+	x.lane.active--
+	x.lane.worst -= x.pay
+}
+
+// executed turns what the sandbox says into a commitment or a result.
+func (m *Machine) executed(in Executed) {
+	w := &m.work
+	c := w.customers[in.From]
+	if c == nil {
+		return
+	}
+	x := c.execs[in.Ref]
+	if x == nil || x.phase != execRunning {
+		return
+	}
+	w.running--
+	m.idle(x)
+	if !in.Status.Votable() {
+		delete(c.execs, x.ref)
+		code, reason := in.Code, in.Reason
+		if code == proto.CodeOK {
+			code = proto.CodeLocalFailure
+		}
+		if reason == "" {
+			reason = "the execution ended with " + in.Status.String()
+		}
+		m.refuse(in.From, in.Ref, code, reason)
+		m.answerFinish(x.lane)
+		return
+	}
+	a := x.a
+	fuel := min(in.Fuel, proto.Fuel(a.FuelLimit))
+	payee := x.lane.Payee
+	if payee == "" {
+		payee = m.cfg.Self
+	}
+	raw, err := goproto.MarshalOptions{Deterministic: true}.Marshal(&proto.Receipt{
+		Worker: []byte(m.cfg.Self), Submitter: []byte(in.From), Job: a.Job, Task: a.Task, Replica: a.Replica,
+		Module: a.Module, MeterVersion: a.MeterVersion, InputHash: a.InputHash, OutputHash: in.Output[:],
+		OutputSize: in.OutputSize, Fuel: uint64(fuel), Status: uint32(in.Status), ExitCode: in.ExitCode,
+		LogHash: in.Log[:], Payee: []byte(payee), Price: a.Price, Salt: in.Salt,
+	})
+	if err != nil { // bytes fields only: it does not happen, but a worker must not keep what it cannot send
+		delete(c.execs, x.ref)
+		m.refuse(in.From, in.Ref, proto.CodeInternal, err.Error())
+		return
+	}
+	x.pay = proto.PayFor(fuel, proto.Credit(a.Price))
+	x.lane.owed = max(x.lane.owed, x.lane.vouchered) + x.pay
+	x.receipt, x.size = raw, in.OutputSize
+	if a.Replicas == 1 {
+		m.deliver(x)
+		m.answerFinish(x.lane)
+		return
+	}
+	x.phase = execCommitted
+	w.kept++
+	x.commit = proto.CommitHash(in.Ref.Task, m.cfg.Self, raw)
+	m.send(SendCommit{To: in.From, Ref: in.Ref, Hash: x.commit})
+	m.answerFinish(x.lane)
+}
+
+// deliver sends a result. Its output is kept a while, for it may be fetched
+// by its hash; the oldest go first.
+func (m *Machine) deliver(x *exec) {
+	c := x.c
+	x.phase = execSent
+	m.send(SendResult{To: c.id, Ref: x.ref, Receipt: x.receipt})
+	x.receipt, x.a = nil, nil
+	c.sent = append(c.sent, x)
+	c.sentBytes += x.size
+	c.sentLive++
+	for c.sentLive > 1 && (c.sentLive > maxSent || c.sentBytes > maxSentBytes) || len(c.sent) > 2*maxSent {
+		old := c.sent[0]
+		c.sent[0] = nil
+		c.sent = c.sent[1:]
+		if c.execs[old.ref] != old || old.phase != execSent {
+			continue // dropped before
+		}
+		c.sentBytes -= old.size
+		c.sentLive--
+		delete(c.execs, old.ref)
+		m.send(Forget{From: c.id, Ref: old.ref})
+	}
+}
+
+func (m *Machine) revealSeen(in RevealSeen) {
+	c := m.work.customers[in.From]
+	if c == nil {
+		return
+	}
+	x := c.execs[in.Ref]
+	if x == nil || x.phase != execCommitted {
+		return
+	}
+	if len(in.Commits) > proto.MaxRedundancy || !slices.Contains(in.Commits, Commitment{Worker: m.cfg.Self, Hash: x.commit}) {
+		m.refuse(in.From, in.Ref, proto.CodeNoCommit, "its own commitment is not in the list")
+		m.drop(x)
+		return
+	}
+	m.work.kept--
+	m.deliver(x)
+}
+
+func (m *Machine) abortSeen(in AbortSeen) {
+	c := m.work.customers[in.From]
+	if c == nil {
+		return
+	}
+	for _, ref := range in.Refs {
+		if x := c.execs[ref]; x != nil {
+			m.drop(x)
+		}
+	}
+}
+
+func (m *Machine) submitterLost(p peer.ID) {
+	c := m.work.customers[p]
+	if c == nil {
+		return
+	}
+	for _, x := range c.ordered(nil) {
+		m.drop(x)
+	}
+	c.sent, c.sentBytes, c.sentLive = nil, 0, 0
+}
