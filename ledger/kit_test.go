@@ -107,15 +107,6 @@ func (w *world) event(by person, ev *proto.Event) []byte {
 	return w.seal(by, &proto.Payload{Body: &proto.Payload_Event{Event: ev}})
 }
 
-func idOf(tb testing.TB, raw []byte) cid.Cid {
-	tb.Helper()
-	s, err := proto.Inspect(raw, proto.KindEvent)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return s.ID
-}
-
 // commits are those of the first q witnesses, whatever the event says: what a
 // quorum of bad witnesses could sign, too.
 func (w *world) commits(raw []byte, round uint32) [][]byte {
@@ -188,16 +179,16 @@ func transfer(to person, amount uint64) *proto.Transfer {
 	return &proto.Transfer{To: []byte(to.id), Amount: amount}
 }
 
-// wires lists the whole set in the order of Accounts.
-func wires(l *ledger.Ledger) []*proto.CertifiedEvent {
-	var out []*proto.CertifiedEvent
+// all lists the whole set, account by account.
+func all(l *ledger.Ledger) []*ledger.Certified {
+	var out []*ledger.Certified
 	for _, id := range l.Accounts() {
 		for seq := uint64(0); ; seq++ {
 			c, ok := l.At(id, seq)
 			if !ok {
 				break
 			}
-			out = append(out, c.Wire)
+			out = append(out, c)
 		}
 	}
 	return out
