@@ -1,0 +1,122 @@
+//go:build !js
+
+package sandbox
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"time"
+)
+
+// ChildMain is the main function of a pool's child: it serves frames on stdin
+// and stdout until stdin ends, and returns the exit code. Call it at the top of
+// main when the process was started with the pool's Command.
+func ChildMain() int {
+	runtime.GOMAXPROCS(2)
+	out := os.Stdout
+	os.Stdout = os.Stderr // a stray print must not look like a frame
+	if err := serve(os.Stdin, out); err != nil {
+		fmt.Fprintln(os.Stderr, "sandbox child:", err)
+		return 1
+	}
+	return 0
+}
+
+// progressEvery bounds the progress frames of a chatty guest.
+const progressEvery = 50 * time.Millisecond
+
+type frame struct {
+	kind    byte
+	payload []byte
+}
+
+func serve(in io.Reader, to io.Writer) error {
+	ctx := context.Background()
+	r, w := bufio.NewReaderSize(in, 64<<10), bufio.NewWriterSize(to, 64<<10)
+	kind, setup, err := readFrame(r)
+	if err != nil {
+		return err
+	}
+	if kind != frameSetup || len(setup) < 8 {
+		return errFrame
+	}
+	if err := confine(binary.LittleEndian.Uint64(setup)); err != nil {
+		return err
+	}
+	e, err := newEngine(ctx, engineConfig{cacheDir: string(setup[8:])})
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	if err := writeFrame(w, frameReady); err != nil {
+		return err
+	}
+
+	frames := make(chan frame)
+	go func() {
+		// Reading goes on while a guest runs: the end of stdin is the end of
+		// the parent, and of this process.
+		for {
+			kind, b, err := readFrame(r)
+			if err != nil {
+				os.Exit(0)
+			}
+			frames <- frame{kind, b}
+		}
+	}()
+	for f := range frames {
+		if f.kind != frameRun {
+			return errFrame
+		}
+		key, o, input, task, err := decodeRun(f.payload)
+		if err != nil {
+			return err
+		}
+		var code []byte
+		if !e.has(key) {
+			if err := writeFrame(w, frameNeed); err != nil {
+				return err
+			}
+			load := <-frames
+			if load.kind != frameLoad {
+				return errFrame
+			}
+			code = load.payload
+		}
+		c, err := e.compile(ctx, key, code)
+		if err != nil {
+			if err := writeFrame(w, frameFault, []byte("compile: "+err.Error())); err != nil {
+				return err
+			}
+			continue
+		}
+		if code != nil {
+			if err := writeFrame(w, frameCompiled); err != nil {
+				return err
+			}
+		}
+		var last time.Time
+		task.Progress = func(permille uint32) {
+			if now := time.Now(); now.Sub(last) >= progressEvery {
+				last = now
+				writeFrame(w, frameProgress, binary.LittleEndian.AppendUint32(nil, permille))
+			}
+		}
+		res, err := e.execute(ctx, c, o, input, task)
+		e.release(ctx, c)
+		if err != nil {
+			err = writeFrame(w, frameFault, []byte(err.Error()))
+		} else {
+			err = writeFrame(w, frameDone, encodeDone(res), res.Log, res.Output)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

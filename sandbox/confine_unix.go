@@ -1,0 +1,20 @@
+//go:build unix && !linux
+
+package sandbox
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+// confine disables core files; address-space limits are not dependable here.
+func confine(uint64) error {
+	return syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
+}
+
+// isolate makes cmd its own process group.
+func isolate(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+
+func killGroup(pid int) { syscall.Kill(-pid, syscall.SIGKILL) }
+func stopGroup(pid int) { syscall.Kill(-pid, syscall.SIGSTOP) }
+func contGroup(pid int) { syscall.Kill(-pid, syscall.SIGCONT) }

@@ -1,0 +1,60 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"edgenet.dev/proto"
+)
+
+// Executor runs prepared modules. Implementations are safe for concurrent use.
+type Executor interface {
+	// Run executes m once, in a fresh instance. How the guest ended is the
+	// Result's Status; the end of ctx is StatusCancelled, a passed Limits.Wall
+	// StatusTimeout. An error means misuse or a broken executor.
+	Run(ctx context.Context, m *Module, input []byte, task Task) (Result, error)
+	// Close cancels what runs and waits for it. It is idempotent.
+	Close() error
+}
+
+// Task is what a run gets besides module and input.
+type Task struct {
+	Limits   proto.Limits // zero fields take proto's defaults
+	Seed     proto.Hash   // of the guest's random numbers; proto.TaskID.Seed
+	Progress func(permille uint32)
+}
+
+// Result is how a run ended.
+type Result struct {
+	Status   proto.Status
+	ExitCode int32      // of a command that ended by proc_exit
+	Output   []byte     // with StatusOK and StatusExitNonZero
+	Fuel     proto.Fuel // what is billed; the whole limit after a trap
+	Log      []byte     // what the guest wrote for people; never voted on
+}
+
+// ErrClosed is returned by Run after Close.
+var ErrClosed = errors.New("sandbox: executor is closed")
+
+// checkRun refuses misuse and fills defaults.
+func checkRun(m *Module, input []byte, task *Task) error {
+	if m == nil || m.code == nil {
+		return errors.New("sandbox: run without a prepared module")
+	}
+	task.Limits = task.Limits.WithDefaults()
+	l := task.Limits
+	switch {
+	case l.Fuel > proto.MaxFuel:
+		return fmt.Errorf("sandbox: fuel limit %d, at most %d", l.Fuel, proto.MaxFuel)
+	case l.Memory > uint64(m.pages)*pageSize:
+		return fmt.Errorf("sandbox: memory limit %d above the %d bytes the module was prepared for", l.Memory, uint64(m.pages)*pageSize)
+	case l.Output > proto.MaxOutput:
+		return fmt.Errorf("sandbox: output limit %d, at most %d", l.Output, proto.MaxOutput)
+	case l.Log > proto.MaxLog:
+		return fmt.Errorf("sandbox: log limit %d, at most %d", l.Log, proto.MaxLog)
+	case len(input) > proto.MaxInput:
+		return fmt.Errorf("sandbox: input of %d bytes, at most %d", len(input), proto.MaxInput)
+	}
+	return nil
+}

@@ -1,0 +1,195 @@
+package sandbox
+
+import (
+	"fmt"
+
+	"edgenet.dev/proto"
+	"edgenet.dev/sandbox/instrument"
+	"github.com/ipfs/go-cid"
+)
+
+// ABI is how a module is driven.
+type ABI uint8
+
+const (
+	// ABICommand is a WASI program: _start runs once, stdin is the input,
+	// stdout the output.
+	ABICommand ABI = iota + 1
+	// ABIReactor exports edgenet_alloc(size i32) i32 and execute(ptr i32, len
+	// i32) i64, which returns the output as ptr<<32 | len; _initialize, if it
+	// exists, runs first.
+	ABIReactor
+)
+
+func (a ABI) String() string {
+	switch a {
+	case ABICommand:
+		return "command"
+	case ABIReactor:
+		return "reactor"
+	}
+	return "unknown"
+}
+
+// MaxMemory is the default ceiling of a module's linear memory in bytes. A
+// task's own limit is below or equal.
+const MaxMemory = 1 << 30
+
+const pageSize = 65_536
+
+// Policy says what Prepare accepts.
+type Policy struct {
+	// Memory is the ceiling of linear memory in bytes, rounded down to pages
+	// of 64 KiB: the declared maximum is rewritten to the smaller of the two,
+	// and Run refuses a task whose Limits.Memory is above it. Zero is
+	// MaxMemory. All nodes of a network use one value.
+	Memory uint64
+}
+
+func (p Policy) pages() uint32 {
+	if p.Memory == 0 {
+		p.Memory = MaxMemory
+	}
+	return uint32(min(max(p.Memory/pageSize, 1), 65_536))
+}
+
+// RefusedError says why Prepare did not accept a module; proto.CodeOf gives
+// proto.CodeModule.
+type RefusedError = instrument.RefusedError
+
+// Module is a checked and metered module. It is immutable and safe for
+// concurrent use.
+type Module struct {
+	ID           cid.Cid // of the raw bytes
+	MeterVersion uint32
+	ABI          ABI
+	RawSize      int // bytes
+
+	raw   []byte
+	pages uint32 // ceiling of memory
+	min   uint32 // pages declared as the minimum
+	metered
+}
+
+// metered is what an engine needs to run a module, in one instrumented form.
+type metered struct {
+	code      []byte
+	key       proto.Hash // of code
+	startFuel uint64
+	hasStart  bool
+	hasInit   bool
+}
+
+// Imports that a guest may use, with their signatures. The functions of
+// wasiErrors answer ENOSYS.
+func checkImport(module, name string, t instrument.FuncType) string {
+	var want string
+	var ok bool
+	switch module {
+	case wasiModule:
+		if want, ok = wasiFuncs[name]; !ok {
+			want, ok = wasiErrors[name]
+		}
+	case edgenetModule:
+		want, ok = edgenetFuncs[name]
+	case envModule:
+		want, ok = envFuncs[name]
+	default:
+		return "only " + wasiModule + ", " + edgenetModule + " and env.abort can be imported"
+	}
+	if !ok {
+		return "no such function for guests"
+	}
+	if got := funcType(want); !got.Equal(t) {
+		return fmt.Sprintf("has type %s, want %s", t, got)
+	}
+	return ""
+}
+
+// funcType reads a signature such as "iiI:i": parameters, colon, results, with
+// i for i32 and I for i64.
+func funcType(s string) (t instrument.FuncType) {
+	to := &t.Params
+	for _, c := range s {
+		switch c {
+		case 'i':
+			*to = append(*to, instrument.I32)
+		case 'I':
+			*to = append(*to, instrument.I64)
+		case ':':
+			to = &t.Results
+		}
+	}
+	return t
+}
+
+// Prepare checks raw and meters it. It never panics; a refusal is a
+// *RefusedError. raw is kept and must not change.
+func Prepare(raw []byte, policy Policy) (*Module, error) {
+	pages := policy.pages()
+	res, err := instrument.Rewrite(raw, instrument.Config{MemoryPages: pages, Import: checkImport})
+	if err != nil {
+		return nil, err
+	}
+	abi, err := findABI(res)
+	if err != nil {
+		return nil, err
+	}
+	return &Module{
+		ID: proto.CIDOf(raw), MeterVersion: proto.MeterVersion, ABI: abi, RawSize: len(raw),
+		raw: raw, pages: pages, min: res.MinPages, metered: newMetered(res),
+	}, nil
+}
+
+func newMetered(res *instrument.Result) metered {
+	_, hasInit := res.Funcs["_initialize"]
+	return metered{code: res.Bytes, key: proto.HashOf(res.Bytes), startFuel: res.StartFuel, hasStart: res.HasStart, hasInit: hasInit}
+}
+
+// sliced is the module in the form that asks the host for each slice of fuel.
+func (m *Module) sliced() (metered, error) {
+	res, err := instrument.Rewrite(m.raw, instrument.Config{MemoryPages: m.pages, Import: checkImport, Sliced: true})
+	if err != nil {
+		return metered{}, err
+	}
+	return newMetered(res), nil
+}
+
+func findABI(res *instrument.Result) (ABI, error) {
+	refuse := func(format string, args ...any) (ABI, error) {
+		return 0, &RefusedError{Section: "export", Reason: fmt.Sprintf(format, args...)}
+	}
+	want := func(name, sig string) error {
+		t, ok := res.Funcs[name]
+		if !ok {
+			return fmt.Errorf("no function %s is exported", name)
+		}
+		if w := funcType(sig); !w.Equal(t) {
+			return fmt.Errorf("%s has type %s, want %s", name, t, w)
+		}
+		return nil
+	}
+	if !res.Memories["memory"] {
+		return refuse("no memory is exported under the name memory")
+	}
+	if _, ok := res.Funcs["execute"]; ok {
+		for _, e := range [][2]string{{"execute", "ii:I"}, {"edgenet_alloc", "i:i"}} {
+			if err := want(e[0], e[1]); err != nil {
+				return refuse("%v", err)
+			}
+		}
+		if _, ok := res.Funcs["_initialize"]; ok {
+			if err := want("_initialize", ":"); err != nil {
+				return refuse("%v", err)
+			}
+		}
+		return ABIReactor, nil
+	}
+	if _, ok := res.Funcs["_start"]; ok {
+		if err := want("_start", ":"); err != nil {
+			return refuse("%v", err)
+		}
+		return ABICommand, nil
+	}
+	return refuse("neither execute (reactor) nor _start (WASI command) is exported")
+}

@@ -1,0 +1,328 @@
+//go:build !js
+
+package sandbox
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	"edgenet.dev/proto"
+)
+
+// PoolConfig of NewPool.
+type PoolConfig struct {
+	Slots   int      // children, hence tasks at once; zero: one
+	Command []string // argv of a child; empty: this executable with "sandbox-child"
+	// CacheDir keeps compiled code between runs, mode 0700; empty: none.
+	CacheDir string
+	// CPUPercent is each slot's share of one core, 1 to 100; zero is 100. It
+	// holds inside a task: the child is stopped and continued. A task's wall
+	// clock runs on meanwhile.
+	CPUPercent int
+	Log        func(format string, args ...any) // nil: silent
+	// Memory is the largest linear memory a task may have in bytes; it sizes
+	// the children's address space. Zero is MaxMemory.
+	Memory uint64
+}
+
+// Timers of the pool. Compiling is bounded apart from the task's wall clock:
+// engines ignore deadlines while they compile.
+const (
+	compileTimeout = 10 * time.Second
+	startTimeout   = 10 * time.Second
+	dutyPeriod     = 100 * time.Millisecond
+)
+
+type pool struct {
+	cfg   PoolConfig
+	slots chan *slot // free ones
+	ctx   context.Context
+	stop  context.CancelFunc
+	spawn chan spawnRequest
+	wg    sync.WaitGroup // the spawner
+
+	closing sync.Once
+	closed  chan struct{}
+}
+
+type slot struct {
+	index int
+	child *process // nil until first needed and after a kill
+}
+
+type spawnRequest struct {
+	reply chan spawned
+}
+
+type spawned struct {
+	child *process
+	err   error
+}
+
+// NewPool returns an executor that runs each task in one of cfg.Slots child
+// processes. Children start when first needed, are killed to cancel a task, and
+// start again. They die with this process.
+func NewPool(cfg PoolConfig) (Executor, error) {
+	if cfg.Slots <= 0 {
+		cfg.Slots = 1
+	}
+	if cfg.CPUPercent < 0 || cfg.CPUPercent > 100 {
+		return nil, fmt.Errorf("sandbox: CPU percent %d, want 1 to 100", cfg.CPUPercent)
+	}
+	if cfg.CPUPercent == 0 {
+		cfg.CPUPercent = 100
+	}
+	if cfg.Memory == 0 {
+		cfg.Memory = MaxMemory
+	}
+	if cfg.Log == nil {
+		cfg.Log = func(string, ...any) {}
+	}
+	if len(cfg.Command) == 0 {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("sandbox: own executable: %w", err)
+		}
+		cfg.Command = []string{self, "sandbox-child"}
+	}
+	if cfg.CacheDir != "" {
+		if err := os.MkdirAll(cfg.CacheDir, 0o700); err != nil {
+			return nil, fmt.Errorf("sandbox: compilation cache: %w", err)
+		}
+	}
+	p := &pool{cfg: cfg, slots: make(chan *slot, cfg.Slots), spawn: make(chan spawnRequest), closed: make(chan struct{})}
+	p.ctx, p.stop = context.WithCancel(context.Background())
+	for i := range cfg.Slots {
+		p.slots <- &slot{index: i}
+	}
+	p.wg.Add(1)
+	go p.spawner()
+	return p, nil
+}
+
+// spawner starts the children from one locked thread that lives as long as the
+// pool: Linux sends the parent-death signal when the starting thread ends.
+func (p *pool) spawner() {
+	runtime.LockOSThread()
+	defer p.wg.Done()
+	for {
+		select {
+		case req := <-p.spawn:
+			c, err := start(p.cfg.Command, p.cfg.Memory, p.cfg.CacheDir)
+			req.reply <- spawned{c, err}
+		case <-p.closed:
+			return
+		}
+	}
+}
+
+func (p *pool) Run(ctx context.Context, m *Module, input []byte, task Task) (Result, error) {
+	if err := checkRun(m, input, &task); err != nil {
+		return Result{}, err
+	}
+	if task.Limits.Memory > p.cfg.Memory {
+		return Result{}, fmt.Errorf("sandbox: memory limit %d above the pool's %d bytes", task.Limits.Memory, p.cfg.Memory)
+	}
+	if p.ctx.Err() != nil {
+		return Result{}, ErrClosed
+	}
+	var s *slot
+	select {
+	case s = <-p.slots:
+	case <-ctx.Done():
+		return Result{Status: proto.StatusCancelled}, nil
+	case <-p.ctx.Done():
+		return Result{}, ErrClosed
+	}
+	defer func() { p.slots <- s }()
+	if ctx.Err() != nil {
+		return Result{Status: proto.StatusCancelled}, nil
+	}
+	if p.ctx.Err() != nil {
+		return Result{}, ErrClosed
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(p.ctx, cancel)()
+
+	if s.child == nil || !s.child.alive() {
+		if err := p.restart(ctx, s); err != nil {
+			if ctx.Err() != nil {
+				return Result{Status: proto.StatusCancelled}, nil
+			}
+			return Result{}, err
+		}
+	}
+	c := s.child
+	ended := make(chan struct{})
+	unhook := context.AfterFunc(ctx, func() {
+		c.kill(proto.StatusCancelled)
+		close(ended)
+	})
+	var throttled sync.WaitGroup
+	if p.cfg.CPUPercent < 100 {
+		throttled.Add(1)
+		done := make(chan struct{})
+		defer throttled.Wait()
+		defer close(done)
+		go func() {
+			defer throttled.Done()
+			p.duty(c, done)
+		}()
+	}
+	res, err := p.exchange(c, m, input, task)
+	if !unhook() {
+		<-ended
+	}
+	if err != nil {
+		// The child is gone or talks nonsense; the next run gets a new one.
+		c.kill(proto.StatusKilled)
+		<-c.gone
+		res = Result{Status: c.fate()}
+		s.child = nil
+		if res.Status == proto.StatusKilled {
+			p.cfg.Log("sandbox child %d ended unexpectedly: %v; %s", s.index, err, c.stderr.String())
+		}
+		var fault engineFault
+		if errors.As(err, &fault) {
+			return Result{}, fmt.Errorf("sandbox: %w", err)
+		}
+		return res, nil
+	}
+	return res, nil
+}
+
+// engineFault is a failure that a child reports about its engine.
+type engineFault string
+
+func (e engineFault) Error() string { return "engine: " + string(e) }
+
+// restart gives s a fresh child that answered.
+func (p *pool) restart(ctx context.Context, s *slot) error {
+	if s.child != nil {
+		s.child.kill(proto.StatusKilled)
+		<-s.child.gone
+		s.child = nil
+	}
+	req := spawnRequest{reply: make(chan spawned, 1)}
+	p.spawn <- req // the spawner outlives every Run
+	got := <-req.reply
+	if got.err != nil {
+		return fmt.Errorf("sandbox: %w", got.err)
+	}
+	c := got.child
+	timer := time.AfterFunc(startTimeout, func() { c.kill(proto.StatusKilled) })
+	unhook := context.AfterFunc(ctx, func() { c.kill(proto.StatusCancelled) })
+	f, ok := <-c.frames
+	late := !timer.Stop()
+	if late = !unhook() || late; late || !ok || f.kind != frameReady {
+		c.kill(proto.StatusKilled)
+		<-c.gone
+		return fmt.Errorf("sandbox: child %q did not start: %s", p.cfg.Command, c.stderr.String())
+	}
+	s.child = c
+	return nil
+}
+
+// exchange sends one run and reads until its result. An error means that the
+// child is of no more use.
+func (p *pool) exchange(c *process, m *Module, input []byte, task Task) (Result, error) {
+	wall := func() *time.Timer {
+		return time.AfterFunc(task.Limits.Wall, func() { c.kill(proto.StatusTimeout) })
+	}
+	timer := wall()
+	defer func() {
+		if !timer.Stop() {
+			// It fired beside the result: the child must not be used again, or
+			// the late kill would hit the next task.
+			c.kill(proto.StatusTimeout)
+		}
+	}()
+	if err := writeFrame(c.in, frameRun, encodeRun(m.key, orderOf(m, m.metered, false), task), input); err != nil {
+		return Result{}, err
+	}
+	for f := range c.frames {
+		switch f.kind {
+		case frameNeed:
+			timer.Stop()
+			timer = time.AfterFunc(compileTimeout, func() { c.kill(proto.StatusCompileTimeout) })
+			if err := writeFrame(c.in, frameLoad, m.code); err != nil {
+				return Result{}, err
+			}
+		case frameCompiled:
+			timer.Stop()
+			timer = wall()
+		case frameProgress:
+			if len(f.payload) != 4 {
+				return Result{}, errFrame
+			}
+			if task.Progress != nil {
+				task.Progress(binary.LittleEndian.Uint32(f.payload))
+			}
+		case frameDone:
+			res, err := decodeDone(f.payload)
+			if err == nil && (uint64(len(res.Output)) > task.Limits.Output || uint64(len(res.Log)) > task.Limits.Log) {
+				err = errFrame
+			}
+			return res, err
+		case frameFault:
+			return Result{}, engineFault(f.payload)
+		default:
+			return Result{}, errFrame
+		}
+	}
+	return Result{}, errors.New("child is gone")
+}
+
+// duty stops the child outside its share of each period of wall time. All
+// slots share one phase, so that short tasks are slowed like long ones.
+func (p *pool) duty(c *process, done <-chan struct{}) {
+	on := dutyPeriod * time.Duration(p.cfg.CPUPercent) / 100
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	stopped := false
+	for {
+		select {
+		case <-done:
+			if stopped {
+				c.signal(false)
+			}
+			return
+		case <-timer.C:
+		}
+		at := time.Duration(time.Now().UnixNano()) % dutyPeriod
+		if run := at < on; run == stopped {
+			c.signal(run == false)
+			stopped = !run
+		}
+		if stopped {
+			timer.Reset(dutyPeriod - at)
+		} else {
+			timer.Reset(on - at)
+		}
+	}
+}
+
+// Close kills the children, waits for the runs in progress and for the
+// children's end.
+func (p *pool) Close() error {
+	p.closing.Do(func() {
+		p.stop()
+		for range p.cfg.Slots {
+			s := <-p.slots
+			if s.child != nil {
+				s.child.kill(proto.StatusCancelled)
+				<-s.child.gone
+			}
+		}
+		close(p.closed)
+		p.wg.Wait()
+	})
+	return nil
+}
