@@ -197,9 +197,14 @@ func all(l *ledger.Ledger) []*ledger.Certified {
 // witnessed runs an account's next event through a single witness.
 type witnessed struct {
 	*world
-	l *ledger.Ledger
-	w *ledger.Witness
+	l     *ledger.Ledger
+	w     *ledger.Witness
+	store ledger.Store
 }
+
+var clock = time.Unix(1_700_000_000, 0)
+
+func witnessStore(w *witnessed) *failing { return w.store.(*failing) }
 
 func (w *world) witness(store ledger.Store) *witnessed {
 	w.tb.Helper()
@@ -208,7 +213,7 @@ func (w *world) witness(store ledger.Store) *witnessed {
 	if err != nil {
 		w.tb.Fatal(err)
 	}
-	return &witnessed{w, l, x}
+	return &witnessed{w, l, x, store}
 }
 
 func (w *witnessed) sign(p *proto.Payload) ([]byte, error) {
@@ -226,7 +231,7 @@ func (w *world) propose(by person, raw []byte, attachments ...*proto.CertifiedEv
 
 func (w *witnessed) handle(raw []byte) *proto.VoteFrame {
 	w.tb.Helper()
-	f, err := w.w.Handle(time.Unix(1_700_000_000, 0), raw, w.sign)
+	f, err := w.w.Handle(clock, raw, w.sign)
 	if err != nil {
 		w.tb.Fatal(err)
 	}
