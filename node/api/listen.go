@@ -19,9 +19,9 @@ import (
 // Socket is the name of the socket inside the data directory.
 const Socket = "edgenetd.sock"
 
-// maxSocketPath is what the kernels we run on take as an address, less one
+// MaxSocketPath is the longest socket path that Listen takes in bytes: what the kernels we run on take as an address, less one
 // for the final zero: 108 bytes on Linux, 104 on the BSDs and macOS.
-const maxSocketPath = 103
+const MaxSocketPath = 103
 
 // ErrInUse: another daemon answers on the socket.
 var ErrInUse = errors.New("another daemon answers on the socket")
@@ -36,8 +36,8 @@ func SocketPath(dir string) string { return filepath.Join(dir, Socket) }
 // died is removed; when a daemon answers on it the error is ErrInUse.
 func Listen(dir string) (net.Listener, error) {
 	path := SocketPath(dir)
-	if len(path) > maxSocketPath {
-		return nil, fmt.Errorf("%w: %s has %d bytes, at most %d work", ErrPathTooLong, path, len(path), maxSocketPath)
+	if len(path) > MaxSocketPath {
+		return nil, fmt.Errorf("%w: %s has %d bytes, at most %d work", ErrPathTooLong, path, len(path), MaxSocketPath)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err

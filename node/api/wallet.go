@@ -8,7 +8,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/libp2p/go-libp2p/core/peer"
 
-	"edgenet.dev/ledger"
+	"edgenet.dev/node"
 	"edgenet.dev/proto"
 	"edgenet.dev/proto/api"
 )
@@ -73,68 +73,27 @@ func (s walletServer) History(_ context.Context, req *connect.Request[api.Histor
 	if limit == 0 {
 		limit = maxHistory
 	}
-	// One event more than asked for tells what the last one changed.
-	events := s.node.History(id, limit+1)
 	reply := new(api.HistoryReply)
-	for i, c := range events {
-		if i == limit {
-			break
-		}
-		before := uint64(s.node.Network().Grants[id])
-		if i+1 < len(events) {
-			before = events[i+1].Event.GetPost().GetAvail()
-		}
-		reply.Entries = append(reply.Entries, historyEntry(c, before))
+	for _, e := range s.node.History(id, limit) {
+		reply.Entries = append(reply.Entries, historyEntry(e))
 	}
 	return connect.NewResponse(reply), nil
 }
 
-func historyEntry(c *ledger.Certified, before uint64) *api.HistoryEntry {
-	ev := c.Event
+func historyEntry(h node.HistoryEntry) *api.HistoryEntry {
 	e := &api.HistoryEntry{
-		Event:      c.ID.String(),
-		Seq:        c.Seq,
-		Kind:       kindOf(ev),
-		Available:  ev.GetPost().GetAvail(),
-		Amount:     int64(ev.GetPost().GetAvail()) - int64(before),
-		TimeUnixMs: ev.GetAuthorTimeUnixMs(),
+		Event:      h.ID.String(),
+		Seq:        h.Seq,
+		Kind:       h.Kind,
+		Available:  h.Event.GetPost().GetAvail(),
+		Amount:     h.Change,
+		Memo:       h.Event.GetTransfer().GetMemo(),
+		TimeUnixMs: h.Event.GetAuthorTimeUnixMs(),
 	}
-	if t := ev.GetTransfer(); t != nil {
-		e.Counterparty, e.Memo = peer.ID(t.To).String(), t.Memo
+	if h.Counterparty != "" {
+		e.Counterparty = h.Counterparty.String()
 	}
 	return e
-}
-
-func kindOf(ev *proto.Event) string {
-	switch ev.GetBody().(type) {
-	case *proto.Event_Open:
-		return "open"
-	case *proto.Event_Transfer:
-		return "transfer"
-	case *proto.Event_Receive:
-		return "receive"
-	case *proto.Event_Hold:
-		return "hold"
-	case *proto.Event_Extend:
-		return "extend"
-	case *proto.Event_Settle:
-		return "settle"
-	case *proto.Event_Stake:
-		return "stake"
-	case *proto.Event_Unstake:
-		return "unstake"
-	case *proto.Event_Withdraw:
-		return "withdraw"
-	case *proto.Event_Rotate:
-		return "rotate"
-	case *proto.Event_Close:
-		return "close"
-	case *proto.Event_Slash:
-		return "slash"
-	case *proto.Event_Void:
-		return "void"
-	}
-	return "unknown"
 }
 
 func (s walletServer) Audit(context.Context, *connect.Request[api.AuditRequest]) (*connect.Response[api.AuditReply], error) {

@@ -1,0 +1,282 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"sort"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"edgenet.dev/proto"
+	"edgenet.dev/proto/api"
+	"edgenet.dev/sandbox/modules"
+)
+
+const maxBatchFile = 128 << 20
+
+type batchFlags struct {
+	policy
+	split    int
+	wait     bool
+	dryRun   bool
+	receipts string
+}
+
+func (a *app) batchCmd() *cobra.Command {
+	b := new(batchFlags)
+	c := &cobra.Command{
+		Use: "batch FILE", Short: "Run many tasks and print one JSON line for each result", Args: takes(1, 1, "a FILE of tasks, or - for standard input"),
+		Long: `Reads one task a line:
+
+  {"type": "text", "payload": "some words", "options": {"redundancy": 3}}
+  {"type": "vector_search", "payload": {"query": [1, 0], "vectors": [[0, 1]], "k": 1}}
+
+Lines with the same type and options become one job. Options are redundancy,
+maxCredits, priority, timeout (milliseconds), fuel and memory; those that a line
+leaves out come from the flags. A line may also say {"module": "FILE.wasm",
+"payload": "…"}. With --split N the file is a text instead, cut into N tasks of
+type text.
+
+Results are printed in the order of the lines.`,
+		Example: "  edgenetd batch tasks.jsonl\n  edgenetd batch book.txt --split 24",
+		RunE:    func(c *cobra.Command, args []string) error { return a.batch(c.Context(), args[0], b) },
+	}
+	f := c.Flags()
+	b.addFlags(f)
+	f.IntVar(&b.split, "split", 0, "cut FILE, a text, into so many tasks of type text")
+	f.BoolVar(&b.wait, "wait", true, "wait for the results; --wait=false prints the jobs' ids at once")
+	f.BoolVar(&b.dryRun, "dry-run", false, "check everything and print the most it can cost; submit nothing")
+	f.StringVar(&b.receipts, "receipts", "", "file to write the signed receipts to")
+	return c
+}
+
+// batchLine is one task of a batch file.
+type batchLine struct {
+	Type    string          `json:"type"`
+	Module  string          `json:"module"` // file name
+	Payload json.RawMessage `json:"payload"`
+	Options struct {
+		Redundancy *uint32      `json:"redundancy"`
+		MaxCredits *json.Number `json:"maxCredits"`
+		Priority   *string      `json:"priority"`
+		Timeout    *int64       `json:"timeout"` // ms
+		Fuel       *uint64      `json:"fuel"`
+		Memory     *uint64      `json:"memory"`
+	} `json:"options"`
+}
+
+// batchGroup is the lines that share a module and a policy: one job.
+type batchGroup struct {
+	req   *api.SubmitRequest
+	lines []int // number of each task's line, from 1
+	job   string
+	final *api.Job
+}
+
+func (a *app) batch(ctx context.Context, path string, b *batchFlags) error {
+	if b.split < 0 || b.split > proto.MaxTasks {
+		return failf(exitUsage, "--split %d: want 1 to %d tasks", b.split, proto.MaxTasks)
+	}
+	data, err := a.readFile(path, "batch", maxBatchFile)
+	if err != nil {
+		return err
+	}
+	var groups []*batchGroup
+	if b.split > 0 {
+		groups, err = splitGroup(data, b)
+	} else {
+		groups, err = a.readBatch(path, data, b)
+	}
+	if err != nil {
+		return err
+	}
+	d, err := a.daemon(ctx)
+	if err != nil {
+		return err
+	}
+	for _, g := range groups {
+		reply, err := call(ctx, d.tasks.Submit, g.req)
+		if err != nil {
+			return fmt.Errorf("job of line %d: %w", g.lines[0], err)
+		}
+		g.job = reply.Job
+		if b.dryRun || !b.wait {
+			if err := a.printSubmitted(g.req, reply); err != nil {
+				return err
+			}
+		}
+	}
+	if b.dryRun || !b.wait {
+		return nil
+	}
+	return a.finishBatch(ctx, d, groups, b.receipts)
+}
+
+func splitGroup(text []byte, b *batchFlags) ([]*batchGroup, error) {
+	g := &batchGroup{req: &api.SubmitRequest{Type: proto.TypeText, DryRun: b.dryRun}}
+	if err := b.fill(g.req); err != nil {
+		return nil, err
+	}
+	for i, part := range modules.SplitText(text, b.split) {
+		in, err := encoded(proto.TypeText, part)
+		if err != nil {
+			return nil, failf(exitRefused, "part %d of the text: %v", i, err)
+		}
+		g.req.Inputs = append(g.req.Inputs, in)
+		g.lines = append(g.lines, i+1)
+	}
+	if len(g.req.Inputs) == 0 {
+		return nil, failf(exitRefused, "the text is empty; there is nothing to split")
+	}
+	return []*batchGroup{g}, nil
+}
+
+func (a *app) readBatch(path string, data []byte, b *batchFlags) ([]*batchGroup, error) {
+	groups := map[string]*batchGroup{}
+	var order []*batchGroup
+	for i, text := range bytes.Split(data, []byte("\n")) {
+		if text = bytes.TrimSpace(text); len(text) == 0 {
+			continue
+		}
+		refuse := func(err error) error {
+			return failf(exitRefused, "%s line %d: %w; correct it, nothing was submitted", path, i+1, err)
+		}
+		var line batchLine
+		dec := json.NewDecoder(bytes.NewReader(text))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&line); err != nil {
+			return nil, refuse(err)
+		}
+		req, input, err := a.batchTask(&line, b)
+		if err != nil {
+			return nil, refuse(err)
+		}
+		key := fmt.Sprintf("%s %s %d %d %s %d %d %d", req.Type, line.Module, req.Redundancy, req.MaxCredits, req.Priority, req.TimeoutMs, req.FuelLimit, req.MemoryLimit)
+		g := groups[key]
+		if g == nil || len(g.req.Inputs) == proto.MaxTasks {
+			g = &batchGroup{req: req}
+			groups[key] = g
+			order = append(order, g)
+		}
+		g.req.Inputs = append(g.req.Inputs, input)
+		g.lines = append(g.lines, i+1)
+	}
+	if len(order) == 0 {
+		return nil, failf(exitRefused, "%s holds no tasks; write one JSON object a line", path)
+	}
+	return order, nil
+}
+
+func (a *app) batchTask(line *batchLine, b *batchFlags) (*api.SubmitRequest, []byte, error) {
+	p, o := b.policy, line.Options
+	if o.Redundancy != nil {
+		p.redundancy = *o.Redundancy
+	}
+	if o.MaxCredits != nil {
+		p.credits = o.MaxCredits.String()
+	}
+	if o.Priority != nil {
+		p.priority = *o.Priority
+	}
+	if o.Timeout != nil {
+		p.timeout = time.Duration(*o.Timeout) * time.Millisecond
+	}
+	if o.Fuel != nil {
+		p.fuel = *o.Fuel
+	}
+	if o.Memory != nil {
+		p.memory = *o.Memory
+	}
+	req := &api.SubmitRequest{DryRun: b.dryRun}
+	if err := p.fill(req); err != nil {
+		return nil, nil, err
+	}
+	if (line.Type == "") == (line.Module == "") {
+		return nil, nil, fmt.Errorf(`want either "type" or "module"`)
+	}
+	payload := []byte(line.Payload)
+	var text string
+	if json.Unmarshal(payload, &text) == nil { // a text payload is its characters
+		payload = []byte(text)
+	}
+	if line.Module != "" {
+		raw, err := a.readFile(line.Module, "module", proto.MaxModule)
+		if err == nil {
+			_, err = checkModule(line.Module, raw)
+		}
+		req.Module = raw
+		return req, payload, err
+	}
+	req.Type = proto.CanonicalType(line.Type)
+	if err := knownType(req.Type); err != nil {
+		return nil, nil, err
+	}
+	var object struct {
+		Text *string `json:"text"`
+	}
+	if req.Type == proto.TypeText && json.Unmarshal(line.Payload, &object) == nil && object.Text != nil {
+		payload = []byte(*object.Text)
+	}
+	in, err := encoded(req.Type, payload)
+	return req, in, err
+}
+
+// finishBatch waits for every job and prints the results by line.
+func (a *app) finishBatch(ctx context.Context, d *client, groups []*batchGroup, receipts string) error {
+	type lineResult struct {
+		Line int    `json:"line"`
+		Job  string `json:"job"`
+		Type string `json:"type,omitempty"`
+		resultView
+	}
+	var out []lineResult
+	var all []*api.TaskResult
+	var failed error
+	for _, g := range groups {
+		j, err := a.follow(ctx, d, g.job)
+		if err != nil {
+			return err
+		}
+		g.final = j
+		rs, err := d.results(ctx, g.job)
+		if err != nil {
+			return err
+		}
+		all = append(all, rs...)
+		for _, r := range rs {
+			if int(r.Index) < len(g.lines) {
+				out = append(out, lineResult{g.lines[r.Index], g.job, g.req.Type, resultOf(g.req.Type, r)})
+			}
+		}
+		if err := judge(j); err != nil && failed == nil {
+			failed = err
+		}
+	}
+	sort.SliceStable(out, func(i, k int) bool { return out[i].Line < out[k].Line })
+	if err := saveReceipts(receipts, all); err != nil {
+		return err
+	}
+	if a.quiet || a.format == "yaml" {
+		var ids []string
+		for _, g := range groups {
+			ids = append(ids, g.job)
+		}
+		err := a.print(report{data: out, ids: ids, table: func(io.Writer) {}})
+		if err == nil {
+			err = failed
+		}
+		return err
+	}
+	enc := json.NewEncoder(a.out)
+	enc.SetEscapeHTML(false)
+	for _, r := range out {
+		if err := enc.Encode(r); err != nil {
+			return err
+		}
+	}
+	return failed
+}

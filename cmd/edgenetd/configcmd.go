@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) configCmd() *cobra.Command {
+	show := &cobra.Command{
+		Use: "show", Short: "Print every key with its value and where it came from", Args: takes(0, 0, ""),
+		RunE: func(c *cobra.Command, _ []string) error { return a.configShow(c) },
+	}
+	addSettings(show)
+	return family("config", "Show, check and create the configuration file",
+		show,
+		&cobra.Command{
+			Use: "validate [FILE]", Short: "Check a configuration file without starting anything", Args: takes(0, 1, "at most one FILE"),
+			RunE: func(_ *cobra.Command, args []string) error { return a.configValidate(args) },
+		},
+		&cobra.Command{
+			Use: "init", Short: "Write a configuration file with every key at its default", Args: takes(0, 0, ""),
+			RunE: func(*cobra.Command, []string) error { return a.configInit() },
+		})
+}
+
+func (a *app) configShow(c *cobra.Command) error {
+	dir, err := a.dir()
+	if err != nil {
+		return err
+	}
+	cfg, err := loadConfig(configPath(dir), c.Flags())
+	if err != nil {
+		return err
+	}
+	type entry struct {
+		Key    string `json:"key"`
+		Value  any    `json:"value"`
+		Source string `json:"source"`
+		Env    string `json:"env"`
+		Flag   string `json:"flag"`
+		Help   string `json:"help"`
+	}
+	var entries []entry
+	r := report{}
+	for _, s := range settings {
+		entries = append(entries, entry{s.key, cfg.values.Get(s.key), cfg.sources[s.key], envName(s.key), "--" + s.flag, s.usage})
+		r.ids = append(r.ids, s.key)
+	}
+	r.data = entries
+	r.table = func(w io.Writer) {
+		row(w, "KEY", "VALUE", "SOURCE")
+		for _, e := range entries {
+			row(w, e.Key, settingText(e.Value), e.Source)
+		}
+	}
+	return a.print(r)
+}
+
+func settingText(v any) string {
+	switch x := v.(type) {
+	case []string:
+		return dash(strings.Join(x, ","))
+	case string:
+		return dash(x)
+	}
+	return fmt.Sprint(v)
+}
+
+func (a *app) configValidate(args []string) error {
+	dir, err := a.dir()
+	if err != nil {
+		return err
+	}
+	path := configPath(dir)
+	if len(args) == 1 {
+		path = args[0]
+	}
+	if err := mustExist(path, "configuration"); err != nil {
+		return err
+	}
+	if _, err := loadConfig(path, nil); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.out, "%s is valid\n", path)
+	return err
+}
+
+func (a *app) configInit() error {
+	dir, err := a.dir()
+	if err != nil {
+		return err
+	}
+	path := configPath(dir)
+	if err := writeNew(path, []byte(defaultConfig()), 0o600); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return failf(exitRefused, "%s exists already and was left alone; edit it, or move it away first", path)
+		}
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	_, err = fmt.Fprintf(a.out, "wrote %s\n", path)
+	return err
+}
+
+// defaultConfig is a file of every key at its default, commented out so that
+// later versions can change what was not chosen.
+func defaultConfig() string {
+	var b strings.Builder
+	b.WriteString("# EdgeNet configuration. Flags and EDGENET_* variables override it.\n# Remove the '#' before a key, and before its section, to set it.\n")
+	section := ""
+	for _, s := range settings {
+		name, indent := s.key, ""
+		if sec, rest, ok := strings.Cut(s.key, "."); ok {
+			if sec != section {
+				fmt.Fprintf(&b, "\n#%s:\n", sec)
+				section = sec
+			}
+			name, indent = rest, "  "
+		}
+		fmt.Fprintf(&b, "\n# %s (%s)\n#%s%s: %s\n", s.usage, envName(s.key), indent, name, yamlText(s.value))
+	}
+	return b.String()
+}
+
+func yamlText(v any) string {
+	switch x := v.(type) {
+	case []string:
+		return "[" + strings.Join(x, ", ") + "]"
+	case string:
+		return fmt.Sprintf("%q", x)
+	}
+	return fmt.Sprint(v)
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"edgenet.dev/proto"
+	"edgenet.dev/sandbox"
+)
+
+func (a *app) moduleCmd() *cobra.Command {
+	return family("module", "Check WASM modules",
+		&cobra.Command{
+			Use: "check FILE", Short: "Check offline whether the network would run a module", Args: takes(1, 1, "a module FILE"),
+			RunE: func(_ *cobra.Command, args []string) error { return a.moduleCheck(args[0]) },
+		})
+}
+
+// checkModule prepares raw as every worker would.
+func checkModule(path string, raw []byte) (*sandbox.Module, error) {
+	m, err := sandbox.Prepare(raw, sandbox.Policy{})
+	if err != nil {
+		return nil, failf(exitRefused, "module %s is refused: %v; rebuild it with what docs/modules.md allows", path, err)
+	}
+	return m, nil
+}
+
+func (a *app) moduleCheck(path string) error {
+	raw, err := a.readFile(path, "module", proto.MaxModule)
+	if err != nil {
+		return err
+	}
+	m, err := checkModule(path, raw)
+	if err != nil {
+		return err
+	}
+	return a.print(report{
+		data: map[string]any{"module": m.ID.String(), "bytes": m.RawSize, "abi": m.ABI.String(), "meter_version": m.MeterVersion, "ok": true},
+		ids:  []string{m.ID.String()},
+		table: func(w io.Writer) {
+			row(w, "module", m.ID)
+			row(w, "size", fmt.Sprintf("%d bytes of at most %d", m.RawSize, proto.MaxModule))
+			row(w, "interface", m.ABI)
+			row(w, "meter", m.MeterVersion)
+			row(w, "verdict", "accepted")
+		},
+	})
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"sort"
+	"strings"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/spf13/cobra"
+
+	"edgenet.dev/proto"
+)
+
+func (a *app) networkCmd() *cobra.Command {
+	var out, name string
+	var witnesses, grants []string
+	g := new(proto.Genesis)
+	create := &cobra.Command{
+		Use: "create", Short: "Write the genesis of a new network", Args: takes(0, 0, ""),
+		Example: "  edgenetd network create --name office --witness 12D3KooW… --grant 12D3KooW…=1000 --out genesis.pb",
+		RunE: func(*cobra.Command, []string) error {
+			g.Name = name
+			return a.networkCreate(g, out, witnesses, grants)
+		},
+	}
+	f := create.Flags()
+	f.StringVar(&out, "out", genesisName, "file to write")
+	f.StringVar(&name, "name", "private", "name of the network")
+	f.StringSliceVar(&witnesses, "witness", nil, "peer id of a witness; 1, 4, 7, … of them (default this node)")
+	f.StringSliceVar(&grants, "grant", nil, "PEER=CREDITS to grant from the start")
+	f.Uint64Var(&g.FeePpm, "fee-ppm", 0, "fee on settled amounts in parts per million (default 10000)")
+	f.Uint64Var(&g.GraceSeconds, "grace", 0, "seconds after a hold's deadline (default 900)")
+	f.Uint32Var(&g.Shards, "shards", 0, "offer and claim topics (default 1)")
+	f.BoolVar(&g.Diversity, "diversity", false, "never two replicas with one operator, site or subnet")
+	return family("network", "Create and show networks",
+		create,
+		&cobra.Command{
+			Use: "show [GENESIS]", Short: "Show a genesis file, by default this node's", Args: takes(0, 1, "at most one GENESIS file"),
+			RunE: func(_ *cobra.Command, args []string) error { return a.networkShow(args) },
+		})
+}
+
+func (a *app) networkCreate(g *proto.Genesis, out string, witnesses, grants []string) error {
+	if len(witnesses) == 0 {
+		dir, err := a.dir()
+		if err != nil {
+			return err
+		}
+		key, err := loadKey(dir)
+		if err != nil {
+			return failf(exitUsage, "a network needs a witness: name one with --witness, or create this node's identity with 'edgenetd init'")
+		}
+		id, err := peer.IDFromPrivateKey(key)
+		if err != nil {
+			return err
+		}
+		witnesses = []string{id.String()}
+	}
+	for _, w := range witnesses {
+		id, err := parseAccount(w)
+		if err != nil {
+			return failf(exitUsage, "--witness: %v", err)
+		}
+		g.Witnesses = append(g.Witnesses, []byte(id))
+	}
+	for _, text := range grants {
+		who, amount, ok := strings.Cut(text, "=")
+		if !ok {
+			return failf(exitUsage, "--grant %q: want PEER=CREDITS", text)
+		}
+		id, err := parseAccount(who)
+		if err != nil {
+			return failf(exitUsage, "--grant: %v", err)
+		}
+		c, err := proto.ParseCredit(amount)
+		if err != nil {
+			return failf(exitUsage, "--grant: %v", err)
+		}
+		g.Grants = append(g.Grants, &proto.Grant{Account: []byte(id), Amount: uint64(c)})
+	}
+	n, err := newGenesis(g)
+	if err != nil {
+		return failf(exitUsage, "%v; correct the flags of 'edgenetd network create'", err)
+	}
+	if err := saveNew(out, n.Raw, 0o644); err != nil {
+		return err
+	}
+	return a.printNetwork(n, out)
+}
+
+func (a *app) networkShow(args []string) error {
+	var n *proto.Network
+	var err error
+	if len(args) == 1 {
+		n, err = a.readGenesis(args[0])
+	} else {
+		var dir string
+		if dir, err = a.dir(); err == nil {
+			n, err = a.network(dir)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return a.printNetwork(n, "")
+}
+
+// networkView is the readable form of a genesis; genesis.pb stays the
+// authority.
+type networkView struct {
+	ID           string            `json:"id"`
+	Short        string            `json:"id8"`
+	Name         string            `json:"name"`
+	File         string            `json:"file,omitempty"`
+	Witnesses    []string          `json:"witnesses"`
+	Quorum       int               `json:"quorum"`
+	Grants       map[string]uint64 `json:"grants"` // microcredits
+	BasePrice    uint64            `json:"base_price"`
+	FeePpm       uint64            `json:"fee_ppm"`
+	EpochSeconds uint64            `json:"epoch_seconds"`
+	GraceSeconds uint64            `json:"grace_seconds"`
+	Shards       uint32            `json:"shards"`
+	Diversity    bool              `json:"diversity"`
+	CurveM       uint64            `json:"curve_m"`
+	CurveD       uint64            `json:"curve_d_cpu_hours"`
+	RelayBytes   uint64            `json:"relay_bytes"`
+	RelaySeconds uint64            `json:"relay_seconds"`
+}
+
+func (a *app) printNetwork(n *proto.Network, file string) error {
+	g := n.Genesis
+	v := networkView{
+		ID: n.ID.String(), Short: n.ID.Short(), Name: g.Name, File: file, Quorum: n.Quorum(), Grants: map[string]uint64{},
+		BasePrice: g.BasePrice, FeePpm: g.FeePpm, EpochSeconds: g.EpochSeconds, GraceSeconds: g.GraceSeconds,
+		Shards: g.Shards, Diversity: g.Diversity, CurveM: g.CurveM, CurveD: g.CurveDCpuHours,
+		RelayBytes: g.Relay.Bytes, RelaySeconds: g.Relay.Seconds,
+	}
+	for _, w := range n.Witnesses {
+		v.Witnesses = append(v.Witnesses, w.String())
+	}
+	var accounts []string
+	for id, amount := range n.Grants {
+		v.Grants[id.String()] = uint64(amount)
+		accounts = append(accounts, id.String())
+	}
+	sort.Strings(accounts)
+	return a.print(report{data: v, ids: []string{v.ID}, table: func(w io.Writer) {
+		row(w, "network", v.ID)
+		row(w, "name", v.Name)
+		if file != "" {
+			row(w, "file", file)
+		}
+		for _, id := range v.Witnesses {
+			row(w, "witness", id)
+		}
+		for _, id := range accounts {
+			row(w, "grant", fmt.Sprintf("%s %s credits", id, credits(v.Grants[id])))
+		}
+		row(w, "base price", credits(v.BasePrice)+" credits per 60 Gfuel")
+		row(w, "fee", fmt.Sprintf("%g %%", float64(v.FeePpm)/10_000))
+		row(w, "grace", fmt.Sprintf("%d s", v.GraceSeconds))
+		row(w, "shards", v.Shards)
+		row(w, "diversity", yesNo(v.Diversity))
+		row(w, "curve", fmt.Sprintf("M %d, D %d CPU hours", v.CurveM, v.CurveD))
+		row(w, "relay limits", fmt.Sprintf("%s and %d s per connection", bytesText(v.RelayBytes), v.RelaySeconds))
+	}})
+}

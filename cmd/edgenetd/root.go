@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+const sandboxChild = "sandbox-child"
+
+// app is what every command shares: the streams and the global flags.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+
+	dirFlag string
+	format  string // table, json or yaml
+	quiet   bool
+}
+
+// run executes one command line and returns the exit code.
+func run(args []string, in io.Reader, out, errw io.Writer) int {
+	ignoreFileSizeSignal()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	a := &app{in: in, out: out, err: errw}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errw)
+	err := root.ExecuteContext(ctx)
+	if err != nil && strings.HasPrefix(err.Error(), "unknown command") { // from cobra's own completion command
+		err = failf(exitUsage, "%w; run 'edgenetd --help' to see the commands", err)
+	}
+	if err != nil {
+		fmt.Fprintln(errw, "edgenetd: "+sentence(err))
+	}
+	return exitCode(err)
+}
+
+func (a *app) root() *cobra.Command {
+	root := family("edgenetd", "A node of an EdgeNet network, and the commands that talk to it",
+		a.initCmd(), a.runCmd(), a.devnetCmd(), a.submitCmd(), a.batchCmd(), a.taskCmd(), a.walletCmd(), a.keyCmd(),
+		a.configCmd(), a.networkCmd(), a.moduleCmd(), a.receiptCmd(), a.peersCmd(), a.idCmd(), a.statusCmd(), a.stopCmd(),
+		a.versionCmd(), exitCodesTopic())
+	root.SetHelpCommand(helpCmd())
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SetFlagErrorFunc(flagError)
+	p := root.PersistentFlags()
+	p.StringVar(&a.dirFlag, "dir", "", "data directory (default $EDGENET_DIR, else ~/.edgenet)")
+	p.StringVarP(&a.format, "output", "o", "table", "output format: table, json or yaml")
+	p.BoolVarP(&a.quiet, "quiet", "q", false, "print ids only")
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if a.format != "table" && a.format != "json" && a.format != "yaml" {
+			return failf(exitUsage, "output format %q is unknown; use -o table, -o json or -o yaml", a.format)
+		}
+		return nil
+	}
+	return root
+}
+
+func exitCodesTopic() *cobra.Command {
+	return &cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: exitCodesHelp}
+}
+
+// helpCmd shows the help of a command or topic, and fails for an unknown one,
+// where cobra's own succeeds.
+func helpCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "Help about any command", Args: cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			found, rest, err := c.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return failf(exitUsage, "there is no help about %q; run 'edgenetd --help' to see the commands", strings.Join(args, " "))
+			}
+			found.InitDefaultHelpFlag()
+			return found.Help()
+		},
+	}
+}
+
+// family is a command that only groups others. Alone it prints its help;
+// with an unknown word it fails, which cobra by itself does for the root only.
+func family(use, short string, members ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{
+		Use: use, Short: short, Args: cobra.ArbitraryArgs, SuggestionsMinimumDistance: 2,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return c.Help()
+			}
+			hint := fmt.Sprintf("run '%s --help' to see the commands", c.CommandPath())
+			if s := c.SuggestionsFor(args[0]); len(s) > 0 {
+				hint = fmt.Sprintf("did you mean '%s %s'?", c.CommandPath(), s[0])
+			}
+			return failf(exitUsage, "%q is no command of %s; %s", args[0], c.CommandPath(), hint)
+		},
+	}
+	c.AddCommand(members...)
+	return c
+}
+
+// takes checks the number of arguments; names describe them for the message.
+func takes(least, most int, names string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		want := "no arguments"
+		if names != "" {
+			want = names
+		}
+		switch {
+		case len(args) < least:
+			return failf(exitUsage, "%s needs %s; run '%s --help' for an example", c.CommandPath(), want, c.CommandPath())
+		case len(args) > most:
+			return failf(exitUsage, "%s takes %s, not %q; run '%s --help' for an example",
+				c.CommandPath(), want, strings.Join(args, " "), c.CommandPath())
+		}
+		return nil
+	}
+}
+
+func flagError(c *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) {
+		hint := fmt.Sprintf("run '%s --help' to see its flags", c.CommandPath())
+		var names []string
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if !f.Hidden {
+				names = append(names, f.Name)
+			}
+		})
+		if near := nearest(unknown.GetSpecifiedName(), names); near != "" {
+			hint = "did you mean --" + near + "?"
+		}
+		return failf(exitUsage, "%q is no flag of %s; %s", "--"+unknown.GetSpecifiedName(), c.CommandPath(), hint)
+	}
+	return failf(exitUsage, "%v; run '%s --help'", err, c.CommandPath())
+}
+
+// dir is the data directory in effect, absolute.
+func (a *app) dir() (string, error) {
+	d := a.dirFlag
+	if d == "" {
+		d = os.Getenv("EDGENET_DIR")
+	}
+	if d == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", failf(exitUsage, "there is no home directory to keep data in (%v); name one with --dir", err)
+		}
+		d = filepath.Join(home, ".edgenet")
+	}
+	return filepath.Abs(d)
+}
+
+// onTerminal reports whether w is a terminal, where progress may be drawn.
+func onTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && isatty.IsTerminal(f.Fd())
+}
+
+// nearest is the candidate within two edits of word (three for long words),
+// or "".
+func nearest(word string, candidates []string) string {
+	best, limit := "", 2
+	if len(word) > 8 {
+		limit = 3
+	}
+	for _, c := range candidates {
+		if d := distance(word, c); d <= limit {
+			best, limit = c, d-1
+		}
+	}
+	return best
+}
+
+// distance is the Levenshtein distance in bytes.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diagonal := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			diagonal, row[j] = row[j], min(row[j]+1, row[j-1]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"edgenet.dev/ledger/store/pebble"
+	"edgenet.dev/market"
+	"edgenet.dev/node"
+	"edgenet.dev/node/api"
+	"edgenet.dev/proto"
+	"edgenet.dev/sandbox"
+	"edgenet.dev/sandbox/modules"
+)
+
+func (a *app) runCmd() *cobra.Command {
+	var fault string
+	var whileStdin bool
+	c := &cobra.Command{
+		Use: "run", Short: "Run the daemon until it is stopped", Args: takes(0, 0, ""),
+		Long: `Runs the node of the data directory in the foreground: joins its network, takes
+tasks of others within the worker's limits, and answers the other commands on
+the socket edgenetd.sock in the data directory.
+
+Every flag is also a configuration key and an environment variable; 'edgenetd
+config show' lists them with the values in effect.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			dir, err := a.dir()
+			if err != nil {
+				return err
+			}
+			cfg, err := loadConfig(configPath(dir), c.Flags())
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithCancel(c.Context())
+			defer cancel()
+			if whileStdin {
+				go func() {
+					said, _ := io.ReadAll(io.LimitReader(a.in, int64(len(keepWord))))
+					if string(said) != keepWord {
+						cancel()
+					}
+				}()
+			}
+			return a.runDaemon(ctx, cancel, dir, cfg, fault)
+		},
+	}
+	addSettings(c)
+	f := c.Flags()
+	f.StringVar(&fault, "fault", "", "misbehave on purpose, for tests: lie (alter outputs) or lag (start tasks late)")
+	f.BoolVar(&whileStdin, "while-stdin", false, "stop when standard input ends")
+	_ = f.MarkHidden("fault")
+	_ = f.MarkHidden("while-stdin")
+	return c
+}
+
+// runDaemon opens everything the node needs, runs it until ctx ends and closes
+// it in reverse order.
+func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *config, fault string) (err error) {
+	key, err := loadKey(dir)
+	if err != nil {
+		return err
+	}
+	network, err := a.network(dir)
+	if err != nil {
+		return err
+	}
+	if n := len(api.SocketPath(dir)); n > api.MaxSocketPath {
+		return failf(exitUsage, "%s is too long for a socket (%d bytes, at most %d); choose a shorter --dir", api.SocketPath(dir), n, api.MaxSocketPath)
+	}
+	lock, err := takeDir(dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	log, closeLog, err := openLog(cfg, a.err)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+
+	nc := node.Config{
+		Dir: dir, Network: network, Key: key, Log: log, Announce: cfg.list("announce"), Bootstrap: cfg.list("bootstrap"),
+		DHT: cfg.text("dht"), Reachability: cfg.text("reachability"), MDNS: cfg.on("mdns"), Relay: cfg.on("relay"),
+		Version: "edgenetd/" + versionText(),
+	}
+	if l := cfg.list("listen"); len(l) > 0 {
+		nc.Listen = l
+	}
+	if nc.Worker, err = workerOf(cfg); err != nil {
+		return err
+	}
+	if nc.Worker.Enabled {
+		pool, err := openPool(dir, cfg, log)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, pool.Close()) }()
+		nc.Executor = pool
+	}
+	if err := addFault(&nc, fault); err != nil {
+		return err
+	}
+	if nc.Store, err = pebble.Open(filepath.Join(dir, "ledger")); err != nil {
+		return fmt.Errorf("open the ledger in %s: %w", dir, err)
+	}
+	n, err := node.New(nc)
+	if err != nil {
+		return errors.Join(busyPort(err), nc.Store.Close())
+	}
+	defer func() { err = errors.Join(err, n.Close()) }()
+
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return busyPort(n.Run(gctx)) })
+	g.Go(func() error {
+		select {
+		case <-n.Ready():
+		case <-gctx.Done():
+			return nil
+		}
+		ln, err := api.Listen(dir)
+		if err != nil {
+			return err
+		}
+		a.announce(log, n, dir, cfg)
+		return api.Serve(gctx, ln, n, versionText(), stop)
+	})
+	err = g.Wait()
+	log.Info("stopped")
+	return err
+}
+
+// announce tells where the daemon can be reached: in the log, and in plain
+// lines when the log goes elsewhere.
+func (a *app) announce(log *zap.Logger, n *node.Node, dir string, cfg *config) {
+	log.Info("ready", zap.Stringer("peer", n.ID()), zap.String("network", n.Network().Genesis.Name),
+		zap.Strings("addresses", n.Addrs()), zap.String("socket", api.SocketPath(dir)))
+	if cfg.text("log.file") == "" {
+		return
+	}
+	for _, addr := range n.Addrs() {
+		fmt.Fprintln(a.err, "listening on", addr)
+	}
+	fmt.Fprintln(a.err, "socket", api.SocketPath(dir))
+}
+
+func workerOf(cfg *config) (market.Worker, error) {
+	price, err := proto.ParseCredit(cfg.text("worker.price"))
+	if err != nil {
+		return market.Worker{}, failf(exitRefused, "%w", err)
+	}
+	w := market.Worker{
+		Enabled: cfg.on("worker.enabled"), Slots: cfg.number("worker.slots"), Custom: cfg.on("worker.custom"), MinPrice: price,
+		MaxFuel: proto.MaxFuel, MaxMemory: sandbox.MaxMemory, Operator: cfg.text("worker.operator"), Site: cfg.text("worker.site"),
+	}
+	if !w.Enabled {
+		w.Reason = "turned off by worker.enabled"
+	}
+	if p := cfg.text("worker.payee"); p != "" {
+		if w.Payee, err = parseAccount(p); err != nil {
+			return w, failf(exitRefused, "%w", err)
+		}
+	}
+	for _, t := range cfg.list("worker.types") {
+		w.Types = append(w.Types, proto.CanonicalType(t))
+	}
+	if len(w.Types) == 0 {
+		w.Types = modules.Types()
+	}
+	return w, nil
+}
+
+func openPool(dir string, cfg *config, log *zap.Logger) (sandbox.Executor, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	pool, err := sandbox.NewPool(sandbox.PoolConfig{
+		Slots: cfg.number("worker.slots"), Command: []string{exe, sandboxChild}, CacheDir: filepath.Join(dir, "cache"),
+		CPUPercent: cfg.number("worker.cpu"), Log: log.Named("sandbox").Sugar().Infof,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start the sandbox: %w", err)
+	}
+	return pool, nil
+}
+
+// busyPort gives the error of a taken port its sentence. libp2p joins the
+// errors of all its listeners as text, so the text is looked at as well.
+func busyPort(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, syscall.EADDRINUSE) || strings.Contains(err.Error(), "address already in use") {
+		return failf(exitBusy, "a port of 'listen' is in use by another program (%w); choose other ports with --listen, or end that program", err)
+	}
+	return err
+}
+
+// addFault makes the node misbehave for tests of those who must notice.
+func addFault(nc *node.Config, fault string) error {
+	switch fault {
+	case "":
+	case "lie":
+		nc.Tamper = func(out []byte) []byte {
+			// Another byte in each lie, or two liars would agree.
+			lie := append([]byte{}, out...)
+			if len(lie) == 0 {
+				lie = []byte{0}
+			}
+			lie[rand.IntN(len(lie))] ^= byte(1 + rand.IntN(255))
+			return lie
+		}
+	case "lag":
+		if nc.Executor != nil {
+			nc.Executor = laggard{nc.Executor}
+		}
+	default:
+		return failf(exitUsage, "--fault %q: want lie or lag", fault)
+	}
+	return nil
+}
+
+// laggard starts every task late.
+type laggard struct{ sandbox.Executor }
+
+const lag = 3 * time.Second
+
+func (l laggard) Run(ctx context.Context, m *sandbox.Module, input []byte, task sandbox.Task) (sandbox.Result, error) {
+	select {
+	case <-time.After(lag):
+	case <-ctx.Done():
+	}
+	return l.Executor.Run(ctx, m, input, task)
+}

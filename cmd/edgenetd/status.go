@@ -1,0 +1,329 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/spf13/cobra"
+
+	"edgenet.dev/proto"
+	"edgenet.dev/proto/api"
+)
+
+// version is set by the linker for released builds; otherwise the module's
+// own version or the commit says what this is.
+var version = ""
+
+func versionText() string {
+	if version != "" {
+		return version
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			return "devel-" + s.Value[:12]
+		}
+	}
+	return "devel"
+}
+
+func (a *app) versionCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version of this program", Args: takes(0, 0, ""),
+		RunE: func(*cobra.Command, []string) error {
+			v := versionText()
+			return a.print(report{
+				data: map[string]any{"version": v, "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH, "meter_version": proto.MeterVersion},
+				ids:  []string{v},
+				table: func(w io.Writer) {
+					row(w, "edgenetd", v)
+					row(w, "go", runtime.Version())
+					row(w, "platform", runtime.GOOS+"/"+runtime.GOARCH)
+					row(w, "meter", proto.MeterVersion)
+				},
+			})
+		},
+	}
+}
+
+func (a *app) idCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "id", Short: "Print this node's peer id, and its addresses when it runs", Args: takes(0, 0, ""),
+		RunE: func(c *cobra.Command, _ []string) error {
+			dir, err := a.dir()
+			if err != nil {
+				return err
+			}
+			key, err := loadKey(dir)
+			if err != nil {
+				return err
+			}
+			id, err := peer.IDFromPrivateKey(key)
+			if err != nil {
+				return err
+			}
+			addrs := []string{}
+			if answering(c.Context(), dir) == nil {
+				st, err := call(c.Context(), newClient(dir).nodes.Status, &api.StatusRequest{})
+				if err != nil {
+					return err
+				}
+				addrs = st.Addresses
+			}
+			return a.print(report{
+				data: map[string]any{"peer_id": id.String(), "addresses": addrs},
+				ids:  []string{id.String()},
+				table: func(w io.Writer) {
+					row(w, "peer id", id)
+					for _, addr := range addrs {
+						row(w, "address", addr)
+					}
+				},
+			})
+		},
+	}
+}
+
+func (a *app) peersCmd() *cobra.Command {
+	var find string
+	c := &cobra.Command{
+		Use: "peers", Short: "List connected peers, or find one by Kademlia", Args: takes(0, 0, ""),
+		RunE: func(c *cobra.Command, _ []string) error {
+			d, err := a.daemon(c.Context())
+			if err != nil {
+				return err
+			}
+			if find != "" {
+				return a.findPeer(c.Context(), d, find)
+			}
+			return a.peers(c.Context(), d)
+		},
+	}
+	c.Flags().StringVar(&find, "find", "", "peer id whose addresses to look up in the DHT")
+	return c
+}
+
+func (a *app) findPeer(ctx context.Context, d *client, id string) error {
+	if _, err := parseAccount(id); err != nil {
+		return failf(exitUsage, "--find: %v", err)
+	}
+	reply, err := call(ctx, d.nodes.FindPeer, &api.FindPeerRequest{Id: id})
+	if err != nil {
+		return err
+	}
+	return a.print(report{
+		data: map[string]any{"peer_id": id, "addresses": reply.Addresses},
+		ids:  reply.Addresses,
+		table: func(w io.Writer) {
+			for _, addr := range reply.Addresses {
+				row(w, addr)
+			}
+		},
+	})
+}
+
+type peerView struct {
+	ID        string   `json:"id"`
+	Direction string   `json:"direction"`
+	RTTMicros uint64   `json:"rtt_us"`
+	Relayed   bool     `json:"relayed"`
+	Agent     string   `json:"agent"`
+	Addresses []string `json:"addresses"`
+}
+
+func (a *app) peers(ctx context.Context, d *client) error {
+	reply, err := call(ctx, d.nodes.Peers, &api.PeersRequest{})
+	if err != nil {
+		return err
+	}
+	list := []peerView{}
+	r := report{}
+	for _, p := range reply.Peers {
+		list = append(list, peerView{p.Id, p.Direction, p.RttUs, p.Relayed, p.Agent, p.Addresses})
+		r.ids = append(r.ids, p.Id)
+	}
+	r.data = list
+	r.table = func(w io.Writer) {
+		row(w, "PEER", "DIRECTION", "RTT", "RELAYED", "AGENT", "ADDRESS")
+		for _, p := range list {
+			row(w, p.ID, dash(p.Direction), time.Duration(p.RTTMicros)*time.Microsecond, yesNo(p.Relayed), dash(p.Agent), dash(strings.Join(p.Addresses[:min(1, len(p.Addresses))], "")))
+		}
+	}
+	return a.print(r)
+}
+
+func (a *app) statusCmd() *cobra.Command {
+	var wait time.Duration
+	c := &cobra.Command{
+		Use: "status", Short: "Show what the running daemon does", Args: takes(0, 0, ""),
+		RunE: func(c *cobra.Command, _ []string) error {
+			dir, err := a.dir()
+			if err != nil {
+				return err
+			}
+			if err := waitAnswer(c.Context(), dir, wait); err != nil {
+				return err
+			}
+			s, err := call(c.Context(), newClient(dir).nodes.Status, &api.StatusRequest{})
+			if err != nil {
+				return err
+			}
+			return a.printStatus(s)
+		},
+	}
+	c.Flags().DurationVar(&wait, "wait", 0, "wait so long for the daemon to answer, such as 10s")
+	return c
+}
+
+// waitAnswer waits until the daemon of dir answers.
+func waitAnswer(ctx context.Context, dir string, most time.Duration) error {
+	deadline := time.Now().Add(most)
+	for {
+		err := answering(ctx, dir)
+		if err == nil || !time.Now().Before(deadline) {
+			return err
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+type statusView struct {
+	PeerID          string            `json:"peer_id"`
+	NetworkID       string            `json:"network_id"`
+	NetworkName     string            `json:"network_name"`
+	Version         string            `json:"version"`
+	PID             int32             `json:"pid"`
+	UptimeMs        uint64            `json:"uptime_ms"`
+	Addresses       []string          `json:"addresses"`
+	Peers           int32             `json:"peers"`
+	DHTPeers        int32             `json:"dht_peers"`
+	OfferTopicPeers int32             `json:"offer_topic_peers"`
+	Witness         bool              `json:"witness"`
+	Worker          workerView        `json:"worker"`
+	StateHash       string            `json:"state_hash"`
+	Events          uint64            `json:"events"`
+	RSSBytes        uint64            `json:"rss_bytes"`
+	BytesIn         uint64            `json:"bytes_in"`
+	BytesOut        uint64            `json:"bytes_out"`
+	Gossip          map[string]gossip `json:"gossip"`
+}
+
+type workerView struct {
+	Enabled bool     `json:"enabled"`
+	Slots   int32    `json:"slots"`
+	Busy    int32    `json:"busy"`
+	Done    uint64   `json:"tasks_done"`
+	Failed  uint64   `json:"tasks_failed"`
+	Types   []string `json:"types"`
+	Why     string   `json:"why,omitempty"`
+}
+
+type gossip struct {
+	Sent     uint64 `json:"sent"`
+	Received uint64 `json:"received"`
+}
+
+func (a *app) printStatus(s *api.StatusReply) error {
+	k := s.Worker
+	v := statusView{
+		s.PeerId, s.NetworkId, s.NetworkName, s.Version, s.Pid, s.UptimeMs, s.Addresses, s.Peers, s.DhtPeers, s.OfferTopicPeers,
+		s.Witness, workerView{k.GetEnabled(), k.GetSlots(), k.GetBusy(), k.GetTasksDone(), k.GetTasksFailed(), k.GetTypes(), k.GetWhy()},
+		s.StateHash, s.Events, s.RssBytes, s.BytesIn, s.BytesOut, map[string]gossip{},
+	}
+	for _, g := range s.Gossip {
+		v.Gossip[g.Topic] = gossip{g.Sent, g.Received}
+	}
+	return a.print(report{data: v, ids: []string{v.PeerID}, table: func(w io.Writer) {
+		row(w, "peer id", v.PeerID)
+		row(w, "network", fmt.Sprintf("%s (%s)", v.NetworkName, v.NetworkID))
+		row(w, "version", v.Version)
+		row(w, "process", fmt.Sprintf("%d, up %s, %s resident", v.PID, (time.Duration(v.UptimeMs)*time.Millisecond).Round(time.Second), bytesText(v.RSSBytes)))
+		row(w, "peers", fmt.Sprintf("%d connected, %d in the DHT, %d on the offers topic", v.Peers, v.DHTPeers, v.OfferTopicPeers))
+		row(w, "traffic", fmt.Sprintf("%s in, %s out", bytesText(v.BytesIn), bytesText(v.BytesOut)))
+		work := fmt.Sprintf("%d of %d slots busy, %d tasks done, %d failed", v.Worker.Busy, v.Worker.Slots, v.Worker.Done, v.Worker.Failed)
+		if !v.Worker.Enabled {
+			work = "takes no work: " + dash(v.Worker.Why)
+		}
+		row(w, "worker", work)
+		row(w, "witness", yesNo(v.Witness))
+		row(w, "ledger", fmt.Sprintf("%d events, state %.16s", v.Events, v.StateHash))
+		for _, addr := range v.Addresses {
+			row(w, "address", addr)
+		}
+	}})
+}
+
+func (a *app) stopCmd() *cobra.Command {
+	var wait time.Duration
+	c := &cobra.Command{
+		Use: "stop", Short: "Stop the running daemon and wait until it is gone", Args: takes(0, 0, ""),
+		RunE: func(c *cobra.Command, _ []string) error {
+			d, err := a.daemon(c.Context())
+			if err != nil {
+				return err
+			}
+			if _, err := call(c.Context(), d.nodes.Stop, &api.StopRequest{}); err != nil {
+				return err
+			}
+			if err := waitUnlocked(c.Context(), d.dir, wait); err != nil {
+				return err
+			}
+			if a.quiet {
+				return nil
+			}
+			_, err = fmt.Fprintf(a.out, "stopped the daemon in %s\n", d.dir)
+			return err
+		},
+	}
+	c.Flags().DurationVar(&wait, "wait", 30*time.Second, "wait so long for it to end")
+	return c
+}
+
+// waitUnlocked waits until no process holds the data directory.
+func waitUnlocked(ctx context.Context, dir string, most time.Duration) error {
+	deadline := time.Now().Add(most)
+	for {
+		lock, err := lockDir(dir)
+		if err == nil {
+			return lock.Close()
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if !time.Now().Before(deadline) {
+			return failf(exitFailure, "the daemon in %s was asked to stop but still runs after %v; see its log, or end process %s yourself", dir, most, lockOwner(dir))
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func lockOwner(dir string) string {
+	b, err := os.ReadFile(lockPath(dir))
+	if err != nil || len(b) == 0 {
+		return "(unknown)"
+	}
+	return strings.TrimSpace(string(b))
+}

@@ -1,0 +1,307 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"edgenet.dev/proto"
+	"edgenet.dev/proto/api"
+)
+
+// policy is what submit and batch ask of a job.
+type policy struct {
+	redundancy uint32
+	credits    string
+	priority   string
+	timeout    time.Duration
+	fuel       uint64
+	memory     uint64
+	label      string
+}
+
+func (p *policy) addFlags(f *pflag.FlagSet) {
+	f.Uint32Var(&p.redundancy, "redundancy", 2, "how many workers run each task, 1 to 7; 1 is not verified")
+	f.StringVar(&p.credits, "max-credits", "10", "most credits the whole job may cost, fee included")
+	f.StringVar(&p.priority, "priority", "normal", "low, normal or high")
+	f.DurationVar(&p.timeout, "timeout", 10*time.Minute, "give up after so long in all")
+	f.Uint64Var(&p.fuel, "fuel", uint64(proto.DefaultFuel), "fuel limit of one task")
+	f.Uint64Var(&p.memory, "memory", proto.DefaultMemory, "memory limit of one task in bytes")
+	f.StringVar(&p.label, "label", "", "text shown in listings, at most 64 bytes")
+}
+
+// fill checks the policy and writes it into a request.
+func (p *policy) fill(req *api.SubmitRequest) error {
+	max, err := proto.ParseCredit(p.credits)
+	if err != nil || max == 0 {
+		return failf(exitUsage, "--max-credits %q: want an amount above 0, such as 2.5", p.credits)
+	}
+	if _, err := proto.ParsePriority(p.priority); err != nil {
+		return failf(exitUsage, "--priority %q: want low, normal or high", p.priority)
+	}
+	switch {
+	case p.redundancy < 1 || p.redundancy > proto.MaxRedundancy:
+		return failf(exitUsage, "--redundancy %d: want 1 to %d", p.redundancy, proto.MaxRedundancy)
+	case p.timeout < time.Second:
+		return failf(exitUsage, "--timeout %v: want at least 1s", p.timeout)
+	case p.fuel == 0 || p.fuel > uint64(proto.MaxFuel):
+		return failf(exitUsage, "--fuel %d: want 1 to %d", p.fuel, proto.MaxFuel)
+	case p.memory < 64<<10 || p.memory > math.MaxUint32+1:
+		return failf(exitUsage, "--memory %d: want 65536 to %d bytes", p.memory, uint64(math.MaxUint32+1))
+	case len(p.label) > 64:
+		return failf(exitUsage, "--label has %d bytes; at most 64 fit", len(p.label))
+	}
+	req.Redundancy, req.MaxCredits, req.Priority = p.redundancy, uint64(max), p.priority
+	req.TimeoutMs = uint64(p.timeout.Milliseconds())
+	req.FuelLimit, req.MemoryLimit, req.Label = p.fuel, p.memory, p.label
+	return nil
+}
+
+type submission struct {
+	policy
+	input, receipts   string
+	wait, dryRun, raw bool
+}
+
+func (a *app) submitCmd() *cobra.Command {
+	s := new(submission)
+	c := &cobra.Command{
+		Use: "submit TYPE|MODULE.wasm", Short: "Run one task on the network and print its verified result",
+		Args: takes(1, 1, "a task TYPE or a MODULE.wasm file"),
+		Long: `Runs one task of a built-in type, or of a WASM module read from a file, and
+prints its output. Input comes from --input or standard input; built-in types
+other than text read a JSON payload. With --redundancy 2 or more the result is
+accepted only when so many workers agree on its bytes and its fuel.
+
+Ctrl-C stops waiting, not the job: 'edgenetd task show JOB' finds it again.`,
+		Example: `  edgenetd submit text --input book.txt
+  echo '{"query":[1,0],"vectors":[[0,1],[1,0]],"k":1}' | edgenetd submit vector_search
+  edgenetd submit ./primes.wasm --input numbers.txt --redundancy 3 --max-credits 2`,
+		RunE: func(c *cobra.Command, args []string) error { return a.submit(c.Context(), args[0], s) },
+	}
+	f := c.Flags()
+	f.StringVar(&s.input, "input", "", "file with the task's input, or - for standard input")
+	s.addFlags(f)
+	f.BoolVar(&s.wait, "wait", true, "wait for the result; --wait=false prints the job's id at once")
+	f.BoolVar(&s.dryRun, "dry-run", false, "check everything and print the most it can cost; submit nothing")
+	f.StringVar(&s.receipts, "receipts", "", "file to write the signed receipts to")
+	f.BoolVar(&s.raw, "raw", false, "write the output's bytes as they are")
+	return c
+}
+
+func (a *app) submit(ctx context.Context, what string, s *submission) error {
+	req := new(api.SubmitRequest)
+	if err := s.fill(req); err != nil {
+		return err
+	}
+	if err := a.chooseModule(req, what); err != nil {
+		return err
+	}
+	input, err := a.taskInput(s.input)
+	if err != nil {
+		return err
+	}
+	if req.Type != "" {
+		if input, err = encoded(req.Type, input); err != nil {
+			return failf(exitRefused, "input of task type %s: %v; see 'edgenetd submit --help' for examples", req.Type, err)
+		}
+	}
+	req.Inputs, req.DryRun = [][]byte{input}, s.dryRun
+	if s.receipts != "" {
+		if _, err := os.Lstat(s.receipts); err == nil {
+			return failf(exitRefused, "%s exists already and was left alone; choose another name for --receipts", s.receipts)
+		}
+	}
+	d, err := a.daemon(ctx)
+	if err != nil {
+		return err
+	}
+	reply, err := call(ctx, d.tasks.Submit, req)
+	if err != nil {
+		return err
+	}
+	if s.dryRun || !s.wait {
+		return a.printSubmitted(req, reply)
+	}
+	j, err := a.follow(ctx, d, reply.Job)
+	if err != nil {
+		return err
+	}
+	rs, err := d.results(ctx, j.Id)
+	if err != nil {
+		return err
+	}
+	if err := saveReceipts(s.receipts, rs); err != nil {
+		return err
+	}
+	if err := a.printResults(j, rs, s.raw); err != nil {
+		return err
+	}
+	return judge(j)
+}
+
+// chooseModule reads the module when the argument names a file and checks it
+// here, so that a bad one is refused with the sandbox's own reason.
+func (a *app) chooseModule(req *api.SubmitRequest, what string) error {
+	isFile := strings.HasSuffix(what, ".wasm") || strings.ContainsRune(what, os.PathSeparator) || what == "-"
+	if !isFile {
+		req.Type = proto.CanonicalType(what)
+		return knownType(req.Type)
+	}
+	raw, err := a.readFile(what, "module", proto.MaxModule)
+	if err != nil {
+		return err
+	}
+	if _, err := checkModule(what, raw); err != nil {
+		return err
+	}
+	req.Module = raw
+	return nil
+}
+
+// taskInput reads --input; without one, standard input unless that is a
+// terminal, where waiting for somebody to type would look like a hang.
+func (a *app) taskInput(path string) ([]byte, error) {
+	if path == "" {
+		if f, ok := a.in.(*os.File); ok && onTerminal(f) {
+			return nil, failf(exitUsage, "the task needs input; name a file with --input, or pipe it in")
+		}
+		path = "-"
+	}
+	return a.readFile(path, "input", proto.MaxInput)
+}
+
+func (a *app) printSubmitted(req *api.SubmitRequest, reply *api.SubmitReply) error {
+	ids := []string{reply.Module}
+	if reply.Job != "" {
+		ids = []string{reply.Job}
+	}
+	return a.print(report{
+		data: map[string]any{"job": reply.Job, "module": reply.Module, "tasks": len(req.Inputs), "max_cost": reply.MaxCost, "dry_run": req.DryRun},
+		ids:  ids,
+		table: func(w io.Writer) {
+			if reply.Job != "" {
+				row(w, "job", reply.Job)
+			}
+			row(w, "module", reply.Module)
+			row(w, "tasks", len(req.Inputs))
+			row(w, "at most", credits(reply.MaxCost)+" credits")
+			if reply.Job != "" {
+				row(w, "next", "edgenetd task show "+reply.Job)
+			}
+		},
+	})
+}
+
+// follow shows a job's progress until it is final. When the user interrupts,
+// the job goes on and the error says how to find it.
+func (a *app) follow(ctx context.Context, d *client, job string) (*api.Job, error) {
+	p := a.progress()
+	defer p.done()
+	for restarts := 0; ; restarts++ {
+		j, err := watch(ctx, d, job, p)
+		switch {
+		case err == nil:
+			return j, nil
+		case ctx.Err() != nil:
+			p.done()
+			return nil, failf(exitInterrupted, "interrupted; job %s goes on: see 'edgenetd task show %s', or end it with 'edgenetd task cancel %s'", job, job, job)
+		case restarts >= 3 || !errors.Is(err, errCutOff):
+			return nil, failf(exitCode(err), "%w; the job %s is kept by the daemon: see 'edgenetd task show %s' when it runs again", err, job, job)
+		}
+	}
+}
+
+// errCutOff: the stream ended before the job did.
+var errCutOff = errors.New("the daemon ended the stream before the job was final")
+
+func watch(ctx context.Context, d *client, job string, p *progress) (*api.Job, error) {
+	stream, err := d.tasks.Watch(ctx, connect.NewRequest(&api.GetRequest{Job: job}))
+	if err != nil {
+		return nil, remote(err)
+	}
+	defer stream.Close()
+	var last *api.Job
+	for stream.Receive() {
+		last = stream.Msg()
+		p.showf("%s: %s, %d of %d done, %d verified, %d running, %s credits",
+			shortJob(job), last.State, last.Done, last.Tasks, last.Verified, last.Running, credits(last.Cost))
+	}
+	if err := stream.Err(); err != nil {
+		return nil, remote(err)
+	}
+	if last == nil || !finalState(last.State) {
+		return nil, errCutOff
+	}
+	return last, nil
+}
+
+func finalState(s string) bool {
+	return s == "done" || s == "failed" || s == "cancelled" || s == "expired"
+}
+
+func shortJob(id string) string { return id[:min(8, len(id))] }
+
+// printResults prints one output plainly, and several as a table.
+func (a *app) printResults(j *api.Job, rs []*api.TaskResult, raw bool) error {
+	views := []resultView{}
+	for _, r := range rs {
+		views = append(views, resultOf(j.Type, r))
+	}
+	if raw {
+		for _, r := range rs {
+			if _, err := a.out.Write(r.Output); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	data := map[string]any{"job": jobOf(j), "results": views}
+	err := a.print(report{data: data, ids: []string{j.Id}, table: func(w io.Writer) {
+		for i, v := range views {
+			if len(views) > 1 {
+				row(w, fmt.Sprintf("task %d: %s", v.Index, v.State))
+			}
+			if v.State == "done" {
+				fmt.Fprintln(w, outputText(j.Type, rs[i].Output))
+			}
+			if v.Log != "" {
+				row(w, "log: "+v.Log)
+			}
+		}
+	}})
+	if err != nil || a.quiet || a.format != "table" {
+		return err
+	}
+	if onTerminal(a.err) {
+		fmt.Fprintf(a.err, "job %s %s: %d of %d tasks done, %d verified, fuel %d, cost %s credits\n",
+			j.Id, j.State, j.Done, j.Tasks, j.Verified, j.Fuel, credits(j.Cost))
+	}
+	return nil
+}
+
+// judge turns a job's end into the exit code: anything but done, and a result
+// that was to be verified and was not, is a failure.
+func judge(j *api.Job) error {
+	switch {
+	case !finalState(j.State):
+		return failf(exitTask, "job %s is not finished (%s); wait for it with 'edgenetd task show %s'", j.Id, j.State, j.Id)
+	case j.State != "done":
+		why := strings.TrimSpace(j.Code + " " + j.Reason)
+		return failf(exitTask, "job %s ended %s (%s) with %d of %d tasks done; 'edgenetd task why %s' says more", j.Id, j.State, dash(why), j.Done, j.Tasks, j.Id)
+	case j.Done < j.Tasks:
+		return failf(exitTask, "%d of the %d tasks of job %s failed; 'edgenetd task show %s' says which", j.Tasks-j.Done, j.Tasks, j.Id, j.Id)
+	case j.Redundancy > 1 && j.Verified < j.Tasks:
+		return failf(exitTask, "only %d of the %d tasks of job %s are verified; 'edgenetd task show %s' says which", j.Verified, j.Tasks, j.Id, j.Id)
+	}
+	return nil
+}
