@@ -82,6 +82,13 @@ func sortedKeys(m map[string]uint64) []string {
 	return out
 }
 
+// at is the same world, reporting to another test.
+func (w *world) at(tb testing.TB) *world {
+	c := *w
+	c.tb = tb
+	return &c
+}
+
 func (w *world) ledger() *ledger.Ledger { return w.open(mem.New()) }
 
 func (w *world) open(s ledger.Store) *ledger.Ledger {

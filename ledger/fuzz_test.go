@@ -1,0 +1,140 @@
+package ledger_test
+
+import (
+	"testing"
+
+	"edgenet.dev/ledger"
+	"edgenet.dev/ledger/store/mem"
+	"edgenet.dev/proto"
+	goproto "google.golang.org/protobuf/proto"
+)
+
+// Any body, signed and certified at the right place, is refused or keeps the
+// supply equation, and never panics.
+func FuzzEvent(f *testing.F) {
+	w := newWorld(f, 1, map[string]uint64{"alice": 10 * credit})
+	base := w.ledger()
+	w.do(base, alice, &proto.Open{})
+	hold := w.do(base, alice, &proto.Hold{Job: job(1), Budget: 3 * credit, DeadlineUnixMs: 5, Lanes: []*proto.Lane{{Worker: []byte(bob.id), Cap: credit}}})
+	for _, body := range []any{
+		transfer(bob, 1),
+		&proto.Hold{Job: job(2), Budget: credit, DeadlineUnixMs: 5, Lanes: []*proto.Lane{{Worker: []byte(carol.id), Cap: 7}}},
+		&proto.Extend{Hold: hold.ID.Bytes(), Budget: 9, DeadlineUnixMs: 8},
+		&proto.Settle{Hold: hold.ID.Bytes(), Pays: []*proto.LanePay{{Amount: 5, Done: w.done(bob, hold.ID, 0, 5)}}, Final: true},
+	} {
+		ev, err := base.Draft(alice.id, 0, 0, body)
+		if err != nil {
+			f.Fatal(err)
+		}
+		raw, err := goproto.Marshal(ev)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw, true)
+	}
+	head := base.Account(alice.id)
+	f.Fuzz(func(t *testing.T, raw []byte, place bool) {
+		w := w.at(t)
+		ev := new(proto.Event)
+		if goproto.Unmarshal(raw, ev) != nil {
+			return
+		}
+		if place { // else even the place is the fuzzer's
+			ev.Account, ev.Seq, ev.Prev = []byte(alice.id), head.Seq+1, head.Head.Bytes()
+		}
+		payload := &proto.Payload{Body: &proto.Payload_Event{Event: ev}}
+		if goproto.Size(payload) > proto.KindEvent.Cap() {
+			return
+		}
+		l := w.ledger()
+		fill(t, l, all(base)...)
+		added, err := l.Add(w.certify(w.seal(alice, payload)))
+		if (err == nil) != (len(added)+l.Pending() == 1) {
+			t.Fatalf("%d added, %d pending, %v", len(added), l.Pending(), err)
+		}
+		if a := l.Audit(); !a.Conserved() {
+			t.Fatalf("not conserved: %+v", a)
+		}
+	})
+}
+
+// Bytes from the network: decoders and the witness refuse, they never panic.
+func FuzzWire(f *testing.F) {
+	w := newWorld(f, 1, map[string]uint64{"alice": 10 * credit})
+	l := w.ledger()
+	open := w.do(l, alice, &proto.Open{})
+	next := w.draft(l, alice, transfer(bob, credit))
+	raw, err := goproto.Marshal(next)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	f.Add(w.propose(alice, next.Event, open.Wire))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		w := w.at(t)
+		wire := new(proto.CertifiedEvent)
+		if goproto.Unmarshal(raw, wire) == nil {
+			if c, err := ledger.Verify(w.net, wire); err == nil && c.Account != alice.id {
+				t.Fatal("an event that nobody signed is verified")
+			}
+			_, _ = ledger.VerifyLane(w.net, wire, []*proto.CertifiedEvent{wire})
+		}
+		wit := w.witness(mem.New())
+		fill(t, wit.l, all(l)...)
+		frame := wit.handle(raw)
+		if frame.GetError() == nil && wit.l.Len() != 2 {
+			t.Fatalf("neither refused nor certified: %v", frame)
+		}
+		_, _, _, _ = ledger.VerifyHead(w.net, raw, alice.id, nil)
+	})
+}
+
+func FuzzSync(f *testing.F) {
+	w := newWorld(f, 1, grants(3))
+	l := w.ledger()
+	set := chains(w, 3, 200)
+	fill(f, l, set...)
+	half := w.ledger()
+	fill(f, half, set[:100]...)
+	// Seeds are the frames of a real session.
+	sides := []*ledger.Sync{ledger.NewSync(l, []byte("a salt of a session"), true), ledger.NewSync(half, nil, false)}
+	out, _, _, err := sides[0].Step(nil)
+	for to := 1; len(out) > 0 && err == nil; to = 1 - to {
+		var answer []*proto.SyncFrame
+		for _, frame := range out {
+			raw, merr := goproto.Marshal(frame)
+			if merr != nil {
+				f.Fatal(merr)
+			}
+			f.Add(raw, raw, to == 0)
+			answer, _, _, err = sides[to].Step(frame)
+		}
+		out = answer
+	}
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, first, second []byte, initiator bool) {
+		s := ledger.NewSync(l, []byte("a salt of a session"), initiator)
+		if initiator {
+			if _, _, _, err := s.Step(nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, raw := range [][]byte{first, second} {
+			in := new(proto.SyncFrame)
+			if len(raw) > proto.MaxSyncFrame || goproto.Unmarshal(raw, in) != nil {
+				return
+			}
+			out, _, done, err := s.Step(in)
+			if err != nil || done {
+				return
+			}
+			for _, frame := range out {
+				if n := goproto.Size(frame); n > proto.MaxSyncFrame {
+					t.Fatalf("answer of %d bytes", n)
+				}
+			}
+		}
+	})
+}
