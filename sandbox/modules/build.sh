@@ -7,9 +7,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 out=$(cd "${1:-$here}" && pwd)
 cd "$here/src"
 for name in text vector; do
-	clang --target=wasm32 -std=c11 -O3 -flto -ffreestanding -nostdlib -fvisibility=hidden \
+	clang --target=wasm32 -std=c11 -O2 -flto -ffreestanding -nostdlib -fvisibility=hidden \
 		-msimd128 -mbulk-memory -msign-ext -mnontrapping-fptoint -Wall -Wextra -Werror \
-		-Wl,--no-entry -Wl,--strip-all -Wl,--lto-O3 -Wl,-z,stack-size=65536 \
+		-Wl,--no-entry -Wl,--strip-all -Wl,--lto-O2 -Wl,-z,stack-size=65536 \
 		-o "$out/$name.wasm" "$name.c"
 	chmod 644 "$out/$name.wasm"
 done

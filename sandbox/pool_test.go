@@ -1,0 +1,267 @@
+//go:build !js
+
+package sandbox_test
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"edgenet.dev/proto"
+	"edgenet.dev/sandbox"
+	"edgenet.dev/sandbox/enginetest"
+	"go.uber.org/goleak"
+)
+
+// The test binary is its own child, as an embedder's program would be.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "sandbox-child" {
+		os.Exit(sandbox.ChildMain())
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func newPool(t testing.TB, cfg sandbox.PoolConfig) sandbox.Executor {
+	t.Helper()
+	cfg.Log = t.Logf
+	p, err := sandbox.NewPool(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+func run(t testing.TB, ex sandbox.Executor, ctx context.Context, m *sandbox.Module, input string, task sandbox.Task) sandbox.Result {
+	t.Helper()
+	res, err := ex.Run(ctx, m, []byte(input), task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+func prepare(t testing.TB, raw []byte) *sandbox.Module {
+	t.Helper()
+	m, err := sandbox.Prepare(raw, sandbox.Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// children are the live child processes of this one.
+func children(t testing.TB) []int {
+	t.Helper()
+	var pids []int
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range tasks {
+		b, _ := os.ReadFile("/proc/self/task/" + e.Name() + "/children")
+		for _, f := range strings.Fields(string(b)) {
+			pid, _ := strconv.Atoi(f)
+			if comm, _ := os.ReadFile("/proc/" + f + "/cmdline"); strings.Contains(string(comm), "sandbox-child") {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+// generous is the fuel of runs that something else must end.
+var generous = proto.Limits{Fuel: proto.MaxFuel, Wall: time.Hour}
+
+func TestPoolCancelKillsAndRestarts(t *testing.T) {
+	p := newPool(t, sandbox.PoolConfig{})
+	spin, echo := prepare(t, enginetest.Spin()), prepare(t, enginetest.Echo())
+	for range 3 {
+		ctx, cancel := context.WithCancel(context.Background())
+		started := make(chan struct{}, 1)
+		go func() {
+			<-started
+			cancel()
+		}()
+		task := sandbox.Task{Limits: generous, Progress: func(uint32) {
+			select {
+			case started <- struct{}{}:
+			default:
+			}
+		}}
+		if res := run(t, p, ctx, spin, "", task); res.Status != proto.StatusCancelled {
+			t.Errorf("cancelled run ended %s", res.Status)
+		}
+		if res := run(t, p, context.Background(), echo, "again", sandbox.Task{}); res.Status != proto.StatusOK || string(res.Output) != "again" {
+			t.Errorf("after a cancel: %s %q", res.Status, res.Output)
+		}
+		cancel()
+	}
+}
+
+func TestPoolWallClock(t *testing.T) {
+	p := newPool(t, sandbox.PoolConfig{})
+	task := sandbox.Task{Limits: proto.Limits{Fuel: proto.MaxFuel, Wall: 50 * time.Millisecond}}
+	if res := run(t, p, context.Background(), prepare(t, enginetest.Spin()), "", task); res.Status != proto.StatusTimeout {
+		t.Errorf("ended %s", res.Status)
+	}
+}
+
+func TestPoolChildKilledFromOutside(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Logf("finding the child needs /proc; the restart after a kill is covered by TestPoolCancelKillsAndRestarts")
+		return
+	}
+	p := newPool(t, sandbox.PoolConfig{})
+	spin, echo := prepare(t, enginetest.Spin()), prepare(t, enginetest.Echo())
+	task := sandbox.Task{Limits: generous}
+	var once sync.Once
+	task.Progress = func(uint32) {
+		once.Do(func() {
+			pids := children(t)
+			if len(pids) != 1 {
+				t.Errorf("%d children", len(pids))
+			}
+			for _, pid := range pids {
+				if c, err := os.FindProcess(pid); err == nil {
+					c.Kill()
+				}
+			}
+		})
+	}
+	if res := run(t, p, context.Background(), spin, "", task); res.Status != proto.StatusKilled {
+		t.Errorf("ended %s", res.Status)
+	}
+	if res := run(t, p, context.Background(), echo, "again", sandbox.Task{}); string(res.Output) != "again" {
+		t.Errorf("after a kill: %s %q", res.Status, res.Output)
+	}
+	p.Close()
+	if pids := children(t); len(pids) != 0 {
+		t.Errorf("children %v outlive the pool", pids)
+	}
+}
+
+func TestPoolMoreCallersThanSlots(t *testing.T) {
+	p := newPool(t, sandbox.PoolConfig{Slots: 2})
+	echo := prepare(t, enginetest.Echo())
+	var wg sync.WaitGroup
+	for i := range 40 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			want := strconv.Itoa(i)
+			res, err := p.Run(context.Background(), echo, []byte(want), sandbox.Task{})
+			if err != nil || string(res.Output) != want {
+				t.Errorf("%s: %v %s %q", want, err, res.Status, res.Output)
+			}
+		}()
+	}
+	wg.Wait()
+	if runtime.GOOS == "linux" {
+		if n := len(children(t)); n > 2 {
+			t.Errorf("%d children for 2 slots", n)
+		}
+	}
+}
+
+func TestPoolWaitingCallerIsCancelled(t *testing.T) {
+	p := newPool(t, sandbox.PoolConfig{})
+	spin := prepare(t, enginetest.Spin())
+	busy, stop := context.WithCancel(context.Background())
+	started := make(chan struct{})
+	var once sync.Once
+	var wg sync.WaitGroup
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		p.Run(busy, spin, nil, sandbox.Task{Limits: generous, Progress: func(uint32) { once.Do(func() { close(started) }) }})
+	}()
+	<-started
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if res := run(t, p, ctx, spin, "", sandbox.Task{}); res.Status != proto.StatusCancelled {
+		t.Errorf("waiting caller ended %s", res.Status)
+	}
+	stop()
+	wg.Wait()
+}
+
+func TestPoolCloseEndsRuns(t *testing.T) {
+	p := newPool(t, sandbox.PoolConfig{})
+	spin := prepare(t, enginetest.Spin())
+	started, ended := make(chan struct{}), make(chan sandbox.Result)
+	var once sync.Once
+	go func() {
+		res, _ := p.Run(context.Background(), spin, nil, sandbox.Task{Limits: generous, Progress: func(uint32) { once.Do(func() { close(started) }) }})
+		ended <- res
+	}()
+	<-started
+	go p.Close()
+	if res := <-ended; res.Status != proto.StatusCancelled {
+		t.Errorf("run ended %s", res.Status)
+	}
+	p.Close()
+	if _, err := p.Run(context.Background(), spin, nil, sandbox.Task{}); err != sandbox.ErrClosed {
+		t.Errorf("run after close: %v", err)
+	}
+}
+
+func TestPoolCommandThatIsNoChild(t *testing.T) {
+	for _, argv := range [][]string{{"/nonexistent/child"}, {"/bin/sh", "-c", "echo not a frame; exit 3"}, {"/bin/sh", "-c", "exit 0"}} {
+		p := newPool(t, sandbox.PoolConfig{Command: argv})
+		if _, err := p.Run(context.Background(), prepare(t, enginetest.Echo()), nil, sandbox.Task{}); err == nil {
+			t.Errorf("%q ran a task", argv)
+		}
+		p.Close()
+	}
+}
+
+func TestMisuse(t *testing.T) {
+	in, err := sandbox.NewInProcess(sandbox.InProcessConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	pool := newPool(t, sandbox.PoolConfig{})
+	echo := prepare(t, enginetest.Echo())
+	for name, ex := range map[string]sandbox.Executor{"in process": in, "pool": pool} {
+		for what, limits := range map[string]proto.Limits{
+			"fuel": {Fuel: proto.MaxFuel + 1}, "memory": {Memory: sandbox.MaxMemory + 1}, "output": {Output: proto.MaxOutput + 1}, "log": {Log: proto.MaxLog + 1},
+		} {
+			if _, err := ex.Run(context.Background(), echo, nil, sandbox.Task{Limits: limits}); err == nil {
+				t.Errorf("%s: %s above its ceiling ran", name, what)
+			}
+		}
+		if _, err := ex.Run(context.Background(), nil, nil, sandbox.Task{}); err == nil {
+			t.Errorf("%s: ran nothing", name)
+		}
+		ex.Close()
+		ex.Close()
+		if _, err := ex.Run(context.Background(), echo, nil, sandbox.Task{}); err != sandbox.ErrClosed {
+			t.Errorf("%s: run after close: %v", name, err)
+		}
+	}
+}
+
+func TestInProcessCancel(t *testing.T) {
+	ex, err := sandbox.NewInProcess(sandbox.InProcessConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ex.Close()
+	spin := prepare(t, enginetest.Spin())
+	ctx, cancel := context.WithCancel(context.Background())
+	task := sandbox.Task{Limits: generous, Progress: func(uint32) { cancel() }}
+	if res := run(t, ex, ctx, spin, "", task); res.Status != proto.StatusCancelled {
+		t.Errorf("ended %s", res.Status)
+	}
+	task = sandbox.Task{Limits: proto.Limits{Fuel: proto.MaxFuel, Wall: 20 * time.Millisecond}}
+	if res := run(t, ex, context.Background(), spin, "", task); res.Status != proto.StatusTimeout {
+		t.Errorf("ended %s", res.Status)
+	}
+}
