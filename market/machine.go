@@ -95,6 +95,7 @@ const (
 	maxModules   = 64   // leases per submitter
 	maxSent      = 1024 // outcomes kept per submitter after their result was sent
 	maxSentBytes = 64 << 20
+	maxPasses    = 256 // sessions served in one Step
 )
 
 // Machine is the market of one node. It is not safe for concurrent use.
@@ -156,11 +157,15 @@ func (m *Machine) Step(now time.Time, in Input) []Output {
 	m.take(in)
 	m.fireDue()
 	m.startQueued()
-	for len(m.dirty) > 0 {
+	for passes := 0; len(m.dirty) > 0; passes++ {
 		s := m.dirty[0]
 		m.dirty = m.dirty[1:]
 		s.dirty = false
-		m.serve(s)
+		if passes < maxPasses {
+			m.serve(s)
+		} else { // never spin: the rest of this Step's work can wait a little
+			m.sooner(s.again, m.now.Add(5*time.Millisecond))
+		}
 	}
 	m.dirty = nil
 	for _, j := range m.changed {

@@ -59,7 +59,10 @@ func (m *Machine) schedule(s *session) {
 			j := s.stuck[0]
 			s.stuck = s.stuck[1:]
 			if j.sess == s && j.stuck {
-				m.wake(j)
+				j.stuck = false
+				if j.ready < 0 {
+					s.ready.push(j)
+				}
 			}
 		}
 		if len(s.ready) == 0 {

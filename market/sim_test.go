@@ -1,0 +1,591 @@
+package market
+
+import (
+	"container/heap"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+	goproto "google.golang.org/protobuf/proto"
+
+	"edgenet.dev/proto"
+)
+
+// The simulated network: machines wired together under virtual time, with a
+// ledger that checks what it is told. One goroutine, one seed.
+
+var simStart = time.UnixMilli(1_800_000_000_000)
+
+// simPeer is a well-formed Ed25519 peer id that nobody holds the key of.
+func simPeer(n int) peer.ID {
+	h := proto.HashOf(binary.BigEndian.AppendUint64([]byte("sim peer "), uint64(n)))
+	return peer.ID(append([]byte{0x00, 0x24, 0x08, 0x01, 0x12, 0x20}, h[:]...))
+}
+
+type simEvent struct {
+	at  time.Time
+	seq int
+	do  func()
+}
+
+type simQueue []simEvent
+
+func (q simQueue) Len() int { return len(q) }
+func (q simQueue) Less(i, j int) bool {
+	return q[i].at.Before(q[j].at) || q[i].at.Equal(q[j].at) && q[i].seq < q[j].seq
+}
+func (q simQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *simQueue) Push(x any)   { *q = append(*q, x.(simEvent)) }
+func (q *simQueue) Pop() any {
+	x := (*q)[len(*q)-1]
+	*q = (*q)[:len(*q)-1]
+	return x
+}
+
+type sim struct {
+	t      testing.TB
+	rnd    *rand.Rand
+	now    time.Time
+	seq    int
+	queue  simQueue
+	nodes  []*simNode
+	byID   map[peer.ID]*simNode
+	ledger map[cid.Cid]*simHold
+	order  []cid.Cid
+	feePPM uint64
+
+	latency, run, certify time.Duration
+	refuseHold            func(RequestHold) (proto.Code, bool)
+	trace                 bool
+	steps                 int
+	inSteps               time.Duration // real time spent in Step
+	lostPays              int           // vouchers still to be lost
+}
+
+type simHold struct {
+	rec   HoldRecord
+	owner peer.ID
+	dones map[uint32]proto.Credit
+	fees  proto.Credit
+}
+
+type simNode struct {
+	s      *sim
+	id     peer.ID
+	cfg    Config
+	m      *Machine
+	life   int // raised by every crash; events of an earlier life are void
+	dead   bool
+	liar   bool
+	flaky  int // percent of executions that fail locally
+	tick   time.Time
+	queued map[proto.Ref]map[peer.ID]bool // executions under way
+	runs   int
+
+	jobs  map[proto.JobID]JobRecord
+	tasks map[proto.TaskID]TaskRecord
+	holds map[cid.Cid]HoldRecord
+	notes map[proto.Code]int
+}
+
+func newSim(t testing.TB, seed uint64, nodes int, shape func(i int, c *Config)) *sim {
+	s := &sim{t: t, rnd: rand.New(rand.NewPCG(seed, 7)), now: simStart, byID: map[peer.ID]*simNode{}, ledger: map[cid.Cid]*simHold{},
+		feePPM: 10_000, latency: time.Millisecond, run: 2 * time.Millisecond, certify: 3 * time.Millisecond}
+	for i := range nodes {
+		cfg := Config{Self: simPeer(i), FeePPM: s.feePPM, Worker: Worker{Enabled: true, Slots: 2, Types: []string{"text"}, Custom: true}}
+		if shape != nil {
+			shape(i, &cfg)
+		}
+		n := &simNode{s: s, id: cfg.Self, cfg: cfg, jobs: map[proto.JobID]JobRecord{}, tasks: map[proto.TaskID]TaskRecord{},
+			holds: map[cid.Cid]HoldRecord{}, notes: map[proto.Code]int{}}
+		s.nodes = append(s.nodes, n)
+		s.byID[n.id] = n
+		n.start()
+	}
+	return s
+}
+
+func (n *simNode) start() {
+	m, err := New(n.cfg)
+	if err != nil {
+		n.s.t.Fatal(err)
+	}
+	n.m, n.dead, n.tick = m, false, time.Time{}
+	n.queued = map[proto.Ref]map[peer.ID]bool{}
+	n.step(Neighbours{Workers: len(n.s.byID)})
+}
+
+func (s *sim) after(d time.Duration, do func()) {
+	s.seq++
+	heap.Push(&s.queue, simEvent{s.now.Add(d), s.seq, do})
+}
+
+// deliver brings an input to a node unless it died meanwhile.
+func (n *simNode) deliver(d time.Duration, in Input) {
+	life := n.life
+	n.s.after(d, func() {
+		if n.life == life && !n.dead {
+			n.step(in)
+		}
+	})
+}
+
+func (n *simNode) step(in Input) {
+	s := n.s
+	if s.trace {
+		fmt.Printf("%8s %s <- %T %+v\n", s.now.Sub(simStart), n.name(), in, in)
+	}
+	t0 := time.Now()
+	outs := n.m.Step(s.now, in)
+	s.inSteps += time.Since(t0)
+	s.steps++
+	life := n.life
+	for _, o := range outs {
+		if n.life != life {
+			return
+		}
+		if s.trace {
+			fmt.Printf("%8s %s -> %T %+v\n", s.now.Sub(simStart), n.name(), o, o)
+		}
+		n.act(o)
+	}
+	if at, ok := n.m.Next(); ok && (n.tick.IsZero() || at.Before(n.tick) || !n.tick.After(s.now)) {
+		n.tick = at
+		n.s.after(at.Sub(s.now), func() {
+			if n.life == life && !n.dead && n.tick.Equal(at) {
+				n.tick = time.Time{}
+				n.step(Tick{})
+			}
+		})
+	}
+}
+
+func (n *simNode) name() string {
+	return fmt.Sprintf("n%d", slices.Index(n.s.nodes, n))
+}
+
+// to sends a stream message; a dead end is reported to the sender.
+func (n *simNode) to(w peer.ID, in Input, worker bool) {
+	p := n.s.byID[w]
+	if p == nil || p.dead {
+		if worker {
+			n.deliver(n.s.latency, WorkerLost{Worker: w})
+		}
+		return
+	}
+	p.deliver(n.s.latency, in)
+}
+
+func (n *simNode) gossip(in Input) {
+	for _, p := range n.s.nodes {
+		if p != n && !p.dead {
+			p.deliver(n.s.latency, in)
+		}
+	}
+}
+
+func (n *simNode) act(o Output) {
+	s := n.s
+	switch o := o.(type) {
+	case SaveJob:
+		n.jobs[o.Record.Job.ID] = o.Record
+	case SaveTask:
+		if old, twice := n.tasks[o.Record.ID]; twice {
+			s.t.Fatalf("task %s is final twice: %+v, %+v", o.Record.ID, old, o.Record)
+		}
+		n.tasks[o.Record.ID] = o.Record
+	case SaveHold:
+		n.holds[o.Record.Hold] = o.Record
+	case PublishOffer:
+		n.gossip(OfferSeen{From: n.id, Offer: o.Offer})
+	case PublishWithdrawal:
+		id, _ := proto.ToJobID(o.Withdrawal.Offer)
+		n.gossip(WithdrawalSeen{From: n.id, Offer: id})
+	case PublishClaim:
+		n.gossip(ClaimSeen{From: n.id, Claim: o.Claim})
+	case RequestHold:
+		n.requestHold(o)
+	case Settle:
+		n.settle(o)
+	case SendAssign:
+		h, _ := proto.ParseCID(o.Batch.Hold)
+		if len(o.Batch.Assignments) == 0 || len(o.Batch.Assignments) > maxBatch {
+			s.t.Fatalf("a batch of %d", len(o.Batch.Assignments))
+		}
+		n.to(o.To, AssignSeen{From: n.id, Batch: o.Batch, Lane: s.lane(h, o.Batch.Lane)}, true)
+	case SendReveal:
+		n.to(o.To, RevealSeen{From: n.id, Ref: o.Ref, Commits: o.Commits}, true)
+	case SendAbort:
+		n.to(o.To, AbortSeen{From: n.id, Refs: o.Refs, Code: o.Code}, true)
+	case SendPay:
+		n.checkPay(o)
+		h, _ := proto.ParseCID(o.Voucher.Hold)
+		if s.lostPays > 0 {
+			s.lostPays--
+			return
+		}
+		n.to(o.To, VoucherSeen{From: n.id, Voucher: o.Voucher, Finish: o.Finish, Lane: s.lane(h, o.Voucher.Lane)}, true)
+	case SendAccepted:
+		n.to(o.To, AcceptedSeen{From: n.id, Refs: o.Refs}, false)
+	case SendRefused:
+		n.notes[o.Code]++
+		n.to(o.To, RefusedSeen{From: n.id, Ref: o.Ref, Code: o.Code, Reason: o.Reason}, false)
+	case SendCommit:
+		n.to(o.To, CommitSeen{From: n.id, Ref: o.Ref, Hash: o.Hash}, false)
+	case SendResult:
+		rc := new(proto.Receipt)
+		if err := goproto.Unmarshal(o.Receipt, rc); err != nil {
+			s.t.Fatal(err)
+		}
+		n.to(o.To, ResultSeen{From: n.id, Ref: o.Ref, Receipt: rc, Raw: o.Receipt}, false)
+	case SendDone:
+		h, _ := proto.ParseCID(o.Done.Hold)
+		s.ledger[h].dones[o.Done.Lane] = proto.Credit(o.Done.Amount)
+		n.to(o.To, DoneSeen{From: n.id, Hold: h, Lane: o.Done.Lane, Amount: proto.Credit(o.Done.Amount)}, false)
+	case Execute:
+		n.execute(o)
+	case StopExecution:
+		delete(n.queued[o.Ref], o.From)
+	case Note:
+		n.notes[o.Code]++
+	}
+}
+
+func (n *simNode) execute(o Execute) {
+	s := n.s
+	if len(n.queued) > 5000 {
+		clear(n.queued)
+	}
+	if n.queued[o.Ref] == nil {
+		n.queued[o.Ref] = map[peer.ID]bool{}
+	}
+	n.queued[o.Ref][o.From] = true
+	n.runs++
+	out := proto.HashOf(append([]byte("output"), o.Assignment.InputHash...))
+	if n.liar {
+		out[0]++
+	}
+	in := Executed{From: o.From, Ref: o.Ref, Status: proto.StatusOK, Output: out, OutputSize: 10, Fuel: 600_000, Salt: make([]byte, 16)}
+	if n.flaky > 0 && s.rnd.IntN(100) < n.flaky {
+		in.Status, in.Fuel = proto.StatusTimeout, 0
+	}
+	life := n.life
+	s.after(s.run, func() {
+		if n.life == life && !n.dead && n.queued[o.Ref][o.From] {
+			delete(n.queued[o.Ref], o.From)
+			if len(n.queued[o.Ref]) == 0 {
+				delete(n.queued, o.Ref)
+			}
+			n.step(in)
+		}
+	})
+}
+
+func (s *sim) lane(h cid.Cid, i uint32) Lane {
+	hold := s.ledger[h]
+	if hold == nil || int(i) >= len(hold.rec.Lanes) {
+		return Lane{}
+	}
+	l := hold.rec.Lanes[i]
+	return Lane{Hold: h, Index: i, Payer: hold.owner, Worker: l.Worker, Payee: l.Payee, Cap: l.Cap, Deadline: hold.rec.Deadline, Paid: l.Settled}
+}
+
+func (n *simNode) requestHold(o RequestHold) {
+	s := n.s
+	if s.refuseHold != nil {
+		if code, no := s.refuseHold(o); no {
+			n.deliver(s.certify, HoldFailed{Req: o.Req, Code: code, Reason: "refused by the test"})
+			return
+		}
+	}
+	var sum proto.Credit
+	for _, l := range o.Lanes {
+		sum += l.Cap
+	}
+	if o.Budget < sum+proto.Fee(sum, s.feePPM) {
+		s.t.Fatalf("budget %d does not cover caps %d and fee", o.Budget, sum)
+	}
+	s.after(s.certify, func() {
+		h := s.ledger[o.Hold]
+		if !o.Hold.Defined() {
+			c := proto.CIDOf(fmt.Appendf(nil, "hold %d", len(s.ledger)))
+			h = &simHold{owner: n.id, dones: map[uint32]proto.Credit{}, rec: HoldRecord{Hold: c, Job: o.Job}}
+			s.ledger[c] = h
+			s.order = append(s.order, c)
+		}
+		h.rec.Budget += o.Budget
+		h.rec.Deadline = o.Deadline
+		for _, add := range o.Lanes {
+			i := slices.IndexFunc(h.rec.Lanes, func(l LaneRecord) bool { return l.Worker == add.Worker })
+			if i < 0 {
+				h.rec.Lanes = append(h.rec.Lanes, LaneRecord{Worker: add.Worker, Payee: add.Payee})
+				i = len(h.rec.Lanes) - 1
+			}
+			h.rec.Lanes[i].Cap += add.Cap
+		}
+		if len(h.rec.Lanes) > maxLanes {
+			s.t.Fatalf("%d lanes", len(h.rec.Lanes))
+		}
+		rec := h.rec
+		rec.Lanes = slices.Clone(rec.Lanes)
+		if !n.dead {
+			n.step(HoldCertified{Req: o.Req, Hold: rec})
+		}
+	})
+}
+
+func (n *simNode) settle(o Settle) {
+	s := n.s
+	life := n.life
+	s.after(s.certify, func() {
+		h := s.ledger[o.Hold]
+		if h.rec.Closed {
+			s.t.Fatalf("settle on a closed hold")
+		}
+		var sum proto.Credit
+		for _, p := range o.Pays {
+			l := &h.rec.Lanes[p.Lane]
+			if p.Amount > l.Cap {
+				s.t.Fatalf("settle %d above cap %d", p.Amount, l.Cap)
+			}
+			if p.Amount > l.Settled {
+				sum += p.Amount - l.Settled
+				l.Settled = p.Amount
+			}
+			if p.Done {
+				if got, ok := h.dones[p.Lane]; !ok || got != p.Amount {
+					s.t.Fatalf("settle says done for %d, worker said %d (%v)", p.Amount, got, ok)
+				}
+				l.Done = true
+			}
+		}
+		h.fees += proto.Fee(sum, s.feePPM)
+		if o.Final {
+			for i, l := range h.rec.Lanes {
+				if !l.Done {
+					s.t.Fatalf("final settle but lane %d is open", i)
+				}
+			}
+			h.rec.Closed = true
+		}
+		paid, total := []proto.Credit(nil), h.fees
+		for _, l := range h.rec.Lanes {
+			paid = append(paid, l.Settled)
+			total += l.Settled
+		}
+		if total > h.rec.Budget {
+			s.t.Fatalf("paid %d of a budget of %d", total, h.rec.Budget)
+		}
+		if n.life == life && !n.dead {
+			n.step(Settled{Hold: o.Hold, Paid: paid, Closed: h.rec.Closed})
+		}
+	})
+}
+
+// checkPay holds vouchers against what was saved before: no promise may be
+// above the records of accepted tasks, or a crash now would pay twice.
+func (n *simNode) checkPay(o SendPay) {
+	h, _ := proto.ParseCID(o.Voucher.Hold)
+	if rec, ok := n.holds[h]; !ok || rec.Lanes[o.Voucher.Lane].Amount < proto.Credit(o.Voucher.Amount) {
+		n.s.t.Fatalf("voucher for %d before it was saved", o.Voucher.Amount)
+	}
+}
+
+func (s *sim) crash(n *simNode) {
+	n.dead = true
+	n.life++
+	for _, p := range s.nodes {
+		if p != n && !p.dead {
+			p.deliver(s.latency, WorkerLost{Worker: n.id})
+			p.deliver(s.latency, SubmitterLost{Submitter: n.id})
+		}
+	}
+}
+
+func (s *sim) restart(n *simNode) {
+	n.life++
+	n.start()
+	in := Restore{}
+	for _, j := range n.jobs {
+		in.Jobs = append(in.Jobs, j)
+	}
+	for _, t := range n.tasks {
+		in.Tasks = append(in.Tasks, t)
+	}
+	// The ledger knows every open hold; what was promised is in the records.
+	for _, c := range s.order {
+		h := s.ledger[c]
+		if h.owner != n.id || h.rec.Closed {
+			continue
+		}
+		rec, ok := n.holds[c]
+		if !ok {
+			rec = h.rec
+			rec.Lanes = slices.Clone(rec.Lanes)
+			for i := range rec.Lanes {
+				rec.Lanes[i].Amount = 0
+			}
+		}
+		for i := range h.rec.Lanes {
+			if i >= len(rec.Lanes) {
+				rec.Lanes = append(rec.Lanes, h.rec.Lanes[i])
+			}
+			rec.Lanes[i].Settled = h.rec.Lanes[i].Settled
+			rec.Lanes[i].Cap = h.rec.Lanes[i].Cap
+		}
+		in.Holds = append(in.Holds, rec)
+	}
+	// Map order must not matter: Restore sorts.
+	n.step(in)
+	for _, p := range s.nodes {
+		if p != n && !p.dead {
+			p.deliver(2*s.latency, WorkerBack{Worker: n.id})
+			n.deliver(2*s.latency, WorkerBack{Worker: p.id})
+		}
+	}
+}
+
+func (s *sim) job(n int, tag string, tasks int, o Options) proto.JobID {
+	h := proto.HashOf([]byte(tag))
+	job := Job{ID: proto.JobID(h[:16]), Type: "text", Module: proto.CIDOf([]byte("module")), Options: o, Created: s.now}
+	for i := range tasks {
+		job.Inputs = append(job.Inputs, InputRef{Hash: proto.HashOf(fmt.Appendf(nil, "%s %d", tag, i)), Size: 8})
+	}
+	node := s.nodes[n]
+	node.jobs[job.ID] = JobRecord{Job: job, State: Queued}
+	node.step(Submit{Job: job})
+	return job.ID
+}
+
+// until runs the network until ok holds; it fails after limit of virtual time.
+func (s *sim) until(limit time.Duration, ok func() bool) {
+	end := s.now.Add(limit)
+	for !ok() {
+		if len(s.queue) == 0 || s.queue[0].at.After(end) {
+			s.t.Helper()
+			s.dump()
+			s.t.Fatalf("not reached within %s", limit)
+		}
+		e := heap.Pop(&s.queue).(simEvent)
+		if e.at.After(s.now) {
+			s.now = e.at
+		}
+		e.do()
+	}
+}
+
+func (s *sim) sleep(d time.Duration) {
+	end := s.now.Add(d)
+	s.after(d, func() {})
+	s.until(d, func() bool { return !s.now.Before(end) })
+}
+
+func (s *sim) dump() {
+	for _, n := range s.nodes {
+		for _, v := range n.m.Jobs() {
+			s.t.Logf("%s job %s: %s %s done %d failed %d running %d settled %v cost %s why %v", n.name(), v.Record.Job.ID,
+				v.Record.State, v.Record.Code, v.Done, v.Failed, v.Running, v.Settled, v.Cost, n.m.Why(v.Record.Job.ID))
+		}
+		for _, ss := range n.m.sessions {
+			for _, l := range ss.leases {
+				s.t.Logf("  lane %d window %d inflight %d kept %d lost %v dead %v done %v released %v cap %d amount %d reserved %d settled %d",
+					l.lane, l.window, l.inflight, l.kept, l.cp.lost, l.dead, l.done, l.released, l.cap, l.amount, l.reserved, l.settled)
+			}
+		}
+		s.t.Logf("%s notes %v", n.name(), n.notes)
+	}
+}
+
+func (s *sim) final(ids ...proto.JobID) func() bool {
+	return func() bool {
+		for _, id := range ids {
+			if !s.view(id).Record.State.Final() {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+func (s *sim) settled(ids ...proto.JobID) func() bool {
+	return func() bool {
+		for _, id := range ids {
+			if !s.view(id).Settled {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+func (s *sim) view(id proto.JobID) JobView {
+	for _, n := range s.nodes {
+		if _, own := n.jobs[id]; own && !n.dead {
+			v, _ := n.m.Job(id)
+			return v
+		}
+	}
+	return JobView{}
+}
+
+// check holds the whole run against the laws: every agreeing replica is paid
+// once, nobody else is, no job passes its max credits.
+func (s *sim) check() {
+	s.t.Helper()
+	for _, n := range s.nodes {
+		owed := map[peer.ID]proto.Credit{}
+		perJob := map[proto.JobID]proto.Credit{}
+		for id, rec := range n.tasks {
+			workers := map[peer.ID]bool{}
+			for _, r := range rec.Replicas {
+				if r.Agreed != (r.Paid > 0) {
+					s.t.Fatalf("task %s: agreed %v, paid %d", id, r.Agreed, r.Paid)
+				}
+				if !r.Agreed {
+					continue
+				}
+				if workers[r.Worker] {
+					s.t.Fatalf("task %s pays one worker twice", id)
+				}
+				workers[r.Worker] = true
+				owed[r.Worker] += r.Paid
+				perJob[id.Job] += r.Paid
+				if s.byID[r.Worker].liar {
+					s.t.Fatalf("task %s pays a liar", id)
+				}
+			}
+			k := normal(n.jobs[id.Job].Job.Options).Redundancy
+			if rec.State == Done && (len(workers) < k || rec.Verified != (k > 1)) {
+				s.t.Fatalf("task %s done by %d workers of %d, verified %v", id, len(workers), k, rec.Verified)
+			}
+		}
+		for id, cost := range perJob {
+			if max := normal(n.jobs[id].Job.Options).MaxCredits; withFee(cost, s.feePPM) > max {
+				s.t.Fatalf("job %s cost %d of %d", id, cost, max)
+			}
+		}
+		got := map[peer.ID]proto.Credit{}
+		for _, h := range s.ledger {
+			if h.owner == n.id {
+				for _, l := range h.rec.Lanes {
+					got[l.Worker] += l.Settled
+				}
+			}
+		}
+		for w, amount := range owed {
+			if got[w] != amount {
+				s.t.Fatalf("worker %s was paid %d for records of %d", s.byID[w].name(), got[w], amount)
+			}
+		}
+		for w, amount := range got {
+			if owed[w] != amount {
+				s.t.Fatalf("worker %s was paid %d for records of %d", s.byID[w].name(), amount, owed[w])
+			}
+		}
+	}
+}
