@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -176,7 +175,7 @@ func (nd *Node) Addrs() []string { return nd.addrs }
 // Start runs the daemon and returns once its socket answers. A node that ran
 // before listens on the same addresses again, so that others find it.
 func (nd *Node) Start(ctx context.Context) error {
-	args := []string{"run", "--dir", nd.Dir, "--log-format", "console"}
+	args := []string{"run", "--dir", nd.Dir, "--log-format", "console", "--while-stdin"}
 	for _, name := range nd.Via {
 		for _, a := range nd.net.Node(name).addrs {
 			if strings.Contains(a, "/tcp/") && !strings.Contains(a, "/ws") {
@@ -198,9 +197,12 @@ func (nd *Node) Start(ctx context.Context) error {
 	cmd := exec.Command(nd.net.bin, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = environment()
-	// When the test process dies, however it dies, its daemons die too.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := onSpawner(cmd.Start); err != nil {
+	// The daemon ends when the other end of its standard input closes: with
+	// this process, however that ends.
+	if _, err := cmd.StdinPipe(); err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("%s: %w", nd.Name, err)
 	}
 	nd.cmd, nd.exited = cmd, make(chan struct{})
@@ -298,23 +300,4 @@ func Call[Req, Res any](ctx context.Context, method func(context.Context, *conne
 		return nil, err
 	}
 	return r.Msg, nil
-}
-
-// The kernel ties a parent-death signal to the thread that started the child,
-// so one thread that lives as long as the process starts them all.
-var spawner = sync.OnceValue(func() chan<- func() {
-	work := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range work {
-			f()
-		}
-	}()
-	return work
-})
-
-func onSpawner(start func() error) error {
-	done := make(chan error)
-	spawner() <- func() { done <- start() }
-	return <-done
 }
