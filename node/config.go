@@ -1,0 +1,147 @@
+package node
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	"go.uber.org/zap"
+
+	"edgenet.dev/ledger"
+	"edgenet.dev/market"
+	"edgenet.dev/proto"
+	"edgenet.dev/sandbox"
+	"edgenet.dev/transport"
+)
+
+// Config describes a node. Network and Key are required.
+type Config struct {
+	// Dir is the data directory. "" keeps jobs in memory: nothing survives Close.
+	Dir string
+	// Network is the parsed genesis.
+	Network *proto.Network
+	// Key is the Ed25519 identity; its peer id is the account.
+	Key crypto.PrivKey
+	// Log receives what an operator should know. nil is silent.
+	Log *zap.Logger
+	// Listen are multiaddrs. nil listens on free loopback ports with every
+	// transport; empty but not nil does not listen.
+	Listen []string
+	// Announce replaces the listened addresses in what others are told.
+	Announce []string
+	// Bootstrap are multiaddrs with /p2p/ of peers to know first.
+	Bootstrap []string
+	// DHT is "auto" (serve until found unreachable), "server", "client" or
+	// "off". "" = auto.
+	DHT string
+	// Reachability is "auto", "public" or "private" (reserve slots on the
+	// bootstrap peers' relays). "" = auto.
+	Reachability string
+	// MDNS announces and finds peers on the local network.
+	MDNS bool
+	// Relay serves circuit relay v2 within the genesis' limits.
+	Relay bool
+	// Worker is what this node offers. The zero value takes no work.
+	Worker market.Worker
+	// Executor runs tasks. It stays the caller's to close, after Close. nil
+	// takes no work.
+	Executor sandbox.Executor
+	// Store keeps the ledger and is the node's to close once New returned.
+	// nil keeps it in memory.
+	Store ledger.Store
+	// Version is told to peers.
+	Version string
+	// Tamper, a test hook, alters a worker's real output before it signs.
+	Tamper func(output []byte) []byte
+	// Linger is how long an idle session keeps its leases and lanes for the
+	// next job. Default 2 s.
+	Linger time.Duration
+}
+
+var defaultListen = []string{
+	"/ip4/127.0.0.1/tcp/0",
+	"/ip4/127.0.0.1/udp/0/quic-v1",
+	"/ip4/127.0.0.1/udp/0/quic-v1/webtransport",
+	"/ip4/127.0.0.1/tcp/0/ws",
+}
+
+func (c Config) withDefaults() Config {
+	if c.Log == nil {
+		c.Log = zap.NewNop()
+	}
+	if c.Listen == nil {
+		c.Listen = defaultListen
+	}
+	if c.DHT == "" {
+		c.DHT = "auto"
+	}
+	if c.Executor == nil && c.Worker.Enabled {
+		c.Worker.Enabled, c.Worker.Reason = false, "no sandbox is configured"
+	}
+	c.Worker.Builtin = builtinTypes()
+	return c
+}
+
+// parsed is what New makes of the textual fields.
+type parsed struct {
+	listen, announce []ma.Multiaddr
+	bootstrap        []peer.AddrInfo
+}
+
+// Validate says what is wrong with c, or nil.
+func (c Config) Validate() error {
+	_, err := c.parse()
+	return err
+}
+
+func (c Config) parse() (parsed, error) {
+	var p parsed
+	if c.Network == nil {
+		return p, fmt.Errorf("node: a network is needed: pass the parsed genesis")
+	}
+	if c.Key == nil {
+		return p, fmt.Errorf("node: a key is needed")
+	}
+	id, err := peer.IDFromPrivateKey(c.Key)
+	if err != nil {
+		return p, fmt.Errorf("node: key: %w", err)
+	}
+	if _, err := proto.ParsePeer([]byte(id)); err != nil {
+		return p, fmt.Errorf("node: key: %w", err)
+	}
+	switch c.DHT {
+	case "", "auto", "server", "client", "off":
+	default:
+		return p, fmt.Errorf("node: dht %q: want auto, server, client or off", c.DHT)
+	}
+	switch transport.Reachability(c.Reachability) {
+	case "", transport.Auto, transport.Public, transport.Private:
+	default:
+		return p, fmt.Errorf("node: reachability %q: want auto, public or private", c.Reachability)
+	}
+	for _, l := range []struct {
+		name string
+		in   []string
+		out  *[]ma.Multiaddr
+	}{{"listen", c.Listen, &p.listen}, {"announce", c.Announce, &p.announce}} {
+		for _, s := range l.in {
+			a, err := ma.NewMultiaddr(s)
+			if err != nil {
+				return p, fmt.Errorf("node: %s address %q: want a multiaddr such as /ip4/127.0.0.1/tcp/4001: %w", l.name, s, err)
+			}
+			*l.out = append(*l.out, a)
+		}
+	}
+	for _, s := range c.Bootstrap {
+		a, err := peer.AddrInfoFromString(s)
+		if err != nil {
+			return p, fmt.Errorf("node: bootstrap address %q: want a multiaddr that ends in /p2p/<peer id>: %w", s, err)
+		}
+		if a.ID != id {
+			p.bootstrap = append(p.bootstrap, *a)
+		}
+	}
+	return p, nil
+}

@@ -1,0 +1,136 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	drouting "github.com/libp2p/go-libp2p/p2p/discovery/routing"
+	"go.uber.org/zap"
+
+	"edgenet.dev/proto"
+)
+
+// Discovery stays quiet once a node knows this many peers of its network.
+const enoughPeers = 6
+
+// discover keeps the node connected: bootstrap peers, the local network, and
+// the DHT's provider records for "follows offers shard s". It asks often while
+// alone and rarely once connected.
+func (n *Node) discover(ctx context.Context) error {
+	if n.cfg.MDNS {
+		stop, err := n.mdns(ctx)
+		if err != nil {
+			n.log.Warn("no local discovery", zap.Error(err))
+		} else {
+			defer stop()
+		}
+	}
+	if n.dht != nil {
+		if err := n.dht.Bootstrap(ctx); err != nil {
+			return fmt.Errorf("kademlia: %w", err)
+		}
+	}
+	wait := time.Second
+	for {
+		lost := n.connectBootstrap(ctx)
+		if n.dht != nil && n.dht.RoutingTable().Size() > 0 {
+			n.announce(ctx)
+			if len(n.host.Network().Peers()) < enoughPeers {
+				n.findPeers(ctx)
+			}
+			wait = min(2*wait, 10*time.Minute)
+		}
+		if len(n.host.Network().Peers()) == 0 {
+			wait = min(wait, 2*time.Second)
+		} else if lost {
+			wait = min(wait, 10*time.Second)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+// connectBootstrap dials the configured peers that are not connected, all at
+// once, because one dead address must not delay the others. It reports whether
+// one of them is still missing.
+func (n *Node) connectBootstrap(ctx context.Context) (missing bool) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, p := range n.addrs.bootstrap {
+		if len(n.host.Network().ConnsToPeer(p.ID)) > 0 {
+			continue
+		}
+		all.Go(func() {
+			if err := n.host.Connect(ctx, p); err != nil && ctx.Err() == nil {
+				n.log.Info("bootstrap peer does not answer", zap.Stringer("peer", p.ID), zap.Error(err))
+			}
+		})
+	}
+	all.Wait()
+	for _, p := range n.addrs.bootstrap {
+		missing = missing || len(n.host.Network().ConnsToPeer(p.ID)) == 0
+	}
+	return missing
+}
+
+func capabilityKey(id proto.NetworkID, shard uint32) string {
+	return "edgenet/" + id.Short() + "/shard/" + strconv.Itoa(int(shard))
+}
+
+// announce puts this worker into the DHT under its shards.
+func (n *Node) announce(ctx context.Context) {
+	d := drouting.NewRoutingDiscovery(n.dht)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if !n.worker().Enabled {
+		return
+	}
+	for _, shard := range workerShards(n.worker(), n.net.Genesis.Shards) {
+		if _, err := d.Advertise(ctx, capabilityKey(n.net.ID, shard)); err != nil && ctx.Err() == nil {
+			n.log.Debug("not announced in the DHT", zap.Error(err))
+		}
+	}
+}
+
+// findPeers connects to workers that the DHT knows.
+func (n *Node) findPeers(ctx context.Context) {
+	d := drouting.NewRoutingDiscovery(n.dht)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	found, err := d.FindPeers(ctx, capabilityKey(n.net.ID, 0))
+	if err != nil {
+		n.log.Debug("no peers from the DHT", zap.Error(err))
+		return
+	}
+	for p := range found {
+		if p.ID == n.self || len(n.host.Network().ConnsToPeer(p.ID)) > 0 || len(n.host.Network().Peers()) >= 2*enoughPeers {
+			continue
+		}
+		if err := n.host.Connect(ctx, p); err != nil {
+			n.log.Debug("peer from the DHT does not answer", zap.Stringer("peer", p.ID), zap.Error(err))
+		}
+	}
+}
+
+// FindPeer asks Kademlia, and nothing else, for a peer's addresses.
+func (n *Node) FindPeer(ctx context.Context, id peer.ID) (peer.AddrInfo, error) {
+	if err := n.isReady(); err != nil {
+		return peer.AddrInfo{}, err
+	}
+	if n.dht == nil {
+		return peer.AddrInfo{}, proto.CodeNotFound.Errorf("find %s: the DHT is off on this node", id)
+	}
+	info, err := n.dht.FindPeer(ctx, id)
+	if err != nil {
+		return peer.AddrInfo{}, proto.CodeNotFound.Errorf("find %s: Kademlia does not know it: %v", id, err)
+	}
+	return info, nil
+}

@@ -1,0 +1,324 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pubsubpb "github.com/libp2p/go-libp2p-pubsub/pb"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+	goproto "google.golang.org/protobuf/proto"
+
+	"edgenet.dev/market"
+	"edgenet.dev/proto"
+)
+
+// What one peer may send us by gossip: a token bucket over all topics.
+const (
+	gossipRate  = 200
+	gossipBurst = 400
+)
+
+// gossip is the node's gossipsub: which topics it follows, what may pass and
+// how much did.
+type gossip struct {
+	n *Node
+
+	mu     sync.Mutex
+	topics map[string]*topic
+	limits *lru.Cache[peer.ID, *rate.Limiter]
+}
+
+type topic struct {
+	*pubsub.Topic
+	kind           string // offers, claims, credits
+	sent, received atomic.Uint64
+	followed       bool
+}
+
+func (n *Node) openGossip() error {
+	params, thresholds := peerScore()
+	ps, err := pubsub.NewGossipSub(n.ctx, n.host,
+		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), // what we gossip is signed itself
+		pubsub.WithNoAuthor(),
+		pubsub.WithMessageIdFn(messageID),
+		pubsub.WithMaxMessageSize(proto.MaxGossip+1024),
+		pubsub.WithGossipSubParams(gossipParams()),
+		pubsub.WithGossipSubProtocols([]protocol.ID{pubsub.GossipSubID_v13, pubsub.GossipSubID_v12, pubsub.GossipSubID_v11}, pubsub.GossipSubDefaultFeatures),
+		pubsub.WithPeerScore(params, thresholds),
+		pubsub.WithPeerGater(pubsub.DefaultPeerGaterParams()),
+		pubsub.WithPeerExchange(false),
+		pubsub.WithSubscriptionFilter(ownTopics{"/edgenet/" + n.net.ID.Short() + "/"}),
+	)
+	if err != nil {
+		return fmt.Errorf("gossipsub: %w", err)
+	}
+	limits, err := lru.New[peer.ID, *rate.Limiter](1024)
+	if err != nil {
+		return fmt.Errorf("gossipsub: %w", err)
+	}
+	n.pubsub = ps
+	n.gossip = &gossip{n: n, topics: map[string]*topic{}, limits: limits}
+	if err := n.gossip.follow(n.net.ID.CreditsTopic(), "credits"); err != nil {
+		return err
+	}
+	if w := n.worker(); w.Enabled {
+		for _, shard := range workerShards(w, n.net.Genesis.Shards) {
+			if err := n.gossip.follow(n.net.ID.OffersTopic(shard), "offers"); err != nil {
+				return err
+			}
+			if err := n.gossip.follow(n.net.ID.ClaimsTopic(shard), "claims"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// messageID = SHA-256(topic || data): the same object is one message, whoever
+// sends it.
+func messageID(m *pubsubpb.Message) string {
+	h := sha256.New()
+	h.Write([]byte(m.GetTopic()))
+	h.Write(m.GetData())
+	return string(h.Sum(nil))
+}
+
+// ownTopics lets peers subscribe to topics of this network only, and to a
+// bounded number.
+type ownTopics struct{ prefix string }
+
+const maxTopics = 3 * 1024
+
+func (f ownTopics) CanSubscribe(t string) bool { return strings.HasPrefix(t, f.prefix) }
+
+func (f ownTopics) FilterIncomingSubscriptions(_ peer.ID, subs []*pubsubpb.RPC_SubOpts) ([]*pubsubpb.RPC_SubOpts, error) {
+	if len(subs) > maxTopics {
+		return nil, pubsub.ErrTooManySubscriptions
+	}
+	return slices.DeleteFunc(subs, func(s *pubsubpb.RPC_SubOpts) bool { return !f.CanSubscribe(s.GetTopicid()) }), nil
+}
+
+// workerShards are the shards of the worker's types; one that runs custom
+// modules follows all, because a module's shard is its hash.
+func workerShards(w market.Worker, shards uint32) []uint32 {
+	seen := map[uint32]bool{}
+	for _, t := range w.Types {
+		seen[proto.Shard(t, proto.Hash{}.CID(), shards)] = true
+	}
+	if w.Custom {
+		for i := range shards {
+			seen[i] = true
+		}
+	}
+	out := make([]uint32, 0, len(seen))
+	for s := range seen {
+		out = append(out, s)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// join makes the topic known, with its validator. Call with mu held.
+func (g *gossip) join(name, kind string) (*topic, error) {
+	if t, ok := g.topics[name]; ok {
+		return t, nil
+	}
+	t := &topic{kind: kind}
+	if err := g.n.pubsub.RegisterTopicValidator(name, g.validator(t)); err != nil {
+		return nil, fmt.Errorf("topic %s: %w", kind, err)
+	}
+	pt, err := g.n.pubsub.Join(name)
+	if err != nil {
+		return nil, fmt.Errorf("topic %s: %w", kind, err)
+	}
+	if err := pt.SetScoreParams(topicScore()); err != nil {
+		return nil, fmt.Errorf("topic %s: %w", kind, err)
+	}
+	t.Topic = pt
+	g.topics[name] = t
+	return t, nil
+}
+
+// follow subscribes once and starts the topic's reader.
+func (g *gossip) follow(name, kind string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	t, err := g.join(name, kind)
+	if err != nil || t.followed {
+		return err
+	}
+	sub, err := t.Subscribe(pubsub.WithBufferSize(256))
+	if err != nil {
+		return fmt.Errorf("topic %s: %w", kind, err)
+	}
+	t.followed = true
+	g.n.goDo(func(ctx context.Context) {
+		defer sub.Cancel()
+		for {
+			m, err := sub.Next(ctx)
+			if err != nil {
+				return
+			}
+			if s, ok := m.ValidatorData.(*proto.Signed); ok && s.Signer != g.n.self {
+				g.n.heard(s)
+			}
+		}
+	})
+	return nil
+}
+
+// publish sends data to everyone who follows the topic.
+func (g *gossip) publish(ctx context.Context, name, kind string, data []byte) error {
+	g.mu.Lock()
+	t, err := g.join(name, kind)
+	g.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := t.Publish(ctx, data); err != nil {
+		return fmt.Errorf("publish to %s: %w", kind, err)
+	}
+	t.sent.Add(1)
+	return nil
+}
+
+// heard passes a checked message on to the market.
+func (n *Node) heard(s *proto.Signed) {
+	switch s.Kind {
+	case proto.KindOffer:
+		n.jobs.post(market.OfferSeen{From: s.Signer, Offer: s.Payload.GetOffer()})
+	case proto.KindWithdrawal:
+		if id, err := proto.ToJobID(s.Payload.GetWithdrawal().GetOffer()); err == nil {
+			n.jobs.post(market.WithdrawalSeen{From: s.Signer, Offer: id})
+		}
+	case proto.KindClaim:
+		n.jobs.post(market.ClaimSeen{From: s.Signer, Claim: s.Payload.GetClaim()})
+	}
+}
+
+// validator rejects only faults that every honest peer would see alike: size,
+// codec, signature. What depends on local state is ignored, or honest peers
+// would be punished for their view.
+func (g *gossip) validator(t *topic) pubsub.ValidatorEx {
+	return func(_ context.Context, from peer.ID, m *pubsub.Message) pubsub.ValidationResult {
+		if from == g.n.self {
+			return pubsub.ValidationAccept
+		}
+		if !g.allow(from) {
+			return pubsub.ValidationIgnore
+		}
+		var err error
+		switch t.kind {
+		case "offers":
+			m.ValidatorData, err = proto.Unseal(g.n.net.ID, m.Data, proto.KindOffer, proto.KindWithdrawal)
+		case "claims":
+			m.ValidatorData, err = proto.Unseal(g.n.net.ID, m.Data, proto.KindClaim)
+		default:
+			err = g.credits(m.Data)
+		}
+		if err != nil {
+			g.n.log.Debug("gossip rejected", zap.String("topic", t.kind), zap.Stringer("from", from), zap.Error(err))
+			return pubsub.ValidationReject
+		}
+		t.received.Add(1)
+		return pubsub.ValidationAccept
+	}
+}
+
+// maxGossipEvents bounds one message of the credits topic.
+const maxGossipEvents = 64
+
+func (g *gossip) credits(data []byte) error {
+	var batch proto.CertifiedEvents
+	if err := goproto.Unmarshal(data, &batch); err != nil {
+		return proto.CodeMalformed.Errorf("credits: %v", err)
+	}
+	if len(batch.Events) == 0 || len(batch.Events) > maxGossipEvents {
+		return proto.CodeTooLarge.Errorf("credits: %d events, want 1 to %d", len(batch.Events), maxGossipEvents)
+	}
+	err := g.n.wallet.absorb(batch.Events)
+	var wire *proto.Error
+	if errors.As(err, &wire) {
+		return err // the bytes are at fault
+	}
+	if err != nil { // our disk is: not the sender's fault
+		g.n.log.Error("keep certified events", zap.Error(err))
+	}
+	return nil
+}
+
+func (g *gossip) allow(p peer.ID) bool {
+	l, ok := g.limits.Get(p)
+	if !ok {
+		l = rate.NewLimiter(gossipRate, gossipBurst)
+		g.limits.Add(p, l)
+	}
+	return l.Allow()
+}
+
+// run tells the market how many peers may compete for an offer.
+func (g *gossip) run(ctx context.Context) error {
+	tick := time.NewTicker(2 * time.Second)
+	defer tick.Stop()
+	for last := 0; ; {
+		if now := g.offerPeers(); now != last {
+			g.n.jobs.post(market.Neighbours{Workers: now})
+			last = now
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// offerPeers is the number of known peers that follow the offers this node
+// follows (or, if it follows none, any offers it has published).
+func (g *gossip) offerPeers() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	most := 0
+	for _, t := range g.topics {
+		if t.kind == "offers" {
+			most = max(most, len(t.ListPeers()))
+		}
+	}
+	return most
+}
+
+// GossipCount is what passed through one kind of topic since the start.
+type GossipCount struct {
+	Topic          string
+	Sent, Received uint64
+}
+
+func (g *gossip) counts() []GossipCount {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	sum := map[string]GossipCount{}
+	for _, t := range g.topics {
+		c := sum[t.kind]
+		c.Topic, c.Sent, c.Received = t.kind, c.Sent+t.sent.Load(), c.Received+t.received.Load()
+		sum[t.kind] = c
+	}
+	out := make([]GossipCount, 0, len(sum))
+	for _, c := range sum {
+		out = append(out, c)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Topic < out[j].Topic })
+	return out
+}

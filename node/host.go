@@ -1,0 +1,136 @@
+package node
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	dht "github.com/libp2p/go-libp2p-kad-dht"
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	routedhost "github.com/libp2p/go-libp2p/p2p/host/routed"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+
+	"edgenet.dev/proto"
+	"edgenet.dev/transport"
+)
+
+// openHost starts the libp2p host and, unless it is off, Kademlia; from then
+// on a peer known by id only is looked up in the DHT when it is dialled.
+func (n *Node) openHost() error {
+	r := transport.Reachability(n.cfg.Reachability)
+	if (r == "" || r == transport.Auto) && (n.cfg.Relay || n.cfg.DHT == "server") {
+		r = transport.Public // whoever serves relays or the DHT says that it can be reached
+	}
+	limits := n.net.Genesis.Relay
+	h, err := transport.NewHost(transport.Config{
+		Key: n.cfg.Key, Listen: n.addrs.listen, Announce: n.addrs.announce,
+		Reachability: r, Relay: n.cfg.Relay,
+		RelayLimit: relay.RelayLimit{Data: int64(limits.Bytes), Duration: time.Duration(limits.Seconds) * time.Second},
+		Relays:     n.addrs.bootstrap, UserAgent: "edgenet/" + n.cfg.Version, Bandwidth: n.traffic,
+	})
+	if err != nil {
+		return err
+	}
+	n.host = h
+	if n.cfg.DHT == "off" {
+		return nil
+	}
+	mode := map[string]dht.ModeOpt{"auto": dht.ModeAutoServer, "server": dht.ModeServer, "client": dht.ModeClient}[n.cfg.DHT]
+	n.dht, err = dht.New(n.ctx, h,
+		dht.ProtocolPrefix(n.net.ID.DHTPrefix()),
+		dht.Mode(mode),
+		dht.AddressFilter(nil), // loopback and LAN addresses are real here
+		dht.BootstrapPeers(n.addrs.bootstrap...),
+		dht.DisableValues(),
+	)
+	if err != nil {
+		return fmt.Errorf("kademlia: %w", err)
+	}
+	n.host = routedhost.Wrap(h, n.dht)
+	return nil
+}
+
+// handle serves a stream protocol of the network; the node waits for every
+// handler before it closes.
+func (n *Node) handle(name string, serve func(network.Stream)) {
+	n.host.SetStreamHandler(n.net.ID.Protocol(name), func(s network.Stream) {
+		n.closing.Lock()
+		if n.stopped {
+			n.closing.Unlock()
+			s.Reset()
+			return
+		}
+		n.handlers.Add(1)
+		n.closing.Unlock()
+		defer n.handlers.Done()
+		serve(s)
+	})
+}
+
+// stream opens a stream of the network to a peer, over a relay if need be.
+func (n *Node) stream(ctx context.Context, to peer.ID, name string) (network.Stream, error) {
+	s, err := n.host.NewStream(network.WithAllowLimitedConn(ctx, "edgenet"), to, n.net.ID.Protocol(name))
+	if err != nil {
+		return nil, fmt.Errorf("reach %s: %w", to, err)
+	}
+	return s, nil
+}
+
+// frames reads frames of at most limit bytes from s.
+func frames(s network.Stream, limit int) *proto.FrameReader {
+	return proto.NewFrameReader(bufio.NewReaderSize(s, 16<<10), limit)
+}
+
+// Gossip parameters of the network; sources and reasons in docs/protocol.md.
+func gossipParams() pubsub.GossipSubParams {
+	p := pubsub.DefaultGossipSubParams()
+	p.D, p.Dlo, p.Dhi = 8, 6, 12
+	p.Dscore, p.Dout, p.Dlazy = 6, 3, 12
+	p.HeartbeatInterval = 700 * time.Millisecond
+	return p
+}
+
+// peerScore follows Lotus' thresholds. P3 (mesh delivery rate) is off: topics
+// are quiet for minutes, and quiet peers are not bad peers.
+func peerScore() (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
+	_, loopback4, _ := net.ParseCIDR("127.0.0.0/8")
+	_, loopback6, _ := net.ParseCIDR("::1/128")
+	return &pubsub.PeerScoreParams{
+			Topics:                      map[string]*pubsub.TopicScoreParams{},
+			AppSpecificScore:            func(peer.ID) float64 { return 0 },
+			AppSpecificWeight:           1,
+			IPColocationFactorThreshold: 5,
+			IPColocationFactorWeight:    -100,
+			IPColocationFactorWhitelist: []*net.IPNet{loopback4, loopback6},
+			BehaviourPenaltyThreshold:   6,
+			BehaviourPenaltyWeight:      -10,
+			BehaviourPenaltyDecay:       pubsub.ScoreParameterDecay(time.Hour),
+			DecayInterval:               time.Second,
+			DecayToZero:                 0.01,
+			RetainScore:                 6 * time.Hour,
+		}, &pubsub.PeerScoreThresholds{
+			GossipThreshold:             -500,
+			PublishThreshold:            -1000,
+			GraylistThreshold:           -2500,
+			AcceptPXThreshold:           1000,
+			OpportunisticGraftThreshold: 3.5,
+		}
+}
+
+func topicScore() *pubsub.TopicScoreParams {
+	return &pubsub.TopicScoreParams{
+		TopicWeight:                    0.5,
+		TimeInMeshWeight:               0.0002778,
+		TimeInMeshQuantum:              time.Second,
+		TimeInMeshCap:                  1,
+		FirstMessageDeliveriesWeight:   0.5,
+		FirstMessageDeliveriesDecay:    pubsub.ScoreParameterDecay(time.Hour),
+		FirstMessageDeliveriesCap:      100,
+		InvalidMessageDeliveriesWeight: -1000,
+		InvalidMessageDeliveriesDecay:  pubsub.ScoreParameterDecay(time.Hour),
+	}
+}

@@ -1,0 +1,336 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"go.uber.org/zap"
+	goproto "google.golang.org/protobuf/proto"
+
+	"edgenet.dev/market"
+	"edgenet.dev/proto"
+)
+
+// jobs owns the market machine: one loop feeds it and acts on what it says.
+type jobs struct {
+	n      *Node
+	inputs chan posted
+
+	mu       sync.Mutex // guards m and watchers
+	m        *market.Machine
+	watchers map[proto.JobID]chan struct{}
+
+	pending pendingResults
+}
+
+// posted is an input on its way to the machine. ack, when set, is closed once
+// the outputs that came of it are durable.
+type posted struct {
+	in  market.Input
+	ack chan struct{}
+}
+
+func newJobs(n *Node) (*jobs, error) {
+	m, err := market.New(market.Config{
+		Self: n.self, Price: n.net.Price(), FeePPM: n.net.Genesis.FeePpm,
+		Diversity: n.net.Genesis.Diversity, Shards: n.net.Genesis.Shards,
+		Grace:  time.Duration(n.net.Genesis.GraceSeconds) * time.Second,
+		Linger: n.cfg.Linger,
+		Worker: n.cfg.Worker,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
+	j := &jobs{
+		n: n, m: m, inputs: make(chan posted, 1024),
+		watchers: map[proto.JobID]chan struct{}{},
+		pending:  pendingResults{m: map[resultKey]*pendingResult{}},
+	}
+	return j, nil
+}
+
+// post hands an input to the machine. It blocks while the machine is behind,
+// which slows the peer that sends, and gives up when the node ends.
+func (j *jobs) post(in market.Input) { j.postAck(in, nil) }
+
+func (j *jobs) postAck(in market.Input, ack chan struct{}) bool {
+	select {
+	case j.inputs <- posted{in, ack}:
+		return true
+	case <-j.n.ctx.Done():
+		return false
+	}
+}
+
+// begin takes over what an earlier run left, before the node is ready.
+func (j *jobs) begin(ctx context.Context) error {
+	restore, err := j.restore()
+	if err != nil {
+		return err
+	}
+	return j.step(ctx, []posted{{in: restore}})
+}
+
+// run is, with begin before it, the only place where the machine steps.
+func (j *jobs) run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	batch := make([]posted, 0, 256)
+	for {
+		j.mu.Lock()
+		next, due := j.m.Next()
+		j.mu.Unlock()
+		if due {
+			timer.Reset(max(0, time.Until(next)))
+		} else {
+			timer.Stop()
+		}
+		batch = batch[:0]
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+			batch = append(batch, posted{in: market.Tick{}})
+		case p := <-j.inputs:
+			batch = append(batch, p)
+		}
+		for more := true; more && len(batch) < cap(batch); {
+			select {
+			case p := <-j.inputs:
+				batch = append(batch, p)
+			default:
+				more = false
+			}
+		}
+		if err := j.step(ctx, batch); err != nil {
+			return err
+		}
+	}
+}
+
+func (j *jobs) step(ctx context.Context, batch []posted) error {
+	var outs []market.Output
+	j.mu.Lock()
+	for _, p := range batch {
+		outs = append(outs, j.m.Step(time.Now(), p.in)...)
+	}
+	j.mu.Unlock()
+	if err := j.act(ctx, outs); err != nil {
+		return err
+	}
+	for _, p := range batch {
+		if p.ack != nil {
+			close(p.ack)
+		}
+	}
+	return nil
+}
+
+// restore reads what an earlier run saved, and the account's open holds.
+func (j *jobs) restore() (market.Restore, error) {
+	var r market.Restore
+	for _, t := range []struct {
+		prefix string
+		add    func([]byte) error
+	}{
+		{"job/", appendTo(&r.Jobs)},
+		{"task/", appendTo(&r.Tasks)},
+		{"hold/", appendTo(&r.Holds)},
+	} {
+		err := j.n.kv.scan(t.prefix, func(key string, v []byte) error {
+			if err := t.add(v); err != nil {
+				return fmt.Errorf("%s: %w", key, err)
+			}
+			return nil
+		})
+		if err != nil {
+			return r, fmt.Errorf("state store: %w", err)
+		}
+	}
+	r.Holds = j.n.wallet.reconcileHolds(r.Holds)
+	for _, h := range r.Holds {
+		for _, l := range h.Lanes {
+			j.n.leases.miss(l.Worker)
+		}
+	}
+	return r, nil
+}
+
+func appendTo[T any](list *[]T) func([]byte) error {
+	return func(b []byte) error {
+		var v T
+		if err := json.Unmarshal(b, &v); err != nil {
+			return err
+		}
+		*list = append(*list, v)
+		return nil
+	}
+}
+
+// changed wakes everyone who watches the job.
+func (j *jobs) changed(id proto.JobID) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if ch, ok := j.watchers[id]; ok {
+		close(ch)
+		delete(j.watchers, id)
+	}
+}
+
+// Changed is closed at the job's next change: take it, read Job, then wait.
+func (n *Node) Changed(id proto.JobID) <-chan struct{} {
+	n.jobs.mu.Lock()
+	defer n.jobs.mu.Unlock()
+	ch, ok := n.jobs.watchers[id]
+	if !ok {
+		ch = make(chan struct{})
+		n.jobs.watchers[id] = ch
+	}
+	return ch
+}
+
+// Between a worker's result and the market's word on it, node keeps receipt,
+// output and log here.
+type pendingResults struct {
+	mu sync.Mutex
+	m  map[resultKey]*pendingResult
+}
+
+type resultKey struct {
+	ref    proto.Ref
+	worker peer.ID
+}
+
+type pendingResult struct {
+	receipt *proto.SignedReceipt
+	output  []byte
+	log     []byte
+	at      time.Time
+}
+
+// maxPending bounds results that no decision was made on; the oldest goes
+// first, and its task asks another worker.
+const maxPending = 8192
+
+func (p *pendingResults) put(k resultKey, r *pendingResult) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.m) >= maxPending {
+		var oldest resultKey
+		for k, v := range p.m {
+			if o, ok := p.m[oldest]; !ok || v.at.Before(o.at) {
+				oldest = k
+			}
+		}
+		delete(p.m, oldest)
+	}
+	p.m[k] = r
+}
+
+func (p *pendingResults) take(k resultKey) (*pendingResult, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r, ok := p.m[k]
+	delete(p.m, k)
+	return r, ok
+}
+
+// dropJob forgets what no decision was made on: results of refused replicas.
+func (p *pendingResults) dropJob(id proto.JobID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k := range p.m {
+		if k.ref.Task.Job == id {
+			delete(p.m, k)
+		}
+	}
+}
+
+func receiptPrefix(t proto.TaskID) string { return fmt.Sprintf("receipt/%s/%05d/", t.Job, t.Index) }
+
+// keepResult turns an accepted replica's result into stored records.
+func (j *jobs) keepResult(ref proto.Ref, worker peer.ID) ([]write, error) {
+	r, ok := j.pending.take(resultKey{ref, worker})
+	if !ok {
+		return nil, nil
+	}
+	sr, err := goproto.Marshal(r.receipt)
+	if err != nil {
+		return nil, fmt.Errorf("receipt of %s: %w", ref, err)
+	}
+	return []write{
+		{blobKey(proto.HashOf(r.output)), append([]byte{}, r.output...)}, // never nil: that deletes
+		{blobKey(proto.HashOf(r.log)), append([]byte{}, r.log...)},
+		{receiptPrefix(ref.Task) + worker.String(), sr},
+	}, nil
+}
+
+// Result reads a task's result. A task that is not final has State but no
+// output; an unknown one is CodeNotFound.
+func (n *Node) Result(id proto.TaskID) (*market.Result, error) {
+	b, err := n.kv.get(taskKey(id))
+	if errors.Is(err, errNoKey) {
+		v, tasks, err := n.Job(id.Job)
+		if err != nil {
+			return nil, err
+		}
+		if int(id.Index) >= len(v.Record.Job.Inputs) {
+			return nil, proto.CodeNotFound.Errorf("job %s has %d tasks, there is no number %d", id.Job, len(v.Record.Job.Inputs), id.Index)
+		}
+		r := &market.Result{Task: id, State: market.Queued}
+		for _, t := range tasks {
+			if t.ID == id {
+				r.State = t.State
+			}
+		}
+		return r, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("task %s: %w", id, err)
+	}
+	var rec market.TaskRecord
+	if err := json.Unmarshal(b, &rec); err != nil {
+		return nil, fmt.Errorf("task %s: %w", id, err)
+	}
+	r := &market.Result{
+		Task: id, State: rec.State, Status: rec.Status, ExitCode: rec.ExitCode, Fuel: rec.Fuel,
+		Cost: rec.Cost, Verified: rec.Verified, Code: rec.Code, Reason: rec.Reason,
+	}
+	for _, rep := range rec.Replicas {
+		if rep.Agreed {
+			r.Workers = append(r.Workers, rep.Worker)
+		}
+	}
+	if len(r.Workers) > 0 {
+		if r.Output, err = n.blob(rec.Output); err != nil {
+			return nil, fmt.Errorf("task %s: output: %w", id, err)
+		}
+		if r.Log, err = n.blob(rec.Log); err != nil {
+			r.Log = nil // a log is a courtesy
+		}
+	}
+	err = n.kv.scan(receiptPrefix(id), func(_ string, v []byte) error {
+		sr := new(proto.SignedReceipt)
+		if err := goproto.Unmarshal(v, sr); err != nil {
+			return err
+		}
+		r.Receipts = append(r.Receipts, sr)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("task %s: receipts: %w", id, err)
+	}
+	return r, nil
+}
+
+// received keeps what came with a worker's result until the market decides.
+func (j *jobs) received(worker peer.ID, ref proto.Ref, sr *proto.SignedReceipt, receipt *proto.Receipt, output, log []byte) {
+	j.pending.put(resultKey{ref, worker}, &pendingResult{sr, output, log, time.Now()})
+	j.n.log.Debug("result", zap.Stringer("task", ref), zap.Stringer("worker", worker), zap.Uint64("fuel", receipt.Fuel))
+	j.post(market.ResultSeen{From: worker, Ref: ref, Receipt: receipt, Raw: sr.Receipt})
+}

@@ -1,0 +1,234 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	dht "github.com/libp2p/go-libp2p-kad-dht"
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/metrics"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"edgenet.dev/ledger"
+	"edgenet.dev/ledger/store/mem"
+	"edgenet.dev/market"
+	"edgenet.dev/proto"
+)
+
+// Node is one participant. Its methods are safe for concurrent use.
+type Node struct {
+	cfg      Config
+	addrs    parsed
+	self     peer.ID
+	net      *proto.Network
+	log      *zap.Logger
+	started  time.Time
+	builtins map[proto.Hash][]byte
+
+	kv    kv
+	store ledger.Store
+
+	// Owned by Run, set before ready is closed.
+	host   host.Host
+	dht    *dht.IpfsDHT // nil when off
+	pubsub *pubsub.PubSub
+	gossip *gossip
+
+	jobs    *jobs   // the market machine and what hangs on it
+	wallet  *wallet // the ledger, its author and, if named so, its witness
+	leases  *leases // streams to workers
+	work    *work   // streams from submitters, executions
+	sync    *syncer // reconciliation
+	traffic *metrics.BandwidthCounter
+
+	ready    chan struct{}
+	running  atomic.Bool
+	group    *errgroup.Group // every goroutine; owned by Run
+	ctx      context.Context // of group
+	handlers sync.WaitGroup  // stream handlers that libp2p started
+	closing  sync.Mutex      // guards stopped against handlers.Add
+	stopped  bool
+	cancel   context.CancelFunc
+	done     chan struct{} // closed when Run returned
+	close    sync.Once
+	closeErr error
+}
+
+// ErrClosed is returned by calls on a node that is not running any more.
+var ErrClosed = errors.New("node is closed")
+
+// New validates cfg, opens the stores and replays the ledger. It starts no
+// goroutine of its own. When it fails, cfg.Store is still the caller's.
+func New(cfg Config) (*Node, error) {
+	cfg = cfg.withDefaults()
+	addrs, err := cfg.parse()
+	if err != nil {
+		return nil, err
+	}
+	self, err := peer.IDFromPrivateKey(cfg.Key)
+	if err != nil {
+		return nil, fmt.Errorf("node: key: %w", err)
+	}
+	store := cfg.Store
+	if store == nil {
+		store = mem.New()
+	}
+	n := &Node{
+		cfg: cfg, addrs: addrs, self: self, net: cfg.Network, log: cfg.Log,
+		started: time.Now(), builtins: builtinBlobs(), store: store,
+		traffic: metrics.NewBandwidthCounter(),
+		ready:   make(chan struct{}), done: make(chan struct{}),
+	}
+	if n.kv, err = openKV(cfg.Dir); err != nil {
+		return nil, err
+	}
+	fail := func(err error) (*Node, error) {
+		return nil, errors.Join(err, n.kv.close())
+	}
+	if n.wallet, err = newWallet(n); err != nil {
+		return fail(err)
+	}
+	if n.jobs, err = newJobs(n); err != nil {
+		return fail(err)
+	}
+	n.leases = newLeases(n)
+	n.work = newWork(n)
+	n.sync = newSyncer(n)
+	return n, nil
+}
+
+// Run starts the node and blocks until ctx ends or Close is called (nil), or a
+// part fails for good.
+func (n *Node) Run(ctx context.Context) error {
+	if !n.running.CompareAndSwap(false, true) {
+		return errors.New("node: Run was called before")
+	}
+	defer close(n.done)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	n.closing.Lock()
+	if n.stopped {
+		n.closing.Unlock()
+		return ErrClosed
+	}
+	n.cancel = cancel
+	n.group, n.ctx = errgroup.WithContext(ctx)
+	n.closing.Unlock()
+
+	err := n.start()
+	if err == nil {
+		close(n.ready)
+		<-n.ctx.Done()
+	}
+	stopErr := n.stop(cancel)
+	if err != nil {
+		return err
+	}
+	return stopErr
+}
+
+// start brings up host, discovery, gossip and streams, then the loops.
+func (n *Node) start() error {
+	if err := n.openHost(); err != nil {
+		return err
+	}
+	if err := n.openGossip(); err != nil {
+		return err
+	}
+	if err := n.jobs.begin(n.ctx); err != nil {
+		return err
+	}
+	n.handle("task", n.work.serve)
+	n.handle("blob", n.serveBlob)
+	n.handle("sync", n.sync.serve)
+	n.handle("vote", n.wallet.serveVote)
+
+	n.goRun("jobs", n.jobs.run)
+	n.goRun("wallet", n.wallet.run)
+	n.goRun("sync", n.sync.run)
+	n.goRun("discovery", n.discover)
+	n.goRun("gossip", n.gossip.run)
+	n.goRun("leases", n.leases.run)
+	return nil
+}
+
+// stop ends in the reverse order: no new streams, loops, then the host.
+func (n *Node) stop(cancel context.CancelFunc) error {
+	cancel()
+	n.closing.Lock()
+	n.stopped = true
+	n.closing.Unlock()
+	var errs []error
+	if n.host != nil {
+		for _, p := range []string{"task", "blob", "sync", "vote"} {
+			n.host.RemoveStreamHandler(n.net.ID.Protocol(p))
+		}
+	}
+	if err := n.group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		errs = append(errs, err)
+	}
+	if n.dht != nil {
+		errs = append(errs, n.dht.Close())
+	}
+	if n.host != nil {
+		errs = append(errs, n.host.Close()) // resets streams, so handlers end
+	}
+	n.handlers.Wait()
+	return errors.Join(errs...)
+}
+
+// Close ends Run, waits for it and closes the stores. It may be called at any
+// time and more than once.
+func (n *Node) Close() error {
+	n.close.Do(func() {
+		n.closing.Lock()
+		n.stopped = true
+		if n.cancel != nil {
+			n.cancel()
+		}
+		n.closing.Unlock()
+		if n.running.Load() {
+			<-n.done
+		}
+		n.closeErr = errors.Join(n.kv.close(), n.store.Close())
+	})
+	return n.closeErr
+}
+
+// goRun starts a loop of the node. When it fails, the node ends.
+func (n *Node) goRun(name string, run func(context.Context) error) {
+	n.group.Go(func() error {
+		if err := run(n.ctx); err != nil && n.ctx.Err() == nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return nil
+	})
+}
+
+// goDo starts a piece of work that cannot fail the node.
+func (n *Node) goDo(work func(context.Context)) {
+	n.group.Go(func() error {
+		work(n.ctx)
+		return nil
+	})
+}
+
+// Ready is closed once the node listens and its loops run. It does not wait
+// for peers.
+func (n *Node) Ready() <-chan struct{} { return n.ready }
+
+// ID is the node's peer id, which is also its account.
+func (n *Node) ID() peer.ID { return n.self }
+
+// Network is the network the node belongs to.
+func (n *Node) Network() *proto.Network { return n.net }
+
+// worker is what the market may offer for this node.
+func (n *Node) worker() market.Worker { return n.cfg.Worker }

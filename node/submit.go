@@ -1,0 +1,294 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"edgenet.dev/market"
+	"edgenet.dev/proto"
+	"edgenet.dev/sandbox"
+	"edgenet.dev/sandbox/modules"
+)
+
+// JobSpec is a module, its inputs and a policy: one task per input. Either
+// Type names a built-in module or Module holds raw WASM.
+type JobSpec struct {
+	Type    string
+	Module  []byte
+	Inputs  [][]byte
+	Options market.Options
+}
+
+// Quote is what a job would run and at most cost.
+type Quote struct {
+	Module  cid.Cid
+	MaxCost proto.Credit // fee included, never above Options.MaxCredits
+}
+
+// Options' defaults.
+const (
+	defaultRedundancy = 2
+	defaultMaxCredits = 10 * proto.OneCredit
+	defaultTimeout    = 10 * time.Minute
+)
+
+// plan checks a spec and fills its defaults. raw are the module's bytes.
+func (n *Node) plan(spec JobSpec) (job market.Job, raw []byte, err error) {
+	o := spec.Options
+	if o.Redundancy == 0 {
+		o.Redundancy = defaultRedundancy
+	}
+	if o.MaxCredits == 0 {
+		o.MaxCredits = defaultMaxCredits
+	}
+	if o.Timeout == 0 {
+		o.Timeout = defaultTimeout
+	}
+	if o.Fuel == 0 {
+		o.Fuel = proto.DefaultFuel
+	}
+	if o.Memory == 0 {
+		o.Memory = proto.DefaultMemory
+	}
+	refuse := func(format string, args ...any) (market.Job, []byte, error) {
+		return market.Job{}, nil, proto.CodeMalformed.Errorf(format, args...)
+	}
+	switch {
+	case o.Redundancy < 1 || o.Redundancy > proto.MaxRedundancy:
+		return refuse("redundancy %d: want 1 to %d", o.Redundancy, proto.MaxRedundancy)
+	case o.Timeout < time.Second:
+		return refuse("timeout %s: want at least 1s", o.Timeout)
+	case o.Fuel > proto.MaxFuel:
+		return refuse("fuel limit %d: want at most %d", o.Fuel, proto.MaxFuel)
+	case o.Memory < 64<<10 || o.Memory > 4<<30:
+		return refuse("memory limit of %d bytes: want 64 KiB to 4 GiB", o.Memory)
+	case len(o.Label) > 64:
+		return refuse("label of %d bytes: want at most 64", len(o.Label))
+	case len(spec.Inputs) == 0 || len(spec.Inputs) > proto.MaxTasks:
+		return refuse("%d inputs: want 1 to %d, one per task", len(spec.Inputs), proto.MaxTasks)
+	case (spec.Type == "") == (len(spec.Module) == 0):
+		return refuse("name a task type or give a module, not both and not neither")
+	}
+	for i, in := range spec.Inputs {
+		if len(in) > proto.MaxInput {
+			return refuse("input %d has %d bytes: want at most %d", i, len(in), proto.MaxInput)
+		}
+	}
+	raw = spec.Module
+	typ := proto.CanonicalType(spec.Type)
+	if typ != "" {
+		b, ok := modules.Lookup(typ)
+		if !ok {
+			return market.Job{}, nil, proto.CodeType.Errorf("task type %q is not built in; there are %s, or give a .wasm file", spec.Type, strings.Join(modules.Types(), ", "))
+		}
+		raw = b.Raw
+	} else if _, err := sandbox.Prepare(raw, sandbox.Policy{}); err != nil {
+		return market.Job{}, nil, fmt.Errorf("module: %w", err)
+	}
+	job = market.Job{
+		Type: typ, Module: proto.CIDOf(raw), ModuleSize: uint64(len(raw)), Options: o, Created: time.Now(),
+		Inputs: make([]market.InputRef, len(spec.Inputs)),
+	}
+	if _, err := rand.Read(job.ID[:]); err != nil {
+		return market.Job{}, nil, fmt.Errorf("job id: %w", err)
+	}
+	for i, in := range spec.Inputs {
+		job.Inputs[i] = market.InputRef{Hash: proto.HashOf(in), Size: uint64(len(in))}
+	}
+	return job, raw, nil
+}
+
+// Quote checks spec as Start does, without submitting it.
+func (n *Node) Quote(spec JobSpec) (Quote, error) {
+	job, _, err := n.plan(spec)
+	if err != nil {
+		return Quote{}, err
+	}
+	one := proto.PayFor(job.Options.Fuel, n.net.Price())
+	all := one * proto.Credit(job.Options.Redundancy) * proto.Credit(len(job.Inputs))
+	all += proto.Fee(all, n.net.Genesis.FeePpm)
+	return Quote{Module: job.Module, MaxCost: min(all, job.Options.MaxCredits)}, nil
+}
+
+// Start submits a job. When it returns, the job is durable and goes on over
+// restarts until it is final.
+func (n *Node) Start(ctx context.Context, spec JobSpec) (proto.JobID, error) {
+	if err := n.isReady(); err != nil {
+		return proto.JobID{}, err
+	}
+	job, raw, err := n.plan(spec)
+	if err != nil {
+		return proto.JobID{}, err
+	}
+	if h, _ := proto.CIDHash(job.Module); n.builtins[h] == nil {
+		if err := n.putBlob(h, raw); err != nil {
+			return proto.JobID{}, fmt.Errorf("state store: %w", err)
+		}
+	}
+	for i, in := range spec.Inputs {
+		if err := n.putBlob(job.Inputs[i].Hash, in); err != nil {
+			return proto.JobID{}, fmt.Errorf("state store: %w", err)
+		}
+	}
+	return job.ID, n.tell(ctx, market.Submit{Job: job})
+}
+
+// tell posts an input and waits until its outcome is durable.
+func (n *Node) tell(ctx context.Context, in market.Input) error {
+	ack := make(chan struct{})
+	if !n.jobs.postAck(in, ack) {
+		return ErrClosed
+	}
+	select {
+	case <-ack:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-n.done:
+		return ErrClosed
+	}
+}
+
+// Submit runs one task and waits for its result. A task that failed is a
+// result with State Failed and a Code, not an error.
+func (n *Node) Submit(ctx context.Context, t market.Task) (*market.Result, error) {
+	rs, err := n.SubmitBatch(ctx, JobSpec{Type: t.Type, Module: t.Module, Inputs: [][]byte{t.Input}, Options: t.Options})
+	if err != nil {
+		return nil, err
+	}
+	return rs[0], nil
+}
+
+// SubmitBatch runs a job and waits for all its results, in input order. When
+// ctx ends first the job goes on; find it with Jobs.
+func (n *Node) SubmitBatch(ctx context.Context, spec JobSpec) ([]*market.Result, error) {
+	id, err := n.Start(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.Wait(ctx, id); err != nil {
+		return nil, err
+	}
+	out := make([]*market.Result, len(spec.Inputs))
+	for i := range out {
+		if out[i], err = n.Result(proto.TaskID{Job: id, Index: uint32(i)}); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// Wait blocks until the job is final.
+func (n *Node) Wait(ctx context.Context, id proto.JobID) error {
+	for {
+		changed := n.Changed(id)
+		v, err := n.view(id)
+		if err != nil {
+			return err
+		}
+		if v.Record.State.Final() {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-n.done:
+			return ErrClosed
+		}
+	}
+}
+
+func (n *Node) view(id proto.JobID) (market.JobView, error) {
+	n.jobs.mu.Lock()
+	defer n.jobs.mu.Unlock()
+	v, ok := n.jobs.m.Job(id)
+	if !ok {
+		return v, proto.CodeNotFound.Errorf("job %s is not known to this node", id)
+	}
+	return v, nil
+}
+
+// Job returns a job and its tasks, or CodeNotFound.
+func (n *Node) Job(id proto.JobID) (market.JobView, []market.TaskView, error) {
+	v, err := n.view(id)
+	if err != nil {
+		return v, nil, err
+	}
+	n.jobs.mu.Lock()
+	defer n.jobs.mu.Unlock()
+	return v, n.jobs.m.Tasks(id), nil
+}
+
+// Jobs lists this node's jobs, newest first.
+func (n *Node) Jobs() []market.JobView {
+	n.jobs.mu.Lock()
+	defer n.jobs.mu.Unlock()
+	return n.jobs.m.Jobs()
+}
+
+// FindJob resolves a job id or a unique prefix of one.
+func (n *Node) FindJob(prefix string) (proto.JobID, error) {
+	if id, err := proto.ParseJobID(prefix); err == nil {
+		_, err := n.view(id)
+		return id, err
+	}
+	var found []proto.JobID
+	for _, v := range n.Jobs() {
+		if prefix != "" && strings.HasPrefix(v.Record.Job.ID.String(), strings.ToLower(prefix)) {
+			found = append(found, v.Record.Job.ID)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return proto.JobID{}, proto.CodeNotFound.Errorf("no job starts with %q; see the list of jobs", prefix)
+	case 1:
+		return found[0], nil
+	}
+	return proto.JobID{}, proto.CodeMalformed.Errorf("%d jobs start with %q; give more letters", len(found), prefix)
+}
+
+// Cancel ends a job: running executions are stopped, verified results stay
+// and are paid.
+func (n *Node) Cancel(ctx context.Context, id proto.JobID) error {
+	if err := n.isReady(); err != nil {
+		return err
+	}
+	v, err := n.view(id)
+	if err != nil {
+		return err
+	}
+	if v.Record.State.Final() {
+		return proto.CodeDuplicate.Errorf("job %s is %s already", id, v.Record.State)
+	}
+	return n.tell(ctx, market.Cancel{Job: id})
+}
+
+// Why explains in sentences why a job waits or what failed.
+func (n *Node) Why(id proto.JobID) ([]string, error) {
+	if _, err := n.view(id); err != nil {
+		return nil, err
+	}
+	n.jobs.mu.Lock()
+	defer n.jobs.mu.Unlock()
+	return n.jobs.m.Why(id), nil
+}
+
+func (n *Node) isReady() error {
+	select {
+	case <-n.done:
+		return ErrClosed
+	default:
+	}
+	select {
+	case <-n.ready:
+		return nil
+	default:
+		return proto.CodeBusy.Errorf("the node is not running yet")
+	}
+}

@@ -1,0 +1,381 @@
+package node
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"go.uber.org/zap"
+
+	"edgenet.dev/ledger"
+	"edgenet.dev/market"
+	"edgenet.dev/proto"
+)
+
+// work is the worker's side of /task: streams that submitters opened, and in
+// execute.go the executions they asked for.
+type work struct {
+	n     *Node
+	mu    sync.Mutex
+	links map[peer.ID]*link
+	execs map[execKey]*execution
+
+	modules      *moduleCache
+	done, failed atomic.Uint64
+}
+
+// link is one submitter's stream.
+type link struct {
+	from  peer.ID
+	out   *outbox[toSubmitter]
+	lanes map[cid.Cid]ledger.HoldState // verified holds that came on this stream
+}
+
+// maxLinks bounds submitters served at once; maxHolds what one may show.
+const (
+	maxLinks = 256
+	maxHolds = 64
+)
+
+type toSubmitter interface{}
+
+func newWork(n *Node) *work {
+	return &work{n: n, links: map[peer.ID]*link{}, execs: map[execKey]*execution{}, modules: newModuleCache()}
+}
+
+// serve handles a stream that a submitter opened, until it ends. A newer
+// stream of the same submitter replaces it.
+func (w *work) serve(s network.Stream) {
+	defer s.Reset()
+	ctx, cancel := context.WithCancel(w.n.ctx)
+	defer cancel()
+	l := &link{from: s.Conn().RemotePeer(), out: newOutbox[toSubmitter](), lanes: map[cid.Cid]ledger.HoldState{}}
+	w.mu.Lock()
+	old := w.links[l.from]
+	if old == nil && len(w.links) >= maxLinks {
+		w.mu.Unlock()
+		return
+	}
+	w.links[l.from] = l
+	w.mu.Unlock()
+	if old != nil {
+		old.out.close() // its writer ends, which ends its reader
+		w.n.jobs.post(market.SubmitterLost{Submitter: l.from})
+	}
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		defer s.Reset() // ends the reader
+		if err := w.write(ctx, l, s); err != nil && ctx.Err() == nil {
+			w.n.log.Debug("submitter's stream", zap.Stringer("submitter", l.from), zap.Error(err))
+		}
+	})
+	err := w.read(l, s)
+	l.out.close()
+	cancel()
+	writer.Wait()
+	w.mu.Lock()
+	current := w.links[l.from] == l
+	if current {
+		delete(w.links, l.from)
+	}
+	w.mu.Unlock()
+	if current && w.n.ctx.Err() == nil {
+		w.n.log.Debug("submitter left", zap.Stringer("submitter", l.from), zap.Error(err))
+		w.n.jobs.post(market.SubmitterLost{Submitter: l.from})
+	}
+}
+
+// send queues an item for a submitter; without a stream it is dropped, and the
+// market has heard or will hear SubmitterLost.
+func (w *work) send(to peer.ID, item toSubmitter) {
+	w.mu.Lock()
+	l := w.links[to]
+	w.mu.Unlock()
+	if l != nil {
+		l.out.push(item)
+	}
+}
+
+func (w *work) read(l *link, s network.Stream) error {
+	r := frames(s, proto.MaxTaskFrame)
+	for {
+		var f proto.TaskFrame
+		if err := r.Read(&f); err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+		if err := w.received(l, &f); err != nil {
+			return err
+		}
+	}
+}
+
+func (w *work) received(l *link, f *proto.TaskFrame) error {
+	switch b := f.Body.(type) {
+	case *proto.TaskFrame_Assign:
+		return w.assigned(l, b.Assign)
+	case *proto.TaskFrame_Reveal:
+		for _, t := range b.Reveal.GetTasks() {
+			ref, err := refOf(t.GetTask())
+			if err != nil {
+				return err
+			}
+			if len(t.Commits) > proto.MaxRedundancy {
+				return proto.CodeTooLarge.Errorf("%d commits in a reveal", len(t.Commits))
+			}
+			in := market.RevealSeen{From: l.from, Ref: ref}
+			for _, c := range t.Commits {
+				h, err := proto.ToHash(c.GetHash())
+				if err != nil {
+					return err
+				}
+				p, err := proto.ParsePeer(c.GetWorker())
+				if err != nil {
+					return err
+				}
+				in.Commits = append(in.Commits, market.Commitment{Worker: p, Hash: h})
+			}
+			w.n.jobs.post(in)
+		}
+	case *proto.TaskFrame_Abort:
+		refs, err := refsOf(b.Abort.GetTasks())
+		if err != nil {
+			return err
+		}
+		w.n.jobs.post(market.AbortSeen{From: l.from, Refs: refs, Code: proto.Code(b.Abort.Code)})
+	case *proto.TaskFrame_Pay:
+		return w.paid(l, b.Pay)
+	default:
+		return proto.CodeMalformed.Errorf("unexpected frame %T", f.Body)
+	}
+	return nil
+}
+
+// assigned checks signatures and the lane, keeps the inputs and lets the
+// market decide.
+func (w *work) assigned(l *link, a *proto.Assign) error {
+	s, err := proto.Unseal(w.n.net.ID, a.GetBatch(), proto.KindAssignments)
+	if err != nil {
+		return err
+	}
+	batch := s.Payload.GetAssignments()
+	if s.Signer != l.from {
+		return proto.CodeBadSignature.Errorf("assignments signed by %s", s.Signer)
+	}
+	if len(batch.Assignments) == 0 || len(batch.Assignments) > 64 || len(a.Inputs) != len(batch.Assignments) {
+		return proto.CodeMalformed.Errorf("%d assignments with %d inputs", len(batch.Assignments), len(a.Inputs))
+	}
+	hold, err := proto.ParseCID(batch.Hold)
+	if err != nil {
+		return err
+	}
+	if a.Hold != nil {
+		if err := w.showHold(l, hold, a); err != nil {
+			return err
+		}
+	}
+	lane, ok := w.lane(l, hold, batch.Lane)
+	if !ok {
+		for _, as := range batch.Assignments {
+			if ref, err := assignmentRef(as); err == nil {
+				l.out.push(refusedItem{ref, proto.CodeNoLane, "no certified lane of mine was shown"})
+			}
+		}
+		return nil
+	}
+	for i, as := range batch.Assignments {
+		ref, err := assignmentRef(as)
+		if err != nil {
+			return err
+		}
+		in, err := inputOf(a.Inputs[i])
+		if err != nil {
+			return err
+		}
+		w.keepInput(execKey{l.from, ref}, in)
+	}
+	w.n.jobs.post(market.AssignSeen{From: l.from, Batch: batch, Lane: lane})
+	return nil
+}
+
+func assignmentRef(as *proto.Assignment) (proto.Ref, error) {
+	return refOf(&proto.TaskRef{Job: as.GetJob(), Task: as.GetTask(), Attempt: as.GetAttempt()})
+}
+
+// showHold verifies certified hold events by themselves; the rest of the
+// payer's chain is not needed, because a certificate proves the balance.
+func (w *work) showHold(l *link, hold cid.Cid, a *proto.Assign) error {
+	if len(a.Extends) > 256 {
+		return proto.CodeTooLarge.Errorf("%d extends", len(a.Extends))
+	}
+	st, err := ledger.VerifyLane(w.n.net, a.Hold, a.Extends)
+	if err != nil {
+		return err
+	}
+	if !st.ID.Equals(hold) || st.Payer != l.from {
+		return proto.CodeNoLane.Errorf("the hold shown is not the one assigned from")
+	}
+	if len(l.lanes) >= maxHolds {
+		l.lanes = map[cid.Cid]ledger.HoldState{} // the submitter shows again on a new stream
+	}
+	l.lanes[hold] = st
+	return nil
+}
+
+func (w *work) lane(l *link, hold cid.Cid, index uint32) (market.Lane, bool) {
+	st, ok := l.lanes[hold]
+	if !ok || uint64(index) >= uint64(len(st.Lanes)) || st.Lanes[index].Worker != w.n.self {
+		return market.Lane{}, false
+	}
+	ln := st.Lanes[index]
+	out := market.Lane{
+		Hold: hold, Index: index, Payer: l.from, Worker: ln.Worker, Payee: ln.Payee, Cap: ln.Cap,
+		Deadline: time.UnixMilli(int64(st.DeadlineUnixMs)),
+	}
+	// The own ledger may know more than the events shown: settlements.
+	if now, ok := w.n.wallet.holdState(hold); ok && uint64(index) < uint64(len(now.Lanes)) {
+		if now.Closed || now.Lanes[index].Done {
+			return market.Lane{}, false
+		}
+		out.Paid = now.Lanes[index].Paid
+	}
+	return out, true
+}
+
+// paid keeps a voucher before the market counts on it.
+func (w *work) paid(l *link, p *proto.Pay) error {
+	s, err := proto.Unseal(w.n.net.ID, p.GetVoucher(), proto.KindVoucher)
+	if err != nil {
+		return err
+	}
+	v := s.Payload.GetVoucher()
+	hold, err := proto.ParseCID(v.Hold)
+	if err != nil {
+		return err
+	}
+	if s.Signer != l.from || string(v.Worker) != string(w.n.self) {
+		return proto.CodeBadSignature.Errorf("voucher of %s for another pair", s.Signer)
+	}
+	if err := w.n.kv.put(voucherKey(hold, v.Lane), p.Voucher); err != nil {
+		return err
+	}
+	w.n.jobs.post(market.VoucherSeen{From: l.from, Voucher: v, Finish: p.Finish})
+	return nil
+}
+
+func (w *work) write(ctx context.Context, l *link, s network.Stream) error {
+	buf := bufio.NewWriterSize(s, 32<<10)
+	for {
+		items := l.out.pull(ctx)
+		if items == nil {
+			return nil
+		}
+		fs, err := w.frames(l, items)
+		if err != nil {
+			return err
+		}
+		s.SetWriteDeadline(time.Now().Add(time.Minute))
+		for _, f := range fs {
+			if err := proto.WriteFrame(buf, f, proto.MaxTaskFrame); err != nil {
+				return err
+			}
+		}
+		if err := buf.Flush(); err != nil {
+			return err
+		}
+	}
+}
+
+// frames turns queued items into frames: accepts, commits and results that
+// wait together share a frame, and results one signature.
+func (w *work) frames(l *link, items []toSubmitter) ([]*proto.TaskFrame, error) {
+	var out []*proto.TaskFrame
+	var accepted []proto.Ref
+	var commits []*proto.Commitment
+	var results []resultItem
+	for _, item := range items {
+		switch i := item.(type) {
+		case acceptedItem:
+			accepted = append(accepted, i...)
+		case commitItem:
+			commits = append(commits, &proto.Commitment{Task: wireRef(i.ref), Hash: i.hash[:]})
+		case resultItem:
+			results = append(results, i)
+		case refusedItem:
+			out = append(out, &proto.TaskFrame{Body: &proto.TaskFrame_Refused{Refused: &proto.Refused{
+				Task: wireRef(i.ref), Code: uint32(i.code), Reason: clip(i.reason, 256),
+			}}})
+		case progressItem:
+			out = append(out, &proto.TaskFrame{Body: &proto.TaskFrame_Progress{Progress: &proto.Progress{Task: wireRef(i.ref), Permille: i.permille}}})
+		}
+	}
+	if len(accepted) > 0 {
+		out = append(out, &proto.TaskFrame{Body: &proto.TaskFrame_Accepted{Accepted: &proto.Accepted{Tasks: wireRefs(accepted)}}})
+	}
+	if len(commits) > 0 {
+		out = append(out, &proto.TaskFrame{Body: &proto.TaskFrame_Commits{Commits: &proto.Commits{Commitments: commits}}})
+	}
+	for len(results) > 0 {
+		f, taken, err := w.resultFrame(l, results)
+		if err != nil {
+			return nil, err
+		}
+		results = results[taken:]
+		if f != nil {
+			out = append(out, f)
+		}
+	}
+	// Done comes last: it says that nothing more is owed.
+	for _, item := range items {
+		if d, ok := item.(doneItem); ok {
+			raw, err := w.n.seal(&proto.Payload{Body: &proto.Payload_Done{Done: d.done}})
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, &proto.TaskFrame{Body: &proto.TaskFrame_Done{Done: &proto.DoneReply{Done: raw}}})
+		}
+	}
+	return out, nil
+}
+
+// resultFrame signs as many results as fit one frame; taken counts them.
+func (w *work) resultFrame(l *link, results []resultItem) (f *proto.TaskFrame, taken int, err error) {
+	var receipts [][]byte
+	var items []*proto.ResultItem
+	size := 0
+	for _, r := range results {
+		if taken == proto.MaxReceipts || size > proto.MaxTaskFrame/2 {
+			break
+		}
+		taken++
+		out, log, ok := w.result(execKey{l.from, r.ref})
+		if !ok {
+			continue // forgotten meanwhile: the submitter no longer wants it
+		}
+		it := &proto.ResultItem{Receipt: r.receipt, Attempt: r.ref.Attempt, Log: log}
+		if len(out) > proto.MaxInline {
+			it.ByCid = true
+		} else {
+			it.Output = out
+		}
+		size += len(it.Output) + len(log) + len(r.receipt)
+		receipts = append(receipts, r.receipt)
+		items = append(items, it)
+	}
+	if len(items) == 0 {
+		return nil, taken, nil
+	}
+	batch, err := proto.SignReceipts(w.n.cfg.Key, w.n.net.ID, receipts, uint64(time.Now().UnixMilli()))
+	if err != nil {
+		return nil, 0, err
+	}
+	return &proto.TaskFrame{Body: &proto.TaskFrame_Results{Results: &proto.Results{Batch: batch, Items: items}}}, taken, nil
+}
