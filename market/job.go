@@ -32,6 +32,7 @@ type job struct {
 	live     int // executions under way or awaiting a verdict
 	updated  time.Time
 	noted    bool
+	gone     bool // forgotten
 
 	spent    proto.Credit // Σ pay of verified replicas
 	reserved proto.Credit // worst case of started tasks
@@ -339,25 +340,28 @@ func (m *Machine) endJob(j *job) {
 	m.retire(j)
 }
 
-// retire counts a final job and forgets the oldest settled ones above the
-// bound; their records stay with node.
+// retire counts a final job and forgets the oldest ones above the bound;
+// their records stay with node. Going well below the bound at once keeps the
+// cost per job constant.
 func (m *Machine) retire(j *job) {
 	m.finished++
 	m.finTasks += len(j.tasks)
-	if m.finished <= maxFinished && m.finTasks <= maxFinTasks || m.finished < m.retireAt {
+	if m.finished <= maxFinished && m.finTasks <= maxFinTasks {
 		return
 	}
-	m.retireAt = m.finished + 16 // when nothing can go, do not look at every job again at once
-	goal, goalTasks := maxFinished*3/4, maxFinTasks*3/4
 	m.order = slices.DeleteFunc(m.order, func(o *job) bool {
-		if m.finished <= goal && m.finTasks <= goalTasks || o == j || !m.jobSettled(o) {
+		if m.finished <= maxFinished*3/4 && m.finTasks <= maxFinTasks*3/4 || o == j || !o.rec.State.Final() {
 			return false
 		}
 		m.finished--
 		m.finTasks -= len(o.tasks)
 		delete(m.jobs, o.rec.Job.ID)
+		o.gone, o.tasks, o.past = true, nil, nil
 		return true
 	})
+	for _, s := range m.sessions {
+		s.served = slices.DeleteFunc(s.served, func(o *job) bool { return o.gone })
+	}
 }
 
 // before orders jobs for work: priority, then arrival.

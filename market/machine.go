@@ -114,7 +114,6 @@ type Machine struct {
 	seq      uint64
 	finished int // final jobs in order
 	finTasks int
-	retireAt int
 	sessions []*session // not closed
 	byHold   map[cid.Cid]*session
 	reqs     map[uint64]*session
@@ -247,7 +246,7 @@ func (m *Machine) note(p peer.ID, ref proto.Ref, code proto.Code, format string,
 
 func (m *Machine) touch(j *job) {
 	j.updated = m.now
-	if !j.noted {
+	if !j.noted && !j.gone {
 		j.noted = true
 		m.changed = append(m.changed, j)
 	}
