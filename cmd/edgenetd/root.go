@@ -40,9 +40,6 @@ func run(args []string, in io.Reader, out, errw io.Writer) int {
 	root.SetOut(out)
 	root.SetErr(errw)
 	err := root.ExecuteContext(ctx)
-	if err != nil && strings.HasPrefix(err.Error(), "unknown command") { // from cobra's own completion command
-		err = failf(exitUsage, "%w; run 'edgenetd --help' to see the commands", err)
-	}
 	if err != nil {
 		fmt.Fprintln(errw, "edgenetd: "+sentence(err))
 	}
@@ -53,7 +50,8 @@ func (a *app) root() *cobra.Command {
 	root := family("edgenetd", "A node of an EdgeNet network, and the commands that talk to it",
 		a.initCmd(), a.runCmd(), a.devnetCmd(), a.submitCmd(), a.batchCmd(), a.taskCmd(), a.walletCmd(), a.keyCmd(),
 		a.configCmd(), a.networkCmd(), a.moduleCmd(), a.receiptCmd(), a.peersCmd(), a.idCmd(), a.statusCmd(), a.stopCmd(),
-		a.versionCmd(), exitCodesTopic())
+		a.versionCmd(), a.completionCmd(), exitCodesTopic())
+	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(helpCmd())
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(flagError)

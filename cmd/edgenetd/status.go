@@ -104,6 +104,9 @@ func (a *app) peersCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "peers", Short: "List connected peers, or find one by Kademlia", Args: takes(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := checkAccount(find); err != nil {
+				return err
+			}
 			d, err := a.daemon(c.Context())
 			if err != nil {
 				return err
@@ -119,9 +122,6 @@ func (a *app) peersCmd() *cobra.Command {
 }
 
 func (a *app) findPeer(ctx context.Context, d *client, id string) error {
-	if _, err := parseAccount(id); err != nil {
-		return failf(exitUsage, "--find: %v", err)
-	}
 	reply, err := call(ctx, d.nodes.FindPeer, &api.FindPeerRequest{Id: id})
 	if err != nil {
 		return err

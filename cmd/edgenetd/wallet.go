@@ -58,11 +58,11 @@ type balanceView struct {
 }
 
 func (a *app) balance(ctx context.Context, account string) error {
-	d, err := a.daemon(ctx)
-	if err != nil {
+	if err := checkAccount(account); err != nil {
 		return err
 	}
-	if err := checkAccount(account); err != nil {
+	d, err := a.daemon(ctx)
+	if err != nil {
 		return err
 	}
 	b, err := call(ctx, d.wallet.Balance, &api.BalanceRequest{Account: account})
