@@ -164,20 +164,24 @@ func (s *syncer) with(ctx context.Context, p peer.ID) error {
 	if err != nil {
 		return err
 	}
-	defer st.Reset()
 	defer context.AfterFunc(ctx, func() { st.Reset() })()
 	salt := make([]byte, 16)
 	if _, err := rand.Read(salt); err != nil {
+		st.Reset()
 		return err
 	}
-	return s.session(st, salt)
+	if err := s.session(st, salt); err != nil {
+		st.Reset()
+		return err
+	}
+	return st.Close() // what was written last may still be on its way
 }
 
 // serve runs one session that a peer began.
 func (s *syncer) serve(st network.Stream) {
-	defer st.Reset()
 	st.SetDeadline(time.Now().Add(time.Minute))
 	if err := s.session(st, nil); err != nil {
+		st.Reset()
 		s.n.log.Debug("reconcile", zap.Stringer("peer", st.Conn().RemotePeer()), zap.Error(err))
 		return
 	}

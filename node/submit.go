@@ -135,6 +135,13 @@ func (n *Node) Start(ctx context.Context, spec JobSpec) (proto.JobID, error) {
 			return proto.JobID{}, fmt.Errorf("state store: %w", err)
 		}
 	}
+	rec, err := record(jobKey(job.ID), market.JobRecord{Job: job, State: market.Queued})
+	if err != nil {
+		return proto.JobID{}, err
+	}
+	if err := n.kv.commit([]write{rec}); err != nil { // and with it the module and inputs
+		return proto.JobID{}, fmt.Errorf("state store: %w", err)
+	}
 	return job.ID, n.tell(ctx, market.Submit{Job: job})
 }
 
