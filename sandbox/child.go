@@ -11,6 +11,8 @@ import (
 	"os"
 	"runtime"
 	"time"
+
+	"github.com/tetratelabs/wazero/experimental"
 )
 
 // ChildMain is the main function of a pool's child: it serves frames on stdin
@@ -36,7 +38,7 @@ type frame struct {
 }
 
 func serve(in io.Reader, to io.Writer) error {
-	ctx := context.Background()
+	ctx := experimental.WithCompilationWorkers(context.Background(), runtime.GOMAXPROCS(0))
 	r, w := bufio.NewReaderSize(in, 64<<10), bufio.NewWriterSize(to, 64<<10)
 	kind, setup, err := readFrame(r)
 	if err != nil {

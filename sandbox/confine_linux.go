@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
+	"time"
 )
 
 // goReserve is the address space that the Go runtime and compiled code take
@@ -41,3 +43,23 @@ func isolate(cmd *exec.Cmd) {
 func killGroup(pid int) { syscall.Kill(-pid, syscall.SIGKILL) }
 func stopGroup(pid int) { syscall.Kill(-pid, syscall.SIGSTOP) }
 func contGroup(pid int) { syscall.Kill(-pid, syscall.SIGCONT) }
+
+// cpuTime reads user and system time, which Linux counts in hundredths of a
+// second on every architecture Go supports.
+func cpuTime(pid int) (time.Duration, bool) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, false
+	}
+	// The second field is a name in parentheses that may hold spaces.
+	_, rest, ok := strings.Cut(string(b), ") ")
+	fields := strings.Fields(rest)
+	if !ok || len(fields) < 13 {
+		return 0, false
+	}
+	var user, system int64
+	if _, err := fmt.Sscan(fields[11]+" "+fields[12], &user, &system); err != nil {
+		return 0, false
+	}
+	return time.Duration(user+system) * 10 * time.Millisecond, true
+}

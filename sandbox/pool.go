@@ -32,7 +32,9 @@ type PoolConfig struct {
 }
 
 // Timers of the pool. Compiling is bounded apart from the task's wall clock:
-// engines ignore deadlines while they compile.
+// engines ignore deadlines while they compile. Its bound is CPU time where that
+// can be read, so that a busy machine does not fail honest modules, and six
+// times as much wall time at most.
 const (
 	compileTimeout = 10 * time.Second
 	startTimeout   = 10 * time.Second
@@ -237,8 +239,9 @@ func (p *pool) exchange(c *process, m *Module, input []byte, task Task) (Result,
 		return time.AfterFunc(task.Limits.Wall, func() { c.kill(proto.StatusTimeout) })
 	}
 	timer := wall()
+	var compiling <-chan time.Time
 	defer func() {
-		if !timer.Stop() {
+		if !timer.Stop() && compiling == nil {
 			// It fired beside the result: the child must not be used again, or
 			// the late kill would hit the next task.
 			c.kill(proto.StatusTimeout)
@@ -247,16 +250,36 @@ func (p *pool) exchange(c *process, m *Module, input []byte, task Task) (Result,
 	if err := writeFrame(c.in, frameRun, encodeRun(m.key, orderOf(m, m.metered, false), task), input); err != nil {
 		return Result{}, err
 	}
-	for f := range c.frames {
+	var began time.Time
+	var before time.Duration
+	for {
+		var f frame
+		var ok bool
+		select {
+		case f, ok = <-c.frames:
+			if !ok {
+				return Result{}, errors.New("child is gone")
+			}
+		case <-compiling:
+			used, known := c.cpuTime()
+			wall := time.Since(began)
+			if used -= before; used >= compileTimeout || wall >= compileTimeout && !known || wall >= 6*compileTimeout {
+				c.kill(proto.StatusCompileTimeout)
+			}
+			continue
+		}
 		switch f.kind {
 		case frameNeed:
 			timer.Stop()
-			timer = time.AfterFunc(compileTimeout, func() { c.kill(proto.StatusCompileTimeout) })
+			tick := time.NewTicker(100 * time.Millisecond)
+			defer tick.Stop()
+			compiling, began = tick.C, time.Now()
+			before, _ = c.cpuTime()
 			if err := writeFrame(c.in, frameLoad, m.code); err != nil {
 				return Result{}, err
 			}
 		case frameCompiled:
-			timer.Stop()
+			compiling = nil
 			timer = wall()
 		case frameProgress:
 			if len(f.payload) != 4 {
@@ -277,7 +300,6 @@ func (p *pool) exchange(c *process, m *Module, input []byte, task Task) (Result,
 			return Result{}, errFrame
 		}
 	}
-	return Result{}, errors.New("child is gone")
 }
 
 // duty stops the child outside its share of each period of wall time. All

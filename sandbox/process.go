@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"time"
 
 	"edgenet.dev/proto"
 )
@@ -127,6 +128,16 @@ func (c *process) alive() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.killed && !c.reaped
+}
+
+// cpuTime is what the child has used so far, where the system tells.
+func (c *process) cpuTime() (time.Duration, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reaped {
+		return 0, false
+	}
+	return cpuTime(c.cmd.Process.Pid)
 }
 
 // tail keeps the last bytes a child wrote to stderr.

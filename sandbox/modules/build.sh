@@ -13,4 +13,5 @@ for name in text vector; do
 		-o "$out/$name.wasm" "$name.c"
 	chmod 644 "$out/$name.wasm"
 done
+{ clang --version | head -1; wasm-ld --version; } >"$out/TOOLCHAIN"
 cd "$out" && sha256sum text.wasm vector.wasm >SHA256SUMS
