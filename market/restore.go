@@ -32,7 +32,14 @@ func (m *Machine) restore(in Restore) {
 	}
 	totals := map[cid.Cid]map[uint32]ReplicaRecord{}
 	used := map[proto.JobID]map[cid.Cid]bool{}
-	for _, rec := range in.Tasks {
+	tasks := slices.Clone(in.Tasks)
+	slices.SortStableFunc(tasks, func(a, b TaskRecord) int {
+		if c := slices.Compare(a.ID.Job[:], b.ID.Job[:]); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.ID.Index, b.ID.Index)
+	})
+	for _, rec := range tasks {
 		for _, r := range rec.Replicas {
 			if !r.Agreed || !r.Hold.Defined() {
 				continue

@@ -64,7 +64,8 @@ type sim struct {
 	trace                 bool
 	steps                 int
 	inSteps               time.Duration // real time spent in Step
-	lostPays              int           // vouchers still to be lost
+	observe               func(n *simNode, in Input, outs []Output)
+	lostPays              int // vouchers still to be lost
 }
 
 type simHold struct {
@@ -144,6 +145,9 @@ func (n *simNode) step(in Input) {
 	outs := n.m.Step(s.now, in)
 	s.inSteps += time.Since(t0)
 	s.steps++
+	if s.observe != nil {
+		s.observe(n, in, outs)
+	}
 	life := n.life
 	for _, o := range outs {
 		if n.life != life {
