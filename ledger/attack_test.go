@@ -120,6 +120,7 @@ func TestRulesBindWitnesses(t *testing.T) {
 		{"takes bob's money", alice, post(avail+credit, held), &proto.Receive{Sources: []*proto.Source{src(credit, 0)}}},
 		{"claims twice at once", bob, post(3*credit, 0), &proto.Receive{Sources: []*proto.Source{src(credit, 0), src(credit, 0)}}},
 		{"claims another amount", bob, post(3*credit, 0), &proto.Receive{Sources: []*proto.Source{src(2*credit, 0)}}},
+		{"names another amount than it books", bob, post(2*credit, 0), &proto.Receive{Sources: []*proto.Source{src(2*credit, 0)}}},
 		{"claims an index that is not", bob, post(2*credit, 0), &proto.Receive{Sources: []*proto.Source{src(credit, 1)}}},
 		{"claims a bonus", bob, post(2*credit+1, 0), &proto.Receive{Sources: []*proto.Source{{Event: toBob.ID.Bytes(), Amount: credit, Bonus: 1}}}},
 		{"claims nothing", bob, post(credit, 0), &proto.Receive{}},
@@ -171,6 +172,48 @@ func TestRulesBindWitnesses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A chain is a line: an event builds on the one before it in its own account,
+// its epoch never goes back, and it says nothing that this version cannot read.
+func TestChainRules(t *testing.T) {
+	w := newWorld(t, 1, map[string]uint64{"alice": 10 * credit, "bob": 10 * credit})
+	l := w.ledger()
+	first := w.do(l, alice, &proto.Open{})
+	bobs := w.do(l, bob, &proto.Open{})
+	w.do(l, alice, transfer(bob, 1))
+	ev, err := l.Draft(alice.id, 2, 0, transfer(bob, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Add(w.certify(w.event(alice, ev))); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*proto.Event){
+		"prev is another account's":    func(e *proto.Event) { e.Prev = bobs.ID.Bytes() },
+		"prev is an older event":       func(e *proto.Event) { e.Prev = first.ID.Bytes() },
+		"prev is no id":                func(e *proto.Event) { e.Prev = []byte("prev") },
+		"seq skips one":                func(e *proto.Event) { e.Seq++ },
+		"seq goes back":                func(e *proto.Event) { e.Seq-- },
+		"seq starts again":             func(e *proto.Event) { e.Seq, e.Prev = 0, nil },
+		"the epoch goes back":          func(e *proto.Event) { e.Epoch = 1 },
+		"no post":                      func(e *proto.Event) { e.Post = nil },
+		"no body":                      func(e *proto.Event) { e.Body = nil },
+		"an unknown field":             func(e *proto.Event) { e.ProtoReflect().SetUnknown([]byte{0xf8, 0x07, 1}) },
+		"an unknown field in its body": func(e *proto.Event) { e.GetTransfer().ProtoReflect().SetUnknown([]byte{0xf8, 0x07, 1}) },
+	} {
+		ev, err := l.Draft(alice.id, 2, 0, transfer(bob, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(ev)
+		before := l.StateHash()
+		if added, err := l.Add(w.certify(w.event(alice, ev))); err == nil || len(added) != 0 || l.StateHash() != before || l.Pending() != 0 {
+			t.Errorf("%s: accepted, %v", name, err)
+		}
+	}
+	_, err = l.Draft(alice.id, 1, 0, transfer(bob, 1))
+	wantCode(t, err, proto.CodeInvalidEvent)
 }
 
 // Two certificates for one slot need more bad witnesses than the network
