@@ -233,6 +233,24 @@ func TestSecondCertificateForASlot(t *testing.T) {
 	}
 }
 
+// What a peer hangs onto a certified event is neither stored nor passed on.
+func TestBallastIsDropped(t *testing.T) {
+	w := newWorld(t, 1, map[string]uint64{"alice": 10 * credit})
+	l := w.ledger()
+	wire := w.draft(l, alice, &proto.Open{})
+	size := goproto.Size(wire)
+	ballast := append([]byte{0xfa, 0x07, 0xd0, 0x0f}, make([]byte, 2000)...) // field 127, 2000 bytes
+	wire.ProtoReflect().SetUnknown(ballast)
+	wire.Certificate.ProtoReflect().SetUnknown(ballast)
+	added, err := l.Add(wire)
+	if err != nil || len(added) != 1 {
+		t.Fatal(len(added), err)
+	}
+	if n := goproto.Size(added[0].Wire); n != size {
+		t.Fatalf("the event takes %d bytes, %d of them are its own", n, size)
+	}
+}
+
 func TestReplayHasNoEffect(t *testing.T) {
 	w := newWorld(t, 1, grants(5))
 	set := chains(w, 5, 200)

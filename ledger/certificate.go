@@ -32,7 +32,9 @@ func Verify(net *proto.Network, wire *proto.CertifiedEvent) (*Certified, error) 
 	if err := checkCertificate(net, AccountSlot(c.Account, c.Seq), c.ID, wire.GetCertificate()); err != nil {
 		return nil, fmt.Errorf("event %s: %w", c.ID, err)
 	}
-	c.Wire = wire
+	// A copy of what was checked: unknown fields around it would be stored and
+	// passed on with the event.
+	c.Wire = &proto.CertifiedEvent{Event: wire.Event, Certificate: &proto.Certificate{Commits: wire.Certificate.Commits}}
 	return c, nil
 }
 

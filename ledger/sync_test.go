@@ -72,7 +72,10 @@ func chains(w *world, accounts, n int) []*ledger.Certified {
 	}
 	for i := l.Len(); i < n; i++ {
 		p := people[i%accounts]
-		w.do(l, p, transfer(people[(i+1+i/accounts%(accounts-1))%accounts], 1))
+		to := people[(i+1+i/accounts%(accounts-1))%accounts]
+		if _, err := l.Add(w.draft(l, p, transfer(to, 1))); err != nil {
+			w.tb.Fatal(err)
+		}
 	}
 	return all(l)
 }
