@@ -44,7 +44,7 @@ type compiled struct {
 type engineConfig struct {
 	cacheDir    string
 	interpreter bool
-	pages       uint32 // ceiling of any module's memory
+	guard       bool // stop guests at the context's end; slow, for plain modules in tests
 }
 
 func newEngine(ctx context.Context, c engineConfig) (*engine, error) {
@@ -52,7 +52,7 @@ func newEngine(ctx context.Context, c engineConfig) (*engine, error) {
 	if c.interpreter {
 		cfg = wazero.NewRuntimeConfigInterpreter()
 	}
-	cfg = cfg.WithCoreFeatures(api.CoreFeaturesV2).WithDebugInfoEnabled(false).WithMemoryLimitPages(65_536)
+	cfg = cfg.WithCoreFeatures(api.CoreFeaturesV2).WithDebugInfoEnabled(false).WithMemoryLimitPages(65_536).WithCloseOnContextDone(c.guard)
 	e := &engine{code: map[proto.Hash]*compiled{}}
 	if c.cacheDir != "" {
 		cache, err := wazero.NewCompilationCacheWithDir(c.cacheDir)

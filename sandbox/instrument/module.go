@@ -67,7 +67,8 @@ type module struct {
 	nData    int // from the data count section; -1 without one
 	datas    []data
 	declared map[uint32]bool // functions that ref.func in code may name
-	bodies   [][]byte        // rewritten, with their size in front
+	nans     int
+	bodies   [][]byte // rewritten, with their size in front
 }
 
 func (m *module) typeOf(fn uint32) FuncType { return m.types[m.funcs[fn]] }

@@ -248,6 +248,32 @@ func simdTable() (t [256]signature) {
 	return t
 }
 
+// Instruction is an instruction without control flow and without immediates.
+type Instruction struct {
+	Code    []byte
+	In, Out []byte // value types
+}
+
+// Instructions lists the numeric instructions, for generators of test modules.
+func Instructions() []Instruction {
+	var all []Instruction
+	add := func(op int, s signature) {
+		if s.ok && s.imm == 0 {
+			all = append(all, Instruction{appendOp(nil, op), []byte(s.in), []byte(s.out)})
+		}
+	}
+	for op, s := range plainOps {
+		add(op, s)
+	}
+	for op, s := range satOps {
+		add(opMisc<<8|op, s)
+	}
+	for op, s := range simdOps {
+		add(opSIMD<<8|op, s)
+	}
+	return all
+}
+
 // Weights of meter version 0, in fuel. One unit is about one simple
 // instruction.
 const (

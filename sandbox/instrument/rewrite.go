@@ -40,6 +40,7 @@ type Result struct {
 	MaxPages  uint32
 	Funcs     map[string]FuncType // exported functions
 	Memories  map[string]bool     // exported memories
+	NaNs      int                 // places where a NaN is made canonical
 }
 
 // Rewrite checks raw and returns its metered form. Errors are *RefusedError.
@@ -60,7 +61,7 @@ func Rewrite(raw []byte, cfg Config) (res *Result, err error) {
 	m.read(raw, &cfg)
 	res = &Result{
 		Bytes: m.write(&cfg), StartFuel: m.startFuel(), HasStart: m.start >= 0,
-		HasMemory: m.hasMem, MinPages: m.memMin, MaxPages: m.memMax,
+		NaNs: m.nans, HasMemory: m.hasMem, MinPages: m.memMin, MaxPages: m.memMax,
 		Funcs: map[string]FuncType{}, Memories: map[string]bool{},
 	}
 	for _, e := range m.exports {

@@ -529,6 +529,7 @@ func (f *body) appendGrow(b []byte) []byte {
 
 // canonicalise replaces a NaN on top of the stack by the canonical one.
 func (f *body) canonicalise() {
+	f.m.nans++
 	b := f.blk
 	pick := func(t byte, eq int, last ...byte) {
 		i := f.temp(t)
