@@ -7,12 +7,20 @@ import (
 
 	"edgenet.dev/ledger"
 	"edgenet.dev/proto"
+	"github.com/ipfs/go-cid"
 	goproto "google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
 )
 
 // session runs a reconciliation between two ledgers and returns turns and
 // bytes on the wire.
 func session(tb testing.TB, a, b *ledger.Ledger) (turns, size int) {
+	tb.Helper()
+	return sessionWith(tb, a, b, func() {})
+}
+
+// sessionWith calls between before each frame.
+func sessionWith(tb rapid.TB, a, b *ledger.Ledger, between func()) (turns, size int) {
 	tb.Helper()
 	sides := []*ledger.Sync{ledger.NewSync(a, []byte("sixteen byte salt"), true), ledger.NewSync(b, nil, false)}
 	sets := []*ledger.Ledger{a, b}
@@ -44,6 +52,7 @@ func session(tb testing.TB, a, b *ledger.Ledger) (turns, size int) {
 			if answer != nil || over[to] {
 				tb.Fatalf("frame %d of %d comes after the turn ended", i, len(out))
 			}
+			between()
 			var received []*proto.CertifiedEvent
 			answer, received, over[to], err = sides[to].Step(in)
 			if err != nil {
@@ -191,6 +200,55 @@ func TestSyncUnion(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Gossip adds events to both sides in the middle of a session: it ends all
+// the same, nothing is lost, and quiet sessions make the sets equal.
+func TestSyncWhileSetsGrow(t *testing.T) {
+	w := newWorld(t, 1, grants(9))
+	set := chains(w, 9, 600)
+	rapid.Check(t, func(r *rapid.T) {
+		a, b := w.ledger(), w.ledger()
+		add := func(l *ledger.Ledger, from, to int) {
+			if _, err := l.AddVerified(nil, set[from:to]...); err != nil {
+				r.Fatal(err)
+			}
+		}
+		some := func(l *ledger.Ledger) {
+			from := rapid.IntRange(0, len(set)).Draw(r, "from")
+			add(l, from, rapid.IntRange(from, len(set)).Draw(r, "to"))
+		}
+		some(a)
+		some(b)
+		union := map[cid.Cid]bool{}
+		both := func() {
+			for _, l := range []*ledger.Ledger{a, b} {
+				for _, c := range all(l) {
+					union[c.ID] = true
+				}
+			}
+		}
+		both()
+		sessionWith(r, a, b, func() {
+			if rapid.IntRange(0, 3).Draw(r, "gossip") == 0 {
+				i := rapid.IntRange(0, len(set)-1).Draw(r, "event")
+				l := a
+				if rapid.Bool().Draw(r, "at b") {
+					l = b
+				}
+				add(l, i, min(len(set), i+3))
+			}
+		})
+		both()
+		// What a session brings can wake events that waited on one side only, so
+		// the sets may differ once more.
+		for range 3 {
+			sessionWith(r, b, a, func() {})
+		}
+		if a.StateHash() != b.StateHash() || a.Len() < len(union) {
+			r.Fatalf("%d and %d events, want %d", a.Len(), b.Len(), len(union))
+		}
+	})
 }
 
 func TestSyncRefusesNonsense(t *testing.T) {
