@@ -167,7 +167,11 @@ func (m *Machine) lateClaim(j *job, s *session, w peer.ID, c *proto.Claim) {
 	if fresh {
 		m.wakeAll(s)
 	}
-	s.needHold = s.needHold || l.lane < 0
+	// A lane locks credits, so in a running session a newcomer is a spare until
+	// work waits.
+	if l.lane < 0 && (s.state == sessionOpening && s.request == nil || j.waits()) {
+		s.needHold = true
+	}
 	m.mark(s)
 }
 

@@ -171,7 +171,7 @@ func (m *Machine) holdCertified(in HoldCertified) {
 		s.state = sessionServing
 	}
 	m.sooner(s.retry, s.deadline.Add(-2*m.runLimit()))
-	s.needHold = s.deadline.Sub(m.now) < 2*m.runLimit()
+	s.needHold = s.needHold || s.deadline.Sub(m.now) < 2*m.runLimit()
 	m.saves = append(m.saves, SaveHold{Record: s.record(false)})
 	m.wakeAll(s)
 }

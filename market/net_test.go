@@ -1,11 +1,14 @@
 package market
 
 import (
+	"flag"
 	"testing"
 	"time"
 
 	"edgenet.dev/proto"
 )
+
+var seeds = flag.Uint64("seeds", 30, "runs of the fault simulation")
 
 func TestJobRunsAndSettles(t *testing.T) {
 	for k := 1; k <= 4; k++ {
@@ -30,7 +33,7 @@ func TestJobRunsAndSettles(t *testing.T) {
 }
 
 func TestLiarsCrashesAndRestarts(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range *seeds {
 		s := newSim(t, seed, 9, nil)
 		s.nodes[1].liar = true
 		s.nodes[2].flaky = 20

@@ -36,9 +36,26 @@ func (j *job) wanted() int {
 
 func (j *job) slotsWanted() int { return min(len(j.tasks)*j.k, 1024) }
 
-// offer announces that j needs workers, unless it is announced already.
+// waits reports whether work of j could not be placed so far.
+func (j *job) waits() bool {
+	return len(j.retry)+len(j.parked) > 0 || j.next < len(j.tasks)
+}
+
+// offer gets j more workers: those that claimed and have no lane yet, else by
+// announcing it, unless it is announced already.
 func (m *Machine) offer(j *job) {
-	if j.bid.active || j.rec.State.Final() {
+	if j.rec.State.Final() {
+		return
+	}
+	if s := j.sess; s != nil && s.state == sessionServing {
+		for _, l := range s.leases {
+			if l.lane < 0 && m.can(l) {
+				s.needHold = true
+				return
+			}
+		}
+	}
+	if j.bid.active {
 		return
 	}
 	j.bid.active = true

@@ -212,7 +212,7 @@ func (m *Machine) leave(j *job, s *session) {
 
 // wake puts j among the jobs with work to place when it has any.
 func (m *Machine) wake(j *job) {
-	if j.sess == nil || j.ready >= 0 || j.rec.State.Final() || len(j.retry) == 0 && j.next >= len(j.tasks) {
+	if j.sess == nil || j.ready >= 0 || j.rec.State.Final() || !j.waits() {
 		return
 	}
 	j.stuck, j.starved = false, false
@@ -272,7 +272,7 @@ func (m *Machine) renewLeases(s *session) {
 		return
 	}
 	for _, j := range sortedJobs(s.jobs) {
-		if len(j.retry)+len(j.parked) > 0 || j.next < len(j.tasks) {
+		if j.waits() {
 			m.offer(j)
 			break
 		}

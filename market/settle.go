@@ -31,6 +31,9 @@ func (m *Machine) conclude(s *session) {
 	if !s.hold.Defined() || s.state == sessionGone {
 		return
 	}
+	if s.state == sessionClosing {
+		m.finishLanes(s)
+	}
 	if s.settling != nil {
 		if late := s.settling.at.Add(settleLost); m.now.Before(late) {
 			m.sooner(s.settle, late)
@@ -101,7 +104,6 @@ func (m *Machine) concludeClosing(s *session) {
 		m.dropSession(s) // from here on the witnesses may close it
 		return
 	}
-	m.finishLanes(s)
 	open, waiting, news := 0, false, s.owes()
 	unreleased := 0
 	for _, l := range s.lanes {

@@ -146,7 +146,7 @@ type HoldRecord struct {
 // LaneRecord is one lane's cumulative totals.
 type LaneRecord struct {
 	Worker  peer.ID
-	Payee   peer.ID // "" = worker
+	Payee   peer.ID `json:",omitempty"` // "" = worker; an empty id does not decode
 	Cap     proto.Credit
 	Amount  proto.Credit // vouchered, cumulative
 	Fuel    proto.Fuel
