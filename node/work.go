@@ -267,7 +267,15 @@ func (w *work) paid(l *link, p *proto.Pay) error {
 	if err := w.n.kv.put(voucherKey(hold, v.Lane), p.Voucher); err != nil {
 		return err
 	}
-	w.n.jobs.post(market.VoucherSeen{From: l.from, Voucher: v, Finish: p.Finish})
+	if _, shown := l.lanes[hold]; !shown {
+		// After a restart the payer may ask for Done before it shows the hold
+		// again; the own ledger has it.
+		if st, ok := w.n.wallet.holdState(hold); ok && st.Payer == l.from && len(l.lanes) < maxHolds {
+			l.lanes[hold] = st
+		}
+	}
+	lane, _ := w.lane(l, hold, v.Lane) // a lane that is not certified stays zero
+	w.n.jobs.post(market.VoucherSeen{From: l.from, Voucher: v, Finish: p.Finish, Lane: lane})
 	return nil
 }
 
