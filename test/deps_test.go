@@ -74,10 +74,10 @@ func TestImportTableRefuses(t *testing.T) {
 }
 
 // What a browser tab must not carry: wazero is slow there, pebble has no disk,
-// libp2p's root package and kad-dht do not build or are too large.
+// libp2p's root package does not build.
 var notInBrowser = []string{
 	"github.com/tetratelabs/wazero", "github.com/cockroachdb/pebble/v2", "github.com/libp2p/go-libp2p$",
-	"github.com/libp2p/go-libp2p-kad-dht", "github.com/pion/webrtc/v4", "github.com/quic-go/quic-go$",
+	"github.com/pion/webrtc/v4", "github.com/quic-go/quic-go$",
 }
 
 func TestBrowserBuildLinks(t *testing.T) {
