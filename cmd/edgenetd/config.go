@@ -146,8 +146,8 @@ func loadConfig(path string, flags *pflag.FlagSet) (*config, error) {
 }
 
 func envKey(name, value string) (string, any) {
-	if name == "EDGENET_DIR" || name == "EDGENET_PASSPHRASE" {
-		return "", nil // read where they are used
+	if value == "" || name == "EDGENET_DIR" || name == "EDGENET_PASSPHRASE" {
+		return "", nil // empty is not set; the two are read where they are used
 	}
 	for _, s := range settings {
 		if envName(s.key) == name {

@@ -79,7 +79,7 @@ func TestOutputIsShownAsWhatItIs(t *testing.T) {
 	}
 	var b strings.Builder
 	err := writeYAML(&b, map[string]any{"n": uint64(1<<63 + 1), "on": "true", "list": []string{}, "s": "12"})
-	want := "list: []\nn: 9223372036854775809\n\"on\": \"true\"\ns: \"12\"\n"
+	want := "list: []\nn: 9223372036854775809\non: \"true\"\ns: \"12\"\n"
 	if err != nil || b.String() != want {
 		t.Errorf("yaml is %q, want %q (%v)", b.String(), want, err)
 	}

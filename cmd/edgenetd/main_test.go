@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,11 @@ func TestScripts(t *testing.T) {
 			}
 			env.Defer(func() { os.RemoveAll(dir) })
 			env.Setenv("D", dir)
+			repo, err := filepath.Abs("../..")
+			if err != nil {
+				return err
+			}
+			env.Setenv("REPO", repo)
 			env.Setenv("HOME", filepath.Join(dir, "home"))
 			return nil
 		},
@@ -78,17 +84,21 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("never matched %s, last: %s%s", args[0], out, errText)
 }
 
-// cmdCapture puts one line of output into a variable: capture NAME ARGS….
+// cmdCapture puts what a group of a regular expression matched in the output
+// into a variable: capture NAME REGEXP ARGS….
 func cmdCapture(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: capture NAME ARGS")
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: capture NAME REGEXP ARGS")
 	}
-	out, errText, code := runTool(ts, args[1:])
+	out, errText, code := runTool(ts, args[2:])
 	if code != 0 {
 		ts.Fatalf("exit code %d: %s", code, errText)
 	}
-	line, _, _ := strings.Cut(strings.TrimSpace(out), "\n")
-	ts.Setenv(args[0], line)
+	m := regexp.MustCompile(args[1]).FindStringSubmatch(out)
+	if len(m) != 2 {
+		ts.Fatalf("%s has no group matched in %q", args[1], out)
+	}
+	ts.Setenv(args[0], m[1])
 }
 
 // cmdSave writes standard output to a file: save FILE ARGS….

@@ -198,13 +198,14 @@ func openPool(dir string, cfg *config, log *zap.Logger) (sandbox.Executor, error
 	return pool, nil
 }
 
-// busyPort gives the error of a taken port its sentence. libp2p joins the
-// errors of all its listeners as text, so the text is looked at as well.
+// busyPort gives the error of a taken port its sentence. The system's own error
+// does not survive libp2p, which joins those of all its listeners as text.
 func busyPort(err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, syscall.EADDRINUSE) || strings.Contains(err.Error(), "address already in use") {
+	text := err.Error()
+	if errors.Is(err, syscall.EADDRINUSE) || strings.Contains(text, "address already in use") || strings.Contains(text, "port is taken") {
 		return failf(exitBusy, "a port of 'listen' is in use by another program (%w); choose other ports with --listen, or end that program", err)
 	}
 	return err

@@ -261,7 +261,7 @@ func (a *app) printStatus(s *api.StatusReply) error {
 		row(w, "traffic", fmt.Sprintf("%s in, %s out", bytesText(v.BytesIn), bytesText(v.BytesOut)))
 		work := fmt.Sprintf("%d of %d slots busy, %d tasks done, %d failed", v.Worker.Busy, v.Worker.Slots, v.Worker.Done, v.Worker.Failed)
 		if !v.Worker.Enabled {
-			work = "takes no work: " + dash(v.Worker.Why)
+			work = dash(v.Worker.Why)
 		}
 		row(w, "worker", work)
 		row(w, "witness", yesNo(v.Witness))

@@ -265,21 +265,23 @@ func (a *app) printResults(j *api.Job, rs []*api.TaskResult, raw bool) error {
 		}
 		return nil
 	}
-	data := map[string]any{"job": jobOf(j), "results": views}
-	err := a.print(report{data: data, ids: []string{j.Id}, table: func(w io.Writer) {
-		for i, v := range views {
-			if len(views) > 1 {
-				row(w, fmt.Sprintf("task %d: %s", v.Index, v.State))
-			}
-			if v.State == "done" {
-				fmt.Fprintln(w, outputText(j.Type, rs[i].Output))
-			}
-			if v.Log != "" {
-				row(w, "log: "+v.Log)
-			}
+	if a.quiet || a.format != "table" {
+		return a.print(report{data: map[string]any{"job": jobOf(j), "results": views}, ids: []string{j.Id}})
+	}
+	// Outputs are a program's own text: no table may move their tabs.
+	var text strings.Builder
+	for i, v := range views {
+		if len(views) > 1 {
+			fmt.Fprintf(&text, "task %d: %s\n", v.Index, v.State)
 		}
-	}})
-	if err != nil || a.quiet || a.format != "table" {
+		if v.State == "done" {
+			fmt.Fprintln(&text, outputText(j.Type, rs[i].Output))
+		}
+		if v.Log != "" {
+			fmt.Fprintf(&text, "log: %s\n", strings.TrimSuffix(v.Log, "\n"))
+		}
+	}
+	if _, err := io.WriteString(a.out, text.String()); err != nil {
 		return err
 	}
 	if onTerminal(a.err) {
