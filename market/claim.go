@@ -167,9 +167,9 @@ func (m *Machine) lateClaim(j *job, s *session, w peer.ID, c *proto.Claim) {
 	if fresh {
 		m.wakeAll(s)
 	}
-	// A lane locks credits, so in a running session a newcomer is a spare until
-	// work waits.
-	if l.lane < 0 && (s.state == sessionOpening && s.request == nil || j.waits()) {
+	// A lane locks credits, so once a session has its hold a newcomer is a spare
+	// until work waits for it, see schedule and offer.
+	if l.lane < 0 && s.state == sessionOpening && s.request == nil {
 		s.needHold = true
 	}
 	m.mark(s)

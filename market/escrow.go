@@ -53,7 +53,7 @@ func (m *Machine) wantCap(l *lease, j *job, pay proto.Credit, urgent bool) {
 	if l.want > 0 || !urgent && l.inflight+l.kept > 0 && l.cap-l.amount >= l.base/2 {
 		return
 	}
-	more := min(proto.Credit(l.window)*pay, m.remaining(j))
+	more := min(proto.Credit(l.window)*pay, m.remaining(j)/proto.Credit(j.k))
 	if more < pay {
 		if !urgent && l.inflight+l.kept > 0 {
 			return

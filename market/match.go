@@ -73,6 +73,7 @@ func (m *Machine) schedule(s *session) {
 		case fedAll:
 			s.ready.remove(j)
 		case fedFull:
+			s.needHold = s.needHold || m.spare(s)
 			return
 		case fedStuck:
 			s.ready.remove(j)

@@ -47,13 +47,9 @@ func (m *Machine) offer(j *job) {
 	if j.rec.State.Final() {
 		return
 	}
-	if s := j.sess; s != nil && s.state == sessionServing {
-		for _, l := range s.leases {
-			if l.lane < 0 && m.can(l) {
-				s.needHold = true
-				return
-			}
-		}
+	if s := j.sess; s != nil && s.state == sessionServing && m.spare(s) {
+		s.needHold = true
+		return
 	}
 	if j.bid.active {
 		return

@@ -231,7 +231,7 @@ func (m *Machine) workerBack(w peer.ID) {
 	}
 	c.lost = false
 	for _, l := range c.leases {
-		l.s.finishing = time.Time{}
+		l.asked = time.Time{}
 		m.wakeAll(l.s)
 	}
 }

@@ -59,7 +59,7 @@ type session struct {
 	unsettled  int // tasks since the last Settle
 	since      time.Time
 	lastSettle time.Time
-	finishing  time.Time // last time lanes were asked for Done
+	finishing  time.Time // last time a lane was asked for Done
 
 	again, linger, pay, settle, finish, renew, retry *timer
 }
@@ -94,6 +94,7 @@ type lease struct {
 	fill     bool
 	over     uint64 // executions that ended
 	progress time.Time
+	asked    time.Time // for Done, last time
 	head     *replica
 	tail     *replica
 	check    *timer
@@ -250,6 +251,14 @@ func (m *Machine) usable(s *session, j *job) int {
 		}
 	}
 	return len(chosen)
+}
+
+// spare reports whether somebody claimed who has no lane yet.
+func (m *Machine) spare(s *session) bool {
+	if len(s.lanes) == len(s.leases) {
+		return false
+	}
+	return slices.ContainsFunc(s.leases, func(l *lease) bool { return l.lane < 0 && m.can(l) })
 }
 
 // clash reports whether l shares operator or site with one of others where

@@ -130,24 +130,21 @@ func (m *Machine) concludeClosing(s *session) {
 // finishLanes sends the totals with Finish to every worker within reach that
 // has not said Done, and again every few seconds.
 func (m *Machine) finishLanes(s *session) {
-	if again := s.finishing.Add(finishAgain); m.now.Before(again) {
-		m.sooner(s.finish, again)
-		return
-	}
 	saved := false
 	for _, l := range s.lanes {
 		if l.done || l.cp.lost {
+			continue
+		}
+		if again := l.asked.Add(finishAgain); m.now.Before(again) {
+			m.sooner(s.finish, again)
 			continue
 		}
 		if !saved {
 			saved = true
 			m.saves = append(m.saves, SaveHold{Record: s.record(false)})
 		}
-		l.owing = false
+		l.owing, l.asked, s.finishing = false, m.now, m.now
 		m.after = append(m.after, SendPay{To: l.worker, Voucher: m.voucher(l), Finish: true})
-	}
-	if saved {
-		s.finishing = m.now
 		m.sooner(s.finish, m.now.Add(finishAgain))
 	}
 }

@@ -83,6 +83,7 @@ type simNode struct {
 	life   int // raised by every crash; events of an earlier life are void
 	dead   bool
 	liar   bool
+	hang   int // percent of executions that never end
 	flaky  int // percent of executions that fail locally
 	tick   time.Time
 	queued map[proto.Ref]map[peer.ID]bool // executions under way
@@ -277,6 +278,9 @@ func (n *simNode) execute(o Execute) {
 	in := Executed{From: o.From, Ref: o.Ref, Status: proto.StatusOK, Output: out, OutputSize: 10, Fuel: 600_000, Salt: make([]byte, 16)}
 	if n.flaky > 0 && s.rnd.IntN(100) < n.flaky {
 		in.Status, in.Fuel = proto.StatusTimeout, 0
+	}
+	if n.hang > 0 && s.rnd.IntN(100) < n.hang {
+		return
 	}
 	life := n.life
 	s.after(s.run, func() {

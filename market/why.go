@@ -2,6 +2,7 @@ package market
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"edgenet.dev/proto"
@@ -58,7 +59,7 @@ func (m *Machine) Why(id proto.JobID) []string {
 		add("%s of %s credits are spent or reserved; tasks wait until those under way free some.",
 			withFee(j.spent+j.reserved, m.cfg.FeePPM), j.rec.Job.Options.MaxCredits)
 	}
-	if left := len(j.tasks) - j.next; left > 0 && s != nil && j.ready >= 0 {
+	if left := len(j.tasks) - j.next; left > 0 && s != nil && s.state == sessionServing && j.ready >= 0 {
 		add("%d tasks wait for a free slot; jobs of higher priority and earlier jobs go first.", left)
 	}
 	if len(out) == 0 {
@@ -74,7 +75,7 @@ func (m *Machine) whyFinal(j *job) []string {
 	}
 	shown := 0
 	for _, t := range j.tasks {
-		if t == nil || t.rec == nil || t.rec.State == Done || t.rec.Code == j.rec.Code && t.rec.Reason == j.rec.Reason {
+		if t == nil || t.rec == nil || t.rec.State == Done || t.rec.Code == j.rec.Code && strings.HasSuffix(j.rec.Reason, t.rec.Reason) {
 			continue
 		}
 		if shown == 5 {
