@@ -152,3 +152,6 @@ func isExit0(err error) bool {
 	var exit interface{ ExitCode() uint32 }
 	return errors.As(err, &exit) && exit.ExitCode() == 0
 }
+
+// SetCompileTimeout shortens a pool's bound of compiling.
+func SetCompileTimeout(ex Executor, d time.Duration) { ex.(*pool).compileTimeout = d }

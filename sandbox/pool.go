@@ -51,6 +51,8 @@ type pool struct {
 
 	closing sync.Once
 	closed  chan struct{}
+
+	compileTimeout time.Duration // the constant, except in tests
 }
 
 type slot struct {
@@ -98,7 +100,7 @@ func NewPool(cfg PoolConfig) (Executor, error) {
 			return nil, fmt.Errorf("sandbox: compilation cache: %w", err)
 		}
 	}
-	p := &pool{cfg: cfg, slots: make(chan *slot, cfg.Slots), spawn: make(chan spawnRequest), closed: make(chan struct{})}
+	p := &pool{cfg: cfg, slots: make(chan *slot, cfg.Slots), spawn: make(chan spawnRequest), closed: make(chan struct{}), compileTimeout: compileTimeout}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	for i := range cfg.Slots {
 		p.slots <- &slot{index: i}
@@ -263,7 +265,7 @@ func (p *pool) exchange(c *process, m *Module, input []byte, task Task) (Result,
 		case <-compiling:
 			used, known := c.cpuTime()
 			wall := time.Since(began)
-			if used -= before; used >= compileTimeout || wall >= compileTimeout && !known || wall >= 6*compileTimeout {
+			if used -= before; used >= p.compileTimeout || wall >= p.compileTimeout && !known || wall >= 6*p.compileTimeout {
 				c.kill(proto.StatusCompileTimeout)
 			}
 			continue

@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "sandbox-child" {
 		os.Exit(sandbox.ChildMain())
 	}
+	if len(os.Args) > 1 && os.Args[1] == "pool-parent" {
+		poolParent()
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -55,24 +58,34 @@ func prepare(t testing.TB, raw []byte) *sandbox.Module {
 	return m
 }
 
-// children are the live child processes of this one.
+// children are the live sandbox children of this process.
 func children(t testing.TB) []int {
 	t.Helper()
-	var pids []int
-	tasks, err := os.ReadDir("/proc/self/task")
+	pids, err := childPIDs()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return pids
+}
+
+func childPIDs() (pids []int, err error) {
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return nil, err
+	}
 	for _, e := range tasks {
-		b, _ := os.ReadFile("/proc/self/task/" + e.Name() + "/children")
+		b, _ := os.ReadFile("/proc/self/task/" + e.Name() + "/children") // the thread may be gone
 		for _, f := range strings.Fields(string(b)) {
-			pid, _ := strconv.Atoi(f)
-			if comm, _ := os.ReadFile("/proc/" + f + "/cmdline"); strings.Contains(string(comm), "sandbox-child") {
+			if argv, _ := os.ReadFile("/proc/" + f + "/cmdline"); strings.Contains(string(argv), "sandbox-child") {
+				pid, err := strconv.Atoi(f)
+				if err != nil {
+					return nil, err
+				}
 				pids = append(pids, pid)
 			}
 		}
 	}
-	return pids
+	return pids, nil
 }
 
 // generous is the fuel of runs that something else must end.

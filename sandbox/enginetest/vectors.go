@@ -232,3 +232,26 @@ func commandVectors() []Vector {
 		{Name: "random outside", Module: errno(cat(i32c(65_530), i32c(12), call(1)), "random_get").bytes(), Status: ok, Output: le32(21)},
 	}
 }
+
+// Busy counts to fifty million.
+func Busy() []byte {
+	return reactor(cat(i32c(50_000_000), set(locA), loop(get(locA), i32c(1), op(0x6b), tee(locA), brIf(0)), pack(i32c(0), i32c(0)))).bytes()
+}
+
+// SlowToCompile is within every limit and keeps a compiler busy: many blocks
+// that all use many locals.
+func SlowToCompile() []byte {
+	a := reactor(pack(i32c(0), i32c(0)))
+	for range 8 {
+		locals := make([]byte, 600)
+		for i := range locals {
+			locals[i] = i64
+		}
+		var code []byte
+		for i := range 3_000 {
+			code = cat(code, op(0x02, 0x40), get(0), op(0x0d, 0), get(byte(1+i%100)), set(byte(1+i*7%100)), op(0x0b))
+		}
+		a.funcs = append(a.funcs, fn{typ: 3, locals: locals, code: code})
+	}
+	return a.bytes()
+}
