@@ -147,11 +147,11 @@ func (a *app) devnet(ctx context.Context, f *devnetFlags) (err error) {
 	}()
 	report, err := d.run(ctx)
 	if err != nil {
-		if ctx.Err() != nil {
-			if context.Cause(ctx) != context.Canceled {
-				return failf(exitTask, "%v while it was %s; allow more with --timeout", context.Cause(ctx), d.p.doing)
-			}
+		switch ctx.Err() {
+		case context.Canceled:
 			return context.Canceled
+		case context.DeadlineExceeded:
+			return failf(exitTask, "%w while it was %s; allow more with --timeout", context.Cause(ctx), d.p.doing)
 		}
 		return err
 	}
