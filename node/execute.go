@@ -55,16 +55,20 @@ func inputOf(in *proto.Input) (input, error) {
 	return input{}, proto.CodeMalformed.Errorf("an assignment has no input")
 }
 
-// maxExecutions bounds what all submitters together have here; the market
-// refuses far earlier, this guards inputs it has not judged yet.
-const maxExecutions = 8192
+// Bounds of what all submitters together have here; the market refuses far
+// earlier, these guard inputs that it has not judged yet.
+const (
+	maxExecutions = 8192
+	maxInputBytes = 256 << 20
+)
 
 func (w *work) keepInput(k execKey, in input) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.execs) >= maxExecutions || w.execs[k] != nil {
+	if len(w.execs) >= maxExecutions || w.inputBytes+len(in.inline) > maxInputBytes || w.execs[k] != nil {
 		return
 	}
+	w.inputBytes += len(in.inline)
 	w.execs[k] = &execution{input: in}
 }
 
@@ -136,6 +140,9 @@ func (w *work) run(ctx context.Context, k execKey, e *execution, a *proto.Assign
 		w.failed.Add(1)
 	}
 	w.mu.Lock()
+	if w.execs[k] == e {
+		w.inputBytes -= len(e.input.inline)
+	}
 	e.input, e.output, e.log, e.hash, e.ended = input{}, res.Output, res.Log, out.Output, true
 	w.mu.Unlock()
 	return out
@@ -176,6 +183,7 @@ func (w *work) forget(from peer.ID, ref proto.Ref) {
 		if e.cancel != nil {
 			e.cancel()
 		}
+		w.inputBytes -= len(e.input.inline)
 		delete(w.execs, k)
 	}
 }

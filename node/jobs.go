@@ -25,7 +25,7 @@ type jobs struct {
 	m        *market.Machine
 	watchers map[proto.JobID]chan struct{}
 
-	pending pendingResults
+	pending *pendingResults
 }
 
 // posted is an input on its way to the machine. ack, when set, is closed once
@@ -49,7 +49,7 @@ func newJobs(n *Node) (*jobs, error) {
 	j := &jobs{
 		n: n, m: m, inputs: make(chan posted, 1024),
 		watchers: map[proto.JobID]chan struct{}{},
-		pending:  pendingResults{m: map[resultKey]*pendingResult{}},
+		pending:  newPendingResults(),
 	}
 	return j, nil
 }
@@ -194,68 +194,11 @@ func (n *Node) Changed(id proto.JobID) <-chan struct{} {
 	return ch
 }
 
-// Between a worker's result and the market's word on it, node keeps receipt,
-// output and log here.
-type pendingResults struct {
-	mu sync.Mutex
-	m  map[resultKey]*pendingResult
-}
-
-type resultKey struct {
-	ref    proto.Ref
-	worker peer.ID
-}
-
-type pendingResult struct {
-	receipt *proto.SignedReceipt
-	output  []byte
-	log     []byte
-	at      time.Time
-}
-
-// maxPending bounds results that no decision was made on; the oldest goes
-// first, and its task asks another worker.
-const maxPending = 8192
-
-func (p *pendingResults) put(k resultKey, r *pendingResult) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.m) >= maxPending {
-		var oldest resultKey
-		for k, v := range p.m {
-			if o, ok := p.m[oldest]; !ok || v.at.Before(o.at) {
-				oldest = k
-			}
-		}
-		delete(p.m, oldest)
-	}
-	p.m[k] = r
-}
-
-func (p *pendingResults) take(k resultKey) (*pendingResult, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	r, ok := p.m[k]
-	delete(p.m, k)
-	return r, ok
-}
-
-// dropJob forgets what no decision was made on: results of refused replicas.
-func (p *pendingResults) dropJob(id proto.JobID) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for k := range p.m {
-		if k.ref.Task.Job == id {
-			delete(p.m, k)
-		}
-	}
-}
-
 func receiptPrefix(t proto.TaskID) string { return fmt.Sprintf("receipt/%s/%05d/", t.Job, t.Index) }
 
 // keepResult turns an accepted replica's result into stored records.
 func (j *jobs) keepResult(ref proto.Ref, worker peer.ID) ([]write, error) {
-	r, ok := j.pending.take(resultKey{ref, worker})
+	r, ok := j.pending.take(worker, ref)
 	if !ok {
 		return nil, nil
 	}
@@ -330,7 +273,7 @@ func (n *Node) Result(id proto.TaskID) (*market.Result, error) {
 
 // received keeps what came with a worker's result until the market decides.
 func (j *jobs) received(worker peer.ID, ref proto.Ref, sr *proto.SignedReceipt, receipt *proto.Receipt, output, log []byte) {
-	j.pending.put(resultKey{ref, worker}, &pendingResult{sr, output, log, time.Now()})
+	j.pending.put(worker, ref, &pendingResult{sr, output, log})
 	j.n.log.Debug("result", zap.Stringer("task", ref), zap.Stringer("worker", worker), zap.Uint64("fuel", receipt.Fuel))
 	j.post(market.ResultSeen{From: worker, Ref: ref, Receipt: receipt, Raw: sr.Receipt})
 }

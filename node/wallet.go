@@ -96,7 +96,7 @@ func (w *wallet) lock(ctx context.Context) error {
 	case <-w.author:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return proto.CodeBusy.Errorf("an earlier event of this account still waits for the witness; try again when it can be reached")
 	}
 }
 

@@ -25,6 +25,8 @@ type work struct {
 	mu    sync.Mutex
 	links map[peer.ID]*link
 	execs map[execKey]*execution
+	// inputBytes is the sum of inline inputs in execs.
+	inputBytes int
 
 	modules      *moduleCache
 	done, failed atomic.Uint64
