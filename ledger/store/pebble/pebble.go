@@ -39,8 +39,10 @@ func OpenFS(dir string, fs vfs.FS) (s *Store, err error) {
 	}()
 	defer log.guard(&err)
 	db, err := pebble.Open(dir, &pebble.Options{
-		FS: fs, Cache: cache, MemTableSize: 4 << 20, MaxOpenFiles: 256, Logger: log,
-		FormatMajorVersion: pebble.FormatNewest, DisableAutomaticCompactions: false,
+		FS: diskFS{fs, log}, Cache: cache, MemTableSize: 4 << 20, MaxOpenFiles: 256, Logger: log,
+		FormatMajorVersion: pebble.FormatNewest,
+		// A flush that fails would be tried again for ever while writers wait.
+		EventListener: &pebble.EventListener{BackgroundError: func(err error) { log.fail(err) }},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("ledger store %s: %w", dir, err)
@@ -143,51 +145,12 @@ func (s *Store) Close() (err error) {
 	if s.closed.Swap(true) {
 		return nil
 	}
-	if failed := s.log.err(); failed != nil {
-		// The file lock goes with the process; pebble's own Close may wait for
-		// locks that the failed write left behind.
-		return failed
-	}
 	defer s.log.guard(&err)
 	defer s.cache.Unref()
 	if err := s.db.Close(); err != nil {
 		return fmt.Errorf("ledger store: %w", err)
 	}
-	return nil
-}
-
-// faults is pebble's logger. It is silent, and where pebble would end the
-// process it remembers the fault instead, so that the daemon can say what to
-// do.
-type faults struct {
-	first atomic.Pointer[error]
-}
-
-func (f *faults) Infof(string, ...any)  {}
-func (f *faults) Errorf(string, ...any) {}
-
-func (f *faults) Fatalf(format string, args ...any) { f.fail(fmt.Errorf(format, args...)) }
-
-// fail remembers the first fault and returns it.
-func (f *faults) fail(err error) error {
-	err = fmt.Errorf("ledger store: a write failed, free disk space or check the disk and start again: %w", err)
-	f.first.CompareAndSwap(nil, &err)
-	return *f.first.Load()
-}
-
-func (f *faults) err() error {
-	if p := f.first.Load(); p != nil {
-		return *p
-	}
-	return nil
-}
-
-// guard turns a panic of pebble, which it raises when its log cannot be
-// written, into an error.
-func (f *faults) guard(err *error) {
-	if r := recover(); r != nil {
-		*err = f.fail(fmt.Errorf("%v", r))
-	}
+	return s.log.err()
 }
 
 var _ ledger.Store = (*Store)(nil)

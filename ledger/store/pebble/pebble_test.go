@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -200,6 +201,64 @@ func TestDiskFull(t *testing.T) {
 			}
 			if a, b := has(t, s, acked); a != b {
 				t.Fatal("half of the failed batch is there")
+			}
+		})
+	}
+}
+
+// Something beside the log's own writes fails, when the log is rotated and
+// memory written out: an error, not the end of the process and not a stall,
+// and what was acknowledged stays.
+func TestFaultsBesideTheLog(t *testing.T) {
+	for name, hit := range map[string]func(errorfs.Op) bool{
+		"no new files":  func(op errorfs.Op) bool { return op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpReuseForWrite },
+		"no new log":    func(op errorfs.Op) bool { return op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, ".log") },
+		"no new tables": func(op errorfs.Op) bool { return op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, ".sst") },
+		"tables do not sync": func(op errorfs.Op) bool {
+			return op.Kind >= errorfs.OpFileSync && op.Kind <= errorfs.OpFileSyncTo && strings.HasSuffix(op.Path, ".sst")
+		},
+		"the manifest is not written": func(op errorfs.Op) bool {
+			return op.Kind == errorfs.OpFileWrite && strings.Contains(op.Path, "MANIFEST")
+		},
+		"the manifest does not sync": func(op errorfs.Op) bool {
+			return op.Kind == errorfs.OpFileSync && strings.Contains(op.Path, "MANIFEST")
+		},
+		"the directory does not sync": func(op errorfs.Op) bool { return op.Kind == errorfs.OpFileSync && op.Path == "db" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := vfs.NewCrashableMem()
+			var full atomic.Bool
+			fs := errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if full.Load() && hit(op) {
+					return syscall.ENOSPC
+				}
+				return nil
+			}))
+			s, err := pebble.OpenFS("db", fs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			full.Store(true)
+			value := make([]byte, 64<<10)
+			acked := 0
+			for i := range 400 { // 25 MiB, several times what is kept in memory
+				if err = s.Append(ledger.Record{Key: fmt.Appendf(nil, "%04d", i), Value: value}); err != nil {
+					break
+				}
+				acked = i + 1
+			}
+			if err == nil || !strings.Contains(err.Error(), "disk") || acked == 0 {
+				t.Fatalf("after %d batches: %v", acked, err)
+			}
+			s.Close()
+			if s, err = pebble.OpenFS("db", disk.CrashClone(vfs.CrashCloneCfg{})); err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			for i := range acked {
+				if v, err := s.Get(fmt.Appendf(nil, "%04d", i)); err != nil || len(v) != len(value) {
+					t.Fatalf("batch %d of %d is lost: %v", i, acked, err)
+				}
 			}
 		})
 	}
