@@ -142,6 +142,9 @@ func (m *Machine) leader(s *session) *job {
 func (m *Machine) holdCertified(in HoldCertified) {
 	s := m.reqs[in.Req]
 	if s == nil {
+		// Asked for by an earlier run and certified only now: nothing was ever
+		// promised on it, so it is closed like the other holds of that run.
+		m.restoreHolds([]HoldRecord{in.Hold}, nil)
 		return
 	}
 	if !in.Hold.Hold.Defined() || len(in.Hold.Lanes) > maxLanes {

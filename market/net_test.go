@@ -147,7 +147,8 @@ func TestBalanceTooSmall(t *testing.T) {
 
 // A submitter that crashes at every possible moment pays each result once.
 func TestCrashAtEveryStep(t *testing.T) {
-	for at := 1; at < 120; at++ {
+	for at := 1; at < 400; at++ {
+		at, cut := at/4, at%4
 		s := newSim(t, 9, 4, nil)
 		steps, crashed := 0, false
 		s.observe = func(n *simNode, _ Input, _ []Output) {
@@ -156,14 +157,20 @@ func TestCrashAtEveryStep(t *testing.T) {
 			}
 			if steps++; steps == at+1 && !crashed {
 				crashed = true
-				s.crash(n)
-				s.after(100*time.Millisecond, func() { s.restart(n) })
+				n.cut = 1 + cut
+				s.after(100*time.Millisecond, func() {
+					if !n.dead { // the Step had fewer outputs than that
+						n.cut = 0
+						s.crash(n)
+					}
+					s.restart(n)
+				})
 			}
 		}
 		id := s.job(0, "a", 12, Options{Fuel: 60_000_000})
 		s.until(2*time.Minute, func() bool { return !s.nodes[0].dead && s.settled(id)() })
 		if v := s.view(id); v.Record.State != Done || v.Verified != 12 {
-			t.Fatalf("crash at step %d: %s, %d verified", at, v.Record.State, v.Verified)
+			t.Fatalf("crash at step %d after %d outputs: %s, %d verified", at, cut, v.Record.State, v.Verified)
 		}
 		s.sleep(10 * time.Second)
 		s.check()

@@ -89,28 +89,43 @@ func (m *Machine) restoreHolds(holds []HoldRecord, totals map[cid.Cid]map[uint32
 	holds = slices.Clone(holds)
 	slices.SortStableFunc(holds, func(a, b HoldRecord) int { return cmp.Compare(a.Hold.KeyString(), b.Hold.KeyString()) })
 	for _, rec := range holds {
-		if rec.Closed || !rec.Hold.Defined() || m.byHold[rec.Hold] != nil {
+		if rec.Closed || !rec.Hold.Defined() || len(rec.Lanes) > maxLanes {
 			continue
 		}
-		s := m.newSession(rec.Job)
-		s.restored, s.state = true, sessionClosing
-		s.hold, s.deadline, s.budget = rec.Hold, rec.Deadline, rec.Budget
-		m.byHold[s.hold] = s
+		s := m.byHold[rec.Hold]
+		if s == nil {
+			s = m.newSession(rec.Job)
+			s.restored, s.state = true, sessionClosing
+			s.hold, s.deadline, s.budget = rec.Hold, rec.Deadline, rec.Budget
+			m.byHold[s.hold] = s
+		} else if !s.restored {
+			continue
+		}
 		for i, lr := range rec.Lanes {
-			l := m.addLease(s, lr.Worker)
-			l.cp.lost = true // until node reports a stream
-			l.lane, l.payee, l.cap, l.dead = i, lr.Payee, lr.Cap, true
-			l.amount, l.fuel, l.upto = lr.Amount, lr.Fuel, lr.Upto
-			l.settled, l.done = lr.Settled, lr.Done
-			if r, ok := totals[rec.Hold][uint32(i)]; ok && r.LaneAmount > l.amount {
-				l.amount, l.fuel, l.upto = r.LaneAmount, r.LaneFuel, r.LaneUpto
-				l.done = false
+			if i < len(s.lanes) { // an extension that was certified late
+				s.lanes[i].cap = max(s.lanes[i].cap, lr.Cap)
+				continue
 			}
-			l.owing = l.amount > 0
-			s.lanes = append(s.lanes, l)
+			m.restoreLane(s, uint32(i), lr, totals[rec.Hold][uint32(i)])
 		}
 		m.mark(s)
 	}
+}
+
+func (m *Machine) restoreLane(s *session, i uint32, lr LaneRecord, last ReplicaRecord) {
+	l := m.addLease(s, lr.Worker)
+	if len(l.cp.leases) == 1 {
+		l.cp.lost = true // until node reports a stream
+	}
+	l.lane, l.payee, l.cap, l.dead = int(i), lr.Payee, lr.Cap, true
+	l.amount, l.fuel, l.upto = lr.Amount, lr.Fuel, lr.Upto
+	l.settled, l.done = lr.Settled, lr.Done
+	if last.LaneAmount > l.amount {
+		l.amount, l.fuel, l.upto = last.LaneAmount, last.LaneFuel, last.LaneUpto
+		l.done = false
+	}
+	l.owing = l.amount > 0
+	s.lanes = append(s.lanes, l)
 }
 
 // resume continues an unfinished job, or files a finished one for the views.

@@ -88,6 +88,7 @@ type simNode struct {
 	tick   time.Time
 	queued map[proto.Ref]map[peer.ID]bool // executions under way
 	runs   int
+	cut    int // crash after this many outputs, less one, of the next Step
 
 	jobs  map[proto.JobID]JobRecord
 	tasks map[proto.TaskID]TaskRecord
@@ -146,12 +147,16 @@ func (n *simNode) step(in Input) {
 	outs := n.m.Step(s.now, in)
 	s.inSteps += time.Since(t0)
 	s.steps++
+	life := n.life
 	if s.observe != nil {
 		s.observe(n, in, outs)
 	}
-	life := n.life
-	for _, o := range outs {
-		if n.life != life {
+	for i, o := range outs {
+		if n.life != life || n.cut > 0 && i == n.cut-1 {
+			if n.life == life {
+				n.cut = 0
+				s.crash(n)
+			}
 			return
 		}
 		if s.trace {
@@ -318,6 +323,7 @@ func (n *simNode) requestHold(o RequestHold) {
 	if o.Budget < sum+proto.Fee(sum, s.feePPM) {
 		s.t.Fatalf("budget %d does not cover caps %d and fee", o.Budget, sum)
 	}
+	life := n.life
 	s.after(s.certify, func() {
 		h := s.ledger[o.Hold]
 		if !o.Hold.Defined() {
@@ -341,8 +347,17 @@ func (n *simNode) requestHold(o RequestHold) {
 		}
 		rec := h.rec
 		rec.Lanes = slices.Clone(rec.Lanes)
-		if !n.dead {
+		switch {
+		case n.dead:
+		case n.life == life:
 			n.step(HoldCertified{Req: o.Req, Hold: rec})
+		default: // asked for in an earlier run: nobody knows the request
+			n.step(HoldCertified{Hold: rec})
+			for _, l := range rec.Lanes {
+				if !s.byID[l.Worker].dead {
+					n.deliver(s.latency, WorkerBack{Worker: l.Worker})
+				}
+			}
 		}
 	})
 }

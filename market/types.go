@@ -242,7 +242,8 @@ type (
 	WorkerBack struct{ Worker peer.ID }
 
 	// HoldCertified answers RequestHold: the hold (new or extended) as the
-	// ledger shows it now. HoldFailed says why not.
+	// ledger shows it now. HoldFailed says why not. A hold that an earlier run
+	// asked for and that was certified only after Restore comes with Req 0.
 	HoldCertified struct {
 		Req  uint64
 		Hold HoldRecord
