@@ -3,6 +3,8 @@
 package sandbox_test
 
 import (
+	"context"
+	"encoding/binary"
 	"testing"
 
 	"edgenet.dev/proto"
@@ -54,6 +56,67 @@ func TestRandomModules(t *testing.T) {
 	for _, s := range []proto.Status{proto.StatusOK, proto.StatusTrap, proto.StatusOutOfFuel} {
 		if seen[s] == 0 {
 			t.Errorf("no module ended %s", s)
+		}
+	}
+}
+
+// FuzzRandom generates the module from the fuzzer's numbers and stops it at any
+// fuel.
+func FuzzRandom(f *testing.F) {
+	for seed := range uint64(10) {
+		f.Add(seed, uint32(seed*5_000), seed%2 == 0)
+	}
+	d := sandbox.NewDifferential(f, enginetest.Echo())
+	f.Fuzz(func(t *testing.T, seed uint64, fuel uint32, floats bool) {
+		raw := enginetest.Random(seed, floats)
+		if d.Check(t, raw, []byte("input"), 1+proto.Fuel(fuel%2_000_000)) == proto.StatusUnknown {
+			_, err := sandbox.Prepare(raw, sandbox.Policy{})
+			t.Fatalf("generated module refused: %v", err)
+		}
+	})
+}
+
+// TestFuelIsExact: a run that needs F succeeds with every limit from F up, for
+// the same fuel, and runs out below, billing the limit.
+func TestFuelIsExact(t *testing.T) {
+	ex, err := sandbox.NewInProcess(sandbox.InProcessConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ex.Close()
+	checked := 0
+	for seed := range uint64(60) {
+		m := prepare(t, enginetest.Random(seed, seed%2 == 0))
+		need := run(t, ex, context.Background(), m, "input", sandbox.Task{Limits: proto.Limits{Fuel: 1_000_000}})
+		if need.Status != proto.StatusOK {
+			continue
+		}
+		checked++
+		for _, limit := range []proto.Fuel{1, need.Fuel / 3, need.Fuel * 9 / 10, need.Fuel - 1, need.Fuel, need.Fuel + 1, 2 * need.Fuel} {
+			want := sandbox.Result{Status: proto.StatusOK, Fuel: need.Fuel}
+			if limit < need.Fuel {
+				want = sandbox.Result{Status: proto.StatusOutOfFuel, Fuel: limit}
+			}
+			got := run(t, ex, context.Background(), m, "input", sandbox.Task{Limits: proto.Limits{Fuel: limit}})
+			if got.Status != want.Status || got.Fuel != want.Fuel {
+				t.Errorf("seed %d needs %d, limit %d: %s with fuel %d", seed, need.Fuel, limit, got.Status, got.Fuel)
+			}
+		}
+	}
+	if checked < 10 {
+		t.Errorf("only %d modules ended well", checked)
+	}
+}
+
+// TestLargeMemory reaches the ceiling inside a child, whose address space must
+// have room for it.
+func TestLargeMemory(t *testing.T) {
+	p := newPool(t, sandbox.PoolConfig{})
+	m := prepare(t, enginetest.TouchAll())
+	for _, pages := range []uint64{2, 1024, sandbox.MaxMemory >> 16} {
+		res := run(t, p, context.Background(), m, "", sandbox.Task{Limits: proto.Limits{Memory: pages << 16}})
+		if got := binary.LittleEndian.Uint32(append(res.Output, 0, 0, 0, 0)); res.Status != proto.StatusOK || uint64(got) != pages {
+			t.Errorf("%s after %d pages, want %d", res.Status, got, pages)
 		}
 	}
 }

@@ -255,3 +255,12 @@ func SlowToCompile() []byte {
 	}
 	return a.bytes()
 }
+
+// TouchAll grows memory page by page as far as it goes, writes to each page,
+// and returns how many there are.
+func TouchAll() []byte {
+	return reactor(number(
+		loop(i32c(1), op(0x40, 0), tee(locA), i32c(-1), op(0x47),
+			op(0x04, 0x40), get(locA), i32c(16), op(0x74), i32c(1), op(0x36, 2, 0), br(1), op(0x0b)),
+		op(0x3f, 0))).bytes()
+}
