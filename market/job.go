@@ -171,6 +171,9 @@ func (m *Machine) submit(spec Job) {
 	if _, known := m.jobs[spec.ID]; known {
 		return
 	}
+	if spec.Created.IsZero() {
+		spec.Created = m.now
+	}
 	j := m.addJob(JobRecord{Job: spec, State: Queued})
 	m.touch(j)
 	m.begin(j)

@@ -24,7 +24,7 @@ type Config struct {
 	Price       proto.Credit  // base price, µcredit per 60 Gfuel, default 10^6; also the price cap of own offers
 	FeePPM      uint64        // burned on top of settled amounts, parts per million; zero is no fee
 	Diversity   bool          // never two replicas of a task with one operator or site
-	Shards      uint32        // offer and claim topics, default 1
+	Shards      uint32        // offer and claim topics of the network, default 1; node picks the topic by it
 	Grace       time.Duration // after a hold's deadline, default 15 min
 	ClaimWindow time.Duration // more claims are collected this long after enough came, default 150 ms
 	ClaimStep   time.Duration // a worker's delay per rank, default 15 ms

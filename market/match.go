@@ -123,6 +123,7 @@ func (m *Machine) feed(s *session, j *job) fed {
 				m.offer(j)
 				return fedStuck
 			case able < j.k || m.short: // a lane is not certified or has no room
+				s.needHold = s.needHold || m.spare(s)
 				return fedStuck
 			}
 			return fedFull

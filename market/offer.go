@@ -63,10 +63,14 @@ func (m *Machine) publish(j *job) {
 	spec, b := &j.rec.Job, &j.bid
 	due := spec.Created.Add(spec.Options.Timeout)
 	b.round++
+	wanted := j.wanted()
+	if j.sess != nil {
+		wanted += m.usable(j.sess, j) // they answer again and must not silence others
+	}
 	b.out = &proto.Offer{
 		Id: spec.ID[:], Type: spec.Type, Module: j.module, MeterVersion: proto.MeterVersion, Tasks: uint32(len(j.tasks)),
 		FuelLimit: uint64(j.limits.Fuel), MemoryLimit: j.limits.Memory, PriceCap: uint64(m.cfg.Price),
-		Redundancy: uint32(j.k), SlotsWanted: uint32(j.slotsWanted()), WorkersWanted: uint32(j.wanted()),
+		Redundancy: uint32(j.k), SlotsWanted: uint32(j.slotsWanted()), WorkersWanted: uint32(wanted),
 		DeadlineUnixMs: uint64(due.UnixMilli()), Priority: uint32(spec.Options.Priority),
 		Round: j.rec.Round<<16 | b.round&0xffff, ModuleSize: spec.ModuleSize,
 	}

@@ -87,11 +87,11 @@ func (m *Machine) closeSession(s *session) {
 	if len(s.jobs) > 0 || s.state >= sessionClosing {
 		return
 	}
+	if s.request != nil { // what the ledger still certifies must be closed, too
+		m.at(s.linger, m.now.Add(m.cfg.Linger))
+		return
+	}
 	if !s.hold.Defined() {
-		if s.request != nil { // a hold may still come, then it must be closed
-			m.at(s.linger, m.now.Add(m.cfg.Linger))
-			return
-		}
 		m.dropSession(s)
 		return
 	}

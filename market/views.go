@@ -21,8 +21,12 @@ func (m *Machine) Jobs() []JobView {
 }
 
 func (m *Machine) view(j *job) JobView {
+	failed := j.failed
+	if j.rec.State.Final() {
+		failed = len(j.rec.Job.Inputs) - j.done // tasks that never started, too
+	}
 	return JobView{
-		Record: j.rec, Done: j.done, Failed: j.failed, Verified: j.verified, Running: j.running,
+		Record: j.rec, Done: j.done, Failed: failed, Verified: j.verified, Running: j.running,
 		Fuel: j.fuel, Cost: withFee(j.spent, m.cfg.FeePPM), Settled: m.jobSettled(j), Updated: j.updated,
 	}
 }
