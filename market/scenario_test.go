@@ -264,7 +264,7 @@ func (s *stage) input(now time.Time, kind string, args []string) Input {
 		return CommitSeen{From: from(), Ref: ref, Hash: proto.CommitHash(ref.Task, from(), s.receipt(args[0], args[1]))}
 	case "result":
 		raw := s.raw[args[0]+args[1]]
-		if raw == nil {
+		if _, anew := s.fields["output"]; raw == nil || anew {
 			raw = s.receipt(args[0], args[1])
 		}
 		rc := new(proto.Receipt)
