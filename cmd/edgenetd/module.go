@@ -22,7 +22,7 @@ func (a *app) moduleCmd() *cobra.Command {
 func checkModule(path string, raw []byte) (*sandbox.Module, error) {
 	m, err := sandbox.Prepare(raw, sandbox.Policy{})
 	if err != nil {
-		return nil, failf(exitRefused, "module %s is refused: %v; rebuild it with what docs/modules.md allows", path, err)
+		return nil, failf(exitRefused, "module %s is refused: %v; rebuild it with what docs/tasks.md allows", path, err)
 	}
 	return m, nil
 }
