@@ -472,4 +472,3 @@ func (s *sim) restart(n *simNode) {
 		}
 	}
 }
-
