@@ -3,6 +3,7 @@ package market
 import (
 	"container/heap"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -463,7 +464,15 @@ func (s *sim) restart(n *simNode) {
 		}
 		in.Holds = append(in.Holds, rec)
 	}
-	// Map order must not matter: Restore sorts.
+	// Through bytes, as node stores it. Map order must not matter: Restore sorts.
+	b, err := json.Marshal(in)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	in = Restore{}
+	if err := json.Unmarshal(b, &in); err != nil {
+		s.t.Fatal(err)
+	}
 	n.step(in)
 	for _, p := range s.nodes {
 		if p != n && !p.dead {
