@@ -108,7 +108,11 @@ func (s *Store) Scan(prefix []byte, fn func(key, value []byte) error) (err error
 	if err := s.ready(); err != nil {
 		return err
 	}
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	var bounds pebble.IterOptions
+	if len(prefix) > 0 { // an empty bound is not the same as none
+		bounds.LowerBound, bounds.UpperBound = prefix, after(prefix)
+	}
+	it, err := s.db.NewIter(&bounds)
 	if err != nil {
 		return fmt.Errorf("ledger store: %w", err)
 	}
