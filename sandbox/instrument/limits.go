@@ -21,6 +21,7 @@ const (
 	maxLoopNesting = 32
 	maxLocals      = 1_024
 	maxBrTable     = 4_096
+	maxWritten     = 16 << 20   // bytes of code after metering
 	maxWork        = 20_000_000 // sum over functions of blocks × locals
 )
 
@@ -45,6 +46,8 @@ type FuncType struct {
 func (t FuncType) Equal(o FuncType) bool {
 	return string(t.Params) == string(o.Params) && string(t.Results) == string(o.Results)
 }
+
+func (t FuncType) key() string { return string(t.Params) + ":" + string(t.Results) }
 
 func (t FuncType) String() string { return typeNames(t.Params) + " -> " + typeNames(t.Results) }
 

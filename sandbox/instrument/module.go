@@ -1,7 +1,5 @@
 package instrument
 
-import "slices"
-
 // Export kinds as the binary format numbers them.
 const (
 	KindFunc byte = iota
@@ -53,6 +51,7 @@ type data struct {
 type module struct {
 	types    []FuncType
 	nTypes   int // of the original; the rewriter appends more
+	typeAt   map[string]uint32
 	imports  []importFunc
 	funcs    []uint32 // type of every function, imports first
 	tables   []tableType
@@ -479,7 +478,11 @@ func (m *module) readCode(r *reader, cfg *Config) {
 	if n != len(m.funcs)-first {
 		r.failAt(at, "%d bodies for %d functions", n, len(m.funcs)-first)
 	}
-	var work int
+	var work, written int
+	most := maxWritten
+	if cfg.Sliced {
+		most *= 4 // checks are longer; what the plain form admits must fit
+	}
 	m.bodies = make([][]byte, 0, n)
 	for i := range n {
 		at := r.pos
@@ -493,7 +496,11 @@ func (m *module) readCode(r *reader, cfg *Config) {
 		f := newBody(m, cfg, m.typeOf(uint32(first+i)))
 		f.r = &reader{b: r.b, pos: r.pos, end: r.pos + int(size), section: "code"}
 		r.pos = f.r.end
-		m.bodies = append(m.bodies, f.rewrite())
+		b := f.rewrite()
+		if written += len(b); written > most {
+			r.failAt(at, "metered code above %d bytes", most)
+		}
+		m.bodies = append(m.bodies, b)
 		if work += f.blocks * len(f.locals); work > maxWork {
 			r.failAt(at, "blocks times locals of all functions above %d", maxWork)
 		}
@@ -502,9 +509,18 @@ func (m *module) readCode(r *reader, cfg *Config) {
 
 // addType finds or adds a function type and returns its index.
 func (m *module) addType(t FuncType) uint32 {
-	if i := slices.IndexFunc(m.types, t.Equal); i >= 0 {
-		return uint32(i)
+	if m.typeAt == nil {
+		m.typeAt = make(map[string]uint32, len(m.types))
+		for i := len(m.types) - 1; i >= 0; i-- {
+			m.typeAt[m.types[i].key()] = uint32(i)
+		}
 	}
-	m.types = append(m.types, t)
-	return uint32(len(m.types) - 1)
+	k := t.key()
+	i, ok := m.typeAt[k]
+	if !ok {
+		i = uint32(len(m.types))
+		m.types = append(m.types, t)
+		m.typeAt[k] = i
+	}
+	return i
 }
