@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -139,7 +140,13 @@ func (c Config) parse() (parsed, error) {
 		if err != nil {
 			return p, fmt.Errorf("node: bootstrap address %q: want a multiaddr that ends in /p2p/<peer id>: %w", s, err)
 		}
-		if a.ID != id {
+		if a.ID == id {
+			continue
+		}
+		// One entry per peer: each counts as a relay to wait for.
+		if i := slices.IndexFunc(p.bootstrap, func(b peer.AddrInfo) bool { return b.ID == a.ID }); i >= 0 {
+			p.bootstrap[i].Addrs = append(p.bootstrap[i].Addrs, a.Addrs...)
+		} else {
 			p.bootstrap = append(p.bootstrap, *a)
 		}
 	}
