@@ -450,9 +450,9 @@ type Worker struct {
 	InFlight int      // assignments held at once over all submitters, default 16 per slot
 	Types    []string // task types it runs
 	Custom   bool     // runs modules that are not built in
-	// Builtin names the task type of each built-in module. When set, an offer
+	// Builtin names the task types of each built-in module. When set, an offer
 	// whose type and module disagree with it counts as a custom module.
-	Builtin   map[cid.Cid]string
+	Builtin   map[cid.Cid][]string
 	MinPrice  proto.Credit
 	MaxFuel   proto.Fuel
 	MaxMemory uint64

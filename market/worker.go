@@ -82,13 +82,20 @@ func (w *workside) set(cfg Worker) {
 // runs reports whether the settings allow a task type (or, with "", a custom
 // module) with that module.
 func (w *workside) runs(typ string, module cid.Cid) bool {
-	if typ != "" && w.cfg.Builtin != nil && w.cfg.Builtin[module] != typ {
+	if typ != "" && w.cfg.Builtin != nil && !slices.Contains(w.cfg.Builtin[module], typ) {
 		typ = "" // whatever it is called, it is a module of the submitter's own
 	}
 	if typ == "" {
 		return w.cfg.Custom
 	}
 	return slices.Contains(w.cfg.Types, typ)
+}
+
+// runsModule reports whether some task type allows the module.
+func (w *workside) runsModule(module cid.Cid) bool {
+	types := w.cfg.Builtin[module]
+	return len(types) == 0 && w.runs("", module) ||
+		slices.ContainsFunc(types, func(t string) bool { return w.runs(t, module) })
 }
 
 func (m *Machine) workerSettings(cfg Worker) {
@@ -185,7 +192,7 @@ func (m *Machine) checkAssignment(c *customer, lane *workLane, a *proto.Assignme
 	switch {
 	case a.MeterVersion != proto.MeterVersion:
 		return proto.CodeModule, fmt.Sprintf("meter version %d is not supported", a.MeterVersion)
-	case !leased && !w.runs(w.cfg.Builtin[module], module):
+	case !leased && !w.runsModule(module):
 		return proto.CodeType, "no lease for this module"
 	case a.FuelLimit == 0 || proto.Fuel(a.FuelLimit) > w.cfg.MaxFuel || a.MemoryLimit > w.cfg.MaxMemory ||
 		a.OutputLimit > proto.MaxOutput || a.InputSize > proto.MaxInput || a.WallMs > uint64(proto.DefaultWall/time.Millisecond):

@@ -132,12 +132,12 @@ func builtinBlobs() map[proto.Hash][]byte {
 	return m
 }
 
-// builtinTypes names the task type of each built-in module.
-func builtinTypes() map[cid.Cid]string {
-	m := map[cid.Cid]string{}
+// builtinTypes names the task types of each built-in module.
+func builtinTypes() map[cid.Cid][]string {
+	m := map[cid.Cid][]string{}
 	for _, t := range modules.Types() {
 		if b, ok := modules.Lookup(t); ok {
-			m[b.ID] = t
+			m[b.ID] = append(m[b.ID], t)
 		}
 	}
 	return m

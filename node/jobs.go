@@ -161,6 +161,49 @@ func (j *jobs) restore() (market.Restore, error) {
 	return r, nil
 }
 
+// stored reads a job that the machine no longer keeps: it holds the newest
+// thousand final ones.
+func (j *jobs) stored(id proto.JobID) (v market.JobView, tasks []market.TaskView, err error) {
+	b, err := j.n.kv.get(jobKey(id))
+	if errors.Is(err, errNoKey) {
+		return v, nil, proto.CodeNotFound.Errorf("job %s is not known to this node", id)
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &v.Record)
+	}
+	if err != nil {
+		return v, nil, fmt.Errorf("job %s: %w", id, err)
+	}
+	var paid proto.Credit
+	err = j.n.kv.scan("task/"+id.String()+"/", func(_ string, b []byte) error {
+		var t market.TaskRecord
+		if err := json.Unmarshal(b, &t); err != nil {
+			return err
+		}
+		tasks = append(tasks, market.TaskView{TaskRecord: t})
+		if t.State == market.Done {
+			v.Done++
+		} else {
+			v.Failed++
+		}
+		if t.Verified {
+			v.Verified++
+		}
+		for _, r := range t.Replicas {
+			paid += r.Paid
+			if r.Agreed {
+				v.Fuel += r.Fuel
+			}
+		}
+		return nil
+	})
+	v.Cost, v.Settled = paid, true
+	if paid > 0 {
+		v.Cost += proto.Fee(paid, j.n.net.Genesis.FeePpm)
+	}
+	return v, tasks, err
+}
+
 func appendTo[T any](list *[]T) func([]byte) error {
 	return func(b []byte) error {
 		var v T

@@ -213,23 +213,25 @@ func (n *Node) Wait(ctx context.Context, id proto.JobID) error {
 
 func (n *Node) view(id proto.JobID) (market.JobView, error) {
 	n.jobs.mu.Lock()
-	defer n.jobs.mu.Unlock()
 	v, ok := n.jobs.m.Job(id)
-	if !ok {
-		return v, proto.CodeNotFound.Errorf("job %s is not known to this node", id)
+	n.jobs.mu.Unlock()
+	if ok {
+		return v, nil
 	}
-	return v, nil
+	v, _, err := n.jobs.stored(id)
+	return v, err
 }
 
 // Job returns a job and its tasks, or CodeNotFound.
 func (n *Node) Job(id proto.JobID) (market.JobView, []market.TaskView, error) {
-	v, err := n.view(id)
-	if err != nil {
-		return v, nil, err
-	}
 	n.jobs.mu.Lock()
-	defer n.jobs.mu.Unlock()
-	return v, n.jobs.m.Tasks(id), nil
+	v, ok := n.jobs.m.Job(id)
+	tasks := n.jobs.m.Tasks(id)
+	n.jobs.mu.Unlock()
+	if ok {
+		return v, tasks, nil
+	}
+	return n.jobs.stored(id)
 }
 
 // Jobs lists this node's jobs, newest first.

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"edgenet.dev/ledger"
+	"edgenet.dev/market"
 	"edgenet.dev/proto"
 )
 
@@ -158,10 +159,34 @@ func (w *wallet) recover(ctx context.Context) error {
 	if !open {
 		return nil
 	}
-	if _, err := w.propose(ctx, raw); err != nil {
+	c, err := w.propose(ctx, raw)
+	if err != nil {
 		return fmt.Errorf("finish an earlier event: %w", err)
 	}
+	w.lateHold(c)
 	return nil
+}
+
+// lateHold tells the market of a hold that an earlier run asked for and that
+// was certified only now, so that it is closed like the others of that run.
+func (w *wallet) lateHold(c *ledger.Certified) {
+	id := c.ID
+	if x := c.Event.GetExtend(); x != nil {
+		var err error
+		if id, err = proto.ParseCID(x.Hold); err != nil {
+			return
+		}
+	} else if c.Event.GetHold() == nil {
+		return
+	}
+	st, ok := w.holdState(id)
+	if !ok {
+		return
+	}
+	for _, l := range st.Lanes {
+		w.n.leases.miss(l.Worker)
+	}
+	w.n.jobs.post(market.HoldCertified{Hold: holdRecord(st)})
 }
 
 func (w *wallet) recoverHead(ctx context.Context) error {
@@ -225,9 +250,11 @@ func (w *wallet) askHead(ctx context.Context) error {
 		if err != nil && proto.CodeOf(err) != proto.CodeConflict {
 			return err
 		}
-		if _, err := w.propose(ctx, body); err != nil {
+		c, err := w.propose(ctx, body)
+		if err != nil {
 			return err
 		}
+		w.lateHold(c)
 	}
 	return nil
 }

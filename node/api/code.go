@@ -5,6 +5,7 @@ package api
 import (
 	"context"
 	"errors"
+	"syscall"
 
 	"connectrpc.com/connect"
 
@@ -14,6 +15,13 @@ import (
 // CodeHeader carries the name of the proto.Code beside a Connect error, whose
 // own codes are coarser.
 const CodeHeader = "Edgenet-Code"
+
+// FullHeader is set beside an error that came from a full disk.
+const FullHeader = "Edgenet-Disk-Full"
+
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
+}
 
 var connectCodes = map[proto.Code]connect.Code{
 	proto.CodeMalformed:    connect.CodeInvalidArgument,
@@ -68,7 +76,13 @@ func failure(err error) error {
 			code = known
 		}
 	}
+	if isFull(err) {
+		code = connect.CodeResourceExhausted
+	}
 	out := connect.NewError(code, err)
+	if isFull(err) {
+		out.Meta().Set(FullHeader, "1")
+	}
 	out.Meta().Set(CodeHeader, proto.CodeOf(err).String())
 	return out
 }
