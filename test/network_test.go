@@ -45,7 +45,11 @@ func network(t *testing.T, specs ...daemon.Spec) *daemon.Net {
 			t.Log(n.Logs(6000))
 		}
 	})
-	start(t, n.Nodes...)
+	ctx, cancel := context.WithTimeout(t.Context(), guard)
+	defer cancel()
+	if err := n.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
 	return n
 }
 

@@ -51,6 +51,8 @@ type Spec struct {
 	Witness bool
 	Via     []string // names of the nodes it is told of; those must have started
 	Flags   []string // of edgenetd run
+	// Embedded nodes get a key and a directory; the caller runs them itself.
+	Embedded bool
 }
 
 // Net is a network of daemons under one temporary directory.
@@ -118,6 +120,9 @@ func (n *Net) Node(name string) *Node {
 // Start starts every node, in order, each once the one before answers.
 func (n *Net) Start(ctx context.Context) error {
 	for _, nd := range n.Nodes {
+		if nd.Embedded {
+			continue
+		}
 		if err := nd.Start(ctx); err != nil {
 			return err
 		}
@@ -274,6 +279,9 @@ func (nd *Node) Pid() int { return nd.cmd.Process.Pid }
 
 // Running reports whether the daemon has not ended.
 func (nd *Node) Running() bool {
+	if nd.cmd == nil {
+		return false
+	}
 	select {
 	case <-nd.exited:
 		return false
