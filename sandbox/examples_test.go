@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"edgenet.dev/proto"
 	"edgenet.dev/sandbox"
@@ -56,7 +57,9 @@ func TestGuide(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer in.Close()
-	engines := []sandbox.Executor{in, newPool(t, sandbox.PoolConfig{})}
+	pool := newPool(t, sandbox.PoolConfig{})
+	sandbox.SetCompileTimeout(pool, time.Hour) // the race detector slows the compiler tenfold
+	prepared := map[string]*sandbox.Module{}
 	for _, c := range []struct {
 		file, input, output string
 		abi                 sandbox.ABI
@@ -69,9 +72,14 @@ func TestGuide(t *testing.T) {
 		{"reverse.wasm", "añb", "bña", sandbox.ABIReactor},
 		{"reverse.wasm", "", "", sandbox.ABIReactor},
 	} {
-		m, err := sandbox.Prepare(module(c.file), sandbox.Policy{})
-		if err != nil {
-			t.Fatalf("%s: %v", c.file, err)
+		m := prepared[c.file]
+		if m == nil {
+			m = prepare(t, module(c.file))
+			prepared[c.file] = m
+		}
+		engines := []sandbox.Executor{pool, in}
+		if raceEnabled && m.RawSize > 1<<20 {
+			engines = engines[:1] // compiling Go's runtime twice takes minutes then
 		}
 		if m.ABI != c.abi {
 			t.Errorf("%s is a %s", c.file, m.ABI)
@@ -86,17 +94,13 @@ func TestGuide(t *testing.T) {
 				t.Errorf("%s %q: %s %q, want %q; log %s", c.file, c.input, res.Status, res.Output, c.output, res.Log)
 			}
 			if i > 0 && res.Fuel != fuel {
-				t.Errorf("%s %q: fuel %d in process, %d in the pool", c.file, c.input, fuel, res.Fuel)
+				t.Errorf("%s %q: fuel %d in the pool, %d in process", c.file, c.input, fuel, res.Fuel)
 			}
 			fuel = res.Fuel
 		}
 	}
 	// A failing program's exit code and message arrive.
-	m, err := sandbox.Prepare(module("longest.wasm"), sandbox.Policy{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	res := run(t, in, context.Background(), m, strings.Repeat("x", 2<<20), sandbox.Task{})
+	res := run(t, pool, context.Background(), prepared["longest.wasm"], strings.Repeat("x", 2<<20), sandbox.Task{})
 	if res.Status != proto.StatusExitNonZero || res.ExitCode != 1 || !strings.Contains(string(res.Log), "token too long") {
 		t.Errorf("long line: %s %d %q", res.Status, res.ExitCode, res.Log)
 	}

@@ -36,7 +36,7 @@ func TestRandomModules(t *testing.T) {
 	d := sandbox.NewDifferential(t, enginetest.Echo())
 	seen := map[proto.Status]int{}
 	n := uint64(200)
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		n = 60
 	}
 	for seed := range n {

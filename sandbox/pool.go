@@ -322,7 +322,7 @@ func (p *pool) duty(c *process, done <-chan struct{}) {
 		}
 		at := time.Duration(time.Now().UnixNano()) % dutyPeriod
 		if run := at < on; run == stopped {
-			c.signal(run == false)
+			c.signal(!run)
 			stopped = !run
 		}
 		if stopped {

@@ -24,7 +24,8 @@ func search(t *testing.T, payload string) (res struct {
 	Batches [][]found
 	Scores  [][]*float64
 	Vectors [][]*float64
-}) {
+},
+) {
 	t.Helper()
 	return answer(t, "vector_search", payload)
 }
@@ -34,7 +35,8 @@ func answer(t *testing.T, taskType, payload string) (res struct {
 	Batches [][]found
 	Scores  [][]*float64
 	Vectors [][]*float64
-}) {
+},
+) {
 	t.Helper()
 	in, err := modules.Encode(taskType, []byte(payload))
 	if err != nil {
