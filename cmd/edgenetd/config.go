@@ -56,6 +56,7 @@ var settings = []setting{
 	{"worker.operator", "operator", "", "label of who runs this node; replicas avoid sharing one"},
 	{"worker.site", "site", "", "label of the site this node works for"},
 	{"worker.cpu", "cpu", 100, "percent of a slot's CPU that a task may use, 1 to 100"},
+	{"disk.least", "disk-least", 24, "MiB of free disk below which the daemon stops, while its stores can still be closed"},
 	{"log.level", "log-level", "info", "least level logged: debug, info, warn or error"},
 	{"log.format", "log-format", "auto", "console, json, or auto: console on a terminal, else json"},
 	{"log.file", "log-file", "", "file to log to instead of standard error"},
@@ -294,6 +295,9 @@ func (c *config) check() error {
 	}
 	if n := c.number("worker.cpu"); n < 1 || n > 100 {
 		return refuse("worker.cpu", "%d percent; want 1 to 100", n)
+	}
+	if n := c.number("disk.least"); n < 0 {
+		return refuse("disk.least", "%d MiB; want 0 or more", n)
 	}
 	for _, t := range c.list("worker.types") {
 		if !slices.Contains(modules.Types(), proto.CanonicalType(t)) {

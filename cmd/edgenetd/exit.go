@@ -117,6 +117,9 @@ func remote(err error) error {
 		return err
 	}
 	text := errors.New(ce.Message())
+	if ce.Meta().Get(api.FullHeader) != "" {
+		return failf(exitStorage, "the daemon's disk is full (%w); free some space and try again", text)
+	}
 	switch ce.Meta().Get(api.CodeHeader) {
 	case proto.CodeInsufficient.String(), proto.CodeBudget.String():
 		return &exitError{exitInsufficient, text}

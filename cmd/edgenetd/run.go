@@ -86,6 +86,10 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 		return err
 	}
 	defer lock.Close()
+	least := uint64(cfg.number("disk.least")) << 20
+	if err := checkSpace(dir, least); err != nil {
+		return err
+	}
 	log, closeLog, err := openLog(cfg, a.err)
 	if err != nil {
 		return err
@@ -125,6 +129,7 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return busyPort(n.Run(gctx)) })
+	g.Go(func() error { return watchSpace(gctx, dir, least) })
 	g.Go(func() error {
 		select {
 		case <-n.Ready():
@@ -139,7 +144,7 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 		return api.Serve(gctx, ln, n, versionText(), stop)
 	})
 	err = g.Wait()
-	log.Info("stopped")
+	log.Info("stopped", zap.Error(err))
 	return err
 }
 
