@@ -1,0 +1,31 @@
+// The part of Node's own modules that the test runner uses.
+
+declare module "node:worker_threads" {
+  export class Worker {
+    constructor(source: string, options: { eval: true });
+    on(event: "message", listener: (data: never) => void): void;
+    on(event: "error", listener: (error: Error) => void): void;
+    on(event: "exit", listener: (code: number) => void): void;
+    postMessage(data: unknown): void;
+    terminate(): Promise<number>;
+  }
+}
+
+declare module "node:fs" {
+  export function readFileSync(path: URL, encoding: "utf8"): string;
+}
+
+declare module "node:process" {
+  const process: {
+    version: string;
+    versions: { v8: string };
+    stdin: { on(event: "data", listener: (chunk: Uint8Array) => void): void; on(event: "end", listener: () => void): void };
+    stdout: { write(chunk: Uint8Array): void };
+    exit(code: number): never;
+  };
+  export default process;
+}
+
+interface ImportMeta {
+  url: string;
+}

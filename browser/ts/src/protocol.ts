@@ -1,0 +1,93 @@
+// Messages between a task Worker and its owner.
+
+/** How a run ended: the wire numbers of the network. */
+export const Status = {
+  ok: 1,
+  trap: 2,
+  outOfFuel: 3,
+  stackLimit: 4,
+  exitNonZero: 5,
+  badOutput: 6,
+  // Local ones: never voted on.
+  timeout: 100,
+  hostOOM: 103,
+} as const;
+
+export type Status = (typeof Status)[keyof typeof Status];
+
+export const ABI = { command: 1, reactor: 2 } as const;
+
+/** All limits are given; the owner fills defaults. */
+export interface Limits {
+  /** At most 2^52, so that every sum stays an exact number. */
+  fuel: number;
+  /** Linear memory in bytes. */
+  memory: number;
+  /** Bytes. */
+  output: number;
+  /** Bytes. */
+  log: number;
+  /**
+   * Milliseconds. Only modules in sliced form look at it, between slices; the
+   * owner ends all others with terminate().
+   */
+  wall?: number;
+}
+
+/** What the owner knows about a module after it was prepared. */
+export interface Order {
+  /** Names the bytes, plain and sliced form apart: the hash of the code. */
+  moduleId: string;
+  /** 1 command, 2 reactor. */
+  abi: number;
+  /** Charged before the first instruction. */
+  startFuel: number;
+  /** Declared minimum of the memory, in pages. */
+  minPages: number;
+}
+
+export interface Run extends Order {
+  /** Chosen by the owner; comes back with every answer. */
+  id: number;
+  /** Metered code. Without it the Worker must have run the module before, or it answers `need`. */
+  bytes?: Uint8Array;
+  input: Uint8Array;
+  limits: Limits;
+  /** 32 bytes: seed of the guest's random numbers. */
+  seed: Uint8Array;
+  /**
+   * Share of one core in percent, 1 to 100 (default 100): the Worker sleeps
+   * between slices, so it holds inside a task for modules in sliced form, and
+   * between tasks for all.
+   */
+  cpu?: number;
+  /** Fuel per slice of a sliced module; default 8,000,000, a few milliseconds. */
+  slice?: number;
+}
+
+export interface Result {
+  id: number;
+  status: Status;
+  /** Signed; of a command that ended by proc_exit. */
+  exitCode: number;
+  /** What is billed: below 2^53. */
+  fuel: number;
+  /** Empty unless status is ok or exitNonZero. */
+  output: Uint8Array;
+  log: Uint8Array;
+}
+
+export interface Request {
+  run: Run;
+}
+
+/** Exactly one field is set. A run ends with result, fault or need. */
+export type Reply =
+  | { result: Result }
+  | { progress: { id: number; permille: number } }
+  /** The module was compiled: until then the owner's clock for compiling runs. */
+  | { compiled: { id: number } }
+  /** The module is not cached here: send the run again, with bytes. */
+  | { need: { id: number } }
+  /** The engine failed, not the guest. */
+  | { fault: { id: number; message: string } };

@@ -1,0 +1,67 @@
+// Entry of the dedicated Worker that runs tasks, one at a time. Messages are
+// those of protocol.ts; terminate() cancels.
+import { type Code, compile, execute } from "./execute";
+import type { Reply, Request, Run } from "./protocol";
+import { Throttle } from "./throttle";
+
+interface Scope {
+  onmessage: ((event: { data: Request }) => void) | null;
+  postMessage(reply: Reply, transfer?: Transferable[]): void;
+}
+
+/** How many compiled modules are kept. */
+const compiledCap = 32;
+
+/** Milliseconds between progress messages of a chatty guest. */
+const progressEvery = 50;
+
+const scope = globalThis as unknown as Scope;
+const now = (): number => performance.now();
+const throttle = new Throttle(now);
+const compiled = new Map<string, Code>(); // least recently used first
+
+function lookup(run: Run): Code | undefined {
+  let code = compiled.get(run.moduleId);
+  if (code) {
+    compiled.delete(run.moduleId);
+  } else {
+    if (!run.bytes) return undefined;
+    code = compile(run.bytes);
+    scope.postMessage({ compiled: { id: run.id } });
+    if (compiled.size >= compiledCap) compiled.delete(compiled.keys().next().value!);
+  }
+  compiled.set(run.moduleId, code);
+  return code;
+}
+
+scope.onmessage = ({ data: { run } }) => {
+  const { id } = run;
+  const cpu = run.cpu ?? 100;
+  const deadline = now() + (run.limits.wall ?? Infinity);
+  throttle.start();
+  try {
+    const code = lookup(run);
+    if (!code) {
+      scope.postMessage({ need: { id } });
+      return;
+    }
+    let last = -Infinity;
+    const result = execute(code, run, {
+      progress(permille) {
+        const t = now();
+        if (t - last < progressEvery) return;
+        last = t;
+        scope.postMessage({ progress: { id, permille } });
+      },
+      pause() {
+        throttle.pause(cpu);
+        return now() > deadline;
+      },
+    });
+    scope.postMessage({ result }, [result.output.buffer as ArrayBuffer, result.log.buffer as ArrayBuffer]);
+  } catch (e) {
+    scope.postMessage({ fault: { id, message: String(e) } });
+  }
+  // Also what a module in plain form owes. The result is out already.
+  throttle.pause(cpu);
+};
