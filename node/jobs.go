@@ -119,10 +119,12 @@ func (j *jobs) step(ctx context.Context, batch []posted) error {
 	for _, p := range batch {
 		outs = append(outs, j.m.Step(time.Now(), p.in)...)
 	}
+	err := j.save(outs) // within the lock: nobody reads of a result that is not on disk
 	j.mu.Unlock()
-	if err := j.act(ctx, outs); err != nil {
+	if err != nil {
 		return err
 	}
+	j.act(ctx, outs)
 	for _, p := range batch {
 		if p.ack != nil {
 			close(p.ack)

@@ -22,12 +22,9 @@ import (
 //	         ResultAccepted per agreeing replica, SaveTask
 //	credit   SaveHold, SendPay: cumulative voucher; Settle: certified payment; SendDone releases the rest
 //
-// The market decides, purely; node acts. Saves of a step are on disk before
-// anything else of it happens, so a crash repeats work at worst, never pay.
-func (j *jobs) act(ctx context.Context, outs []market.Output) error {
-	if err := j.save(outs); err != nil {
-		return err
-	}
+// The market decides, purely; node acts. Saves of a step are on disk before act
+// is called, so a crash repeats work at worst, never pay.
+func (j *jobs) act(ctx context.Context, outs []market.Output) {
 	n := j.n
 	for _, out := range outs {
 		switch o := out.(type) {
@@ -84,7 +81,6 @@ func (j *jobs) act(ctx context.Context, outs []market.Output) error {
 			n.log.Info(o.Text, zap.Stringer("code", o.Code), zap.String("peer", peerText(o.Peer)), zap.Stringer("task", o.Ref))
 		}
 	}
-	return nil
 }
 
 // save makes one durable commit of everything that outs want to survive.
