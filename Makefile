@@ -24,13 +24,15 @@ edgenetd:
 
 test: setup check test-units test-processes ## everything that must hold
 
-# Units run under the race detector. The last group starts daemons, so its
-# packages go one at a time.
+# Units run under the race detector. The other group starts daemons and
+# browsers, so its packages go one at a time.
+PROCESS_PACKAGES := ./cmd/... ./sandbox/enginetest/jsengine/... ./test/...
+
 test-units:
-	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v '^edgenet.dev/test')
+	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(PROCESS_PACKAGES))")
 
 test-processes:
-	$(GO) test -p 1 -timeout 20m -count 1 ./test/...
+	$(GO) test -p 1 -timeout 20m -count 1 $(PROCESS_PACKAGES)
 
 check: lint check-proto ## what needs no test run
 	$(GO) mod tidy -diff
@@ -55,10 +57,10 @@ proto: ## regenerate the committed protobuf and Connect code
 # Without protoc there is nothing to compare with; make proto installs it.
 check-proto:
 	@if command -v protoc >/dev/null; then \
-		rm -rf build/generated; mkdir -p build/generated; \
-		$(MAKE) --no-print-directory generate OUT=build/generated; \
+		rm -rf build/_generated; mkdir -p build/_generated; \
+		$(MAKE) --no-print-directory generate OUT=build/_generated; \
 		for f in $(GENERATED); do \
-			diff -q -I '^// .*protoc  *v' build/generated/$$f $$f || { echo "run make proto: $$f is not what its schema generates"; exit 1; }; \
+			diff -q -I '^// .*protoc  *v' build/_generated/$$f $$f || { echo "run make proto: $$f is not what its schema generates"; exit 1; }; \
 		done; \
 		echo "generated code is up to date"; \
 	else \
@@ -84,9 +86,11 @@ browser:
 setup:
 	@sh test/setup.sh
 
-soak: edgenetd ## the kill tests ten times in a row, and the rest of test/ under the race detector
-	$(GO) test -count 10 -timeout 90m -run 'Kill' ./test
-	EDGENET_TEST_RACE=1 $(GO) test -race -count 1 -timeout 60m ./test
+# With -race the tests build the daemons with it too, and fail when one reports
+# a race.
+soak: ## the kill tests ten times in a row, and all process tests under the race detector
+	$(GO) test -count 10 -failfast -timeout 90m -run 'Kill' ./test
+	$(GO) test -race -count 1 -timeout 60m ./test ./cmd/...
 
 clean:
 	rm -rf build

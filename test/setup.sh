@@ -19,6 +19,10 @@ done
 # The built-in modules are rebuilt from their C sources and compared.
 want clang clang
 want wasm-ld lld
+# The browser's side of the sandbox runs in Node and in a real browser.
+want node nodejs
+want npm npm
+want chromium chromium
 for extra in "$@"; do
 	want "${extra%%:*}" "${extra#*:}"
 done
