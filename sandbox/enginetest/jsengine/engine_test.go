@@ -47,6 +47,19 @@ var build = sync.OnceValues(func() (string, error) {
 			return "npm ci: " + out, err
 		}
 	}
+	// The go command sees what this process opens, not what npm does: touch
+	// the sources, so that a change of theirs is not answered from its cache.
+	for _, pattern := range []string{"*.*", "src/*"} {
+		files, err := filepath.Glob(filepath.Join(source, pattern))
+		if err != nil {
+			return "", err
+		}
+		for _, f := range files {
+			if _, err := os.ReadFile(f); err != nil {
+				return "", err
+			}
+		}
+	}
 	out, err := npm("run", "--silent", "build", "--", bundleDir)
 	return "npm run build: " + out, err
 })
