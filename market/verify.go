@@ -242,6 +242,7 @@ func (m *Machine) accept(t *task, got []*replica, best *replica) {
 		rec.State, rec.Code = Failed, proto.CodeTaskFailed
 		rec.Reason = fmt.Sprintf("the module ended with %s, exit code %d", best.status, best.exit)
 	}
+	was := j.spent
 	for _, r := range t.reps {
 		rr := r.record()
 		if r.phase == phaseResulted {
@@ -258,7 +259,6 @@ func (m *Machine) accept(t *task, got []*replica, best *replica) {
 				j.fuel += r.fuel
 				rr.State, rr.Agreed, rr.Paid, rr.Code = Done, true, pay, proto.CodeOK
 				rr.Hold, rr.Lane, rr.LaneAmount, rr.LaneFuel, rr.LaneUpto = l.s.hold, uint32(l.lane), l.amount, l.fuel, l.upto
-				rec.Cost += pay
 				m.owe(l.s)
 			} else {
 				rr.Code = proto.CodeMinority
@@ -268,7 +268,9 @@ func (m *Machine) accept(t *task, got []*replica, best *replica) {
 		}
 		rec.Replicas = append(rec.Replicas, rr)
 	}
-	rec.Cost = withFee(rec.Cost, m.cfg.FeePPM)
+	// What the task adds to the job's cost, so that tasks add up to it: the fee
+	// is rounded once, over the sum.
+	rec.Cost = withFee(j.spent, m.cfg.FeePPM) - withFee(was, m.cfg.FeePPM)
 	rec.Replicas = slices.Clip(rec.Replicas)
 	for _, r := range t.reps { // none is under way: the level was full
 		r.prev, r.next = nil, nil

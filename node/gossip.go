@@ -286,16 +286,12 @@ func (g *gossip) run(ctx context.Context) error {
 	}
 }
 
-// offerPeers is the number of known peers that follow the offers this node
-// follows (or, if it follows none, any offers it has published).
+// offerPeers is the largest number of known peers that follow one shard's
+// offers, whether this node follows it or not.
 func (g *gossip) offerPeers() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	most := 0
-	for _, t := range g.topics {
-		if t.kind == "offers" {
-			most = max(most, len(t.ListPeers()))
-		}
+	for shard := range g.n.net.Genesis.Shards {
+		most = max(most, len(g.n.pubsub.ListPeers(g.n.net.ID.OffersTopic(shard))))
 	}
 	return most
 }

@@ -3,90 +3,68 @@
 package node
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
 
-	"github.com/cockroachdb/pebble/v2"
+	"edgenet.dev/ledger"
+	"edgenet.dev/ledger/store/pebble"
 )
 
-// openKV opens dir/state, or memory when dir is empty.
+// openKV opens dir/state, or memory when dir is empty. The store on disk is
+// the ledger's, which survives a full disk without harm.
 func openKV(dir string) (kv, error) {
 	if dir == "" {
 		return newMemKV(), nil
 	}
-	// Small buffers: an idle daemon should cost little memory, and blobs pass
-	// through once.
-	cache := pebble.NewCache(4 << 20)
-	defer cache.Unref()
-	db, err := pebble.Open(filepath.Join(dir, "state"), &pebble.Options{
-		Cache:        cache,
-		MemTableSize: 2 << 20,
-		Logger:       quiet{},
+	s, err := pebble.Open(filepath.Join(dir, "state"))
+	if err != nil {
+		return nil, fmt.Errorf("state store: %w", err)
+	}
+	return diskKV{s}, nil
+}
+
+type diskKV struct{ s *pebble.Store }
+
+func (d diskKV) get(key string) ([]byte, error) {
+	v, err := d.s.Get([]byte(key))
+	if err == nil && v == nil {
+		err = errNoKey
+	}
+	return v, err
+}
+
+func (d diskKV) put(key string, value []byte) error {
+	if value == nil {
+		value = []byte{} // nil deletes
+	}
+	return d.s.AppendLazily(ledger.Record{Key: []byte(key), Value: value})
+}
+
+func (d diskKV) commit(writes []write) error {
+	batch := make([]ledger.Record, len(writes))
+	for i, w := range writes {
+		batch[i] = ledger.Record{Key: []byte(w.key), Value: w.value}
+	}
+	return d.s.Append(batch...)
+}
+
+func (d diskKV) scan(prefix string, fn func(string, []byte) error) error {
+	type entry struct {
+		key   string
+		value []byte
+	}
+	var all []entry // fn may use the store, which a scan must not
+	err := d.s.Scan([]byte(prefix), func(k, v []byte) error {
+		all = append(all, entry{string(k), append([]byte{}, v...)})
+		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", filepath.Join(dir, "state"), err)
-	}
-	return &pebbleKV{db}, nil
-}
-
-type pebbleKV struct{ db *pebble.DB }
-
-func (s *pebbleKV) get(key string) ([]byte, error) {
-	v, c, err := s.db.Get([]byte(key))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, errNoKey
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	return append([]byte{}, v...), nil
-}
-
-func (s *pebbleKV) put(key string, value []byte) error {
-	return s.db.Set([]byte(key), value, pebble.NoSync)
-}
-
-func (s *pebbleKV) commit(writes []write) error {
-	b := s.db.NewBatch()
-	defer b.Close()
-	for _, w := range writes {
-		var err error
-		if w.value == nil {
-			err = b.Delete([]byte(w.key), nil)
-		} else {
-			err = b.Set([]byte(w.key), w.value, nil)
-		}
+	for _, e := range all {
 		if err != nil {
-			return err
+			break
 		}
+		err = fn(e.key, e.value)
 	}
-	return b.Commit(pebble.Sync)
+	return err
 }
 
-func (s *pebbleKV) scan(prefix string, fn func(string, []byte) error) error {
-	upper := []byte(prefix)
-	upper[len(upper)-1]++
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: upper})
-	if err != nil {
-		return err
-	}
-	for it.First(); it.Valid(); it.Next() {
-		if err := fn(string(it.Key()), append([]byte{}, it.Value()...)); err != nil {
-			return errors.Join(err, it.Close())
-		}
-	}
-	return it.Close()
-}
-
-func (s *pebbleKV) close() error { return s.db.Close() }
-
-// quiet drops pebble's chatter; its errors come back from calls.
-type quiet struct{}
-
-func (quiet) Infof(string, ...any)  {}
-func (quiet) Errorf(string, ...any) {}
-func (quiet) Fatalf(format string, args ...any) {
-	panic(fmt.Sprintf("state store: "+format, args...))
-}
+func (d diskKV) close() error { return d.s.Close() }

@@ -20,6 +20,7 @@ import (
 	"edgenet.dev/ledger/store/mem"
 	"edgenet.dev/market"
 	"edgenet.dev/proto"
+	"edgenet.dev/transport"
 )
 
 // Node is one participant. Its methods are safe for concurrent use.
@@ -63,6 +64,10 @@ type Node struct {
 
 // ErrClosed is returned by calls on a node that is not running any more.
 var ErrClosed = errors.New("node is closed")
+
+// ErrPortTaken is what Run fails with when another process listens on an
+// address of Config.Listen.
+var ErrPortTaken = transport.ErrPortTaken
 
 // New validates cfg, opens the stores and replays the ledger. It starts no
 // goroutine of its own. When it fails, cfg.Store is still the caller's.

@@ -479,6 +479,13 @@ func (n *Node) Audit() ledger.Audit {
 	return n.wallet.l.Audit()
 }
 
+// Accounts is the number of accounts that have events.
+func (n *Node) Accounts() int {
+	n.wallet.mu.Lock()
+	defer n.wallet.mu.Unlock()
+	return len(n.wallet.l.Accounts())
+}
+
 // StateHash is equal on nodes whose ledgers hold equal sets.
 func (n *Node) StateHash() proto.Hash {
 	n.wallet.mu.Lock()

@@ -4,6 +4,7 @@
 package transport
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -13,6 +14,9 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	ma "github.com/multiformats/go-multiaddr"
 )
+
+// ErrPortTaken means that another process listens on an address of Config.Listen.
+var ErrPortTaken = errors.New("port is taken")
 
 // Reachability is what the host assumes about itself before it learns more.
 type Reachability string

@@ -76,9 +76,6 @@ func NewHost(c Config) (host.Host, error) {
 	return h, nil
 }
 
-// ErrPortTaken means that another process listens on an address of Config.Listen.
-var ErrPortTaken = errors.New("port is taken")
-
 // portsFree binds each address once without SO_REUSEPORT: libp2p sets that
 // option and starts as long as one address works, so two daemons would share a
 // port and each get half of the connections.

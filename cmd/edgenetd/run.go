@@ -8,8 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -203,14 +201,9 @@ func openPool(dir string, cfg *config, log *zap.Logger) (sandbox.Executor, error
 	return pool, nil
 }
 
-// busyPort gives the error of a taken port its sentence. The system's own error
-// does not survive libp2p, which joins those of all its listeners as text.
+// busyPort gives the error of a taken port its sentence.
 func busyPort(err error) error {
-	if err == nil {
-		return nil
-	}
-	text := err.Error()
-	if errors.Is(err, syscall.EADDRINUSE) || strings.Contains(text, "address already in use") || strings.Contains(text, "port is taken") {
+	if errors.Is(err, node.ErrPortTaken) {
 		return failf(exitBusy, "a port of 'listen' is in use by another program (%w); choose other ports with --listen, or end that program", err)
 	}
 	return err

@@ -110,5 +110,6 @@ func (s walletServer) Audit(context.Context, *connect.Request[api.AuditRequest])
 		Conserved:  a.Conserved(),
 		StateHash:  s.node.StateHash().String(),
 		Events:     uint64(st.Events),
+		Accounts:   uint64(s.node.Accounts()),
 	}), nil
 }

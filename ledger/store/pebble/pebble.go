@@ -60,7 +60,14 @@ func (s *Store) ready() error {
 // Append implements ledger.Store. After a failed write the store refuses
 // everything until it is opened again: pebble cannot tell then what reached
 // the disk, and a vote must not be given on a guess.
-func (s *Store) Append(batch ...ledger.Record) (err error) {
+func (s *Store) Append(batch ...ledger.Record) error { return s.write(batch, pebble.Sync) }
+
+// AppendLazily is Append without waiting for the disk: the batch is durable
+// with the next Append, and a crash before that may lose it as a whole. It
+// serves stores of other things than ledgers.
+func (s *Store) AppendLazily(batch ...ledger.Record) error { return s.write(batch, pebble.NoSync) }
+
+func (s *Store) write(batch []ledger.Record, how *pebble.WriteOptions) (err error) {
 	if err := s.ready(); err != nil {
 		return err
 	}
@@ -80,7 +87,7 @@ func (s *Store) Append(batch ...ledger.Record) (err error) {
 			return fmt.Errorf("ledger store: %w", err)
 		}
 	}
-	if err := b.Commit(pebble.Sync); err != nil {
+	if err := b.Commit(how); err != nil {
 		return s.log.fail(err)
 	}
 	return s.log.err()
