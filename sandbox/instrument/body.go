@@ -79,9 +79,10 @@ func (f *body) rewrite() []byte {
 	}
 	f.r.done()
 
+	metersDepth := f.calls && off&defenceStack == 0
 	var b []byte
 	b = f.appendLocals(b)
-	if f.calls {
+	if metersDepth {
 		cost := int64(frameUnits + units(f.locals) + f.maxUnits)
 		depth := f.m.depthGlobal()
 		b = append(appendU(append(b, opGlobalGet), depth), opI32Const)
@@ -90,7 +91,7 @@ func (f *body) rewrite() []byte {
 	}
 	b = f.appendBlockType(append(b, opBlock), FuncType{Results: f.typ.Results})
 	b = append(b, opBlock, 0x40)
-	if f.calls {
+	if metersDepth {
 		b = append(appendU(append(b, opGlobalGet), f.m.depthGlobal()), opI32Const, 0, opI32LtS, opBrIf, 0)
 	}
 	b = append(b, f.out...)
@@ -98,7 +99,7 @@ func (f *body) rewrite() []byte {
 	b = f.appendFlush(b)
 	b = append(b, opUnreachable, opEnd)
 	b = f.appendFlush(b)
-	if f.calls {
+	if metersDepth {
 		cost := int64(frameUnits + units(f.locals) + f.maxUnits)
 		depth := f.m.depthGlobal()
 		b = append(appendU(append(b, opGlobalGet), depth), opI32Const)
@@ -115,7 +116,7 @@ func (f *body) readLocals() {
 	for range groups {
 		at := f.r.pos
 		n := f.r.u32()
-		if uint64(n)+uint64(len(f.locals)) > maxLocals {
+		if over(uint64(n)+uint64(len(f.locals)), maxLocals) {
 			f.r.failAt(at, "%d locals, at most %d", uint64(n)+uint64(len(f.locals)), maxLocals)
 		}
 		t := f.r.valType()
@@ -270,17 +271,17 @@ func (f *body) open(op byte, t FuncType) {
 	f.popAll(t.Params)
 	f.ctrls = append(f.ctrls, ctrl{op: op, start: t.Params, end: t.Results, height: len(f.stack), units: f.units, live: live})
 	f.pushAll(t.Params)
-	if len(f.ctrls)-1 > maxNesting {
+	if over(uint64(len(f.ctrls)-1), maxNesting) {
 		f.r.fail("blocks nested deeper than %d", maxNesting)
 	}
-	if f.blocks++; f.blocks > maxBlocks {
+	if f.blocks++; over(uint64(f.blocks), maxBlocks) {
 		f.r.fail("more than %d blocks", maxBlocks)
 	}
 	if op == opLoop {
-		if f.loops++; f.loops > maxLoops {
+		if f.loops++; over(uint64(f.loops), maxLoops) {
 			f.r.fail("more than %d loops", maxLoops)
 		}
-		if f.loopDepth++; f.loopDepth > maxLoopNesting {
+		if f.loopDepth++; over(uint64(f.loopDepth), maxLoopNesting) {
 			f.r.fail("loops nested deeper than %d", maxLoopNesting)
 		}
 	}

@@ -81,7 +81,7 @@ var sectionOrder = [...]int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 10}
 
 func (m *module) read(b []byte, cfg *Config) {
 	r := &reader{b: b, end: len(b), section: "header"}
-	if len(b) > MaxBytes {
+	if over(uint64(len(b)), MaxBytes) {
 		r.fail("%d bytes, at most %d", len(b), MaxBytes)
 	}
 	if len(b) < 8 || string(b[:4]) != "\x00asm" {
@@ -257,7 +257,7 @@ func (m *module) readTables(r *reader) {
 		if !hasMax || hi > maxTableSize {
 			hi = maxTableSize
 		}
-		if total += int(lo); total > maxTableSize {
+		if total += int(lo); over(uint64(total), maxTableSize) {
 			r.failAt(at, "tables of %d elements, at most %d", total, maxTableSize)
 		}
 		m.tables = append(m.tables, tableType{lo, hi})
@@ -487,7 +487,7 @@ func (m *module) readCode(r *reader, cfg *Config) {
 	for i := range n {
 		at := r.pos
 		size := r.u32()
-		if size > maxBody {
+		if over(uint64(size), maxBody) {
 			r.failAt(at, "function %d has a body of %d bytes, at most %d", first+i, size, maxBody)
 		}
 		if uint64(size) > uint64(r.left()) {
@@ -497,11 +497,11 @@ func (m *module) readCode(r *reader, cfg *Config) {
 		f.r = &reader{b: r.b, pos: r.pos, end: r.pos + int(size), section: "code"}
 		r.pos = f.r.end
 		b := f.rewrite()
-		if written += len(b); written > most {
+		if written += len(b); over(uint64(written), uint64(most)) {
 			r.failAt(at, "metered code above %d bytes", most)
 		}
 		m.bodies = append(m.bodies, b)
-		if work += f.blocks * len(f.locals); work > maxWork {
+		if work += f.blocks * len(f.locals); over(uint64(work), maxWork) {
 			r.failAt(at, "blocks times locals of all functions above %d", maxWork)
 		}
 	}

@@ -109,7 +109,7 @@ func (r *reader) count(what string, limit int) int {
 	if uint64(n) > uint64(r.left()) {
 		r.failAt(at, "%d %s in %d bytes", n, what, r.left())
 	}
-	if int(n) > limit {
+	if over(uint64(n), uint64(limit)) {
 		r.failAt(at, "%d %s, at most %d", n, what, limit)
 	}
 	return int(n)

@@ -60,7 +60,7 @@ func Rewrite(raw []byte, cfg Config) (res *Result, err error) {
 	m := &module{}
 	m.read(raw, &cfg)
 	res = &Result{
-		Bytes: m.write(&cfg), StartFuel: m.startFuel(), HasStart: m.start >= 0,
+		Bytes: m.write(&cfg), StartFuel: m.startFuel(), HasStart: m.start >= 0 && off&defenceStart == 0,
 		NaNs: m.nans, HasMemory: m.hasMem, MinPages: m.memMin, MaxPages: m.memMax,
 		Funcs: map[string]FuncType{}, Memories: map[string]bool{},
 	}
@@ -180,7 +180,8 @@ func (m *module) write(cfg *Config) []byte {
 		return append(b, I32, 1, opI32Const, 0, opEnd)
 	})
 	added := 3
-	if m.start >= 0 {
+	exportStart := m.start >= 0 && off&defenceStart == 0
+	if exportStart {
 		added++
 	}
 	section(7, len(m.exports)+added, func(b []byte) []byte {
@@ -197,11 +198,14 @@ func (m *module) write(cfg *Config) []byte {
 		put(FuelExport, KindGlobal, m.fuelGlobal())
 		put(DepthExport, KindGlobal, m.depthGlobal())
 		put(PagesExport, KindGlobal, m.pagesGlobal())
-		if m.start >= 0 {
+		if exportStart {
 			put(StartExport, KindFunc, m.funcOut(cfg, uint32(m.start)))
 		}
 		return b
 	})
+	if m.start >= 0 && !exportStart {
+		section(8, int(m.funcOut(cfg, uint32(m.start))), func(b []byte) []byte { return b })
+	}
 	section(9, len(m.elems), func(b []byte) []byte { return m.writeElems(b, cfg) })
 	if m.nData >= 0 {
 		b := appendU(nil, uint64(m.nData))

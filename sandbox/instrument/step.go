@@ -34,7 +34,11 @@ func (f *body) step() {
 		return
 	}
 	mark := len(f.blk)
-	f.blk = appendOp(f.blk, op)
+	if off&defenceLEB == 0 {
+		f.blk = appendOp(f.blk, op)
+	} else {
+		f.blk = append(f.blk, r.b[at:r.pos]...)
+	}
 	switch op {
 	case opNop:
 	case opDrop:
@@ -529,6 +533,9 @@ func (f *body) appendGrow(b []byte) []byte {
 
 // canonicalise replaces a NaN on top of the stack by the canonical one.
 func (f *body) canonicalise() {
+	if off&defenceNaN != 0 {
+		return
+	}
 	f.m.nans++
 	b := f.blk
 	pick := func(t byte, eq int, last ...byte) {
