@@ -77,11 +77,12 @@ generate:
 bench: edgenetd ## measures; prints one table and writes build/bench.json
 	$(GO) run ./test/bench -daemon build/edgenetd -out build/bench.json
 
-# The browser bundle (TypeScript API, workers, widget) does not exist yet; this
-# builds the Go packages that it will link, for its target.
-browser:
+# The node in a tab does not exist yet. This builds the Go packages that it will
+# link, for their target, and the task Worker.
+browser: setup
 	GOOS=js GOARCH=wasm $(GO) build $(JS_PACKAGES)
 	@echo "built for js/wasm: $(JS_PACKAGES)"
+	cd browser/ts && npm ci --no-audit --no-fund && npm run --silent check && npm run --silent build
 
 setup:
 	@sh test/setup.sh
