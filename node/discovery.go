@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"sync"
 	"time"
@@ -17,6 +16,10 @@ import (
 // Discovery stays quiet once a node knows this many peers of its network.
 const enoughPeers = 6
 
+// announceEvery is well within the day or two that DHT servers keep a provider
+// record.
+const announceEvery = 6 * time.Hour
+
 // discover keeps the node connected: bootstrap peers, the local network, and
 // the DHT's provider records for "follows offers shard s". It asks often while
 // alone and rarely once connected.
@@ -29,20 +32,24 @@ func (n *Node) discover(ctx context.Context) error {
 			defer stop()
 		}
 	}
-	if n.dht != nil {
-		if err := n.dht.Bootstrap(ctx); err != nil {
-			return fmt.Errorf("kademlia: %w", err)
-		}
-	}
-	wait := time.Second
+	wait, announced := time.Second, time.Time{}
 	for {
 		lost := n.connectBootstrap(ctx)
 		if n.dht != nil && n.dht.RoutingTable().Size() > 0 {
-			n.announce(ctx)
+			// Kademlia's own timers refresh a small table every two minutes, which
+			// is most of what an idle node would send; this loop slows down instead.
+			select {
+			case <-n.dht.RefreshRoutingTable():
+			case <-ctx.Done():
+				return nil
+			}
+			if time.Since(announced) > announceEvery && n.announce(ctx) {
+				announced = time.Now()
+			}
 			if len(n.host.Network().Peers()) < enoughPeers {
 				n.findPeers(ctx)
 			}
-			wait = min(2*wait, 10*time.Minute)
+			wait = min(5*wait, 10*time.Minute)
 		}
 		if len(n.host.Network().Peers()) == 0 {
 			wait = min(wait, 2*time.Second)
@@ -85,19 +92,22 @@ func capabilityKey(id proto.NetworkID, shard uint32) string {
 	return "edgenet/" + id.Short() + "/shard/" + strconv.Itoa(int(shard))
 }
 
-// announce puts this worker into the DHT under its shards.
-func (n *Node) announce(ctx context.Context) {
+// announce puts this worker into the DHT under its shards and reports whether
+// that is done for now.
+func (n *Node) announce(ctx context.Context) bool {
 	d := drouting.NewRoutingDiscovery(n.dht)
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	if !n.worker().Enabled {
-		return
+		return true
 	}
 	for _, shard := range workerShards(n.worker(), n.net.Genesis.Shards) {
-		if _, err := d.Advertise(ctx, capabilityKey(n.net.ID, shard)); err != nil && ctx.Err() == nil {
+		if _, err := d.Advertise(ctx, capabilityKey(n.net.ID, shard)); err != nil {
 			n.log.Debug("not announced in the DHT", zap.Error(err))
+			return false
 		}
 	}
+	return true
 }
 
 // findPeers connects to workers that the DHT knows.

@@ -46,6 +46,7 @@ func (n *Node) openHost() error {
 		dht.AddressFilter(nil), // loopback and LAN addresses are real here
 		dht.BootstrapPeers(n.addrs.bootstrap...),
 		dht.DisableValues(),
+		dht.DisableAutoRefresh(), // discover decides when
 	)
 	if err != nil {
 		return fmt.Errorf("kademlia: %w", err)
