@@ -118,29 +118,45 @@ func (n *Node) Quote(spec JobSpec) (Quote, error) {
 // Start submits a job. When it returns, the job is durable and goes on over
 // restarts until it is final.
 func (n *Node) Start(ctx context.Context, spec JobSpec) (proto.JobID, error) {
+	id, err := n.launch(ctx, spec)
+	if err != nil {
+		return id, err
+	}
+	// Any commit makes what was put before it durable: job, module, inputs.
+	if err := n.kv.commit([]write{{"mark/start", []byte{1}}}); err != nil {
+		return id, fmt.Errorf("state store: %w", err)
+	}
+	return id, nil
+}
+
+// launch hands a job to the market without waiting for the disk: whoever waits
+// for the result has nothing to lose in a crash, and the first result that is
+// stored makes the job durable too.
+func (n *Node) launch(ctx context.Context, spec JobSpec) (proto.JobID, error) {
+	fail := func(err error) (proto.JobID, error) { return proto.JobID{}, err }
 	if err := n.isReady(); err != nil {
-		return proto.JobID{}, err
+		return fail(err)
 	}
 	job, raw, err := n.plan(spec)
 	if err != nil {
-		return proto.JobID{}, err
+		return fail(err)
 	}
 	if h, _ := proto.CIDHash(job.Module); n.builtins[h] == nil {
 		if err := n.putBlob(h, raw); err != nil {
-			return proto.JobID{}, fmt.Errorf("state store: %w", err)
+			return fail(fmt.Errorf("state store: %w", err))
 		}
 	}
 	for i, in := range spec.Inputs {
 		if err := n.putBlob(job.Inputs[i].Hash, in); err != nil {
-			return proto.JobID{}, fmt.Errorf("state store: %w", err)
+			return fail(fmt.Errorf("state store: %w", err))
 		}
 	}
 	rec, err := record(jobKey(job.ID), market.JobRecord{Job: job, State: market.Queued})
 	if err != nil {
-		return proto.JobID{}, err
+		return fail(err)
 	}
-	if err := n.kv.commit([]write{rec}); err != nil { // and with it the module and inputs
-		return proto.JobID{}, fmt.Errorf("state store: %w", err)
+	if err := n.kv.put(rec.key, rec.value); err != nil {
+		return fail(fmt.Errorf("state store: %w", err))
 	}
 	return job.ID, n.tell(ctx, market.Submit{Job: job})
 }
@@ -172,9 +188,10 @@ func (n *Node) Submit(ctx context.Context, t market.Task) (*market.Result, error
 }
 
 // SubmitBatch runs a job and waits for all its results, in input order. When
-// ctx ends first the job goes on; find it with Jobs.
+// ctx ends first the job goes on; find it with Jobs. Unlike Start's, the job
+// is durable only from its first stored result on.
 func (n *Node) SubmitBatch(ctx context.Context, spec JobSpec) ([]*market.Result, error) {
-	id, err := n.Start(ctx, spec)
+	id, err := n.launch(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
