@@ -99,6 +99,23 @@ type kernel struct {
 	inputs [][]byte
 }
 
+// numeric are the instructions that compute one value from operands, those
+// with a lane for its first and its last.
+func numeric() (all []instrument.Instruction) {
+	for _, in := range instrument.Instructions() {
+		switch {
+		case in.Memory || len(in.Out) != 1:
+		case in.Lanes > 0:
+			for _, lane := range []byte{0, in.Lanes - 1} {
+				all = append(all, instrument.Instruction{Code: append(slices.Clone(in.Code), lane), In: in.In, Out: in.Out})
+			}
+		default:
+			all = append(all, in)
+		}
+	}
+	return all
+}
+
 func kernels() (all []kernel) {
 	everything := tuples(slices.Concat(floats, integers)[:24])
 	some := tuples(floats[:16])
@@ -109,11 +126,8 @@ func kernels() (all []kernel) {
 			single = nil
 		}
 	}
-	instructions := instrument.Instructions()
+	instructions := numeric()
 	for _, in := range instructions {
-		if len(in.Out) != 1 {
-			continue
-		}
 		s := sequence{slices.Concat(operands(in.In, 0), in.Code), in.Out[0]}
 		if !mayTrap(in.Code) {
 			if single = append(single, s); len(single) == 40 {
@@ -133,12 +147,12 @@ func kernels() (all []kernel) {
 	// A NaN that goes from one instruction into the next may stay as it is
 	// only where that cannot be seen.
 	for _, second := range instructions {
-		if len(second.Out) != 1 || mayTrap(second.Code) || !slices.ContainsFunc(second.In, isFloat) {
+		if mayTrap(second.Code) || !slices.ContainsFunc(second.In, isFloat) {
 			continue
 		}
 		var pairs []sequence
 		for _, first := range instructions {
-			if len(first.Out) != 1 || mayTrap(first.Code) || first.Out[0] != second.In[0] || !isFloat(first.Out[0]) || len(pairs) == 60 {
+			if mayTrap(first.Code) || first.Out[0] != second.In[0] || !isFloat(first.Out[0]) || len(pairs) == 60 {
 				continue
 			}
 			if first.Out[0] == instrument.V128 && !floatLanes(first.Code) {
@@ -170,19 +184,21 @@ func arithmetic(t *testing.T, engine func(string, jsengine.Options) (*jsengine.E
 		t.Fatal(err)
 	}
 	defer native.Close()
-	e := start(t, engine, jsengine.Options{})
+	engines := []*jsengine.Engine{start(t, engine, forms["baseline"]), start(t, engine, forms["optimised"])}
 	values, trapped := 0, 0
 	for i, k := range kernels() {
 		if testing.Short() && i%8 != 0 {
 			continue
 		}
-		m := add(t, e, k.raw)
+		m := add(t, engines[0], k.raw)
+		add(t, engines[1], k.raw)
 		for _, input := range k.inputs {
 			task := sandbox.Task{Limits: proto.Limits{Fuel: 100_000_000}}
-			got, want := run(t, e, m, input, task), run(t, native, m, input, task)
-			if !same(got, want) {
-				t.Errorf("%s: %s; wazero: %s%s", k.name, brief(got), brief(want), firstDifference(got.Output, want.Output))
-				break
+			want := run(t, native, m, input, task)
+			for j, e := range engines {
+				if got := run(t, e, m, input, task); !same(got, want) {
+					t.Fatalf("%s on engine %d: %s; wazero: %s%s", k.name, j, brief(got), brief(want), firstDifference(got.Output, want.Output))
+				}
 			}
 			switch want.Status {
 			case proto.StatusOK:

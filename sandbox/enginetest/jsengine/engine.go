@@ -21,8 +21,9 @@ type Options struct {
 	Slots int // Workers that run at once; default 1
 	// Sliced runs the form of a module that asks for each slice of fuel.
 	Sliced bool
-	Slice  int // fuel per slice; 0: the Worker's default
-	CPU    int // percent of one core for each Worker; 0: all of it
+	Slice  int      // fuel per slice; 0: the Worker's default
+	CPU    int      // percent of one core for each Worker; 0: all of it
+	V8     []string // flags, such as --no-liftoff for optimised code only
 }
 
 // Engine is a sandbox.Executor. A prepared module does not show its bytes:

@@ -118,22 +118,24 @@ var forms = map[string]jsengine.Options{
 	"plain":        {},
 	"sliced":       {Sliced: true},
 	"short slices": {Sliced: true, Slice: 50},
+	"baseline":     {V8: baseline},
+	"optimised":    {V8: optimised},
 }
 
-func TestConformanceNode(t *testing.T) {
-	for name, opt := range forms {
-		t.Run(name, func(t *testing.T) {
-			e := node(t, opt)
-			addVectors(t, e)
-			enginetest.Run(t, e)
-		})
-	}
-}
+// V8 compiles first quickly, then better, when it finds the time. These flags
+// hold it to one of its compilers.
+var (
+	baseline  = []string{"--liftoff", "--no-wasm-tier-up"}
+	optimised = []string{"--no-liftoff"}
+)
 
-func TestConformanceChromium(t *testing.T) {
+func TestConformanceNode(t *testing.T)     { conformance(t, jsengine.NewNode) }
+func TestConformanceChromium(t *testing.T) { conformance(t, jsengine.NewChromium) }
+
+func conformance(t *testing.T, engine func(string, jsengine.Options) (*jsengine.Engine, error)) {
 	for name, opt := range forms {
 		t.Run(name, func(t *testing.T) {
-			e := start(t, jsengine.NewChromium, opt)
+			e := start(t, engine, opt)
 			addVectors(t, e)
 			enginetest.Run(t, e)
 		})
@@ -168,18 +170,17 @@ func random(t *testing.T, engine func(string, jsengine.Options) (*jsengine.Engin
 		t.Fatal(err)
 	}
 	defer native.Close()
-	plain := start(t, engine, forms["plain"])
-	sliced := start(t, engine, forms["short slices"])
+	engines := []*jsengine.Engine{start(t, engine, forms["short slices"]), start(t, engine, forms["optimised"])}
 	seen := map[proto.Status]int{}
 	input := []byte("input")
 	for seed := range count(t) {
 		raw := enginetest.Random(seed, seed%2 == 0)
-		m := add(t, plain, raw)
-		add(t, sliced, raw)
+		m := add(t, engines[0], raw)
+		add(t, engines[1], raw)
 		for _, fuel := range []proto.Fuel{1_000_000, 4_200 + proto.Fuel(seed*7%100_000)} {
 			task := sandbox.Task{Limits: proto.Limits{Fuel: fuel, Memory: 16 << 20}, Seed: proto.HashOf(input)}
 			want := run(t, native, m, input, task)
-			for _, e := range []*jsengine.Engine{plain, sliced} {
+			for _, e := range engines {
 				if got := run(t, e, m, input, task); !same(got, want) {
 					t.Errorf("seed %d, fuel %d: %s; wazero: %s", seed, fuel, show(got), show(want))
 				}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 )
 
@@ -20,7 +21,7 @@ func NewNode(dir string, opt Options) (*Engine, error) {
 	if err != nil {
 		return nil, errors.New("jsengine: node is not installed; run make setup")
 	}
-	cmd := exec.Command(path, filepath.Join(dir, "test", "node-runner.mjs"))
+	cmd := exec.Command(path, append(slices.Clone(opt.V8), filepath.Join(dir, "test", "node-runner.mjs"))...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

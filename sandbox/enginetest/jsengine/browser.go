@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -25,11 +26,41 @@ const page = `<!doctype html><meta charset="utf-8"><title>engine test</title><sc
 // NewChromium starts a headless Chromium with a page on loopback that runs the
 // bundle in dir, the output directory of the browser package's build.
 func NewChromium(dir string, opt Options) (*Engine, error) {
-	path, err := exec.LookPath("chromium")
+	return newBrowser(dir, opt, "chromium", func(profile, url string) ([]string, error) {
+		return []string{
+			"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+			"--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--user-data-dir=" + profile,
+			"--js-flags=" + strings.Join(opt.V8, " "), url,
+		}, nil
+	})
+}
+
+// NewFirefox is NewChromium with Debian's Firefox; Options.V8 is of no use to
+// it.
+func NewFirefox(dir string, opt Options) (*Engine, error) {
+	return newBrowser(dir, opt, "firefox-esr", func(profile, url string) ([]string, error) {
+		var prefs strings.Builder
+		for _, name := range []string{
+			"app.normandy.enabled", "app.update.enabled", "browser.aboutwelcome.enabled", "browser.region.update.enabled",
+			"browser.safebrowsing.downloads.enabled", "browser.safebrowsing.malware.enabled", "browser.safebrowsing.phishing.enabled",
+			"browser.shell.checkDefaultBrowser", "datareporting.policy.dataSubmissionEnabled", "extensions.update.enabled",
+			"network.captive-portal-service.enabled", "network.connectivity-service.enabled", "toolkit.telemetry.enabled",
+		} {
+			fmt.Fprintf(&prefs, "user_pref(%q, false);\n", name)
+		}
+		args := []string{"--headless", "--no-remote", "--profile", profile, url}
+		return args, os.WriteFile(filepath.Join(profile, "user.js"), []byte(prefs.String()), 0o600)
+	})
+}
+
+// newBrowser starts a browser with the arguments for an empty profile and the
+// page's address.
+func newBrowser(dir string, opt Options, program string, args func(profile, url string) ([]string, error)) (*Engine, error) {
+	path, err := exec.LookPath(program)
 	if err != nil {
-		return nil, errors.New("jsengine: chromium is not installed; run make setup")
+		return nil, fmt.Errorf("jsengine: %s is not installed; run make setup", program)
 	}
-	profile, err := os.MkdirTemp("", "edgenet-chromium-")
+	profile, err := os.MkdirTemp("", "edgenet-browser-")
 	if err != nil {
 		return nil, err
 	}
@@ -55,10 +86,13 @@ func NewChromium(dir string, opt Options) (*Engine, error) {
 	b.server = &http.Server{Handler: mux}
 	go b.server.Serve(listener)
 
-	b.cmd = exec.Command(path,
-		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-		"--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--user-data-dir="+profile,
-		"http://"+listener.Addr().String()+"/")
+	arguments, err := args(profile, "http://"+listener.Addr().String()+"/")
+	if err != nil {
+		b.server.Close()
+		os.RemoveAll(profile)
+		return nil, err
+	}
+	b.cmd = exec.Command(path, arguments...)
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it has children
 	var stderr tail
 	b.cmd.Stderr = &stderr
@@ -70,20 +104,20 @@ func NewChromium(dir string, opt Options) (*Engine, error) {
 	b.exited = make(chan struct{})
 	go func() {
 		err := b.cmd.Wait()
-		e.fail(fmt.Errorf("chromium ended: %w", errors.Join(err, errGone)))
+		e.fail(fmt.Errorf("browser ended: %w", errors.Join(err, errGone)))
 		close(b.exited)
 	}()
 	select {
 	case <-b.ready:
 		err = b.refused
 	case <-b.exited:
-		err = fmt.Errorf("chromium ended: %s", stderr.String())
+		err = fmt.Errorf("browser ended: %s", stderr.String())
 	case <-time.After(startTimeout):
 		err = fmt.Errorf("no word from the page: %s", stderr.String())
 	}
 	if err != nil {
 		b.close()
-		return nil, fmt.Errorf("jsengine: chromium: %w", err)
+		return nil, fmt.Errorf("jsengine: %s: %w", program, err)
 	}
 	return e, nil
 }

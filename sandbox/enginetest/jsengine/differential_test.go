@@ -1,0 +1,147 @@
+//go:build unix
+
+package jsengine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"edgenet.dev/proto"
+	"edgenet.dev/sandbox"
+	"edgenet.dev/sandbox/enginetest"
+	"edgenet.dev/sandbox/enginetest/jsengine"
+)
+
+// fuzzModules is how many random modules TestFourEngines runs, and the first
+// seed: EDGENET_FUZZ_MODULES and EDGENET_FUZZ_SEED, or a few from 0.
+func fuzzModules(t *testing.T) (n, first uint64) {
+	read := func(name string, otherwise uint64) uint64 {
+		s := os.Getenv(name)
+		if s == "" {
+			return otherwise
+		}
+		v, err := strconv.ParseUint(s, 10, 48)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return v
+	}
+	n = 150
+	if testing.Short() {
+		n = 30
+	}
+	return read("EDGENET_FUZZ_MODULES", n), read("EDGENET_FUZZ_SEED", 0)
+}
+
+// TestFourEngines runs random modules on wazero's compiler and interpreter, on
+// Node's V8 and on Chromium, with fuel enough for most of them, and again with
+// less, so that they stop at several points. All must agree on everything.
+func TestFourEngines(t *testing.T) {
+	const workers = 2
+	n, first := fuzzModules(t)
+	type engine struct {
+		name string
+		ex   sandbox.Executor
+		took atomic.Int64
+	}
+	var engines []*engine
+	for _, interpreter := range []bool{false, true} {
+		ex, err := sandbox.NewInProcess(sandbox.InProcessConfig{Interpreter: interpreter})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { ex.Close() })
+		name := "wazero compiler"
+		if interpreter {
+			name = "wazero interpreter"
+		}
+		engines = append(engines, &engine{name: name, ex: ex})
+	}
+	opt := jsengine.Options{Slots: workers}
+	js := []*jsengine.Engine{start(t, jsengine.NewNode, opt), start(t, jsengine.NewChromium, opt)}
+	for _, e := range js {
+		engines = append(engines, &engine{name: e.Name(), ex: e})
+	}
+
+	var next, runs atomic.Uint64
+	var mu sync.Mutex
+	seen := map[proto.Status]int{}
+	module := func(seed uint64) error {
+		raw := enginetest.Random(seed, seed%4 != 0)
+		m, err := sandbox.Prepare(raw, sandbox.Policy{})
+		if err != nil {
+			return err
+		}
+		for _, e := range js {
+			if err := e.Add(raw); err != nil {
+				return err
+			}
+		}
+		input := []byte("input")
+		r := rand.New(rand.NewPCG(seed, 1))
+		fuel := proto.Fuel(200_000)
+		for round := range 3 {
+			task := sandbox.Task{Limits: proto.Limits{Fuel: fuel, Memory: 16 << 20}, Seed: proto.HashOf(input)}
+			var want sandbox.Result
+			var diff error
+			for i, e := range engines {
+				at := time.Now()
+				got, err := e.ex.Run(context.Background(), m, input, task)
+				e.took.Add(int64(time.Since(at)))
+				if err != nil {
+					return fmt.Errorf("%s: %w", e.name, err)
+				}
+				if i == 0 {
+					want = got
+				} else if !same(got, want) {
+					diff = errors.Join(diff, fmt.Errorf("fuel %d: %s: %s", fuel, e.name, show(got)))
+				}
+			}
+			if diff != nil {
+				return fmt.Errorf("%w\n%s: %s", diff, engines[0].name, show(want))
+			}
+			runs.Add(1)
+			mu.Lock()
+			seen[want.Status]++
+			mu.Unlock()
+			if round == 0 && want.Status == proto.StatusOK {
+				fuel = want.Fuel - 1 // what the run needs, but for one
+			} else {
+				fuel = 4_100 + proto.Fuel(r.Uint64N(uint64(max(fuel, 4_200)-4_100)))
+			}
+		}
+		return nil
+	}
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for !t.Failed() {
+				i := next.Add(1) - 1
+				if i >= n {
+					return
+				}
+				if err := module(first + i); err != nil {
+					t.Errorf("seed %d: %v", first+i, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, e := range engines {
+		t.Logf("%s: %s", e.name, time.Duration(e.took.Load()).Round(time.Millisecond))
+	}
+	t.Logf("%d modules from seed %d, %d runs on each of %d engines: %v", n, first, runs.Load(), len(engines), seen)
+	for _, s := range []proto.Status{proto.StatusOK, proto.StatusTrap, proto.StatusOutOfFuel} {
+		if n >= 30 && seen[s] == 0 {
+			t.Errorf("no run ended %s", s)
+		}
+	}
+}
