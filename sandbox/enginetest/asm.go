@@ -1,6 +1,9 @@
 package enginetest
 
-import "slices"
+import (
+	"bytes"
+	"slices"
+)
 
 // A small assembler for the vectors: readable enough to check by eye, and free
 // of tools that a test machine may lack.
@@ -29,8 +32,9 @@ type asm struct {
 	pages   uint32
 	maxPage uint32 // 0: none
 	data    map[uint32]string
-	start   int // function index; 0: none (function 0 cannot be the start here)
-	globals int // mutable i32 globals, zero
+	start   int    // function index; 0: none (function 0 cannot be the start here)
+	globals int    // mutable i32 globals, zero
+	more    []byte // types of mutable globals behind those, zero
 }
 
 type imp struct {
@@ -81,6 +85,12 @@ func brIf(l byte) []byte       { return []byte{0x0d, l} }
 func block(b ...[]byte) []byte { return cat([]byte{0x02, 0x40}, cat(b...), []byte{0x0b}) }
 func loop(b ...[]byte) []byte  { return cat([]byte{0x03, 0x40}, cat(b...), []byte{0x0b}) }
 
+// zero is the constant 0 of each type.
+var zero = map[byte][]byte{
+	i32: {0x41, 0}, i64: {0x42, 0}, f32: {0x43, 0, 0, 0, 0}, f64: {0x44, 0, 0, 0, 0, 0, 0, 0, 0},
+	v128: append([]byte{0xfd, 12}, make([]byte, 16)...),
+}
+
 func vec(n int, item func(i int) []byte) []byte {
 	b := uleb(uint64(n))
 	for i := range n {
@@ -109,8 +119,8 @@ func (a *asm) bytes() []byte {
 	} else {
 		section(5, cat([]byte{1, 0}, uleb(uint64(a.pages))))
 	}
-	if a.globals > 0 {
-		section(6, vec(a.globals, func(int) []byte { return []byte{i32, 1, 0x41, 0, 0x0b} }))
+	if all := append(bytes.Repeat([]byte{i32}, a.globals), a.more...); len(all) > 0 {
+		section(6, vec(len(all), func(i int) []byte { return cat([]byte{all[i], 1}, zero[all[i]], []byte{0x0b}) }))
 	}
 	exports := [][]byte{cat(str("memory"), []byte{2, 0})}
 	for i, f := range a.funcs {

@@ -53,15 +53,21 @@ type body struct {
 
 	blocks, loops, loopDepth int
 
-	out      []byte // finished blocks
-	blk      []byte // the open basic block
-	weight   uint64
-	opening  int
-	depth    int  // block nesting where the basic block opened
-	pending  byte // NaN kind of the value on top that is not canonical yet
-	calls    bool
-	fuel     uint32 // index of the counter
-	finished bool
+	out     []byte // finished blocks
+	blk     []byte // the open basic block
+	weight  uint64
+	opening int
+	depth   int // block nesting where the basic block opened
+
+	from       []int32 // beside stack: index + 1 in values, or 0
+	values     []value
+	writes     []localWrite // of float locals
+	absorbed   kinds        // by the instruction that pops
+	arithmetic bool         // some result may be a NaN
+	need       []byte       // decided by the first reading, beside values
+	calls      bool
+	fuel       uint32 // index of the counter
+	finished   bool
 }
 
 func newBody(m *module, cfg *Config, t FuncType) *body {
@@ -223,6 +229,7 @@ func (f *body) live() bool {
 
 func (f *body) push(t byte) {
 	f.stack = append(f.stack, t)
+	f.from = append(f.from, 0)
 	f.units++
 	if t == V128 {
 		f.units++
@@ -250,6 +257,10 @@ func (f *body) pop(want byte) byte {
 	}
 	t := f.stack[len(f.stack)-1]
 	f.stack = f.stack[:len(f.stack)-1]
+	if from := f.from[len(f.stack)]; from != 0 && !c.dead {
+		f.values[from-1].safe &= f.absorbed
+	}
+	f.from = f.from[:len(f.stack)]
 	f.units--
 	if t == V128 {
 		f.units--
@@ -301,7 +312,7 @@ func (f *body) shut() ctrl {
 // stop marks the rest of the block unreachable.
 func (f *body) stop() {
 	c := &f.ctrls[len(f.ctrls)-1]
-	f.stack, f.units = f.stack[:c.height], c.units
+	f.stack, f.from, f.units = f.stack[:c.height], f.from[:c.height], c.units
 	c.dead = true
 }
 

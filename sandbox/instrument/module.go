@@ -493,10 +493,17 @@ func (m *module) readCode(r *reader, cfg *Config) {
 		if uint64(size) > uint64(r.left()) {
 			r.failAt(at, "body of %d bytes, %d left", size, r.left())
 		}
-		f := newBody(m, cfg, m.typeOf(uint32(first+i)))
-		f.r = &reader{b: r.b, pos: r.pos, end: r.pos + int(size), section: "code"}
+		read := func(need []byte) (*body, []byte) {
+			f := newBody(m, cfg, m.typeOf(uint32(first+i)))
+			f.need = need
+			f.r = &reader{b: r.b, pos: r.pos, end: r.pos + int(size), section: "code"}
+			return f, f.rewrite()
+		}
+		f, b := read(nil)
+		if f.arithmetic {
+			f, b = read(f.decide())
+		}
 		r.pos = f.r.end
-		b := f.rewrite()
 		if written += len(b); over(uint64(written), uint64(most)) {
 			r.failAt(at, "metered code above %d bytes", most)
 		}

@@ -248,18 +248,22 @@ func simdTable() (t [256]signature) {
 	return t
 }
 
-// Instruction is an instruction without control flow and without immediates.
+// Instruction is an instruction without control flow.
 type Instruction struct {
 	Code    []byte
 	In, Out []byte // value types
+	Memory  bool   // followed by an alignment exponent of at most Align, and an offset
+	Align   byte
+	Lanes   byte // if not 0, followed by a lane below it
 }
 
-// Instructions lists the numeric instructions, for generators of test modules.
+// Instructions lists the numeric instructions and those that load and store,
+// for generators of test modules.
 func Instructions() []Instruction {
 	var all []Instruction
 	add := func(op int, s signature) {
-		if s.ok && s.imm == 0 {
-			all = append(all, Instruction{appendOp(nil, op), []byte(s.in), []byte(s.out)})
+		if s.ok {
+			all = append(all, Instruction{appendOp(nil, op), []byte(s.in), []byte(s.out), s.imm == 'm' || s.imm == 'x', s.align, s.lanes})
 		}
 	}
 	for op, s := range plainOps {

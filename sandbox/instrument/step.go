@@ -16,12 +16,7 @@ func (f *body) step() {
 		op = op<<8 | int(sub)
 	}
 	live := f.live()
-	if f.pending != 0 {
-		if live && !absorbsNaN(op, f.pending) {
-			f.canonicalise()
-		}
-		f.pending = 0
-	}
+	f.absorbed = absorbed(op)
 	if live {
 		f.weight += weight(op)
 	}
@@ -54,12 +49,18 @@ func (f *body) step() {
 			b = a
 		}
 		f.push(b)
+		if b == V128 {
+			f.blk = appendVectorSelect(f.blk[:mark])
+		}
 	case opSelectT:
 		if n := r.u32(); n != 1 {
 			r.failAt(at, "select of %d values", n)
 		}
 		t := r.valType()
 		f.blk = append(f.blk, 1, t)
+		if t == V128 {
+			f.blk = appendVectorSelect(f.blk[:mark])
+		}
 		f.pop(I32)
 		f.pop(t)
 		f.pop(t)
@@ -116,7 +117,18 @@ func (f *body) step() {
 		f.blk = f.blk[:mark]
 		return
 	}
-	f.pending = makesNaN(op)
+	if makesNaN(op) != 0 || cleanResult(op, f.blk[mark:]) != 0 {
+		f.arithmetic = f.arithmetic || makesNaN(op) != 0
+		f.note(op, f.blk[mark:], -1)
+	}
+}
+
+// appendVectorSelect is select of two v128: wazero's compiler for amd64 takes
+// the wrong one at times (seen with 1.12), so a mask chooses the bits.
+func appendVectorSelect(b []byte) []byte {
+	const opI32Eqz, splat = 0x45, 0xfd11
+	b = append(b, opI32Eqz, opI32Const, 1, opI32Sub)
+	return appendOp(appendOp(b, splat), simdBitselect)
 }
 
 func appendOp(b []byte, op int) []byte {
@@ -195,11 +207,26 @@ func (f *body) local(at, op int) {
 	}
 	f.blk = appendU(f.blk, uint64(i))
 	t := f.locals[i]
+	var from int32
 	if op != opLocalGet {
+		f.absorbed = allKinds // the local takes over
+		n := len(f.stack)
+		if n > f.ctrls[len(f.ctrls)-1].height {
+			from = f.from[n-1]
+		}
 		f.pop(t)
+		if t == F32 || t == F64 || t == V128 {
+			if f.live() {
+				from = f.written(i, from)
+			}
+		}
 	}
 	if op != opLocalSet {
 		f.push(t)
+		f.from[len(f.from)-1] = from
+	}
+	if op == opLocalGet && (t == F32 || t == F64 || t == V128) && f.live() {
+		f.note(op, nil, int32(i))
 	}
 }
 
@@ -531,31 +558,26 @@ func (f *body) appendGrow(b []byte) []byte {
 	return append(appendU(b, n), opMemoryGrow, 0, opEnd)
 }
 
-// canonicalise replaces a NaN on top of the stack by the canonical one.
-func (f *body) canonicalise() {
+// canonicalise replaces a NaN of the kind on top of the stack, which the local
+// holds too, by the canonical one.
+func (f *body) canonicalise(kind byte, local uint64) {
 	if off&defenceNaN != 0 {
 		return
 	}
 	f.m.nans++
-	b := f.blk
-	pick := func(t byte, eq int, last ...byte) {
-		i := f.temp(t)
-		nan := constNaN(f.pending)
-		// value, NaN, value == value: select or bitselect
-		b = append(appendU(append(b, opLocalTee), i), nan...)
-		b = appendU(append(b, opLocalGet), i)
-		b = appendU(append(b, opLocalGet), i)
-		b = append(appendOp(b, eq), last...)
-	}
-	switch f.pending {
+	// value, NaN, value == value: select or bitselect
+	b := append(f.blk, constNaN(kind)...)
+	b = appendU(append(b, opLocalGet), local)
+	b = appendU(append(b, opLocalGet), local)
+	switch kind {
 	case nanF32:
-		pick(F32, opF32Eq, opSelect)
+		b = append(b, opF32Eq, opSelect)
 	case nanF64:
-		pick(F64, opF64Eq, opSelect)
+		b = append(b, opF64Eq, opSelect)
 	case nanF32x4:
-		pick(V128, simdF32x4Eq, appendOp(nil, simdBitselect)...)
+		b = appendOp(appendOp(b, simdF32x4Eq), simdBitselect)
 	case nanF64x2:
-		pick(V128, simdF64x2Eq, appendOp(nil, simdBitselect)...)
+		b = appendOp(appendOp(b, simdF64x2Eq), simdBitselect)
 	}
 	f.blk = b
 }
