@@ -210,8 +210,10 @@ func (m *Machine) holdFailed(in HoldFailed) {
 func (s *session) record(closed bool) HoldRecord {
 	r := HoldRecord{Hold: s.hold, Job: s.id, Deadline: s.deadline, Budget: s.budget, Closed: closed}
 	for _, l := range s.lanes {
-		r.Lanes = append(r.Lanes, LaneRecord{Worker: l.worker, Payee: l.payee, Cap: l.cap, Amount: l.amount,
-			Fuel: l.fuel, Upto: l.upto, Settled: l.settled, Done: l.done})
+		r.Lanes = append(r.Lanes, LaneRecord{
+			Worker: l.worker, Payee: l.payee, Cap: l.cap, Amount: l.amount,
+			Fuel: l.fuel, Upto: l.upto, Settled: l.settled, Done: l.done,
+		})
 	}
 	return r
 }
@@ -268,6 +270,8 @@ func (m *Machine) vouch(s *session) {
 }
 
 func (m *Machine) voucher(l *lease) *proto.Voucher {
-	return &proto.Voucher{Hold: l.s.hold.Bytes(), Lane: uint32(l.lane), Worker: []byte(l.worker),
-		Amount: uint64(l.amount), Fuel: uint64(l.fuel), Upto: l.upto}
+	return &proto.Voucher{
+		Hold: l.s.hold.Bytes(), Lane: uint32(l.lane), Worker: []byte(l.worker),
+		Amount: uint64(l.amount), Fuel: uint64(l.fuel), Upto: l.upto,
+	}
 }

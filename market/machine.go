@@ -71,8 +71,10 @@ func (c Config) Validate() error {
 	case c.MaxAttempts < 0:
 		return fmt.Errorf("market: MaxAttempts %d is negative", c.MaxAttempts)
 	}
-	for name, d := range map[string]time.Duration{"Grace": c.Grace, "ClaimWindow": c.ClaimWindow, "ClaimStep": c.ClaimStep,
-		"Reoffer": c.Reoffer, "Linger": c.Linger, "RunSlack": c.RunSlack} {
+	for name, d := range map[string]time.Duration{
+		"Grace": c.Grace, "ClaimWindow": c.ClaimWindow, "ClaimStep": c.ClaimStep,
+		"Reoffer": c.Reoffer, "Linger": c.Linger, "RunSlack": c.RunSlack,
+	} {
 		if d < 0 {
 			return fmt.Errorf("market: %s is negative", name)
 		}

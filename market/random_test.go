@@ -76,6 +76,7 @@ func (w *world) job(t *rapid.T) (id proto.JobID) { id[0] = byte(w.n(t, 3)); retu
 func (w *world) ref(t *rapid.T) proto.Ref {
 	return proto.Ref{Task: proto.TaskID{Job: w.job(t), Index: uint32(w.n(t, 3))}, Attempt: uint32(w.n(t, 4))}
 }
+
 func (w *world) bytes(t *rapid.T) []byte {
 	switch w.n(t, 5) {
 	case 0:
@@ -92,6 +93,7 @@ func (w *world) bytes(t *rapid.T) []byte {
 	}
 	return make([]byte, 32)
 }
+
 func (w *world) amount(t *rapid.T) uint64 {
 	return rapid.SampledFrom([]uint64{0, 1, 6, 10, 1000, 500_000, 1 << 40, 1<<63 - 1, 1<<64 - 1}).Draw(t, "amount")
 }
@@ -106,8 +108,10 @@ func (w *world) jobID(t *rapid.T) []byte {
 
 func (w *world) lanes(t *rapid.T) (out []LaneRecord) {
 	for range w.n(t, 4) {
-		out = append(out, LaneRecord{Worker: w.peer(t), Cap: proto.Credit(w.amount(t)), Amount: proto.Credit(w.amount(t)),
-			Settled: proto.Credit(w.amount(t)), Done: w.n(t, 3) == 0})
+		out = append(out, LaneRecord{
+			Worker: w.peer(t), Cap: proto.Credit(w.amount(t)), Amount: proto.Credit(w.amount(t)),
+			Settled: proto.Credit(w.amount(t)), Done: w.n(t, 3) == 0,
+		})
 	}
 	return out
 }
@@ -117,9 +121,13 @@ func (w *world) record(t *rapid.T, now time.Time) HoldRecord {
 }
 
 func (w *world) spec(t *rapid.T, now time.Time) Job {
-	j := Job{ID: w.job(t), Module: rapid.SampledFrom(w.mods).Draw(t, "module"), Created: now,
-		Options: Options{Redundancy: w.n(t, 9), Fuel: proto.Fuel(w.amount(t)), MaxCredits: proto.Credit(w.amount(t)),
-			Timeout: time.Duration(w.n(t, 100)) * time.Second, Priority: proto.Priority(w.n(t, 2))}}
+	j := Job{
+		ID: w.job(t), Module: rapid.SampledFrom(w.mods).Draw(t, "module"), Created: now,
+		Options: Options{
+			Redundancy: w.n(t, 9), Fuel: proto.Fuel(w.amount(t)), MaxCredits: proto.Credit(w.amount(t)),
+			Timeout: time.Duration(w.n(t, 100)) * time.Second, Priority: proto.Priority(w.n(t, 2)),
+		},
+	}
 	if w.n(t, 1) == 0 {
 		j.Type = "text"
 	}
@@ -137,17 +145,23 @@ func (w *world) input(t *rapid.T, now time.Time) Input {
 	case 2:
 		return Cancel{Job: w.job(t)}
 	case 3:
-		return OfferSeen{From: w.peer(t), Offer: &proto.Offer{Id: w.jobID(t), Type: "text", Module: w.bytes(t),
+		return OfferSeen{From: w.peer(t), Offer: &proto.Offer{
+			Id: w.jobID(t), Type: "text", Module: w.bytes(t),
 			FuelLimit: w.amount(t), MemoryLimit: w.amount(t), PriceCap: w.amount(t), Redundancy: uint32(w.n(t, 9)),
-			SlotsWanted: uint32(w.n(t, 5)), WorkersWanted: uint32(w.n(t, 5)), DeadlineUnixMs: ms(w.n(t, 50)), Round: uint32(w.n(t, 3))}}
+			SlotsWanted: uint32(w.n(t, 5)), WorkersWanted: uint32(w.n(t, 5)), DeadlineUnixMs: ms(w.n(t, 50)), Round: uint32(w.n(t, 3)),
+		}}
 	case 4:
-		return OfferSeen{From: w.peer(t), Offer: &proto.Offer{Id: w.jobID(t), Type: "text", Module: w.mods[0].Bytes(),
-			FuelLimit: 60_000_000, PriceCap: 1_000_000, DeadlineUnixMs: ms(60), Round: uint32(w.n(t, 3))}}
+		return OfferSeen{From: w.peer(t), Offer: &proto.Offer{
+			Id: w.jobID(t), Type: "text", Module: w.mods[0].Bytes(),
+			FuelLimit: 60_000_000, PriceCap: 1_000_000, DeadlineUnixMs: ms(60), Round: uint32(w.n(t, 3)),
+		}}
 	case 5:
 		return WithdrawalSeen{From: w.peer(t), Offer: w.job(t)}
 	case 6, 7, 8:
-		return ClaimSeen{From: w.peer(t), Claim: &proto.Claim{Offer: w.jobID(t), Submitter: []byte(w.peer(t)), Slots: uint32(w.n(t, 5)),
-			Price: w.amount(t), ExpiresUnixMs: ms(w.n(t, 400)), Round: uint32(w.n(t, 2)), Payee: w.bytes(t), Operator: "op"}}
+		return ClaimSeen{From: w.peer(t), Claim: &proto.Claim{
+			Offer: w.jobID(t), Submitter: []byte(w.peer(t)), Slots: uint32(w.n(t, 5)),
+			Price: w.amount(t), ExpiresUnixMs: ms(w.n(t, 400)), Round: uint32(w.n(t, 2)), Payee: w.bytes(t), Operator: "op",
+		}}
 	case 9:
 		return AcceptedSeen{From: w.peer(t), Refs: []proto.Ref{w.ref(t)}}
 	case 10:
@@ -156,9 +170,11 @@ func (w *world) input(t *rapid.T, now time.Time) Input {
 		return CommitSeen{From: w.peer(t), Ref: w.ref(t)}
 	case 12:
 		ref := w.ref(t)
-		return ResultSeen{From: w.peer(t), Ref: ref, Raw: w.bytes(t), Receipt: &proto.Receipt{Worker: []byte(w.peer(t)), Submitter: []byte(w.peers[0]),
+		return ResultSeen{From: w.peer(t), Ref: ref, Raw: w.bytes(t), Receipt: &proto.Receipt{
+			Worker: []byte(w.peer(t)), Submitter: []byte(w.peers[0]),
 			Job: ref.Task.Job[:], Task: ref.Task.Index, Replica: uint32(w.n(t, 3)), Module: w.mods[0].Bytes(), InputHash: make([]byte, 32),
-			OutputHash: w.bytes(t), Fuel: w.amount(t), Status: uint32(w.n(t, 5)), Price: 1_000_000}}
+			OutputHash: w.bytes(t), Fuel: w.amount(t), Status: uint32(w.n(t, 5)), Price: 1_000_000,
+		}}
 	case 13:
 		return DoneSeen{From: w.peer(t), Hold: w.hold(t), Lane: uint32(w.n(t, 4)), Amount: proto.Credit(w.amount(t))}
 	case 14:
@@ -175,12 +191,16 @@ func (w *world) input(t *rapid.T, now time.Time) Input {
 		h := w.hold(t)
 		b := &proto.AssignmentBatch{Worker: []byte(w.peers[0]), Hold: h.Bytes(), ExpiresUnixMs: ms(w.n(t, 50))}
 		for range w.n(t, 3) {
-			b.Assignments = append(b.Assignments, &proto.Assignment{Job: w.jobID(t), Task: uint32(w.n(t, 3)), Replicas: uint32(w.n(t, 8)),
-				Module: w.mods[0].Bytes(), InputHash: make([]byte, w.n(t, 1)*32), FuelLimit: w.amount(t), Price: w.amount(t), Attempt: uint32(w.n(t, 4))})
+			b.Assignments = append(b.Assignments, &proto.Assignment{
+				Job: w.jobID(t), Task: uint32(w.n(t, 3)), Replicas: uint32(w.n(t, 8)),
+				Module: w.mods[0].Bytes(), InputHash: make([]byte, w.n(t, 1)*32), FuelLimit: w.amount(t), Price: w.amount(t), Attempt: uint32(w.n(t, 4)),
+			})
 		}
 		from := w.peer(t)
-		return AssignSeen{From: from, Batch: b, Lane: Lane{Hold: h, Payer: from, Worker: w.peers[0], Cap: proto.Credit(w.amount(t)),
-			Paid: proto.Credit(w.amount(t)), Deadline: now.Add(time.Minute)}}
+		return AssignSeen{From: from, Batch: b, Lane: Lane{
+			Hold: h, Payer: from, Worker: w.peers[0], Cap: proto.Credit(w.amount(t)),
+			Paid: proto.Credit(w.amount(t)), Deadline: now.Add(time.Minute),
+		}}
 	case 22:
 		return RevealSeen{From: w.peer(t), Ref: w.ref(t), Commits: []Commitment{{Worker: w.peers[0]}}}
 	case 23:

@@ -209,7 +209,8 @@ func (s *stage) input(now time.Time, kind string, args []string) Input {
 	case "submit":
 		job := Job{ID: s.job(args[0]), Type: "text", Module: scenarioModule, Created: now, Options: Options{
 			Redundancy: s.int("redundancy", 2), Fuel: proto.Fuel(s.int("mfuel", 60) * 1_000_000),
-			MaxCredits: proto.Credit(s.int("max", 1_000_000)), Timeout: s.duration("timeout", time.Minute)}}
+			MaxCredits: proto.Credit(s.int("max", 1_000_000)), Timeout: s.duration("timeout", time.Minute),
+		}}
 		job.Options.Priority, _ = proto.ParsePriority(s.fields["priority"])
 		for i := range s.int("tasks", 1) {
 			job.Inputs = append(job.Inputs, InputRef{Hash: proto.HashOf(fmt.Append(nil, args[0], i)), Size: 1})
@@ -233,9 +234,11 @@ func (s *stage) input(now time.Time, kind string, args []string) Input {
 			to = v
 		}
 		id := s.job(args[1])
-		return ClaimSeen{From: from(), Claim: &proto.Claim{Offer: id[:], Submitter: []byte(s.peer(to)), Slots: uint32(s.int("slots", 4)),
+		return ClaimSeen{From: from(), Claim: &proto.Claim{
+			Offer: id[:], Submitter: []byte(s.peer(to)), Slots: uint32(s.int("slots", 4)),
 			Price: uint64(s.int("price", 1_000_000)), ExpiresUnixMs: uint64(now.Add(s.duration("lease", 5*time.Minute)).UnixMilli()),
-			Operator: s.fields["operator"], Site: s.fields["site"], Round: uint32(s.int("round", 1))}}
+			Operator: s.fields["operator"], Site: s.fields["site"], Round: uint32(s.int("round", 1)),
+		}}
 	case "certified":
 		if !s.rec.Hold.Defined() {
 			s.rec = HoldRecord{Hold: proto.CIDOf([]byte("hold")), Job: s.hold.Job}
@@ -301,9 +304,11 @@ func (s *stage) workerInput(now time.Time, kind string, args []string) Input {
 		if v, ok := s.fields["type"]; ok {
 			typ = v
 		}
-		return OfferSeen{From: from(), Offer: &proto.Offer{Id: id[:], Type: typ, Module: scenarioModule.Bytes(), FuelLimit: 60_000_000,
+		return OfferSeen{From: from(), Offer: &proto.Offer{
+			Id: id[:], Type: typ, Module: scenarioModule.Bytes(), FuelLimit: 60_000_000,
 			MemoryLimit: 1 << 20, PriceCap: uint64(s.int("cap", 1_000_000)), Redundancy: 2, SlotsWanted: uint32(s.int("slots", 2)),
-			WorkersWanted: uint32(s.int("workers", 2)), DeadlineUnixMs: uint64(now.Add(time.Minute).UnixMilli()), Round: uint32(s.int("round", 1))}}
+			WorkersWanted: uint32(s.int("workers", 2)), DeadlineUnixMs: uint64(now.Add(time.Minute).UnixMilli()), Round: uint32(s.int("round", 1)),
+		}}
 	case "withdraw":
 		return WithdrawalSeen{From: from(), Offer: s.job(args[1])}
 	case "assign":
@@ -313,9 +318,11 @@ func (s *stage) workerInput(now time.Time, kind string, args []string) Input {
 		}
 		for _, a := range args[1:] {
 			ref := s.ref(a)
-			b.Assignments = append(b.Assignments, &proto.Assignment{Job: ref.Task.Job[:], Task: ref.Task.Index, Attempt: ref.Attempt,
+			b.Assignments = append(b.Assignments, &proto.Assignment{
+				Job: ref.Task.Job[:], Task: ref.Task.Index, Attempt: ref.Attempt,
 				Replicas: uint32(s.int("replicas", 2)), Module: scenarioModule.Bytes(), InputHash: make([]byte, 32), FuelLimit: 60_000_000,
-				Price: uint64(s.int("price", 1_000_000)), WallMs: 30_000, Priority: uint32(s.int("priority", 1))})
+				Price: uint64(s.int("price", 1_000_000)), WallMs: 30_000, Priority: uint32(s.int("priority", 1)),
+			})
 		}
 		return AssignSeen{From: from(), Batch: b, Lane: lane}
 	case "executed":
@@ -334,8 +341,10 @@ func (s *stage) workerInput(now time.Time, kind string, args []string) Input {
 	case "abort":
 		return AbortSeen{From: from(), Refs: []proto.Ref{s.ref(args[1])}}
 	case "voucher":
-		return VoucherSeen{From: from(), Finish: s.fields["finish"] == "yes", Voucher: &proto.Voucher{Hold: hold.Bytes(),
-			Worker: []byte(s.peer("me")), Amount: uint64(s.int("amount", 0))}}
+		return VoucherSeen{From: from(), Finish: s.fields["finish"] == "yes", Voucher: &proto.Voucher{
+			Hold:   hold.Bytes(),
+			Worker: []byte(s.peer("me")), Amount: uint64(s.int("amount", 0)),
+		}}
 	case "submitter-lost":
 		return SubmitterLost{Submitter: from()}
 	case "pause":
@@ -363,9 +372,11 @@ func (s *stage) receipt(worker, ref string) []byte {
 	if s.fields["status"] == "trap" {
 		status = proto.StatusTrap
 	}
-	raw, err := goproto.Marshal(&proto.Receipt{Worker: []byte(s.peer(worker)), Submitter: []byte(s.peer("me")), Job: a.Job, Task: a.Task,
+	raw, err := goproto.Marshal(&proto.Receipt{
+		Worker: []byte(s.peer(worker)), Submitter: []byte(s.peer("me")), Job: a.Job, Task: a.Task,
 		Replica: a.Replica, Module: a.Module, InputHash: a.InputHash, OutputHash: out[:], Fuel: uint64(s.int("fuel", 600_000)),
-		Status: uint32(status), Price: price, Salt: make([]byte, 16)})
+		Status: uint32(status), Price: price, Salt: make([]byte, 16),
+	})
 	if err != nil {
 		s.t.Fatal(err)
 	}

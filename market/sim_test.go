@@ -98,15 +98,19 @@ type simNode struct {
 }
 
 func newSim(t testing.TB, seed uint64, nodes int, shape func(i int, c *Config)) *sim {
-	s := &sim{t: t, rnd: rand.New(rand.NewPCG(seed, 7)), now: simStart, byID: map[peer.ID]*simNode{}, ledger: map[cid.Cid]*simHold{},
-		feePPM: 10_000, latency: time.Millisecond, run: 2 * time.Millisecond, certify: 3 * time.Millisecond}
+	s := &sim{
+		t: t, rnd: rand.New(rand.NewPCG(seed, 7)), now: simStart, byID: map[peer.ID]*simNode{}, ledger: map[cid.Cid]*simHold{},
+		feePPM: 10_000, latency: time.Millisecond, run: 2 * time.Millisecond, certify: 3 * time.Millisecond,
+	}
 	for i := range nodes {
 		cfg := Config{Self: simPeer(i), FeePPM: s.feePPM, Worker: Worker{Enabled: true, Slots: 2, Types: []string{"text"}, Custom: true}}
 		if shape != nil {
 			shape(i, &cfg)
 		}
-		n := &simNode{s: s, id: cfg.Self, cfg: cfg, jobs: map[proto.JobID]JobRecord{}, tasks: map[proto.TaskID]TaskRecord{},
-			holds: map[cid.Cid]HoldRecord{}, notes: map[proto.Code]int{}}
+		n := &simNode{
+			s: s, id: cfg.Self, cfg: cfg, jobs: map[proto.JobID]JobRecord{}, tasks: map[proto.TaskID]TaskRecord{},
+			holds: map[cid.Cid]HoldRecord{}, notes: map[proto.Code]int{},
+		}
 		s.nodes = append(s.nodes, n)
 		s.byID[n.id] = n
 		n.start()

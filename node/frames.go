@@ -1,6 +1,8 @@
 package node
 
 import (
+	"time"
+
 	"github.com/ipfs/go-cid"
 	goproto "google.golang.org/protobuf/proto"
 
@@ -128,6 +130,11 @@ func (a assignItem) frames(n *Node, l *lease) ([]*proto.TaskFrame, error) {
 			l.shown[hold] = len(events)
 		}
 		out = append(out, &proto.TaskFrame{Body: &proto.TaskFrame_Assign{Assign: f}})
+		if open := l.awaiting.Load(); open <= 0 { // a task may be answered and aborted
+			l.awaiting.CompareAndSwap(open, 0)
+			l.heard.Store(time.Now().UnixNano())
+		}
+		l.awaiting.Add(int64(take))
 	}
 	return out, nil
 }
@@ -140,7 +147,8 @@ func (r revealItem) frames(*Node, *lease) ([]*proto.TaskFrame, error) {
 	return one(&proto.TaskFrame{Body: &proto.TaskFrame_Reveal{Reveal: &proto.Reveal{Tasks: []*proto.RevealTask{t}}}}), nil
 }
 
-func (a abortItem) frames(*Node, *lease) ([]*proto.TaskFrame, error) {
+func (a abortItem) frames(_ *Node, l *lease) ([]*proto.TaskFrame, error) {
+	l.awaiting.Add(-int64(len(a.refs)))
 	return one(&proto.TaskFrame{Body: &proto.TaskFrame_Abort{Abort: &proto.Abort{Tasks: wireRefs(a.refs), Code: uint32(a.code)}}}), nil
 }
 

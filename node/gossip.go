@@ -74,7 +74,12 @@ func (n *Node) openGossip() error {
 	if err := n.gossip.follow(n.net.ID.CreditsTopic(), "credits"); err != nil {
 		return err
 	}
-	if w := n.worker(); w.Enabled {
+	// A relay follows every shard: gossip does not pass over limited
+	// connections, so peers behind it hear each other through it only.
+	if w := n.worker(); w.Enabled || n.cfg.Relay {
+		if n.cfg.Relay {
+			w.Custom = true
+		}
 		for _, shard := range workerShards(w, n.net.Genesis.Shards) {
 			if err := n.gossip.follow(n.net.ID.OffersTopic(shard), "offers"); err != nil {
 				return err

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	"go.uber.org/zap"
 
 	"edgenet.dev/market"
@@ -37,6 +39,17 @@ type lease struct {
 	worker peer.ID
 	out    *outbox[toWorker]
 	shown  map[cid.Cid]int // hold events sent so far, per hold
+
+	// What the probe needs: assignments without an answer, when the worker was
+	// last heard, and how to end the lease.
+	awaiting atomic.Int64
+	heard    atomic.Int64 // unix nanoseconds
+	probing  atomic.Bool
+	end      atomic.Pointer[context.CancelFunc]
+}
+
+func newLease(w peer.ID) *lease {
+	return &lease{worker: w, out: newOutbox[toWorker](), shown: map[cid.Cid]int{}}
 }
 
 // toWorker is something to send on a lease. frames may read blobs and sign.
@@ -55,7 +68,7 @@ func (ls *leases) send(to peer.ID, item toWorker) {
 	defer ls.mu.Unlock()
 	l, ok := ls.m[to]
 	if !ok || !l.out.push(item) {
-		l = &lease{worker: to, out: newOutbox[toWorker](), shown: map[cid.Cid]int{}}
+		l = newLease(to)
 		l.out.push(item)
 		ls.m[to] = l
 		ls.n.goDo(func(ctx context.Context) { ls.serve(ctx, l, nil) })
@@ -106,6 +119,7 @@ func (ls *leases) exchange(ctx context.Context, l *lease, s network.Stream) erro
 	defer s.Reset()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	l.end.Store(&cancel)
 	var reader sync.WaitGroup
 	var readErr error
 	reader.Go(func() {
@@ -155,10 +169,49 @@ func (ls *leases) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case now := <-tick.C:
+			for _, l := range ls.silent(now) {
+				ls.n.goDo(func(ctx context.Context) { ls.probe(ctx, l) })
+			}
 			for _, w := range ls.due(now) {
 				ls.n.goDo(func(ctx context.Context) { ls.redial(ctx, w) })
 			}
 		}
+	}
+}
+
+// A worker that owes an answer and is silent this long is pinged; without a
+// pong in time it counts as lost. The transport alone notices a dead process
+// only after half a minute.
+const (
+	silence  = 3 * time.Second
+	pongWait = 5 * time.Second
+)
+
+func (ls *leases) silent(now time.Time) []*lease {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	var out []*lease
+	for _, l := range ls.m {
+		if l.awaiting.Load() > 0 && now.UnixNano()-l.heard.Load() > int64(silence) && l.end.Load() != nil && l.probing.CompareAndSwap(false, true) {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+func (ls *leases) probe(ctx context.Context, l *lease) {
+	defer l.probing.Store(false)
+	ctx, cancel := context.WithTimeout(network.WithAllowLimitedConn(ctx, "edgenet"), pongWait)
+	defer cancel()
+	r, ok := <-ping.Ping(ctx, ls.n.host, l.worker)
+	if ok && r.Error == nil {
+		l.heard.Store(time.Now().UnixNano())
+		return
+	}
+	if ls.n.ctx.Err() == nil {
+		ls.n.log.Info("worker does not answer", zap.Stringer("worker", l.worker), zap.Error(r.Error))
+		ls.n.host.Network().ClosePeer(l.worker) // a dead connection would serve the next stream, too
+		(*l.end.Load())()
 	}
 }
 
@@ -199,7 +252,7 @@ func (ls *leases) redial(ctx context.Context, w peer.ID) {
 		ls.mu.Unlock()
 		s.Reset()
 	} else {
-		l := &lease{worker: w, out: newOutbox[toWorker](), shown: map[cid.Cid]int{}}
+		l := newLease(w)
 		ls.m[w] = l
 		ls.mu.Unlock()
 		ls.n.goDo(func(ctx context.Context) { ls.serve(ctx, l, s) })
@@ -218,6 +271,7 @@ func (ls *leases) read(l *lease, s network.Stream) error {
 			}
 			return err
 		}
+		l.heard.Store(time.Now().UnixNano())
 		if err := ls.received(l, &f); err != nil {
 			return fmt.Errorf("worker %s: %w", l.worker, err)
 		}
@@ -238,6 +292,7 @@ func (ls *leases) received(l *lease, f *proto.TaskFrame) error {
 		if err != nil {
 			return err
 		}
+		l.awaiting.Add(-1)
 		j.post(market.RefusedSeen{From: l.worker, Ref: ref, Code: proto.Code(b.Refused.Code), Reason: clip(b.Refused.Reason, 256)})
 	case *proto.TaskFrame_Commits:
 		for _, c := range b.Commits.GetCommitments() {
@@ -281,6 +336,7 @@ func (ls *leases) results(l *lease, b *proto.Results) error {
 	if s.Signer != l.worker {
 		return proto.CodeBadReceipt.Errorf("receipts signed by %s", s.Signer)
 	}
+	l.awaiting.Add(-int64(len(b.Items)))
 	for i, it := range b.Items {
 		r, ref, err := receiptOf(it)
 		if err != nil {

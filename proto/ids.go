@@ -183,9 +183,9 @@ func Shard(taskType string, module cid.Cid, shards uint32) uint32 {
 }
 
 // CommitHash is what a worker commits to before any replica is revealed:
-// sha2-256("edgenet/commit/1\0" || job || task || worker || salt || receipt
-// hash). The receipt, which holds output hash, fuel and status, is hashed with
-// its salt field set, so the commitment binds the whole claim.
+// sha2-256("edgenet/commit/1\0" || job || task || worker || receipt hash). The
+// receipt holds output hash, fuel, status and a random salt, so the commitment
+// binds the whole claim and cannot be guessed.
 func CommitHash(t TaskID, worker peer.ID, receipt []byte) Hash {
 	b := append([]byte("edgenet/commit/1\x00"), t.Job[:]...)
 	b = binary.BigEndian.AppendUint32(b, t.Index)

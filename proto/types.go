@@ -122,6 +122,7 @@ const (
 	StatusExitNonZero
 	StatusBadOutput
 )
+
 const (
 	StatusTimeout Status = iota + 100
 	StatusCompileTimeout

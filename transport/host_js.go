@@ -42,7 +42,7 @@ func NewHost(c Config) (host.Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("transport: %w", err)
 	}
-	h, err := basichost.NewHost(sw, &basichost.HostOpts{EventBus: bus, UserAgent: c.UserAgent, AddrsFactory: c.announced})
+	h, err := basichost.NewHost(sw, &basichost.HostOpts{EventBus: bus, EnablePing: true, UserAgent: c.UserAgent, AddrsFactory: c.announced})
 	if err != nil {
 		sw.Close()
 		return nil, fmt.Errorf("transport: %w", err)

@@ -246,8 +246,10 @@ func (a *app) printStatus(s *api.StatusReply) error {
 	k := s.Worker
 	v := statusView{
 		s.PeerId, s.NetworkId, s.NetworkName, s.Version, s.Pid, s.UptimeMs, s.Addresses, s.Peers, s.DhtPeers, s.OfferTopicPeers,
-		s.Witness, workerView{k.GetEnabled(), k.GetSlots(), k.GetBusy(), k.GetTasksDone(), k.GetTasksFailed(), k.GetTypes(), k.GetWhy()},
-		s.StateHash, s.Events, s.RssBytes, s.BytesIn, s.BytesOut, map[string]gossip{},
+		s.Witness,
+		workerView{k.GetEnabled(), k.GetSlots(), k.GetBusy(), k.GetTasksDone(), k.GetTasksFailed(), k.GetTypes(), k.GetWhy()},
+		s.StateHash, s.Events, s.RssBytes, s.BytesIn, s.BytesOut,
+		map[string]gossip{},
 	}
 	for _, g := range s.Gossip {
 		v.Gossip[g.Topic] = gossip{g.Sent, g.Received}

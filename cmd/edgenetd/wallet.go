@@ -202,8 +202,14 @@ func (a *app) audit(ctx context.Context) error {
 			name  string
 			value uint64
 		}{
-			{"available", v.Available}, {"held", v.Held}, {"staked", v.Staked}, {"unbonding", v.Unbonding},
-			{"receivable", v.Receivable}, {"burned", v.Burned}, {"sum", v.Sum}, {"genesis + minted", v.Genesis + v.Minted},
+			{"available", v.Available},
+			{"held", v.Held},
+			{"staked", v.Staked},
+			{"unbonding", v.Unbonding},
+			{"receivable", v.Receivable},
+			{"burned", v.Burned},
+			{"sum", v.Sum},
+			{"genesis + minted", v.Genesis + v.Minted},
 		} {
 			row(w, t.name, credits(t.value))
 		}
