@@ -32,6 +32,13 @@ func ChildMain() int {
 // progressEvery bounds the progress frames of a chatty guest.
 const progressEvery = 50 * time.Millisecond
 
+// The setup frame's head; setupBare leaves the child with resource limits only,
+// which a test uses to show that its probe can tell.
+const (
+	setupHead = 9
+	setupBare = 1
+)
+
 type frame struct {
 	kind    byte
 	payload []byte
@@ -44,18 +51,26 @@ func serve(in io.Reader, to io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if kind != frameSetup || len(setup) < 8 {
+	if kind != frameSetup || len(setup) < setupHead {
 		return errFrame
 	}
 	if err := confine(binary.LittleEndian.Uint64(setup)); err != nil {
 		return err
 	}
-	e, err := newEngine(ctx, engineConfig{cacheDir: string(setup[8:])})
+	cacheDir, bare := string(setup[setupHead:]), setup[8] == setupBare
+	held := Isolation{InForce: []string{"resource limits"}}
+	if !bare {
+		cacheDir = hideFiles(&held, cacheDir)
+	}
+	e, err := newEngine(ctx, engineConfig{cacheDir: cacheDir})
 	if err != nil {
 		return err
 	}
 	defer e.close()
-	if err := writeFrame(w, frameReady); err != nil {
+	if !bare {
+		dropCalls(&held, cacheDir != "")
+	}
+	if err := writeFrame(w, frameReady, encodeIsolation(held)); err != nil {
 		return err
 	}
 
@@ -72,6 +87,12 @@ func serve(in io.Reader, to io.Writer) error {
 		}
 	}()
 	for f := range frames {
+		if f.kind == frameProbe {
+			if err := writeFrame(w, frameProbe, encodeAttempts(attempts())); err != nil {
+				return err
+			}
+			continue
+		}
 		if f.kind != frameRun {
 			return errFrame
 		}

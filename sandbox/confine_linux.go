@@ -4,9 +4,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // goReserve is the address space that the Go runtime and compiled code take
@@ -35,9 +39,114 @@ func confine(memory uint64) error {
 	return nil
 }
 
-// isolate makes cmd its own process group that dies with this process.
-func isolate(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+// hideFiles takes the file system away and returns the cache directory that the
+// child may go on using. Where Landlock is missing, the filter of system calls
+// refuses to open anything, so that there is no cache either.
+func hideFiles(held *Isolation, cacheDir string) string {
+	err := landlock(cacheDir)
+	if err == nil {
+		held.InForce = append(held.InForce, "landlock")
+		return cacheDir
+	}
+	held.Missing = append(held.Missing, "landlock: "+reason(err))
+	if !haveFilter {
+		return cacheDir
+	}
+	if cacheDir != "" {
+		held.Missing = append(held.Missing, "compilation cache: off without landlock")
+	}
+	return ""
+}
+
+// dropCalls takes away every system call that a running guest does not need.
+func dropCalls(held *Isolation, withCache bool) {
+	if err := seccomp(withCache); err != nil {
+		held.Missing = append(held.Missing, "seccomp: "+reason(err))
+		return
+	}
+	held.InForce = append(held.InForce, "no_new_privs", "seccomp")
+}
+
+// separation is a set of namespaces that a child starts in.
+type separation struct {
+	flags uintptr
+	names []string
+}
+
+// separations are tried in order. The user namespace maps no user, so that the
+// child has no capability in it; without one only root may have the others.
+var separations = []separation{
+	{syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC, []string{"user namespace", "network namespace", "ipc namespace"}},
+	{syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC, []string{"network namespace", "ipc namespace"}},
+	{},
+}
+
+// isolate makes cmd its own process group that dies with this process, in
+// namespaces of its own.
+func isolate(cmd *exec.Cmd, s separation) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Cloneflags: s.flags}
+}
+
+// attempts tries what a guest must not do. Each call is such that it changes
+// nothing where it is let through: it then succeeds or fails for another reason
+// than EPERM and EACCES.
+func attempts() []Attempt {
+	var paths []*byte
+	path := func(p string) uintptr {
+		b, _ := syscall.BytePtrFromString(p)
+		paths = append(paths, b)
+		return uintptr(unsafe.Pointer(b))
+	}
+	at := unix.AT_FDCWD
+	open := func(p string, flags uintptr) syscall.Errno {
+		fd, _, e := syscall.RawSyscall6(unix.SYS_OPENAT, uintptr(at), path(p), flags|unix.O_CLOEXEC, 0, 0, 0)
+		if e == 0 {
+			unix.Close(int(fd))
+		}
+		return e
+	}
+	socket := func(family, kind uintptr) syscall.Errno {
+		fd, _, e := syscall.RawSyscall(unix.SYS_SOCKET, family, kind|unix.SOCK_CLOEXEC, 0)
+		if e == 0 {
+			unix.Close(int(fd))
+		}
+		return e
+	}
+	raw := func(nr, a, b, c uintptr) syscall.Errno {
+		_, _, e := syscall.RawSyscall6(nr, a, b, c, 0, 0, 0)
+		return e
+	}
+	var as []Attempt
+	for _, a := range []struct {
+		what string
+		e    syscall.Errno
+	}{
+		{"socket, IPv4", socket(unix.AF_INET, unix.SOCK_STREAM)},
+		{"socket, IPv6", socket(unix.AF_INET6, unix.SOCK_DGRAM)},
+		{"socket, unix", socket(unix.AF_UNIX, unix.SOCK_STREAM)},
+		{"open for writing", open("/dev/null", unix.O_WRONLY)},
+		{"open for reading", open("/dev/null", unix.O_RDONLY)},
+		{"list a directory", open("/", unix.O_RDONLY|unix.O_DIRECTORY)},
+		{"read own memory as a file", open("/proc/self/mem", unix.O_RDWR)},
+		{"execute", raw(unix.SYS_EXECVE, path("/nonexistent"), 0, 0)},
+		{"start a process", raw(unix.SYS_CLONE, unix.CLONE_SIGHAND, 0, 0)}, // invalid without CLONE_VM
+		{"trace", raw(unix.SYS_PTRACE, unix.PTRACE_CONT, 1<<30, 0)},        // no such process
+		{"signal the parent", raw(unix.SYS_KILL, uintptr(os.Getppid()), 0, 0)},
+		{"new namespaces", raw(unix.SYS_UNSHARE, 0, 0, 0)},
+		{"io_uring", raw(unix.SYS_IO_URING_SETUP, 0, 0, 0)},
+		{"control a device", raw(unix.SYS_IOCTL, ^uintptr(0), 0, 0)}, // no such descriptor
+		{"anonymous file", raw(unix.SYS_MEMFD_CREATE, 0, 0, 0)},
+		{"kernel keys", raw(unix.SYS_KEYCTL, ^uintptr(0), 0, 0)},
+		{"raise a limit", raw(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_CORE, 0)},
+	} {
+		result := "let through"
+		if a.e != 0 {
+			result = unix.ErrnoName(a.e)
+		}
+		as = append(as, Attempt{a.what, a.e == syscall.EPERM || a.e == syscall.EACCES, result})
+	}
+	runtime.KeepAlive(paths)
+	return as
 }
 
 func killGroup(pid int) { syscall.Kill(-pid, syscall.SIGKILL) }
@@ -62,4 +171,16 @@ func cpuTime(pid int) (time.Duration, bool) {
 		return 0, false
 	}
 	return time.Duration(user+system) * 10 * time.Millisecond, true
+}
+
+func rss(pid int) (uint64, bool) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		return 0, false
+	}
+	var size, resident uint64
+	if _, err := fmt.Sscan(string(b), &size, &resident); err != nil {
+		return 0, false
+	}
+	return resident * uint64(os.Getpagesize()), true
 }

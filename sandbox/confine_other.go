@@ -10,7 +10,7 @@ import (
 
 func confine(uint64) error { return nil }
 
-func isolate(*exec.Cmd) {}
+func isolate(*exec.Cmd, separation) {}
 
 func killGroup(pid int) {
 	if p, err := os.FindProcess(pid); err == nil {
@@ -24,3 +24,6 @@ func contGroup(int) {}
 
 // cpuTime is not known here; wall time bounds compiling instead.
 func cpuTime(int) (time.Duration, bool) { return 0, false }
+
+// rss is not known here; the limit of address space, if any, bounds memory.
+func rss(int) (uint64, bool) { return 0, false }

@@ -14,7 +14,7 @@ func confine(uint64) error {
 }
 
 // isolate makes cmd its own process group.
-func isolate(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+func isolate(cmd *exec.Cmd, _ separation) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
 func killGroup(pid int) { syscall.Kill(-pid, syscall.SIGKILL) }
 func stopGroup(pid int) { syscall.Kill(-pid, syscall.SIGSTOP) }
@@ -22,3 +22,6 @@ func contGroup(pid int) { syscall.Kill(-pid, syscall.SIGCONT) }
 
 // cpuTime is not known here; wall time bounds compiling instead.
 func cpuTime(int) (time.Duration, bool) { return 0, false }
+
+// rss is not known here; the limit of address space, if any, bounds memory.
+func rss(int) (uint64, bool) { return 0, false }

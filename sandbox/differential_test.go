@@ -155,3 +155,9 @@ func isExit0(err error) bool {
 
 // SetCompileTimeout shortens a pool's bound of compiling.
 func SetCompileTimeout(ex Executor, d time.Duration) { ex.(*pool).compileTimeout = d }
+
+// SetBare starts a pool's children without confinement.
+func SetBare(ex Executor) { ex.(*pool).bare = true }
+
+// SetMargin changes what a child may hold besides the task's memory, in bytes.
+func SetMargin(ex Executor, n uint64) { ex.(*pool).margin = n }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -163,5 +165,119 @@ func TestThrottledPool(t *testing.T) {
 	p.Close()
 	if pids := children(t); len(pids) != 1 {
 		t.Errorf("children %v, want only the unthrottled pool's", pids)
+	}
+}
+
+// allowedThrough returns what a child of p may do that no guest must.
+func allowedThrough(t *testing.T, p sandbox.Executor) (through []string) {
+	held, err := sandbox.IsolationOf(context.Background(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("in force: %s", held)
+	if len(held.Attempts) < 10 {
+		t.Fatalf("only %d attempts", len(held.Attempts))
+	}
+	for _, a := range held.Attempts {
+		t.Logf("%-28s %s", a.What, a.Result)
+		if !a.Refused {
+			through = append(through, a.What)
+		}
+	}
+	return through
+}
+
+// TestChildIsRefused has a confined child open sockets, files and processes.
+// A kernel without seccomp fails it: then nothing but namespaces holds a guest
+// that broke out of the engine, and a network should know.
+func TestChildIsRefused(t *testing.T) {
+	cache := t.TempDir()
+	p := newPool(t, sandbox.PoolConfig{CacheDir: cache})
+	if through := allowedThrough(t, p); len(through) != 0 {
+		t.Errorf("a child may %s", strings.Join(through, "; "))
+	}
+	held, err := sandbox.IsolationOf(context.Background(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The confined child works, and its cache does, where it has one.
+	if res := run(t, p, context.Background(), prepare(t, enginetest.Echo()), "hello", sandbox.Task{}); string(res.Output) != "hello" {
+		t.Errorf("confined child: %s %q", res.Status, res.Output)
+	}
+	cached := 0
+	filepath.WalkDir(cache, func(_ string, e os.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			cached++
+		}
+		return err
+	})
+	if landlock := slices.Contains(held.InForce, "landlock"); landlock != (cached > 0) {
+		t.Errorf("landlock %t, files in the cache: %d", landlock, cached)
+	}
+
+	bare := newPool(t, sandbox.PoolConfig{})
+	sandbox.SetBare(bare)
+	// Of these, a kernel may refuse the last few by its own settings.
+	through := allowedThrough(t, bare)
+	for _, what := range []string{"socket, IPv4", "open for writing", "open for reading", "execute", "start a process", "signal the parent"} {
+		if !slices.Contains(through, what) {
+			t.Errorf("an unconfined child was refused: %s; the probe cannot tell", what)
+		}
+	}
+}
+
+// TestChildNamespaces compares the namespaces that the pool reports with those
+// that the kernel shows.
+func TestChildNamespaces(t *testing.T) {
+	p := newPool(t, sandbox.PoolConfig{})
+	held, err := sandbox.IsolationOf(context.Background(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids := children(t)
+	if len(pids) != 1 {
+		t.Fatalf("%d children", len(pids))
+	}
+	for kind, name := range map[string]string{"net": "network namespace", "ipc": "ipc namespace", "user": "user namespace"} {
+		own, err := os.Readlink("/proc/self/ns/" + kind)
+		if err != nil {
+			t.Logf("kernel shows no %s: %v", name, err)
+			continue
+		}
+		its, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pids[0], kind))
+		if err != nil {
+			t.Error(err)
+		}
+		if apart := own != its; apart != slices.Contains(held.InForce, name) {
+			t.Errorf("%s: apart %t, report %s", name, apart, held)
+		}
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pids[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		switch value = strings.TrimSpace(value); {
+		case name == "NoNewPrivs" && value != "1", name == "Seccomp" && value != "2",
+			name == "CapEff" && slices.Contains(held.InForce, "user namespace") && strings.Trim(value, "0") != "":
+			t.Errorf("%s is %s", name, value)
+		}
+	}
+}
+
+// TestChildOverItsMemory gives the watchdog a margin that a running child
+// exceeds.
+func TestChildOverItsMemory(t *testing.T) {
+	p := newPool(t, sandbox.PoolConfig{})
+	sandbox.SetMargin(p, 0)
+	spin := prepare(t, enginetest.Spin())
+	task := sandbox.Task{Limits: proto.Limits{Fuel: proto.MaxFuel, Memory: 1 << 16, Wall: time.Hour}}
+	if res := run(t, p, context.Background(), spin, "", task); res.Status != proto.StatusHostOOM || res.Status.Votable() {
+		t.Errorf("ended %s", res.Status)
+	}
+	sandbox.SetMargin(p, 1<<30)
+	if res := run(t, p, context.Background(), prepare(t, enginetest.Echo()), "again", sandbox.Task{}); string(res.Output) != "again" {
+		t.Errorf("after the watchdog: %s %q", res.Status, res.Output)
 	}
 }

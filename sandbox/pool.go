@@ -39,7 +39,12 @@ const (
 	compileTimeout = 10 * time.Second
 	startTimeout   = 10 * time.Second
 	dutyPeriod     = 100 * time.Millisecond
+	watchPeriod    = 50 * time.Millisecond
 )
+
+// rssMargin is what a child may hold besides the task's linear memory: the Go
+// runtime, compiled modules and, the largest part, a compiler at work.
+const rssMargin = 1 << 30
 
 type pool struct {
 	cfg   PoolConfig
@@ -52,7 +57,12 @@ type pool struct {
 	closing sync.Once
 	closed  chan struct{}
 
-	compileTimeout time.Duration // the constant, except in tests
+	told sync.Once // of the first child's isolation
+
+	// The constants and false, except in tests.
+	compileTimeout time.Duration
+	margin         uint64
+	bare           bool
 }
 
 type slot struct {
@@ -100,7 +110,7 @@ func NewPool(cfg PoolConfig) (Executor, error) {
 			return nil, fmt.Errorf("sandbox: compilation cache: %w", err)
 		}
 	}
-	p := &pool{cfg: cfg, slots: make(chan *slot, cfg.Slots), spawn: make(chan spawnRequest), closed: make(chan struct{}), compileTimeout: compileTimeout}
+	p := &pool{cfg: cfg, slots: make(chan *slot, cfg.Slots), spawn: make(chan spawnRequest), closed: make(chan struct{}), compileTimeout: compileTimeout, margin: rssMargin}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	for i := range cfg.Slots {
 		p.slots <- &slot{index: i}
@@ -118,7 +128,7 @@ func (p *pool) spawner() {
 	for {
 		select {
 		case req := <-p.spawn:
-			c, err := start(p.cfg.Command, p.cfg.Memory, p.cfg.CacheDir)
+			c, err := start(p.cfg.Command, setup{p.cfg.Memory, p.cfg.CacheDir, p.bare})
 			req.reply <- spawned{c, err}
 		case <-p.closed:
 			return
@@ -133,24 +143,14 @@ func (p *pool) Run(ctx context.Context, m *Module, input []byte, task Task) (Res
 	if task.Limits.Memory > p.cfg.Memory {
 		return Result{}, fmt.Errorf("sandbox: memory limit %d above the pool's %d bytes", task.Limits.Memory, p.cfg.Memory)
 	}
-	if p.ctx.Err() != nil {
-		return Result{}, ErrClosed
+	s, err := p.acquire(ctx)
+	if errors.Is(err, ErrClosed) {
+		return Result{}, err
 	}
-	var s *slot
-	select {
-	case s = <-p.slots:
-	case <-ctx.Done():
+	if err != nil {
 		return Result{Status: proto.StatusCancelled}, nil
-	case <-p.ctx.Done():
-		return Result{}, ErrClosed
 	}
 	defer func() { p.slots <- s }()
-	if ctx.Err() != nil {
-		return Result{Status: proto.StatusCancelled}, nil
-	}
-	if p.ctx.Err() != nil {
-		return Result{}, ErrClosed
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
@@ -202,6 +202,29 @@ func (p *pool) Run(ctx context.Context, m *Module, input []byte, task Task) (Res
 	return res, nil
 }
 
+// acquire waits for a free slot, which the caller gives back.
+func (p *pool) acquire(ctx context.Context) (*slot, error) {
+	if p.ctx.Err() != nil {
+		return nil, ErrClosed
+	}
+	select {
+	case s := <-p.slots:
+		switch {
+		case p.ctx.Err() != nil:
+			p.slots <- s
+			return nil, ErrClosed
+		case ctx.Err() != nil:
+			p.slots <- s
+			return nil, ctx.Err()
+		}
+		return s, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-p.ctx.Done():
+		return nil, ErrClosed
+	}
+}
+
 // engineFault is a failure that a child reports about its engine.
 type engineFault string
 
@@ -230,6 +253,15 @@ func (p *pool) restart(ctx context.Context, s *slot) error {
 		<-c.gone
 		return fmt.Errorf("sandbox: child %q did not start: %s", p.cfg.Command, c.stderr.String())
 	}
+	held, err := decodeIsolation(f.payload)
+	if err != nil {
+		c.kill(proto.StatusKilled)
+		<-c.gone
+		return fmt.Errorf("sandbox: child %q: %w", p.cfg.Command, err)
+	}
+	c.isolation.InForce = append(held.InForce, c.isolation.InForce...)
+	c.isolation.Missing = append(held.Missing, c.isolation.Missing...)
+	p.told.Do(func() { p.cfg.Log("sandbox children are confined by: %s", c.isolation) })
 	s.child = c
 	return nil
 }
@@ -241,9 +273,11 @@ func (p *pool) exchange(c *process, m *Module, input []byte, task Task) (Result,
 		return time.AfterFunc(task.Limits.Wall, func() { c.kill(proto.StatusTimeout) })
 	}
 	timer := wall()
-	var compiling <-chan time.Time
+	watch := time.NewTicker(watchPeriod)
+	defer watch.Stop()
+	compiling := false
 	defer func() {
-		if !timer.Stop() && compiling == nil {
+		if !timer.Stop() && !compiling {
 			// It fired beside the result: the child must not be used again, or
 			// the late kill would hit the next task.
 			c.kill(proto.StatusTimeout)
@@ -262,7 +296,14 @@ func (p *pool) exchange(c *process, m *Module, input []byte, task Task) (Result,
 			if !ok {
 				return Result{}, errors.New("child is gone")
 			}
-		case <-compiling:
+		case <-watch.C:
+			if held, _ := c.rss(); held > task.Limits.Memory+p.margin {
+				c.kill(proto.StatusHostOOM)
+				continue
+			}
+			if !compiling {
+				continue
+			}
 			used, known := c.cpuTime()
 			wall := time.Since(began)
 			if used -= before; used >= p.compileTimeout || wall >= p.compileTimeout && !known || wall >= 6*p.compileTimeout {
@@ -273,15 +314,13 @@ func (p *pool) exchange(c *process, m *Module, input []byte, task Task) (Result,
 		switch f.kind {
 		case frameNeed:
 			timer.Stop()
-			tick := time.NewTicker(100 * time.Millisecond)
-			defer tick.Stop()
-			compiling, began = tick.C, time.Now()
+			compiling, began = true, time.Now()
 			before, _ = c.cpuTime()
 			if err := writeFrame(c.in, frameLoad, m.code); err != nil {
 				return Result{}, err
 			}
 		case frameCompiled:
-			compiling = nil
+			compiling = false
 			timer = wall()
 		case frameProgress:
 			if len(f.payload) != 4 {

@@ -6,11 +6,13 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"edgenet.dev/proto"
@@ -27,18 +29,59 @@ type process struct {
 	gone   chan struct{} // closed when the child was reaped
 	stderr tail
 
+	// isolation is what the child reported and the parent did; set before the
+	// child's first task.
+	isolation Isolation
+
 	mu     sync.Mutex
 	killed bool
 	reaped bool
 	cause  proto.Status // why we killed it; StatusKilled after it ended by itself
 }
 
+// setup is what a child is told before anything else.
+type setup struct {
+	memory   uint64 // ceiling of linear memory
+	cacheDir string
+	bare     bool // no confinement but resource limits; in tests
+}
+
 // start runs argv and hands it the setup frame. It must be called on a thread
 // that outlives the child, because Linux ties the parent-death signal to it.
-func start(argv []string, memory uint64, cacheDir string) (*process, error) {
+// The child gets the most separate set of namespaces that the system grants.
+func start(argv []string, s setup) (c *process, err error) {
+	options := separations
+	if s.bare {
+		options = options[len(options)-1:]
+	}
+	var why []string
+	for i, o := range options {
+		c, err = startIn(argv, s, o)
+		if err == nil {
+			c.isolation.InForce = o.names
+			c.isolation.Missing = why
+			return c, nil
+		}
+		if i == 0 && len(o.names) > 0 {
+			why = []string{"namespaces: " + reason(err)}
+		}
+	}
+	return nil, err
+}
+
+// reason is the system's part of err, in one line.
+func reason(err error) string {
+	var e syscall.Errno
+	if errors.As(err, &e) {
+		return e.Error()
+	}
+	return strings.ReplaceAll(err.Error(), "\n", " ")
+}
+
+func startIn(argv []string, s setup, o separation) (*process, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = []string{}
-	isolate(cmd)
+	isolate(cmd, o)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -58,7 +101,11 @@ func start(argv []string, memory uint64, cacheDir string) (*process, error) {
 	go c.read(bufio.NewReaderSize(stdout, 64<<10))
 	// The answer, frameReady, is awaited by the pool; a failed write shows
 	// there as the end of frames.
-	writeFrame(c.in, frameSetup, binary.LittleEndian.AppendUint64(nil, memory), []byte(cacheDir))
+	head := binary.LittleEndian.AppendUint64(nil, s.memory)
+	if head = append(head, 0); s.bare {
+		head[8] = setupBare
+	}
+	writeFrame(c.in, frameSetup, head, []byte(s.cacheDir))
 	return c, nil
 }
 
@@ -138,6 +185,16 @@ func (c *process) cpuTime() (time.Duration, bool) {
 		return 0, false
 	}
 	return cpuTime(c.cmd.Process.Pid)
+}
+
+// rss is the child's resident memory in bytes, where the system tells.
+func (c *process) rss() (uint64, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reaped {
+		return 0, false
+	}
+	return rss(c.cmd.Process.Pid)
 }
 
 // tail keeps the last bytes a child wrote to stderr.

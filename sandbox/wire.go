@@ -16,8 +16,9 @@ import (
 // Frames between pool and child: length (u32, of what follows), kind, payload.
 // Integers are little-endian.
 const (
-	frameSetup    = 'S' // memory ceiling u64, cache directory
-	frameReady    = 'H'
+	frameSetup    = 'S' // memory ceiling u64, setupBare or 0, cache directory
+	frameReady    = 'H' // see encodeIsolation
+	frameProbe    = 'T' // asks for, and answers with, encodeAttempts
 	frameRun      = 'R' // see encodeRun
 	frameNeed     = 'N' // the module of the pending run is not compiled here
 	frameLoad     = 'L' // code of the pending run
