@@ -82,6 +82,9 @@ func (c Config) withDefaults() Config {
 		c.Worker.Enabled, c.Worker.Reason = false, "no sandbox is configured"
 	}
 	c.Worker.Builtin = builtinTypes()
+	if c.Worker.InFlight == 0 { // a commit, a reveal and two disks are between a task and its slot
+		c.Worker.InFlight = 64 * max(1, c.Worker.Slots)
+	}
 	return c
 }
 
