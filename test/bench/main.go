@@ -58,6 +58,7 @@ func (b bench) run(ctx context.Context, out string) error {
 		name string
 		run  func(context.Context) ([]row, error)
 	}{
+		{"metering", b.metering},
 		{"task path", b.taskPath},
 		{"throughput", b.throughput},
 		{"idle daemons", b.idleCost},
