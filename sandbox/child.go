@@ -10,6 +10,8 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
 	"time"
 
 	"github.com/tetratelabs/wazero/experimental"
@@ -31,6 +33,19 @@ func ChildMain() int {
 
 // progressEvery bounds the progress frames of a chatty guest.
 const progressEvery = 50 * time.Millisecond
+
+// trim gives the system back what a compiler left behind, if that is much.
+func trim() {
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
+	metrics.Read(sample)
+	var held uint64
+	for _, s := range sample {
+		held += s.Value.Uint64()
+	}
+	if held > 24<<20 {
+		debug.FreeOSMemory()
+	}
+}
 
 // The setup frame's head; setupBare leaves the child with resource limits only,
 // which a test uses to show that its probe can tell.
@@ -119,6 +134,7 @@ func serve(in io.Reader, to io.Writer) error {
 			continue
 		}
 		if code != nil {
+			trim()
 			if err := writeFrame(w, frameCompiled); err != nil {
 				return err
 			}

@@ -44,7 +44,7 @@ const (
 
 // rssMargin is what a child may hold besides the task's linear memory: the Go
 // runtime, compiled modules and, the largest part, a compiler at work.
-const rssMargin = 1 << 30
+const rssMargin = 512 << 20
 
 type pool struct {
 	cfg   PoolConfig

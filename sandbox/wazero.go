@@ -18,8 +18,13 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 )
 
-// compiledCap is how many compiled modules an engine keeps.
-const compiledCap = 32
+// An engine keeps compiledCap compiled modules at most, and no more than
+// compiledBytes of their metered WASM (machine code is several times larger),
+// but always the last one.
+const (
+	compiledCap   = 32
+	compiledBytes = 6 << 20
+)
 
 // engine is wazero with the guest ABI's host modules and an LRU of compiled
 // modules.
@@ -30,6 +35,7 @@ type engine struct {
 	mu    sync.Mutex
 	code  map[proto.Hash]*compiled
 	order uint64
+	bytes int // of metered WASM behind code
 }
 
 // compiled counts its users: wazero unmaps the machine code on Close.
@@ -37,6 +43,7 @@ type compiled struct {
 	mod  wazero.CompiledModule
 	refs int
 	used uint64
+	size int  // bytes of metered WASM
 	gone bool // evicted; the last user closes
 }
 
@@ -119,10 +126,11 @@ func (e *engine) compile(ctx context.Context, key proto.Hash, code []byte) (*com
 		e.touch(c)
 		return c, nil
 	}
-	c := &compiled{mod: mod}
+	c := &compiled{mod: mod, size: len(code)}
 	e.code[key] = c
+	e.bytes += c.size
 	e.touch(c)
-	if len(e.code) > compiledCap {
+	for len(e.code) > compiledCap || e.bytes > compiledBytes && len(e.code) > 1 {
 		e.evict(ctx)
 	}
 	return c, nil
@@ -144,6 +152,7 @@ func (e *engine) evict(ctx context.Context) {
 	}
 	c := e.code[oldest]
 	delete(e.code, oldest)
+	e.bytes -= c.size
 	c.gone = true
 	if c.refs == 0 {
 		c.mod.Close(ctx)

@@ -21,6 +21,7 @@ type fn struct {
 	locals []byte // one type each
 	code   []byte // without the final end
 	export string
+	decl   []byte // stands for the declaration of locals, if given
 }
 
 // Asm builds a module with one memory, exported.
@@ -137,7 +138,11 @@ func (a *asm) bytes() []byte {
 	}
 	section(10, vec(len(a.funcs), func(i int) []byte {
 		f := a.funcs[i]
-		b := cat(vec(len(f.locals), func(j int) []byte { return []byte{1, f.locals[j]} }), f.code, []byte{0x0b})
+		decl := f.decl
+		if decl == nil {
+			decl = vec(len(f.locals), func(j int) []byte { return []byte{1, f.locals[j]} })
+		}
+		b := cat(decl, f.code, []byte{0x0b})
 		return cat(uleb(uint64(len(b))), b)
 	}))
 	if len(a.data) > 0 {
