@@ -146,13 +146,13 @@ func (w *world) input(t *rapid.T, now time.Time) Input {
 		return Cancel{Job: w.job(t)}
 	case 3:
 		return OfferSeen{From: w.peer(t), Offer: &proto.Offer{
-			Id: w.jobID(t), Type: "text", Module: w.bytes(t),
+			Id: w.jobID(t), Type: "text", Module: w.bytes(t), MeterVersion: proto.MeterVersion,
 			FuelLimit: w.amount(t), MemoryLimit: w.amount(t), PriceCap: w.amount(t), Redundancy: uint32(w.n(t, 9)),
 			SlotsWanted: uint32(w.n(t, 5)), WorkersWanted: uint32(w.n(t, 5)), DeadlineUnixMs: ms(w.n(t, 50)), Round: uint32(w.n(t, 3)),
 		}}
 	case 4:
 		return OfferSeen{From: w.peer(t), Offer: &proto.Offer{
-			Id: w.jobID(t), Type: "text", Module: w.mods[0].Bytes(),
+			Id: w.jobID(t), Type: "text", Module: w.mods[0].Bytes(), MeterVersion: proto.MeterVersion,
 			FuelLimit: 60_000_000, PriceCap: 1_000_000, DeadlineUnixMs: ms(60), Round: uint32(w.n(t, 3)),
 		}}
 	case 5:
@@ -171,7 +171,7 @@ func (w *world) input(t *rapid.T, now time.Time) Input {
 	case 12:
 		ref := w.ref(t)
 		return ResultSeen{From: w.peer(t), Ref: ref, Raw: w.bytes(t), Receipt: &proto.Receipt{
-			Worker: []byte(w.peer(t)), Submitter: []byte(w.peers[0]),
+			MeterVersion: proto.MeterVersion, Worker: []byte(w.peer(t)), Submitter: []byte(w.peers[0]),
 			Job: ref.Task.Job[:], Task: ref.Task.Index, Replica: uint32(w.n(t, 3)), Module: w.mods[0].Bytes(), InputHash: make([]byte, 32),
 			OutputHash: w.bytes(t), Fuel: w.amount(t), Status: uint32(w.n(t, 5)), Price: 1_000_000,
 		}}
@@ -193,7 +193,7 @@ func (w *world) input(t *rapid.T, now time.Time) Input {
 		for range w.n(t, 3) {
 			b.Assignments = append(b.Assignments, &proto.Assignment{
 				Job: w.jobID(t), Task: uint32(w.n(t, 3)), Replicas: uint32(w.n(t, 8)),
-				Module: w.mods[0].Bytes(), InputHash: make([]byte, w.n(t, 1)*32), FuelLimit: w.amount(t), Price: w.amount(t), Attempt: uint32(w.n(t, 4)),
+				Module: w.mods[0].Bytes(), MeterVersion: proto.MeterVersion, InputHash: make([]byte, w.n(t, 1)*32), FuelLimit: w.amount(t), Price: w.amount(t), Attempt: uint32(w.n(t, 4)),
 			})
 		}
 		from := w.peer(t)

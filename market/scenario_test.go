@@ -305,7 +305,7 @@ func (s *stage) workerInput(now time.Time, kind string, args []string) Input {
 			typ = v
 		}
 		return OfferSeen{From: from(), Offer: &proto.Offer{
-			Id: id[:], Type: typ, Module: scenarioModule.Bytes(), FuelLimit: 60_000_000,
+			Id: id[:], Type: typ, Module: scenarioModule.Bytes(), MeterVersion: proto.MeterVersion, FuelLimit: 60_000_000,
 			MemoryLimit: 1 << 20, PriceCap: uint64(s.int("cap", 1_000_000)), Redundancy: 2, SlotsWanted: uint32(s.int("slots", 2)),
 			WorkersWanted: uint32(s.int("workers", 2)), DeadlineUnixMs: uint64(now.Add(time.Minute).UnixMilli()), Round: uint32(s.int("round", 1)),
 		}}
@@ -320,7 +320,7 @@ func (s *stage) workerInput(now time.Time, kind string, args []string) Input {
 			ref := s.ref(a)
 			b.Assignments = append(b.Assignments, &proto.Assignment{
 				Job: ref.Task.Job[:], Task: ref.Task.Index, Attempt: ref.Attempt,
-				Replicas: uint32(s.int("replicas", 2)), Module: scenarioModule.Bytes(), InputHash: make([]byte, 32), FuelLimit: 60_000_000,
+				Replicas: uint32(s.int("replicas", 2)), Module: scenarioModule.Bytes(), MeterVersion: proto.MeterVersion, InputHash: make([]byte, 32), FuelLimit: 60_000_000,
 				Price: uint64(s.int("price", 1_000_000)), WallMs: 30_000, Priority: uint32(s.int("priority", 1)),
 			})
 		}
@@ -373,7 +373,7 @@ func (s *stage) receipt(worker, ref string) []byte {
 		status = proto.StatusTrap
 	}
 	raw, err := goproto.Marshal(&proto.Receipt{
-		Worker: []byte(s.peer(worker)), Submitter: []byte(s.peer("me")), Job: a.Job, Task: a.Task,
+		MeterVersion: proto.MeterVersion, Worker: []byte(s.peer(worker)), Submitter: []byte(s.peer("me")), Job: a.Job, Task: a.Task,
 		Replica: a.Replica, Module: a.Module, InputHash: a.InputHash, OutputHash: out[:], Fuel: uint64(s.int("fuel", 600_000)),
 		Status: uint32(status), Price: price, Salt: make([]byte, 16),
 	})

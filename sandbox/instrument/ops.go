@@ -278,7 +278,7 @@ func Instructions() []Instruction {
 	return all
 }
 
-// Weights of meter version 0, in fuel. One unit is about one simple
+// Weights of meter version 1, in fuel. One unit is about one simple
 // instruction.
 const (
 	weightPage    = 4096 // per page of memory.grow and of minimum memory
