@@ -14,7 +14,7 @@ await build({ ...common, entryPoints: { "task-worker": "src/task-worker.ts" }, o
 await build({ ...common, entryPoints: { "engine-page": "engine-page.ts" }, outdir: `${out}/test`, format: "iife" });
 await build({
   ...common,
-  entryPoints: { "node-runner": "node-runner.ts" },
+  entryPoints: { "node-runner": "node-runner.ts", "throttle.test": "throttle.test.ts" },
   outdir: `${out}/test`,
   outExtension: { ".js": ".mjs" },
   format: "esm",

@@ -26,6 +26,15 @@ declare module "node:process" {
   export default process;
 }
 
+declare module "node:assert/strict" {
+  export function equal(got: unknown, want: unknown): void;
+  export function ok(value: unknown, message: string): void;
+}
+
+declare module "node:test" {
+  export function test(name: string, run: () => void): void;
+}
+
 interface ImportMeta {
   url: string;
 }

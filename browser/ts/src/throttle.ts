@@ -2,19 +2,26 @@
 const quantum = 4;
 
 /**
- * Holds a Worker at a share of one core by sleeping in its own thread. Atomics
- * waits on memory that no one else sees, because shared WebAssembly memory can
- * be made without cross-origin isolation and a SharedArrayBuffer cannot.
+ * Sleeps in the Worker's own thread: on memory that no one else sees, because
+ * shared WebAssembly memory can be made without cross-origin isolation and a
+ * SharedArrayBuffer cannot.
  */
+function sleepInPlace(ms: number): void {
+  cell ??= new Int32Array<ArrayBufferLike>(new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }).buffer);
+  Atomics.wait(cell, 0, 0, ms);
+}
+
+let cell: Int32Array<ArrayBufferLike> | undefined;
+
+/** Holds a Worker at a share of one core by sleeping between slices. */
 export class Throttle {
   private owed = 0; // milliseconds; negative after a sleep that took too long
   private last = 0;
-  private readonly now: () => number;
-  private cell: Int32Array<ArrayBufferLike> | undefined;
 
-  constructor(now: () => number) {
-    this.now = now;
-  }
+  constructor(
+    private readonly now: () => number,
+    private readonly sleep = sleepInPlace,
+  ) {}
 
   /** Starts counting after a time in which the Worker did nothing. */
   start(): void {
@@ -28,9 +35,8 @@ export class Throttle {
     let t = this.now();
     this.owed += (t - this.last) * (100 / Math.min(Math.max(cpu, 1), 100) - 1);
     if (this.owed >= quantum) {
-      this.cell ??= new Int32Array<ArrayBufferLike>(new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }).buffer);
       const before = t;
-      Atomics.wait(this.cell, 0, 0, this.owed);
+      this.sleep(this.owed);
       t = this.now();
       this.owed = Math.max(this.owed - (t - before), -quantum * 4);
     }

@@ -233,6 +233,14 @@ func TestTaskWorkerSize(t *testing.T) {
 	}
 }
 
+// The throttle's own tests have a clock of their own.
+func TestThrottle(t *testing.T) {
+	out, err := exec.Command("node", "--test", filepath.Join(bundle(t), "test", "throttle.test.mjs")).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 func TestCancelAndTimeout(t *testing.T) {
 	e := node(t, jsengine.Options{Slots: 2})
 	m := add(t, e, enginetest.Spin())
