@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"strings"
 	"syscall"
 	"time"
 	"unsafe"
@@ -153,24 +152,14 @@ func killGroup(pid int) { syscall.Kill(-pid, syscall.SIGKILL) }
 func stopGroup(pid int) { syscall.Kill(-pid, syscall.SIGSTOP) }
 func contGroup(pid int) { syscall.Kill(-pid, syscall.SIGCONT) }
 
-// cpuTime reads user and system time, which Linux counts in hundredths of a
-// second on every architecture Go supports.
+// cpuTime reads the process's CPU clock, which counts nanoseconds. Its number
+// is made as clock_getcpuclockid(3) makes it.
 func cpuTime(pid int) (time.Duration, bool) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
+	var t unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|2), &t); err != nil {
 		return 0, false
 	}
-	// The second field is a name in parentheses that may hold spaces.
-	_, rest, ok := strings.Cut(string(b), ") ")
-	fields := strings.Fields(rest)
-	if !ok || len(fields) < 13 {
-		return 0, false
-	}
-	var user, system int64
-	if _, err := fmt.Sscan(fields[11]+" "+fields[12], &user, &system); err != nil {
-		return 0, false
-	}
-	return time.Duration(user+system) * 10 * time.Millisecond, true
+	return time.Duration(t.Nano()), true
 }
 
 func rss(pid int) (uint64, bool) {

@@ -17,6 +17,7 @@ import (
 	"edgenet.dev/proto"
 	"edgenet.dev/sandbox"
 	"edgenet.dev/sandbox/enginetest"
+	"golang.org/x/sys/unix"
 )
 
 // whileSpinning calls look with the pid of a child that runs a guest.
@@ -279,5 +280,77 @@ func TestChildOverItsMemory(t *testing.T) {
 	sandbox.SetMargin(p, 1<<30)
 	if res := run(t, p, context.Background(), prepare(t, enginetest.Echo()), "again", sandbox.Task{}); string(res.Output) != "again" {
 		t.Errorf("after the watchdog: %s %q", res.Status, res.Output)
+	}
+}
+
+// cpuUsed is the processor time of a process.
+func cpuUsed(t *testing.T, pid int) time.Duration {
+	t.Helper()
+	var at unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|2), &at); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(at.Nano())
+}
+
+// TestCPUShare holds children to a share of a core, in one long task and in many
+// short ones. A busy machine can only lower the figure, so that the upper bound
+// is the one that fails.
+func TestCPUShare(t *testing.T) {
+	spin, echo := prepare(t, enginetest.Spin()), prepare(t, enginetest.Echo())
+	for _, percent := range []int{10, 30, 50} {
+		for name, load := range map[string]func(ctx context.Context, p sandbox.Executor){
+			"one task": func(ctx context.Context, p sandbox.Executor) {
+				if res := run(t, p, ctx, spin, "", sandbox.Task{Limits: generous}); res.Status != proto.StatusCancelled {
+					t.Errorf("ended %s", res.Status)
+				}
+			},
+			"short tasks": func(ctx context.Context, p sandbox.Executor) {
+				for ctx.Err() == nil {
+					run(t, p, ctx, echo, "x", sandbox.Task{})
+				}
+			},
+		} {
+			t.Run(fmt.Sprintf("%d percent, %s", percent, name), func(t *testing.T) {
+				p := newPool(t, sandbox.PoolConfig{CPUPercent: percent})
+				run(t, p, context.Background(), echo, "", sandbox.Task{})
+				pids := children(t)
+				if len(pids) != 1 {
+					t.Fatalf("%d children", len(pids))
+				}
+				ctx, cancel := context.WithCancel(context.Background())
+				var used, passed time.Duration
+				began, before := time.Now(), cpuUsed(t, pids[0])
+				timer := time.AfterFunc(2*time.Second, func() {
+					used, passed = cpuUsed(t, pids[0])-before, time.Since(began)
+					cancel()
+				})
+				defer timer.Stop()
+				load(ctx, p)
+				got := 100 * float64(used) / float64(passed)
+				t.Logf("%.1f %% of a core", got)
+				if got > 1.1*float64(percent) || used == 0 {
+					t.Errorf("used %.1f %% of a core, limit %d %%", got, percent)
+				}
+			})
+		}
+	}
+}
+
+// TestThrottledTaskEnds checks that neither the wall clock nor a cancel waits
+// for a stopped child.
+func TestThrottledTaskEnds(t *testing.T) {
+	p := newPool(t, sandbox.PoolConfig{CPUPercent: 2})
+	spin := prepare(t, enginetest.Spin())
+	for range 2 {
+		task := sandbox.Task{Limits: proto.Limits{Fuel: proto.MaxFuel, Wall: 200 * time.Millisecond}}
+		if res := run(t, p, context.Background(), spin, "", task); res.Status != proto.StatusTimeout {
+			t.Errorf("ended %s", res.Status)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+		if res := run(t, p, ctx, spin, "", sandbox.Task{Limits: generous}); res.Status != proto.StatusCancelled {
+			t.Errorf("ended %s", res.Status)
+		}
+		cancel()
 	}
 }

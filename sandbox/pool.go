@@ -38,7 +38,6 @@ type PoolConfig struct {
 const (
 	compileTimeout = 10 * time.Second
 	startTimeout   = 10 * time.Second
-	dutyPeriod     = 100 * time.Millisecond
 	watchPeriod    = 50 * time.Millisecond
 )
 
@@ -171,13 +170,14 @@ func (p *pool) Run(ctx context.Context, m *Module, input []byte, task Task) (Res
 	})
 	var throttled sync.WaitGroup
 	if p.cfg.CPUPercent < 100 {
+		c.awaitCredit(ctx, p.cfg.CPUPercent)
 		throttled.Add(1)
 		done := make(chan struct{})
 		defer throttled.Wait()
 		defer close(done)
 		go func() {
 			defer throttled.Done()
-			p.duty(c, done)
+			c.duty(p.cfg.CPUPercent, done)
 		}()
 	}
 	res, err := p.exchange(c, m, input, task)
@@ -339,35 +339,6 @@ func (p *pool) exchange(c *process, m *Module, input []byte, task Task) (Result,
 			return Result{}, engineFault(f.payload)
 		default:
 			return Result{}, errFrame
-		}
-	}
-}
-
-// duty stops the child outside its share of each period of wall time. All
-// slots share one phase, so that short tasks are slowed like long ones.
-func (p *pool) duty(c *process, done <-chan struct{}) {
-	on := dutyPeriod * time.Duration(p.cfg.CPUPercent) / 100
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	stopped := false
-	for {
-		select {
-		case <-done:
-			if stopped {
-				c.signal(false)
-			}
-			return
-		case <-timer.C:
-		}
-		at := time.Duration(time.Now().UnixNano()) % dutyPeriod
-		if run := at < on; run == stopped {
-			c.signal(!run)
-			stopped = !run
-		}
-		if stopped {
-			timer.Reset(dutyPeriod - at)
-		} else {
-			timer.Reset(on - at)
 		}
 	}
 }

@@ -32,6 +32,7 @@ type process struct {
 	// isolation is what the child reported and the parent did; set before the
 	// child's first task.
 	isolation Isolation
+	credit    credit // see duty.go
 
 	mu     sync.Mutex
 	killed bool

@@ -1,0 +1,93 @@
+//go:build !js
+
+package sandbox
+
+import (
+	"context"
+	"time"
+)
+
+// A child under a CPU limit earns its share of the wall clock as credit and
+// pays for the processor time it used. It is stopped when the credit is gone
+// and goes on when there is half a period's worth. What it does not use is lost
+// beyond a period's worth, so that a long rest buys no long burst. Credit
+// outlives a task: many short ones get no more than a long one.
+
+const dutyPeriod = 100 * time.Millisecond
+
+// credit is a child's account. One goroutine at a time works on it.
+type credit struct {
+	at   time.Time // of the last settlement
+	cpu  time.Duration
+	left time.Duration
+}
+
+func share(percent int) time.Duration { return dutyPeriod * time.Duration(percent) / 100 }
+
+// settle brings the account up to date and returns what is left. Where the
+// system does not tell processor time, a child that ran is taken to have used
+// all of it.
+func (c *process) settle(percent int, ran bool) time.Duration {
+	now := time.Now()
+	used, known := c.cpuTime()
+	a := &c.credit
+	if a.at.IsZero() {
+		*a = credit{at: now, cpu: used, left: share(percent) / 2}
+		return a.left
+	}
+	passed := now.Sub(a.at)
+	cost := used - a.cpu
+	if !known {
+		used, cost = a.cpu, 0
+		if ran {
+			cost = passed
+		}
+	}
+	a.left = min(a.left+passed*time.Duration(percent)/100-cost, share(percent))
+	a.at, a.cpu = now, used
+	return a.left
+}
+
+// awaitCredit sleeps until an idle child may start a task.
+func (c *process) awaitCredit(ctx context.Context, percent int) {
+	left := c.settle(percent, false)
+	if left > 0 {
+		return
+	}
+	timer := time.NewTimer((share(percent)/2 - left) * 100 / time.Duration(percent))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	c.settle(percent, false)
+}
+
+// duty holds the child to its share until done is closed.
+func (c *process) duty(percent int, done <-chan struct{}) {
+	const soonest = time.Millisecond
+	timer := time.NewTimer(soonest)
+	defer timer.Stop()
+	stopped := false
+	for {
+		select {
+		case <-done:
+			c.settle(percent, !stopped)
+			if stopped {
+				c.signal(false)
+			}
+			return
+		case <-timer.C:
+		}
+		left := c.settle(percent, !stopped)
+		if stop := left <= 0 || stopped && left < share(percent)/2; stop != stopped {
+			c.signal(stop)
+			stopped = stop
+		}
+		if stopped {
+			timer.Reset(max((share(percent)/2-left)*100/time.Duration(percent), soonest))
+		} else {
+			timer.Reset(max(left/2, soonest)) // a child has two threads at work at most
+		}
+	}
+}
