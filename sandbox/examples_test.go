@@ -23,6 +23,9 @@ func buildGuide(t *testing.T) func(name string) []byte {
 	if _, err := exec.LookPath("clang"); err != nil {
 		t.Fatal("clang is missing: apt-get install clang lld")
 	}
+	if _, err := exec.LookPath("npm"); err != nil {
+		t.Fatal("npm is missing: run make setup")
+	}
 	guide, err := os.ReadFile("../docs/tasks.md")
 	if err != nil {
 		t.Fatal(err)
@@ -71,6 +74,8 @@ func TestGuide(t *testing.T) {
 		{"longest.wasm", "", "0 lines, the longest: \n", sandbox.ABICommand},
 		{"reverse.wasm", "añb", "bña", sandbox.ABIReactor},
 		{"reverse.wasm", "", "", sandbox.ABIReactor},
+		{"words.wasm", "to be or not\nto be", "be\nnot\nor\nto", sandbox.ABIReactor},
+		{"words.wasm", "", "", sandbox.ABIReactor},
 	} {
 		m := prepared[c.file]
 		if m == nil {
