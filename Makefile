@@ -14,7 +14,7 @@ JS_PACKAGES := ./proto/... ./ledger ./market ./sandbox ./transport ./node
 GENERATED   := proto/edgenet.pb.go proto/api/api.pb.go proto/api/apiconnect/api.connect.go
 
 .PHONY: check test bench demo proto browser setup soak fmt clean
-.PHONY: lint check-proto edgenetd test-units test-processes
+.PHONY: lint check-proto edgenetd test-units test-browser test-processes
 
 demo: edgenetd ## a local network of real daemons counts the words of a real text
 	build/edgenetd devnet --input "$(TEXT)"
@@ -22,7 +22,7 @@ demo: edgenetd ## a local network of real daemons counts the words of a real tex
 edgenetd:
 	CGO_ENABLED=0 $(GO) build -o build/edgenetd ./cmd/edgenetd
 
-test: setup check test-units test-processes ## everything that must hold
+test: setup check test-units test-browser test-processes ## everything that must hold
 
 # Units run under the race detector. The other group starts daemons and
 # browsers, so its packages go one at a time.
@@ -33,6 +33,9 @@ test-units:
 
 test-processes:
 	$(GO) test -p 1 -timeout 20m -count 1 $(PROCESS_PACKAGES)
+
+test-browser:
+	cd browser/ts && npm ci --silent --no-audit --no-fund && npm run --silent check && npm test --silent
 
 check: lint check-proto ## what needs no test run
 	$(GO) mod tidy -diff
@@ -92,6 +95,8 @@ setup:
 soak: ## the kill tests ten times in a row, and all process tests under the race detector
 	$(GO) test -count 10 -failfast -timeout 90m -run 'Kill' ./test
 	$(GO) test -race -count 1 -timeout 60m ./test ./cmd/...
+	sh test/setup.sh firefox-esr:firefox-esr
+	$(GO) test -tags soak -count 1 -timeout 30m -short -run Firefox ./sandbox/enginetest/jsengine
 
 clean:
-	rm -rf build
+	rm -rf build browser/dist
