@@ -10,7 +10,7 @@ import (
 // A child under a CPU limit earns its share of the wall clock as credit and
 // pays for the processor time it used. It is stopped when the credit is gone
 // and goes on when there is half a period's worth. What it does not use is lost
-// beyond a period's worth, so that a long rest buys no long burst. Credit
+// beyond three periods' worth, so that a long rest buys no long burst. Credit
 // outlives a task: many short ones get no more than a long one.
 
 const dutyPeriod = 100 * time.Millisecond
@@ -43,7 +43,7 @@ func (c *process) settle(percent int, ran bool) time.Duration {
 			cost = passed
 		}
 	}
-	a.left = min(a.left+passed*time.Duration(percent)/100-cost, share(percent))
+	a.left = min(a.left+passed*time.Duration(percent)/100-cost, 3*share(percent))
 	a.at, a.cpu = now, used
 	return a.left
 }

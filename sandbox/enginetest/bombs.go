@@ -171,3 +171,9 @@ func endlessBombs() []Bomb {
 		{Name: "progress flood", Module: Spin, Limits: proto.Limits{Fuel: 100_000_000}, Status: fuel},
 	}
 }
+
+// Sized is a harmless module of about n bytes of ordinary code.
+func Sized(n int) []byte {
+	body := fn{typ: 3, decl: localsOf(8, i64), code: bytes.Repeat(cat(get(1), get(2), op(0x7c), set(3), get(0), op(0x04, 0x40), get(3), set(1), op(0x0b)), 60)}
+	return many(n/(len(body.code)+8), body)()
+}

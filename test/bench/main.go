@@ -59,6 +59,7 @@ func (b bench) run(ctx context.Context, out string) error {
 		run  func(context.Context) ([]row, error)
 	}{
 		{"metering", b.metering},
+		{"sandbox", b.sandboxCost},
 		{"task path", b.taskPath},
 		{"throughput", b.throughput},
 		{"idle daemons", b.idleCost},
