@@ -187,6 +187,15 @@ var (
 // Go's garbage collector waits for running guest code.
 const slice = 8_000_000
 
+// noRandom stands for the generator that wazero would seed for each instance.
+// Guests draw from their own.
+type noRandom struct{}
+
+func (noRandom) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
 // order describes a run to the engine.
 type order struct {
 	abi       ABI
@@ -227,7 +236,7 @@ func (e *engine) execute(ctx context.Context, c *compiled, o order, input []byte
 			res, err = Result{Status: proto.StatusHostOOM, Log: g.log}, nil
 		}
 	}()
-	mod, err := e.rt.InstantiateModule(base, c.mod, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	mod, err := e.rt.InstantiateModule(base, c.mod, wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(noRandom{}))
 	if err != nil { // a segment outside its memory or table
 		return trapped(proto.StatusTrap, limit, nil), nil
 	}

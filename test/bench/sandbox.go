@@ -167,7 +167,7 @@ func (b bench) bombs(ctx context.Context) ([]row, error) {
 	rows := []row{{"sandbox_bomb_end_s", longest.Seconds(), "s, longest", fmt.Sprintf("%d bombs; %s", n, slowest), "< 12"}}
 	if runtime.GOOS == "linux" {
 		rows = append(rows,
-			row{"sandbox_child_rss_after_bomb_mb", held, "MB, largest", "tiny task: "+fmt.Sprintf("%.3g MB", idle), "< the task's limit (64 to 256) + 64"},
+			row{"sandbox_child_rss_after_bomb_mb", held, "MB, largest", "tiny task: " + fmt.Sprintf("%.3g MB", idle), "< the task's limit (64 to 256) + 64"},
 			row{"sandbox_host_rss_growth_mb", grown, "MB, largest", "before the bomb", "0"})
 	}
 	return rows, nil
