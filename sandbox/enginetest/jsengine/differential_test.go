@@ -46,7 +46,7 @@ func fuzzModules(t *testing.T) (n, first uint64) {
 // less, so that they stop at several points: both on wazero, one on each V8. All
 // must agree on status, exit code, output, log and fuel.
 func TestFourEngines(t *testing.T) {
-	const workers = 6 // modules in flight: the way to the browser is slow, not its engine
+	const workers = 16 // modules in flight: the way to the browser is slow, not its engine
 	n, first := fuzzModules(t)
 	type engine struct {
 		name string
