@@ -41,8 +41,18 @@ func (n *Node) blob(h proto.Hash) ([]byte, error) {
 	return b, err
 }
 
+// maxBlobStreams bounds blobs that are served at once, each in memory whole.
+const maxBlobStreams = 16
+
 // serveBlob answers one BlobRequest per stream: a BlobReply, then the bytes.
 func (n *Node) serveBlob(s network.Stream) {
+	select {
+	case n.serving <- struct{}{}:
+		defer func() { <-n.serving }()
+	case <-n.ctx.Done():
+		s.Reset()
+		return
+	}
 	s.SetDeadline(time.Now().Add(time.Minute))
 	var req proto.BlobRequest
 	if err := proto.NewFrameReader(bufio.NewReader(s), proto.MaxBlobFrame).Read(&req); err != nil {

@@ -37,9 +37,9 @@ func countWords(network *proto.Network, key crypto.PrivKey, bootstrap []string) 
 		return err
 	}
 	defer n.Close()
-	go n.Run(context.Background())
-	<-n.Ready()
-
+	if err := n.Up(context.Background()); err != nil {
+		return err
+	}
 	task := market.Task{Type: proto.TypeText, Input: []byte("a b a"), Options: market.Options{Redundancy: 2}}
 	r, err := n.Submit(context.Background(), task)
 	if err != nil {
@@ -100,10 +100,10 @@ func startExample() (*example, error) {
 		if err != nil {
 			return x, err
 		}
-		ended := make(chan error, 1)
-		go func() { ended <- n.Run(context.Background()) }()
-		x.closers = append(x.closers, func() error { return errors.Join(n.Close(), <-ended) })
-		<-n.Ready()
+		x.closers = append(x.closers, n.Close)
+		if err := n.Up(context.Background()); err != nil {
+			return x, err
+		}
 		if i == 0 {
 			x.bootstrap = n.Addrs()
 		}

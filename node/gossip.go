@@ -238,9 +238,30 @@ func (g *gossip) validator(t *topic) pubsub.ValidatorEx {
 			g.n.log.Debug("gossip rejected", zap.String("topic", t.kind), zap.Stringer("from", from), zap.Error(err))
 			return pubsub.ValidationReject
 		}
+		if stale(m.ValidatorData, time.Now()) {
+			return pubsub.ValidationIgnore // clocks differ: nobody's fault
+		}
 		t.received.Add(1)
 		return pubsub.ValidationAccept
 	}
+}
+
+// stale tells offers and claims that are over, so that replayed ones are not
+// passed on.
+func stale(data any, now time.Time) bool {
+	const slack = time.Minute
+	s, ok := data.(*proto.Signed)
+	if !ok {
+		return false
+	}
+	end := uint64(now.Add(-slack).UnixMilli())
+	switch s.Kind {
+	case proto.KindOffer:
+		return s.Payload.GetOffer().GetDeadlineUnixMs() < end
+	case proto.KindClaim:
+		return s.Payload.GetClaim().GetExpiresUnixMs() < end
+	}
+	return false
 }
 
 // maxGossipEvents bounds one message of the credits topic.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	dht "github.com/libp2p/go-libp2p-kad-dht"
@@ -30,7 +31,7 @@ func (n *Node) openHost() error {
 		Key: n.cfg.Key, Listen: n.addrs.listen, Announce: n.addrs.announce,
 		Reachability: r, Relay: n.cfg.Relay,
 		RelayLimit: relay.RelayLimit{Data: int64(limits.Bytes), Duration: time.Duration(limits.Seconds) * time.Second},
-		Relays:     n.addrs.bootstrap, UserAgent: "edgenet/" + n.cfg.Version, Bandwidth: n.traffic,
+		Relays:     n.addrs.bootstrap, UserAgent: n.agent(), Bandwidth: n.traffic,
 	})
 	if err != nil {
 		return err
@@ -53,6 +54,14 @@ func (n *Node) openHost() error {
 	}
 	n.host = routedhost.Wrap(h, n.dht)
 	return nil
+}
+
+// agent is what identify tells peers.
+func (n *Node) agent() string {
+	if n.cfg.Version == "" {
+		return "edgenet"
+	}
+	return "edgenet/" + strings.TrimPrefix(n.cfg.Version, "edgenetd/")
 }
 
 // handle serves a stream protocol of the network; the node waits for every
@@ -101,25 +110,25 @@ func peerScore() (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
 	_, loopback4, _ := net.ParseCIDR("127.0.0.0/8")
 	_, loopback6, _ := net.ParseCIDR("::1/128")
 	return &pubsub.PeerScoreParams{
-		Topics:                      map[string]*pubsub.TopicScoreParams{},
-		AppSpecificScore:            func(peer.ID) float64 { return 0 },
-		AppSpecificWeight:           1,
-		IPColocationFactorThreshold: 5,
-		IPColocationFactorWeight:    -100,
-		IPColocationFactorWhitelist: []*net.IPNet{loopback4, loopback6},
-		BehaviourPenaltyThreshold:   6,
-		BehaviourPenaltyWeight:      -10,
-		BehaviourPenaltyDecay:       pubsub.ScoreParameterDecay(time.Hour),
-		DecayInterval:               time.Second,
-		DecayToZero:                 0.01,
-		RetainScore:                 6 * time.Hour,
-	}, &pubsub.PeerScoreThresholds{
-		GossipThreshold:             -500,
-		PublishThreshold:            -1000,
-		GraylistThreshold:           -2500,
-		AcceptPXThreshold:           1000,
-		OpportunisticGraftThreshold: 3.5,
-	}
+			Topics:                      map[string]*pubsub.TopicScoreParams{},
+			AppSpecificScore:            func(peer.ID) float64 { return 0 },
+			AppSpecificWeight:           1,
+			IPColocationFactorThreshold: 5,
+			IPColocationFactorWeight:    -100,
+			IPColocationFactorWhitelist: []*net.IPNet{loopback4, loopback6},
+			BehaviourPenaltyThreshold:   6,
+			BehaviourPenaltyWeight:      -10,
+			BehaviourPenaltyDecay:       pubsub.ScoreParameterDecay(time.Hour),
+			DecayInterval:               time.Second,
+			DecayToZero:                 0.01,
+			RetainScore:                 6 * time.Hour,
+		}, &pubsub.PeerScoreThresholds{
+			GossipThreshold:             -500,
+			PublishThreshold:            -1000,
+			GraylistThreshold:           -2500,
+			AcceptPXThreshold:           1000,
+			OpportunisticGraftThreshold: 3.5,
+		}
 }
 
 func topicScore() *pubsub.TopicScoreParams {

@@ -234,7 +234,9 @@ func (n *Node) Changed(id proto.JobID) <-chan struct{} {
 	ch, ok := n.jobs.watchers[id]
 	if !ok {
 		ch = make(chan struct{})
-		n.jobs.watchers[id] = ch
+		if _, known := n.jobs.m.Job(id); known { // nothing would ever close it
+			n.jobs.watchers[id] = ch
+		}
 	}
 	return ch
 }
@@ -244,7 +246,8 @@ func receiptPrefix(t proto.TaskID) string { return fmt.Sprintf("receipt/%s/%05d/
 // keepResult turns an accepted replica's result into stored records.
 func (j *jobs) keepResult(ref proto.Ref, worker peer.ID) ([]write, error) {
 	r, ok := j.pending.take(worker, ref)
-	if !ok {
+	if !ok { // the worker sent so much that it pushed out its own result
+		j.n.log.Error("an accepted result is not here any more", zap.Stringer("task", ref), zap.Stringer("worker", worker))
 		return nil, nil
 	}
 	sr, err := goproto.Marshal(r.receipt)

@@ -3,6 +3,7 @@ package node
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"sync"
@@ -33,6 +34,7 @@ type leases struct {
 type missing struct {
 	next time.Time
 	wait time.Duration
+	busy bool
 }
 
 type lease struct {
@@ -46,10 +48,15 @@ type lease struct {
 	heard    atomic.Int64 // unix nanoseconds
 	probing  atomic.Bool
 	end      atomic.Pointer[context.CancelFunc]
+
+	fetches chan struct{} // large results being fetched
 }
 
+// maxFetches bounds large results that are fetched from one worker at once.
+const maxFetches = 4
+
 func newLease(w peer.ID) *lease {
-	return &lease{worker: w, out: newOutbox[toWorker](), shown: map[cid.Cid]int{}}
+	return &lease{worker: w, out: newOutbox[toWorker](), shown: map[cid.Cid]int{}, fetches: make(chan struct{}, maxFetches)}
 }
 
 // toWorker is something to send on a lease. frames may read blobs and sign.
@@ -220,9 +227,10 @@ func (ls *leases) due(now time.Time) []peer.ID {
 	defer ls.mu.Unlock()
 	var out []peer.ID
 	for w, m := range ls.missing {
-		if now.Before(m.next) {
+		if m.busy || now.Before(m.next) {
 			continue
 		}
+		m.busy = true
 		m.wait = min(2*m.wait, 5*time.Minute)
 		if ls.n.host.Network().Connectedness(w) == network.Connected {
 			m.wait = time.Second // it is there: only the stream broke
@@ -244,6 +252,11 @@ func (ls *leases) redial(ctx context.Context, w peer.ID) {
 	defer cancel()
 	s, err := ls.n.stream(dial, w, "task")
 	if err != nil {
+		ls.mu.Lock()
+		if m := ls.missing[w]; m != nil {
+			m.busy = false
+		}
+		ls.mu.Unlock()
 		return
 	}
 	ls.mu.Lock()
@@ -351,7 +364,9 @@ func (ls *leases) results(l *lease, b *proto.Results) error {
 		}
 		if it.ByCid {
 			sr := signed[i]
+			l.fetches <- struct{}{} // a worker that sends faster than it serves waits
 			ls.n.goDo(func(ctx context.Context) {
+				defer func() { <-l.fetches }()
 				out, err := ls.n.fetchBlob(ctx, l.worker, want, proto.MaxOutput)
 				if err != nil {
 					ls.n.jobs.post(market.RefusedSeen{From: l.worker, Ref: ref, Code: proto.CodeFetch, Reason: clip(err.Error(), 256)})
@@ -383,11 +398,38 @@ func (ls *leases) done(l *lease, raw []byte) error {
 	if err != nil {
 		return err
 	}
+	// Only the lane's own worker may speak for it, only for what this payer
+	// promised, and only once: a stray Done would spoil the settlement.
+	st, ok := ls.n.wallet.holdState(hold)
+	if !ok || st.Payer != ls.n.self || uint64(d.Lane) >= uint64(len(st.Lanes)) || st.Lanes[d.Lane].Worker != l.worker {
+		return proto.CodeNoLane.Errorf("done for a lane that is not the worker's")
+	}
+	if have, err := ls.n.kv.get(doneKey(hold, d.Lane)); err == nil {
+		if old, err := proto.Inspect(have, proto.KindDone); err == nil && old.Payload.GetDone().GetAmount() == d.Amount {
+			raw = have
+		}
+	}
+	if proto.Credit(d.Amount) != ls.promised(hold, d.Lane) {
+		return nil // not what was promised last: it will be asked again
+	}
 	if err := ls.n.kv.put(doneKey(hold, d.Lane), raw); err != nil {
 		return fmt.Errorf("state store: %w", err)
 	}
 	ls.n.jobs.post(market.DoneSeen{From: l.worker, Hold: hold, Lane: d.Lane, Amount: proto.Credit(d.Amount)})
 	return nil
+}
+
+// promised is the newest total that the market stored for a lane.
+func (ls *leases) promised(hold cid.Cid, lane uint32) proto.Credit {
+	b, err := ls.n.kv.get(holdKey(hold))
+	if err != nil {
+		return 0
+	}
+	var r market.HoldRecord
+	if json.Unmarshal(b, &r) != nil || uint64(lane) >= uint64(len(r.Lanes)) {
+		return 0
+	}
+	return r.Lanes[lane].Amount
 }
 
 func doneKey(hold cid.Cid, lane uint32) string { return fmt.Sprintf("done/%s/%d", hold, lane) }

@@ -48,6 +48,7 @@ type Node struct {
 	work    *work   // streams from submitters, executions
 	sync    *syncer // reconciliation
 	traffic *metrics.BandwidthCounter
+	serving chan struct{} // blobs being served
 
 	ready    chan struct{}
 	running  atomic.Bool
@@ -89,7 +90,7 @@ func New(cfg Config) (*Node, error) {
 		cfg: cfg, addrs: addrs, self: self, net: cfg.Network, log: cfg.Log,
 		started: time.Now(), builtins: builtinBlobs(), store: store,
 		traffic: metrics.NewBandwidthCounter(),
-		ready:   make(chan struct{}), done: make(chan struct{}),
+		ready:   make(chan struct{}), done: make(chan struct{}), serving: make(chan struct{}, maxBlobStreams),
 	}
 	if n.kv, err = openKV(cfg.Dir); err != nil {
 		return nil, err
@@ -137,6 +138,22 @@ func (n *Node) Run(ctx context.Context) error {
 		return err
 	}
 	return stopErr
+}
+
+// Up runs the node in the background and returns once it is ready, or with
+// what kept it from starting. Close ends it and waits.
+func (n *Node) Up(ctx context.Context) error {
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	select {
+	case <-n.ready:
+		return nil
+	case err := <-ended:
+		if err == nil {
+			err = ErrClosed
+		}
+		return err
+	}
 }
 
 // start brings up host, discovery, gossip and streams, then the loops.

@@ -6,8 +6,8 @@ import (
 )
 
 // outbox is an ordered queue between the market loop, which must not block,
-// and the goroutine that writes a stream. Its length is bounded by what the
-// market has in flight with one peer.
+// and the goroutine that writes a stream. A peer that does not read what it
+// asks for overflows it, and is cut off.
 type outbox[T any] struct {
 	mu     sync.Mutex
 	items  []T
@@ -17,10 +17,16 @@ type outbox[T any] struct {
 
 func newOutbox[T any]() *outbox[T] { return &outbox[T]{wake: make(chan struct{}, 1)} }
 
-// push reports false once the outbox is closed.
+// maxOutbox is far above what the market has in flight with one peer.
+const maxOutbox = 1 << 16
+
+// push reports false once the outbox is closed, which an overflow does.
 func (o *outbox[T]) push(v T) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if len(o.items) >= maxOutbox {
+		o.closed, o.items = true, nil
+	}
 	if o.closed {
 		return false
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"go.uber.org/zap"
 
@@ -95,7 +96,7 @@ func (j *jobs) save(outs []market.Output) error {
 		case market.SaveTask:
 			w, err = record(taskKey(o.Record.ID), o.Record)
 		case market.SaveHold:
-			w, err = record("hold/"+o.Record.Hold.String(), o.Record)
+			w, err = record(holdKey(o.Record.Hold), o.Record)
 			if o.Record.Closed {
 				w.value = nil
 			}
@@ -127,6 +128,8 @@ func record(key string, v any) (write, error) {
 	}
 	return write{key, b}, nil
 }
+
+func holdKey(hold cid.Cid) string { return "hold/" + hold.String() }
 
 func jobKey(id proto.JobID) string { return "job/" + id.String() }
 

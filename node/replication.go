@@ -92,12 +92,11 @@ func (s *syncer) run(ctx context.Context) error {
 		}
 		for _, p := range s.due(time.Now()) {
 			s.n.goDo(func(ctx context.Context) {
-				before := s.n.Events()
-				err := s.with(ctx, p)
+				moved, err := s.with(ctx, p)
 				if err != nil && ctx.Err() == nil {
 					s.n.log.Debug("reconcile", zap.Stringer("peer", p), zap.Error(err))
 				}
-				s.ended(p, s.n.Events() != before)
+				s.ended(p, moved)
 			})
 		}
 	}
@@ -156,31 +155,31 @@ func (s *syncer) ended(p peer.ID, changed bool) {
 	sp.next = time.Now().Add(sp.wait)
 }
 
-// with runs one session as the initiator.
-func (s *syncer) with(ctx context.Context, p peer.ID) error {
+// with runs one session as the initiator and reports whether the sets differed.
+func (s *syncer) with(ctx context.Context, p peer.ID) (moved bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	st, err := s.n.stream(ctx, p, "sync")
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer context.AfterFunc(ctx, func() { st.Reset() })()
 	salt := make([]byte, 16)
 	if _, err := rand.Read(salt); err != nil {
 		st.Reset()
-		return err
+		return false, err
 	}
-	if err := s.session(st, salt); err != nil {
+	if moved, err = s.session(st, salt); err != nil {
 		st.Reset()
-		return err
+		return moved, err
 	}
-	return st.Close() // what was written last may still be on its way
+	return moved, st.Close() // what was written last may still be on its way
 }
 
 // serve runs one session that a peer began.
 func (s *syncer) serve(st network.Stream) {
 	st.SetDeadline(time.Now().Add(time.Minute))
-	if err := s.session(st, nil); err != nil {
+	if _, err := s.session(st, nil); err != nil {
 		st.Reset()
 		s.n.log.Debug("reconcile", zap.Stringer("peer", st.Conn().RemotePeer()), zap.Error(err))
 		return
@@ -194,7 +193,7 @@ func (s *syncer) serve(st network.Stream) {
 	s.mu.Unlock()
 }
 
-func (s *syncer) session(st network.Stream, salt []byte) error {
+func (s *syncer) session(st network.Stream, salt []byte) (moved bool, err error) {
 	w := s.n.wallet
 	w.mu.Lock()
 	sess := ledger.NewSync(w.l, salt, salt != nil)
@@ -209,11 +208,13 @@ func (s *syncer) session(st network.Stream, salt []byte) error {
 			return false, err
 		}
 		if len(received) > 0 {
+			moved = true
 			if err := w.absorb(received); err != nil {
 				return false, fmt.Errorf("events from %s: %w", st.Conn().RemotePeer(), err)
 			}
 		}
 		for _, f := range send {
+			moved = moved || len(f.Events) > 0
 			if err := proto.WriteFrame(out, f, proto.MaxSyncFrame+1024); err != nil {
 				return false, err
 			}
@@ -221,7 +222,6 @@ func (s *syncer) session(st network.Stream, salt []byte) error {
 		return done, out.Flush()
 	}
 	done := false
-	var err error
 	if salt != nil {
 		done, err = step(nil)
 	}
@@ -231,5 +231,5 @@ func (s *syncer) session(st network.Stream, salt []byte) error {
 			done, err = step(&f)
 		}
 	}
-	return err
+	return moved, err
 }

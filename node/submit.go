@@ -210,12 +210,15 @@ func (n *Node) SubmitBatch(ctx context.Context, spec JobSpec) ([]*market.Result,
 // Wait blocks until the job is final.
 func (n *Node) Wait(ctx context.Context, id proto.JobID) error {
 	for {
-		changed := n.Changed(id)
 		v, err := n.view(id)
 		if err != nil {
 			return err
 		}
 		if v.Record.State.Final() {
+			return nil
+		}
+		changed := n.Changed(id)
+		if v, err = n.view(id); err == nil && v.Record.State.Final() { // in between
 			return nil
 		}
 		select {

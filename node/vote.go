@@ -232,7 +232,7 @@ func (w *wallet) askHead(ctx context.Context) error {
 		has := w.l.Has(head.ID)
 		w.mu.Unlock()
 		if !has { // the chain in between comes by reconciliation
-			if err := w.n.sync.with(ctx, w.n.net.Witnesses[0]); err != nil {
+			if _, err := w.n.sync.with(ctx, w.n.net.Witnesses[0]); err != nil {
 				return fmt.Errorf("fetch this account's events: %w", err)
 			}
 			w.mu.Lock()

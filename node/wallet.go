@@ -409,11 +409,15 @@ func (w *wallet) holdEvents(id cid.Cid) []*proto.CertifiedEvent {
 }
 
 // hasLane reports whether an open hold of this node has an open lane for a
-// worker.
+// worker. After deadline and grace the worker is not waited for any more.
 func (w *wallet) hasLane(worker peer.ID) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	late := uint64(time.Now().Add(-time.Duration(w.n.net.Genesis.GraceSeconds) * time.Second).UnixMilli())
 	for _, h := range w.l.Holds(w.n.self) {
+		if h.DeadlineUnixMs < late {
+			continue
+		}
 		if _, l, ok := h.Lane(worker); ok && !l.Done {
 			return true
 		}

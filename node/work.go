@@ -37,6 +37,8 @@ type link struct {
 	from  peer.ID
 	out   *outbox[toSubmitter]
 	lanes map[cid.Cid]ledger.HoldState // verified holds that came on this stream
+
+	paying atomic.Bool // showed a hold with a lane of ours
 }
 
 // maxLinks bounds submitters served at once; maxHolds what one may show.
@@ -60,8 +62,9 @@ func (w *work) serve(s network.Stream) {
 	l := &link{from: s.Conn().RemotePeer(), out: newOutbox[toSubmitter](), lanes: map[cid.Cid]ledger.HoldState{}}
 	w.mu.Lock()
 	old := w.links[l.from]
-	if old == nil && len(w.links) >= maxLinks {
+	if old == nil && len(w.links) >= maxLinks && !w.evictIdle() {
 		w.mu.Unlock()
+		w.n.log.Warn("too many submitters", zap.Stringer("refused", l.from))
 		return
 	}
 	w.links[l.from] = l
@@ -91,6 +94,19 @@ func (w *work) serve(s network.Stream) {
 		w.n.log.Debug("submitter left", zap.Stringer("submitter", l.from), zap.Error(err))
 		w.n.jobs.post(market.SubmitterLost{Submitter: l.from})
 	}
+}
+
+// evictIdle ends one link that never showed a hold, so that streams that cost
+// nothing to open cannot keep paying submitters out. Call with mu held.
+func (w *work) evictIdle() bool {
+	for p, l := range w.links {
+		if !l.paying.Load() {
+			delete(w.links, p)
+			l.out.close()
+			return true
+		}
+	}
+	return false
 }
 
 // send queues an item for a submitter; without a stream it is dropped, and the
@@ -229,6 +245,9 @@ func (w *work) showHold(l *link, hold cid.Cid, a *proto.Assign) error {
 		l.lanes = map[cid.Cid]ledger.HoldState{} // the submitter shows again on a new stream
 	}
 	l.lanes[hold] = st
+	if _, _, ok := st.Lane(w.n.self); ok {
+		l.paying.Store(true)
+	}
 	return nil
 }
 
@@ -266,9 +285,6 @@ func (w *work) paid(l *link, p *proto.Pay) error {
 	if s.Signer != l.from || string(v.Worker) != string(w.n.self) {
 		return proto.CodeBadSignature.Errorf("voucher of %s for another pair", s.Signer)
 	}
-	if err := w.n.kv.put(voucherKey(hold, v.Lane), p.Voucher); err != nil {
-		return err
-	}
 	if _, shown := l.lanes[hold]; !shown {
 		// After a restart the payer may ask for Done before it shows the hold
 		// again; the own ledger has it.
@@ -276,9 +292,26 @@ func (w *work) paid(l *link, p *proto.Pay) error {
 			l.lanes[hold] = st
 		}
 	}
-	lane, _ := w.lane(l, hold, v.Lane) // a lane that is not certified stays zero
+	lane, ok := w.lane(l, hold, v.Lane) // a lane that is not certified stays zero
+	if ok {
+		if err := w.keepVoucher(hold, v, p.Voucher); err != nil {
+			return err
+		}
+	}
 	w.n.jobs.post(market.VoucherSeen{From: l.from, Voucher: v, Finish: p.Finish, Lane: lane})
 	return nil
+}
+
+// keepVoucher stores the highest voucher of a certified lane of this worker:
+// should the payer vanish, it is what the worker can claim with.
+func (w *work) keepVoucher(hold cid.Cid, v *proto.Voucher, raw []byte) error {
+	key := voucherKey(hold, v.Lane)
+	if have, err := w.n.kv.get(key); err == nil {
+		if old, err := proto.Inspect(have, proto.KindVoucher); err == nil && old.Payload.GetVoucher().GetAmount() >= v.Amount {
+			return nil
+		}
+	}
+	return w.n.kv.put(key, raw)
 }
 
 func (w *work) write(ctx context.Context, l *link, s network.Stream) error {

@@ -1,0 +1,106 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	goproto "google.golang.org/protobuf/proto"
+
+	"edgenet.dev/market"
+	"edgenet.dev/proto"
+)
+
+func identity(t *testing.T) (crypto.PrivKey, peer.ID) {
+	t.Helper()
+	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := peer.IDFromPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, id
+}
+
+// A worker's Done is kept only for its own lane of our hold and only at what
+// we promised: a stray one would make the ledger refuse everybody's pay.
+func TestStrayDoneIsNotKept(t *testing.T) {
+	self, id := identity(t)
+	raw, err := goproto.Marshal(&proto.Genesis{
+		Name: "done", Nonce: make([]byte, 16), Witnesses: [][]byte{[]byte(id)},
+		Grants: []*proto.Grant{{Account: []byte(id), Amount: 1000}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	net, err := proto.ParseGenesis(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := New(Config{Network: net, Key: self, Listen: []string{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	if err := n.Up(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	aKey, a := identity(t)
+	bKey, b := identity(t)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := n.wallet.certify(ctx, &proto.Hold{
+		Job: make([]byte, 16), Budget: 300, DeadlineUnixMs: uint64(time.Now().Add(time.Hour).UnixMilli()),
+		Lanes: []*proto.Lane{{Worker: []byte(a), Cap: 100}, {Worker: []byte(b), Cap: 100}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, err := json.Marshal(market.HoldRecord{Hold: c.ID, Lanes: []market.LaneRecord{{Worker: a, Amount: 7}, {Worker: b, Amount: 9}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.kv.put(holdKey(c.ID), rec); err != nil {
+		t.Fatal(err)
+	}
+	done := func(key crypto.PrivKey, hold []byte, lane uint32, amount uint64) []byte {
+		raw, err := proto.Seal(key, net.ID, &proto.Payload{Body: &proto.Payload_Done{Done: &proto.Done{Hold: hold, Lane: lane, Amount: amount}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	kept := func(lane uint32) bool { _, err := n.kv.get(doneKey(c.ID, lane)); return err == nil }
+	hold := c.ID.Bytes()
+
+	_ = n.leases.done(newLease(b), done(bKey, hold, 0, 7)) // b speaks for a's lane
+	_ = n.leases.done(newLease(b), done(aKey, hold, 0, 7)) // b brings a's word
+	_ = n.leases.done(newLease(a), done(aKey, hold, 9, 7)) // no such lane
+	_ = n.leases.done(newLease(a), done(aKey, hold, 0, 8)) // more than was promised
+	other := proto.CIDOf([]byte("another hold"))
+	_ = n.leases.done(newLease(a), done(aKey, other.Bytes(), 0, 7))
+	if kept(0) || kept(9) {
+		t.Fatal("a stray Done was kept")
+	}
+	if _, err := n.kv.get(doneKey(other, 0)); err == nil {
+		t.Fatal("a Done for an unknown hold was kept")
+	}
+	if err := n.leases.done(newLease(a), done(aKey, hold, 0, 7)); err != nil || !kept(0) {
+		t.Fatalf("the lane's own Done was not kept: %v", err)
+	}
+	_ = n.leases.done(newLease(a), done(aKey, hold, 0, 8)) // must not replace it
+	b7, err := n.kv.get(doneKey(c.ID, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := proto.Unseal(net.ID, b7, proto.KindDone)
+	if err != nil || s.Payload.GetDone().Amount != 7 {
+		t.Fatalf("the kept Done became %v, %v", s, err)
+	}
+}
