@@ -427,6 +427,9 @@ var hostFuncs = map[string]hostFunc{
 		fuel := int64(a[0])
 		add := min(r.reserve, max(slice, slice-fuel))
 		r.reserve -= add
+		// The guest counts on in a local. Should it trap before it writes that
+		// back, a negative global would make the trap look like out-of-fuel.
+		r.fuel.Set(uint64(fuel + add))
 		return uint64(fuel + add)
 	},
 }

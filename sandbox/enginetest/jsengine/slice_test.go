@@ -25,6 +25,25 @@ func trapAtSliceEnd(slice uint32) []byte {
 	), function{sig: ":", code: unreachable})
 }
 
+// TestTrapAtSliceEndInProcess: the same for the sliced engine of Go.
+func TestTrapAtSliceEndInProcess(t *testing.T) {
+	const slice = 8_000_000 // what the in-process engine hands out
+	plain := node(t, jsengine.Options{})
+	sliced, err := sandbox.NewInProcess(sandbox.InProcessConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sliced.Close()
+	m := add(t, plain, trapAtSliceEnd(slice))
+	for _, more := range []proto.Fuel{1_000, 2_100, 8_000} {
+		task := sandbox.Task{Limits: proto.Limits{Fuel: slice + 4_096 + more}}
+		got, want := run(t, sliced, m, nil, task), run(t, plain, m, nil, task)
+		if !same(got, want) {
+			t.Errorf("%d more than a slice: sliced %s, plain %s", more, show(got), show(want))
+		}
+	}
+}
+
 // TestTrapAtSliceEnd: how a module is sliced does not show in how it ends.
 func TestTrapAtSliceEnd(t *testing.T) {
 	const slice = 100_000
