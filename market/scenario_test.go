@@ -55,8 +55,12 @@ type stage struct {
 	m    *Machine
 	hold RequestHold // the last one
 	rec  HoldRecord  // as the ledger has it
-	last map[string]*proto.Assignment
-	raw  map[string][]byte
+	// What the Settles so far said: lanes that are done, and whether the last
+	// one was final.
+	dones map[int]bool
+	final bool
+	last  map[string]*proto.Assignment
+	raw   map[string][]byte
 	// attempts finds a worker's newest assignment of a task, so that a line may
 	// say "commit A j/0".
 	attempts map[string]string
@@ -65,7 +69,7 @@ type stage struct {
 }
 
 func playScenario(t *testing.T, text string) string {
-	s := &stage{t: t, last: map[string]*proto.Assignment{}, raw: map[string][]byte{}, attempts: map[string]string{}}
+	s := &stage{t: t, dones: map[int]bool{}, last: map[string]*proto.Assignment{}, raw: map[string][]byte{}, attempts: map[string]string{}}
 	s.machine(Config{})
 	var out strings.Builder
 	for _, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
@@ -288,6 +292,20 @@ func (s *stage) input(now time.Time, kind string, args []string) Input {
 			in.Paid = append(in.Paid, proto.Credit(n))
 			s.rec.Lanes[i].Settled = proto.Credit(n)
 		}
+		in.Done = make([]bool, len(s.rec.Lanes))
+		for _, l := range strings.Split(s.fields["done"], ",") {
+			if l == "" {
+				continue
+			}
+			n, err := strconv.Atoi(l)
+			if err != nil || n >= len(in.Done) || !s.dones[n] {
+				s.t.Fatalf("done=%s, but no Settle said that lane %s is done", s.fields["done"], l)
+			}
+			in.Done[n] = true
+		}
+		if in.Closed && !s.final {
+			s.t.Fatal("closed=yes, but the last Settle was not final")
+		}
 		return in
 	}
 	return s.workerInput(now, kind, args)
@@ -432,12 +450,14 @@ func (s *stage) output(o Output, now time.Time) string {
 		return l
 	case Settle:
 		l := "settle"
+		s.final = o.Final
 		if o.Final {
 			l = "settle finally"
 		}
 		for _, p := range o.Pays {
 			l += fmt.Sprintf(" lane %d %d", p.Lane, p.Amount)
 			if p.Done {
+				s.dones[int(p.Lane)] = true
 				l += " done"
 			}
 		}

@@ -56,6 +56,7 @@ type session struct {
 	lastPay time.Time
 
 	settling   *settlement
+	refusals   int // Settles in a row that changed nothing
 	unsettled  int // tasks since the last Settle
 	since      time.Time
 	lastSettle time.Time

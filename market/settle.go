@@ -12,9 +12,7 @@ import (
 
 // settlement is a Settle that was not answered yet.
 type settlement struct {
-	at    time.Time
-	done  []*lease // lanes whose Done it carried
-	final bool
+	at time.Time
 }
 
 const (
@@ -24,6 +22,9 @@ const (
 	finishAgain = 5 * time.Second
 	doneWait    = time.Second // for the other lanes' Done
 	doneBatch   = 16          // Dones that fit one event
+
+	refusedWait = 2 * time.Second // after a Settle that changed nothing, doubling
+	refusedMost = time.Minute
 )
 
 // conclude settles when it is time to.
@@ -45,7 +46,7 @@ func (m *Machine) conclude(s *session) {
 		m.concludeClosing(s)
 		return
 	}
-	if !s.owes() {
+	if !s.owes() || m.settlesLater(s) {
 		return
 	}
 	due := s.since.Add(settleIdle)
@@ -64,20 +65,42 @@ func (s *session) owes() bool {
 	return slices.ContainsFunc(s.lanes, func(l *lease) bool { return l.amount > l.settled })
 }
 
+// settlesLater reports whether a Settle must wait because the last ones changed
+// nothing in the ledger.
+func (m *Machine) settlesLater(s *session) bool {
+	if s.refusals == 0 {
+		return false
+	}
+	due := s.lastSettle.Add(backOff(refusedWait, s.refusals, refusedMost))
+	if !m.now.Before(due) {
+		return false
+	}
+	m.sooner(s.settle, due)
+	return true
+}
+
+// backOff is base for the first of n failures in a row and twice as long for
+// each further one, up to most.
+func backOff(base time.Duration, n int, most time.Duration) time.Duration {
+	for ; n > 1 && base < most; n-- {
+		base *= 2
+	}
+	return min(base, most)
+}
+
 func (m *Machine) settle(s *session, final bool) {
-	st := &settlement{at: m.now, final: final}
-	out := Settle{Hold: s.hold, Final: final}
+	out, dones := Settle{Hold: s.hold, Final: final}, 0
 	for i, l := range s.lanes {
-		done := l.done && !l.released && len(st.done) < doneBatch
+		done := l.done && !l.released && dones < doneBatch
 		if !done && l.amount <= l.settled {
 			continue
 		}
 		if done {
-			st.done = append(st.done, l)
+			dones++
 		}
 		out.Pays = append(out.Pays, LaneTotal{Lane: uint32(i), Amount: l.amount, Fuel: l.fuel, Done: done})
 	}
-	s.settling, s.unsettled, s.lastSettle = st, 0, m.now
+	s.settling, s.unsettled, s.lastSettle = &settlement{at: m.now}, 0, m.now
 	m.after = append(m.after, out)
 	m.sooner(s.settle, m.now.Add(settleLost))
 }
@@ -104,6 +127,10 @@ func (m *Machine) concludeClosing(s *session) {
 		m.dropSession(s) // from here on the witnesses may close it
 		return
 	}
+	m.sooner(s.retry, s.deadline.Add(m.cfg.Grace+time.Second))
+	if m.settlesLater(s) {
+		return
+	}
 	open, waiting, news := 0, false, s.owes()
 	unreleased := 0
 	for _, l := range s.lanes {
@@ -124,7 +151,6 @@ func (m *Machine) concludeClosing(s *session) {
 	default:
 		m.settle(s, false)
 	}
-	m.sooner(s.retry, s.deadline.Add(m.cfg.Grace+time.Second))
 }
 
 // finishLanes sends the totals with Finish to every worker within reach that
@@ -171,17 +197,22 @@ func (m *Machine) settled(in Settled) {
 	if s == nil {
 		return
 	}
+	changed := false
 	for i, l := range s.lanes {
-		if i < len(in.Paid) {
-			l.settled = max(l.settled, in.Paid[i])
+		if i < len(in.Paid) && in.Paid[i] > l.settled {
+			l.settled, changed = in.Paid[i], true
+		}
+		if i < len(in.Done) && in.Done[i] && !l.released && l.settled >= l.amount {
+			l.done, l.released, changed = true, true, true
 		}
 	}
-	if st := s.settling; st != nil {
-		for _, l := range st.done {
-			l.released = l.settled >= l.amount
-		}
+	if s.settling != nil {
 		s.settling = nil
 		m.stop(s.settle)
+		s.refusals++
+	}
+	if changed {
+		s.refusals = 0
 	}
 	if in.Closed {
 		m.saves = append(m.saves, SaveHold{Record: s.record(true)})

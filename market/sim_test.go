@@ -401,16 +401,18 @@ func (n *simNode) settle(o Settle) {
 			}
 			h.rec.Closed = true
 		}
-		paid, total := []proto.Credit(nil), h.fees
+		var paid []proto.Credit
+		var done []bool
+		total := h.fees
 		for _, l := range h.rec.Lanes {
-			paid = append(paid, l.Settled)
+			paid, done = append(paid, l.Settled), append(done, l.Done)
 			total += l.Settled
 		}
 		if total > h.rec.Budget {
 			s.t.Fatalf("paid %d of a budget of %d", total, h.rec.Budget)
 		}
 		if n.life == life && !n.dead {
-			n.step(Settled{Hold: o.Hold, Paid: paid, Closed: h.rec.Closed})
+			n.step(Settled{Hold: o.Hold, Paid: paid, Done: done, Closed: h.rec.Closed})
 		}
 	})
 }

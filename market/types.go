@@ -174,7 +174,8 @@ type Input interface{ isInput() }
 type (
 	// Tick: time passed. Step(now, Tick{}) does what is due at now.
 	Tick struct{}
-	// Submit brings a new job, already durable in node with its inputs.
+	// Submit brings a new job; node has put its record and inputs in its store
+	// (durable with the first commit).
 	Submit struct{ Job Job }
 	// Cancel ends a job.
 	Cancel struct{ Job proto.JobID }
@@ -253,10 +254,12 @@ type (
 		Code   proto.Code
 		Reason string
 	}
-	// Settled answers Settle: totals paid per lane now; Closed after a final one.
+	// Settled answers Settle, refused or not, with what the ledger shows now:
+	// totals paid and Dones taken per lane; Closed after a final one.
 	Settled struct {
 		Hold   cid.Cid
 		Paid   []proto.Credit // by lane
+		Done   []bool         // by lane; a lane without an entry is not done
 		Closed bool
 	}
 
@@ -366,8 +369,8 @@ type (
 		Refs []proto.Ref
 		Code proto.Code
 	}
-	// SendPay: node signs the voucher, stores it, sends it. With Finish the
-	// worker is asked for Done.
+	// SendPay: node signs the voucher, sends it. With Finish the worker is asked
+	// for Done.
 	SendPay struct {
 		To      peer.ID
 		Voucher *proto.Voucher

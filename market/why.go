@@ -88,8 +88,7 @@ func (m *Machine) whyFinal(j *job) []string {
 	for _, s := range j.past {
 		for _, l := range s.lanes {
 			if l.cp.lost && !l.released {
-				out = append(out, fmt.Sprintf("Worker %s is out of reach; its part of the hold is freed when it comes back, or after %s.",
-					l.worker, s.deadline.Add(m.cfg.Grace).UTC().Format(time.RFC3339)))
+				out = append(out, fmt.Sprintf("Worker %s is out of reach; its part of the hold is freed when it comes back.", l.worker))
 			}
 		}
 	}
