@@ -31,8 +31,11 @@ PROCESS_PACKAGES := ./cmd/... ./sandbox/enginetest/jsengine/... ./test/...
 test-units:
 	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(PROCESS_PACKAGES))")
 
+# Random modules that every engine must agree on; fewer for a quick run.
+FUZZ_MODULES ?= 10000
+
 test-processes:
-	$(GO) test -p 1 -timeout 20m -count 1 $(PROCESS_PACKAGES)
+	EDGENET_FUZZ_MODULES=$(FUZZ_MODULES) $(GO) test -p 1 -timeout 40m -count 1 $(PROCESS_PACKAGES)
 
 test-browser:
 	cd browser/ts && npm ci --silent --no-audit --no-fund && npm run --silent check && npm test --silent

@@ -110,25 +110,25 @@ func peerScore() (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
 	_, loopback4, _ := net.ParseCIDR("127.0.0.0/8")
 	_, loopback6, _ := net.ParseCIDR("::1/128")
 	return &pubsub.PeerScoreParams{
-			Topics:                      map[string]*pubsub.TopicScoreParams{},
-			AppSpecificScore:            func(peer.ID) float64 { return 0 },
-			AppSpecificWeight:           1,
-			IPColocationFactorThreshold: 5,
-			IPColocationFactorWeight:    -100,
-			IPColocationFactorWhitelist: []*net.IPNet{loopback4, loopback6},
-			BehaviourPenaltyThreshold:   6,
-			BehaviourPenaltyWeight:      -10,
-			BehaviourPenaltyDecay:       pubsub.ScoreParameterDecay(time.Hour),
-			DecayInterval:               time.Second,
-			DecayToZero:                 0.01,
-			RetainScore:                 6 * time.Hour,
-		}, &pubsub.PeerScoreThresholds{
-			GossipThreshold:             -500,
-			PublishThreshold:            -1000,
-			GraylistThreshold:           -2500,
-			AcceptPXThreshold:           1000,
-			OpportunisticGraftThreshold: 3.5,
-		}
+		Topics:                      map[string]*pubsub.TopicScoreParams{},
+		AppSpecificScore:            func(peer.ID) float64 { return 0 },
+		AppSpecificWeight:           1,
+		IPColocationFactorThreshold: 5,
+		IPColocationFactorWeight:    -100,
+		IPColocationFactorWhitelist: []*net.IPNet{loopback4, loopback6},
+		BehaviourPenaltyThreshold:   6,
+		BehaviourPenaltyWeight:      -10,
+		BehaviourPenaltyDecay:       pubsub.ScoreParameterDecay(time.Hour),
+		DecayInterval:               time.Second,
+		DecayToZero:                 0.01,
+		RetainScore:                 6 * time.Hour,
+	}, &pubsub.PeerScoreThresholds{
+		GossipThreshold:             -500,
+		PublishThreshold:            -1000,
+		GraylistThreshold:           -2500,
+		AcceptPXThreshold:           1000,
+		OpportunisticGraftThreshold: 3.5,
+	}
 }
 
 func topicScore() *pubsub.TopicScoreParams {

@@ -109,8 +109,12 @@ func module(imports []imported, funcs []function, data []byte) []byte {
 		id   byte
 		body []byte
 	}{
-		{1, list(types...)}, {2, list(ims...)}, {3, list(decls...)},
-		{5, []byte{1, 0, 1}}, {7, list(exports...)}, {10, list(bodies...)},
+		{1, list(types...)},
+		{2, list(ims...)},
+		{3, list(decls...)},
+		{5, []byte{1, 0, 1}},
+		{7, list(exports...)},
+		{10, list(bodies...)},
 		{11, list(slices.Concat([]byte{0}, i32const(0), endOp, uleb(uint64(len(data))), data))},
 	} {
 		out = slices.Concat(out, []byte{s.id}, uleb(uint64(len(s.body))), s.body)
