@@ -156,7 +156,7 @@ func (m *Machine) lateClaim(j *job, s *session, w peer.ID, c *proto.Claim) {
 	fresh := !m.can(l) || l.lane < 0
 	l.price, l.operator, l.site = proto.Credit(c.Price), c.Operator, c.Site
 	l.slots = int(min(c.Slots, maxSlots))
-	l.window, l.dead, l.blocked = l.slots, false, time.Time{}
+	l.window, l.dead = l.slots, false // still blocked: a claim does not undo refusals
 	l.expires = time.UnixMilli(int64(min(c.ExpiresUnixMs, uint64(m.now.Add(time.Hour).UnixMilli()))))
 	if l.cp.lost {
 		m.workerBack(w)

@@ -263,6 +263,7 @@ func (m *Machine) finishTask(t *task, state TaskState, code proto.Code, reason s
 	}
 	for _, r := range t.reps {
 		if r.phase != phaseLost {
+			m.dropResult(r)
 			m.release(r)
 			m.abort(r.lease, r.ref(), abort)
 			r.code = abort

@@ -295,6 +295,9 @@ func books(t *rapid.T, m *Machine) {
 			t.Fatalf("session counts %d executions, its lanes %d", s.live, live)
 		}
 	}
+	if err := reservations(m); err != nil {
+		t.Fatal(err)
+	}
 	for _, j := range m.order {
 		if j.rec.State.Final() && j.reserved != 0 {
 			t.Fatalf("a final job reserves %d", j.reserved)

@@ -11,6 +11,8 @@ import (
 
 // Executions under way: their deadlines, refusals and losses.
 
+const blockMost = 15 * time.Second
+
 func (m *Machine) runLimit() time.Duration { return proto.DefaultWall + m.cfg.RunSlack }
 
 // watch gives r a deadline. All deadlines of a lease are the same time away
@@ -80,6 +82,13 @@ func (m *Machine) release(r *replica) {
 	} else {
 		l.kept--
 	}
+	if r.phase == phaseResulted {
+		// Its result had freed what it cannot cost; in its place another execution
+		// may cost the worst case again, or the task ends and frees all of it.
+		freed := r.task.job.maxPay - r.held
+		r.task.reserved += freed
+		r.task.job.reserved += freed
+	}
 	l.reserved -= r.held
 	r.held = 0
 	m.unwatch(r)
@@ -94,6 +103,7 @@ func (m *Machine) lose(r *replica, code proto.Code, reason string) {
 		return
 	}
 	t := r.task
+	m.dropResult(r)
 	m.release(r)
 	r.phase, r.code = phaseLost, code
 	t.lost++
@@ -133,17 +143,22 @@ func (m *Machine) acceptedSeen(in AcceptedSeen) {
 
 func (m *Machine) refusedSeen(in RefusedSeen) {
 	r := m.replica(in.From, in.Ref)
-	if r == nil {
+	if r == nil || r.phase == phaseResulted { // what was delivered cannot be refused
 		return
 	}
 	l := r.lease
 	reason := clip(in.Reason, 256)
-	switch in.Code {
+	code := in.Code
+	if r.phase != phaseAssigned { // it ran: that is a loss, whatever it is called
+		code = proto.CodeOK
+	}
+	switch code {
 	case proto.CodeBusy:
 		l.window = max(1, l.inflight-1)
 		m.block(l, 100*time.Millisecond)
 	case proto.CodePaused, proto.CodeShutdown, proto.CodeExpired, proto.CodePrice, proto.CodeType, proto.CodeLimits:
 		l.dead = true // until it claims again
+		m.block(l, 100*time.Millisecond)
 	case proto.CodeNoLane:
 		m.block(l, time.Second)
 	default:
@@ -182,8 +197,14 @@ func (t *task) dropRefused() {
 	t.reps = kept
 }
 
-func (m *Machine) block(l *lease, d time.Duration) {
-	l.blocked = m.now.Add(d)
+// block gives l nothing for a while, longer with each time that it refused and
+// got nothing done between. The refusals of one batch count once.
+func (m *Machine) block(l *lease, base time.Duration) {
+	if m.now.Before(l.blocked) {
+		return
+	}
+	l.refusals++
+	l.blocked = m.now.Add(backOff(base, l.refusals, blockMost))
 	m.sooner(l.check, l.blocked)
 }
 

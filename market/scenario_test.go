@@ -513,6 +513,8 @@ func (s *stage) output(o Output, now time.Time) string {
 		return "forget " + refName(o.Ref)
 	case ResultAccepted:
 		return "result accepted " + s.name(o.Worker) + " " + refName(o.Ref)
+	case ResultDropped:
+		return "result dropped " + s.name(o.Worker) + " " + refName(o.Ref)
 	}
 	return ""
 }

@@ -82,6 +82,7 @@ type lease struct {
 	lane     int // -1 until certified
 	dead     bool
 	blocked  time.Time // takes nothing before
+	refusals int       // in a row, nothing done between
 
 	cap, amount, settled, reserved proto.Credit
 	fuel                           proto.Fuel

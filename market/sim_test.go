@@ -89,7 +89,8 @@ type simNode struct {
 	tick   time.Time
 	queued map[proto.Ref]map[peer.ID]bool // executions under way
 	runs   int
-	cut    int // crash after this many outputs, less one, of the next Step
+	kept   map[delivered]bool // results neither accepted nor dropped
+	cut    int                // crash after this many outputs, less one, of the next Step
 
 	jobs  map[proto.JobID]JobRecord
 	tasks map[proto.TaskID]TaskRecord
@@ -125,6 +126,7 @@ func (n *simNode) start() {
 	}
 	n.m, n.dead, n.tick = m, false, time.Time{}
 	n.queued = map[proto.Ref]map[peer.ID]bool{}
+	n.kept = map[delivered]bool{}
 	n.step(Neighbours{Workers: len(n.s.byID)})
 }
 
@@ -152,6 +154,12 @@ func (n *simNode) step(in Input) {
 	outs := n.m.Step(s.now, in)
 	s.inSteps += time.Since(t0)
 	s.steps++
+	n.results(in, outs)
+	if s.steps%32 == 0 {
+		if err := reservations(n.m); err != nil {
+			s.t.Fatal(err)
+		}
+	}
 	life := n.life
 	if s.observe != nil {
 		s.observe(n, in, outs)

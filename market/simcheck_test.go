@@ -95,6 +95,71 @@ func (s *sim) view(id proto.JobID) JobView {
 	return JobView{}
 }
 
+// reservations checks that what tasks reserve is what they may still cost, and
+// that a job's reservation is their sum.
+func reservations(m *Machine) error {
+	for _, j := range m.order {
+		var sum proto.Credit
+		for _, t := range j.tasks {
+			if t == nil {
+				continue
+			}
+			var want proto.Credit
+			if t.rec == nil {
+				missing := t.level
+				for _, r := range t.reps {
+					if r.phase == phaseResulted {
+						want += r.held
+						missing--
+					}
+				}
+				want += proto.Credit(missing) * j.maxPay
+			}
+			if t.reserved != want {
+				return fmt.Errorf("task %s reserves %d, it may cost %d", t.id(), t.reserved, want)
+			}
+			sum += t.reserved
+		}
+		if j.reserved != sum {
+			return fmt.Errorf("job %s reserves %d, its tasks %d", j.rec.Job.ID, j.reserved, sum)
+		}
+	}
+	return nil
+}
+
+type delivered struct {
+	ref    proto.Ref
+	worker peer.ID
+}
+
+// results checks that each result that came is accepted or dropped once, and
+// none is left when its job is over.
+func (n *simNode) results(in Input, outs []Output) {
+	if r, ok := in.(ResultSeen); ok {
+		n.kept[delivered{r.Ref, r.From}] = true
+	}
+	for _, o := range outs {
+		var d delivered
+		switch o := o.(type) {
+		case ResultAccepted:
+			d = delivered{o.Ref, o.Worker}
+		case ResultDropped:
+			d = delivered{o.Ref, o.Worker}
+		default:
+			continue
+		}
+		if !n.kept[d] {
+			n.s.t.Fatalf("%T of %s by %s, which is not kept", o, d.ref.Task, n.s.byID[d.worker].name())
+		}
+		delete(n.kept, d)
+	}
+	for d := range n.kept {
+		if v, ok := n.m.Job(d.ref.Task.Job); ok && v.Record.State.Final() {
+			n.s.t.Fatalf("result of %s is still kept, its job is over", d.ref.Task)
+		}
+	}
+}
+
 // check holds the whole run against the laws: every agreeing replica is paid
 // once, nobody else is, no job passes its max credits.
 func (s *sim) check() {

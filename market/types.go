@@ -426,6 +426,14 @@ type (
 		Ref    proto.Ref
 		Worker peer.ID
 	}
+	// ResultDropped: a result that came will not be part of an agreed result: its
+	// replica was outvoted, its task ended without it, or the result was not
+	// taken at all. Node frees what it keeps for that execution, but nothing that
+	// another one shares with it.
+	ResultDropped struct {
+		Ref    proto.Ref
+		Worker peer.ID
+	}
 	// JobChanged tells observers to look again.
 	JobChanged struct{ Job proto.JobID }
 	// Note is a line for the log: level-free, domain words.
@@ -525,5 +533,6 @@ func (Execute) isOutput()           {}
 func (StopExecution) isOutput()     {}
 func (Forget) isOutput()            {}
 func (ResultAccepted) isOutput()    {}
+func (ResultDropped) isOutput()     {}
 func (JobChanged) isOutput()        {}
 func (Note) isOutput()              {}

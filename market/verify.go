@@ -34,7 +34,7 @@ func (m *Machine) commitSeen(in CommitSeen) {
 	l.inflight--
 	l.kept++
 	l.over++
-	l.progress = m.now
+	l.progress, l.refusals = m.now, 0
 	if l.window < l.slots && l.inflight >= l.window/2 {
 		l.window++ // recovers from a Busy as work flows
 	}
@@ -78,11 +78,18 @@ func (m *Machine) reveal(t *task) {
 
 func (m *Machine) resultSeen(in ResultSeen) {
 	r := m.replica(in.From, in.Ref)
-	if r == nil || r.phase == phaseResulted {
+	if r == nil {
+		if !m.agreed(in.From, in.Ref) {
+			m.after = append(m.after, ResultDropped{Ref: in.Ref, Worker: in.From})
+		}
 		return
+	}
+	if r.phase == phaseResulted {
+		return // came twice; the first one counts
 	}
 	if reason := m.fault(r, in); reason != "" {
 		m.lose(r, proto.CodeBadReceipt, reason)
+		m.after = append(m.after, ResultDropped{Ref: in.Ref, Worker: in.From})
 		return
 	}
 	l, t, rc := r.lease, r.task, in.Receipt
@@ -94,7 +101,7 @@ func (m *Machine) resultSeen(in ResultSeen) {
 			l.window++
 		}
 	}
-	l.progress = m.now
+	l.progress, l.refusals = m.now, 0
 	m.unwatch(r)
 	r.phase = phaseResulted
 	r.status, r.exit, r.size, r.fuel = proto.Status(rc.Status), rc.ExitCode, rc.OutputSize, proto.Fuel(rc.Fuel)
@@ -109,6 +116,25 @@ func (m *Machine) resultSeen(in ResultSeen) {
 	t.job.reserved -= saved
 	m.mark(l.s)
 	m.judge(t)
+}
+
+// dropResult tells node that r's result, if it brought one, is of no use.
+func (m *Machine) dropResult(r *replica) {
+	if r.phase == phaseResulted {
+		m.after = append(m.after, ResultDropped{Ref: r.ref(), Worker: r.lease.worker})
+	}
+}
+
+// agreed reports whether the result of an execution is part of an agreed one.
+func (m *Machine) agreed(worker peer.ID, ref proto.Ref) bool {
+	j := m.jobs[ref.Task.Job]
+	if j == nil || int(ref.Task.Index) >= len(j.tasks) {
+		return false
+	}
+	t := j.tasks[ref.Task.Index]
+	return t != nil && t.rec != nil && slices.ContainsFunc(t.rec.Replicas, func(r ReplicaRecord) bool {
+		return r.Agreed && r.Worker == worker && r.Attempt == ref.Attempt
+	})
 }
 
 // fault says what is wrong with a result, "" when nothing is.
@@ -262,6 +288,7 @@ func (m *Machine) accept(t *task, got []*replica, best *replica) {
 				m.owe(l.s)
 			} else {
 				rr.Code = proto.CodeMinority
+				m.dropResult(r)
 				m.abort(l, r.ref(), proto.CodeMinority)
 				m.note(l.worker, r.ref(), proto.CodeMinority, "outvoted: its result differs from the agreed one")
 			}
