@@ -182,7 +182,7 @@ func (m *Machine) claim(b *bid) {
 		price = min(m.cfg.Price, proto.Credit(o.PriceCap))
 	}
 	expires := m.now.Add(proto.LeaseDuration)
-	c := w.customer(b.from)
+	c := m.customer(b.from, stakeNone)
 	if c == nil || !c.grant(b.module, grant{expires: expires, price: price}, m.now) {
 		w.why = "it serves too many submitters already"
 		return

@@ -49,13 +49,38 @@ type workLane struct {
 // exposed is what the payer may have to pay on the lane in the worst case.
 func (l *workLane) exposed() proto.Credit { return max(l.vouchered, l.owed, l.Paid) + l.worst }
 
-// customer finds or makes room for a submitter; nil when all places are taken
-// by submitters with work here.
-func (w *workside) customer(p peer.ID) *customer {
+// stake is what a submitter has here that it would lose its place with.
+type stake uint8
+
+const (
+	stakeNone stake = iota // talk only
+	stakeLane              // a lane that is open
+	stakeOwed              // work done that is not promised yet
+)
+
+func (c *customer) stake(now time.Time) stake {
+	s := stakeNone
+	for _, l := range c.lanes {
+		if l.done || !now.Before(l.Deadline) {
+			continue
+		}
+		if l.owed > l.vouchered {
+			return stakeOwed
+		}
+		s = stakeLane
+	}
+	return s
+}
+
+// customer finds a submitter or makes room for it, at the cost of others with
+// a stake of most at the highest; nil when all places are taken by submitters
+// with more, or with work here.
+func (m *Machine) customer(p peer.ID, most stake) *customer {
+	w := &m.work
 	w.seq++
 	c := w.customers[p]
 	if c == nil {
-		if len(w.customers) >= maxCustomers && !w.evict() {
+		if len(w.customers) >= maxCustomers && !m.evict(most) {
 			return nil
 		}
 		c = &customer{id: p, grants: map[cid.Cid]grant{}, lanes: map[laneKey]*workLane{}, execs: map[proto.Ref]*exec{}}
@@ -65,15 +90,25 @@ func (w *workside) customer(p peer.ID) *customer {
 	return c
 }
 
-func (w *workside) evict() bool {
+// evict forgets the submitter with the least at stake, of equals the one not
+// heard from for longest.
+func (m *Machine) evict(most stake) bool {
+	w := &m.work
 	var old *customer
+	least := most
 	for _, c := range w.customers {
-		if len(c.execs) == c.sentLive && (old == nil || c.used < old.used) {
-			old = c
+		if len(c.execs) > c.sentLive {
+			continue
+		}
+		if s := c.stake(m.now); s < least || s == least && (old == nil || c.used < old.used) {
+			old, least = c, s
 		}
 	}
 	if old == nil {
 		return false
+	}
+	for _, x := range old.ordered(nil) {
+		m.drop(x) // says Forget for what is kept
 	}
 	delete(w.customers, old.id)
 	return true
@@ -154,7 +189,7 @@ func (m *Machine) voucherSeen(in VoucherSeen) {
 	}
 	if certified && (l == nil || l.Cap < in.Lane.Cap) {
 		if c == nil {
-			if c = m.work.customer(in.From); c == nil {
+			if c = m.customer(in.From, stakeOwed); c == nil {
 				return
 			}
 		}

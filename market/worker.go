@@ -121,10 +121,12 @@ func (m *Machine) assignSeen(in AssignSeen) {
 	if b == nil || len(b.Assignments) > maxBatch || in.From == m.cfg.Self {
 		return
 	}
-	c := m.work.customer(in.From)
 	code, reason := m.checkBatch(in)
-	if code == proto.CodeOK && c == nil {
-		code, reason = proto.CodeBusy, "too many submitters"
+	var c *customer
+	if code == proto.CodeOK { // only a certified lane may take another's place
+		if c = m.customer(in.From, stakeOwed); c == nil {
+			code, reason = proto.CodeBusy, "too many submitters"
+		}
 	}
 	var lane *workLane
 	if code == proto.CodeOK {
