@@ -50,18 +50,39 @@ func (m *Machine) remaining(j *job) proto.Credit {
 // of the lane was used up for good, when nothing on it will free anything, or
 // for a replica that others wait for.
 func (m *Machine) wantCap(l *lease, j *job, pay proto.Credit, urgent bool) {
-	if l.want > 0 || !urgent && l.inflight+l.kept > 0 && l.cap-l.amount >= l.base/2 {
+	busy := !urgent && l.inflight+l.kept > 0
+	if l.want > 0 || busy && l.cap-l.amount >= l.base/2 {
 		return
 	}
-	more := min(proto.Credit(l.window)*pay, m.remaining(j)/proto.Credit(j.k))
+	need := proto.Credit(l.s.useful(l.window, len(l.s.lanes))) * pay
+	if busy && l.cap-l.amount >= need/2 {
+		return
+	}
+	// A lane that is used up grows by as much again, so that a session of many
+	// small jobs is not extended for each.
+	more := min(proto.Credit(l.window)*pay, max(need, l.cap), m.remaining(j)/proto.Credit(j.k))
 	if more < pay {
-		if !urgent && l.inflight+l.kept > 0 {
+		if busy {
 			return
 		}
 		more = pay
 	}
 	l.want, l.wantFor = more, pay
 	l.s.needHold = true
+}
+
+// useful is the number of executions, up to most, that s can use on each of so
+// many lanes: an even share of all that may still come, and one to replace
+// another.
+func (s *session) useful(most, lanes int) int {
+	lanes = max(1, lanes)
+	bound, sum := most*lanes, 0
+	for _, j := range s.jobs {
+		if sum += j.open * j.k; sum >= bound {
+			return most
+		}
+	}
+	return min(most, (sum+lanes-1)/lanes+1)
 }
 
 // askHold requests a hold for a new session, or an extension.
@@ -100,7 +121,10 @@ func (m *Machine) askHold(s *session) {
 		switch {
 		case l.lane < 0 && m.can(l) && taken < fresh:
 			taken++
-			add(l, min(proto.Credit(l.window)*pay, max(room/proto.Credit(fresh), pay)), pay)
+			share := max(room/proto.Credit(fresh), pay)
+			full := min(proto.Credit(l.window)*pay, share)
+			l.base = max(full>>s.scale, pay)
+			add(l, min(full, proto.Credit(s.useful(l.window, fresh))*pay), pay)
 		case l.lane >= 0 && l.want > 0 && !l.done:
 			add(l, l.want, min(l.wantFor, l.want))
 		}
@@ -164,7 +188,7 @@ func (m *Machine) holdCertified(in HoldCertified) {
 		l.cap, l.want = rec.Cap, 0
 		l.settled = max(l.settled, rec.Settled)
 		if l.lane < 0 {
-			l.lane, l.base, l.payee = i, rec.Cap, payeeOf([]byte(rec.Payee), rec.Worker)
+			l.lane, l.base, l.payee = i, max(l.base, rec.Cap), payeeOf([]byte(rec.Payee), rec.Worker)
 		}
 		if i >= len(s.lanes) {
 			s.lanes = append(s.lanes, l)

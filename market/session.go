@@ -87,7 +87,7 @@ type lease struct {
 	cap, amount, settled, reserved proto.Credit
 	fuel                           proto.Fuel
 	upto                           uint64
-	base                           proto.Credit // first cap
+	base                           proto.Credit // first cap, had there been work for it
 	want, wantFor                  proto.Credit // cap to be added, for executions of at most
 	owing, done, released          bool
 

@@ -155,7 +155,7 @@ func (n *simNode) step(in Input) {
 	s.inSteps += time.Since(t0)
 	s.steps++
 	n.results(in, outs)
-	if s.steps%32 == 0 {
+	if s.steps%128 == 0 {
 		if err := reservations(n.m); err != nil {
 			s.t.Fatal(err)
 		}

@@ -1,0 +1,63 @@
+package market
+
+import (
+	"testing"
+	"time"
+
+	"edgenet.dev/proto"
+)
+
+// TestFirstHoldIsWhatTheJobCanUse: a tiny job puts little on hold, and a batch
+// that follows in its session gets more room in a few steps.
+func TestFirstHoldIsWhatTheJobCanUse(t *testing.T) {
+	s := newSim(t, 3, 4, nil)
+	var asked []RequestHold
+	s.observe = func(_ *simNode, _ Input, outs []Output) {
+		for _, o := range outs {
+			if r, ok := o.(RequestHold); ok {
+				asked = append(asked, r)
+			}
+		}
+	}
+	id := s.job(0, "tiny", 1, Options{Redundancy: 2})
+	s.until(5*time.Second, s.final(id))
+	worst := proto.PayFor(proto.DefaultFuel, proto.OneCredit)
+	if len(asked) != 1 || len(asked[0].Lanes) < 2 {
+		t.Fatalf("holds %+v", asked)
+	}
+	for _, l := range asked[0].Lanes {
+		if l.Cap != 2*worst {
+			t.Fatalf("a lane of %s for a job of one task, want %s", l.Cap, 2*worst)
+		}
+	}
+	began := s.now
+	batch := s.job(0, "batch", 500, Options{Redundancy: 2, MaxCredits: 1000 * proto.OneCredit})
+	s.until(5*time.Second, s.final(batch))
+	if v := s.view(batch); v.Verified != 500 {
+		t.Fatalf("%+v", v)
+	}
+	if took := s.now.Sub(began); took > 2*time.Second || len(asked) > 8 {
+		t.Fatalf("the batch took %s and %d holds in all", took, len(asked))
+	}
+	t.Logf("%s, %d holds", s.now.Sub(began), len(asked))
+	s.until(time.Minute, s.settled(id, batch))
+	s.check()
+}
+
+// TestRefusedAfterResult: the reservations of lanes and job survive what a hostile
+// worker may say after its result.
+func TestRefusedAfterResult(t *testing.T) {
+	s := newSim(t, 4, 5, nil)
+	s.observe = func(n *simNode, in Input, _ []Output) {
+		if r, ok := in.(ResultSeen); ok && s.rnd.IntN(2) == 0 {
+			n.deliver(0, RefusedSeen{From: r.From, Ref: r.Ref, Code: proto.CodeBusy})
+			n.deliver(0, RefusedSeen{From: r.From, Ref: r.Ref, Code: proto.CodeModule})
+		}
+	}
+	id := s.job(0, "a", 300, Options{Redundancy: 3, Fuel: 60_000_000})
+	s.until(20*time.Second, s.settled(id))
+	if v := s.view(id); v.Verified != 300 {
+		t.Fatalf("%+v", v)
+	}
+	s.check()
+}
