@@ -76,6 +76,8 @@ func (j *jobs) act(ctx context.Context, outs []market.Output) {
 		case market.Settle:
 			n.wallet.do(func(ctx context.Context) { n.wallet.settle(ctx, o) })
 
+		case market.ResultDropped:
+			j.pending.take(o.Worker, o.Ref)
 		case market.JobChanged:
 			j.changed(o.Job)
 		case market.Note:

@@ -347,6 +347,7 @@ func (w *wallet) settle(ctx context.Context, o market.Settle) {
 	in := market.Settled{Hold: o.Hold, Closed: st.Closed}
 	for _, l := range st.Lanes {
 		in.Paid = append(in.Paid, l.Paid)
+		in.Done = append(in.Done, l.Done)
 	}
 	w.n.jobs.post(in)
 }
