@@ -182,6 +182,10 @@ func findABI(res *instrument.Result) (ABI, error) {
 			if err := want("_initialize", ":"); err != nil {
 				return refuse("%v", err)
 			}
+		} else if _, ok := res.Funcs["_start"]; ok {
+			// Nobody calls _start of a reactor, so its runtime would not be set
+			// up: every run would trap, and a trap bills the whole limit.
+			return refuse("execute is exported beside _start and without _initialize: build it as a reactor (Go: -buildmode=c-shared)")
 		}
 		return ABIReactor, nil
 	}

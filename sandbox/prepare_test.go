@@ -36,6 +36,14 @@ func imported(module, name string, typ byte, kind ...byte) string {
 	return magic + section(1, 2, 0x60, 0, 0, 0x60, 1, 0x7f, 0) + section(2, append(b, kind...)...)
 }
 
+// reactorAndStart exports a reactor's functions and _start, but nothing that
+// sets its runtime up.
+var reactorAndStart = magic +
+	section(1, 3, 0x60, 0, 0, 0x60, 1, 0x7f, 1, 0x7f, 0x60, 2, 0x7f, 0x7f, 1, 0x7e) +
+	section(3, 3, 0, 1, 2) + section(5, 1, 0, 1) +
+	section(7, []byte("\x04\x06memory\x02\x00\x06_start\x00\x00\x0dedgenet_alloc\x00\x01\x07execute\x00\x02")...) +
+	section(10, 3, 2, 0, 0x0b, 4, 0, 0x20, 0, 0x0b, 4, 0, 0x42, 0, 0x0b)
+
 func TestRefusals(t *testing.T) {
 	exported := func(name string) string {
 		return magic + section(5, 1, 0, 1) + section(7, append(append([]byte{1, byte(len(name))}, name...), 2, 0)...)
@@ -66,6 +74,7 @@ func TestRefusals(t *testing.T) {
 		{"big table", magic + section(4, 1, 0x70, 0, 0x81, 0x80, 4), "table", "at most 65536"},
 		{"no memory", magic, "export", "no memory is exported"},
 		{"no entry", exported("memory"), "export", "neither execute (reactor) nor _start"},
+		{"half a reactor", reactorAndStart, "export", "-buildmode=c-shared"},
 		{"atomics", code(0xfe, 0x03, 0), "code", "threads"},
 		{"relaxed SIMD", code(0xfd, 0x80, 0x02), "code", "relaxed SIMD"},
 		{"tail call", code(0x12, 0), "code", "tail call"},
