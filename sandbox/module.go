@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"slices"
 
 	"edgenet.dev/proto"
 	"edgenet.dev/sandbox/instrument"
@@ -63,7 +64,11 @@ type Module struct {
 	ID           cid.Cid // of the raw bytes
 	MeterVersion uint32
 	ABI          ABI
-	RawSize      int // bytes
+	RawSize      int        // bytes
+	Imports      []string   // "module.function", sorted
+	MinMemory    uint64     // bytes a task's memory limit has to leave room for
+	MaxMemory    uint64     // bytes it can grow to at most
+	StartFuel    proto.Fuel // charged before the first instruction
 
 	raw   []byte
 	pages uint32 // ceiling of memory
@@ -127,7 +132,11 @@ func funcType(s string) (t instrument.FuncType) {
 // *RefusedError. raw is kept and must not change.
 func Prepare(raw []byte, policy Policy) (*Module, error) {
 	pages := policy.pages()
-	res, err := instrument.Rewrite(raw, instrument.Config{MemoryPages: pages, Import: checkImport})
+	var imports []string
+	res, err := instrument.Rewrite(raw, instrument.Config{MemoryPages: pages, Import: func(module, name string, t instrument.FuncType) string {
+		imports = append(imports, module+"."+name)
+		return checkImport(module, name, t)
+	}})
 	if err != nil {
 		return nil, err
 	}
@@ -135,8 +144,10 @@ func Prepare(raw []byte, policy Policy) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
+	slices.Sort(imports)
 	return &Module{
-		ID: proto.CIDOf(raw), MeterVersion: proto.MeterVersion, ABI: abi, RawSize: len(raw),
+		ID: proto.CIDOf(raw), MeterVersion: proto.MeterVersion, ABI: abi, RawSize: len(raw), Imports: slices.Compact(imports),
+		MinMemory: uint64(res.MinPages) * pageSize, MaxMemory: uint64(min(res.MaxPages, pages)) * pageSize, StartFuel: proto.Fuel(res.StartFuel),
 		raw: raw, pages: pages, min: res.MinPages, metered: newMetered(res),
 	}, nil
 }

@@ -37,13 +37,24 @@ func (a *app) moduleCheck(path string) error {
 		return err
 	}
 	return a.print(report{
-		data: map[string]any{"module": m.ID.String(), "bytes": m.RawSize, "abi": m.ABI.String(), "meter_version": m.MeterVersion, "ok": true},
-		ids:  []string{m.ID.String()},
+		data: map[string]any{
+			"module": m.ID.String(), "bytes": m.RawSize, "abi": m.ABI.String(), "meter_version": m.MeterVersion, "ok": true,
+			"imports": append([]string{}, m.Imports...), "min_memory": m.MinMemory, "max_memory": m.MaxMemory, "start_fuel": uint64(m.StartFuel),
+		},
+		ids: []string{m.ID.String()},
 		table: func(w io.Writer) {
 			row(w, "module", m.ID)
 			row(w, "size", fmt.Sprintf("%d bytes of at most %d", m.RawSize, proto.MaxModule))
 			row(w, "interface", m.ABI)
 			row(w, "meter", m.MeterVersion)
+			if len(m.Imports) == 0 {
+				row(w, "imports", "none")
+			}
+			for _, name := range m.Imports {
+				row(w, "imports", name)
+			}
+			row(w, "memory", fmt.Sprintf("%d bytes at the start, %d at most; a task's own limit is %d unless set", m.MinMemory, m.MaxMemory, proto.DefaultMemory))
+			row(w, "fuel", fmt.Sprintf("%d before the first instruction; a task's limit is %d unless set", m.StartFuel, proto.DefaultFuel))
 			row(w, "verdict", "accepted")
 		},
 	})
