@@ -72,7 +72,8 @@ func TestKillWorker(t *testing.T) {
 	counts := []uint64{slow}
 	id := submit(t, payer, spinJob(1, counts...))
 
-	// Both the submitter and the worker itself must say that it is running.
+	// Both the submitter and the worker itself must say that it is running, and
+	// the sandbox process, which starts with the first task, must be there.
 	var victim *daemon.Node
 	eventually(t, "a worker runs the task", func() (bool, string) {
 		j := job(t, payer, id)
@@ -85,7 +86,7 @@ func TestKillWorker(t *testing.T) {
 					continue
 				}
 				for _, nd := range net.Nodes {
-					if nd.ID.String() == rep.Worker && status(t, nd).Worker.Busy == 1 {
+					if nd.ID.String() == rep.Worker && status(t, nd).Worker.Busy == 1 && len(children(t, nd.Pid())) > 0 {
 						victim = nd
 						return true, ""
 					}
