@@ -109,7 +109,7 @@ func gossipParams() pubsub.GossipSubParams {
 func peerScore() (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
 	_, loopback4, _ := net.ParseCIDR("127.0.0.0/8")
 	_, loopback6, _ := net.ParseCIDR("::1/128")
-	return &pubsub.PeerScoreParams{
+	score := &pubsub.PeerScoreParams{
 		Topics:                      map[string]*pubsub.TopicScoreParams{},
 		AppSpecificScore:            func(peer.ID) float64 { return 0 },
 		AppSpecificWeight:           1,
@@ -122,13 +122,15 @@ func peerScore() (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
 		DecayInterval:               time.Second,
 		DecayToZero:                 0.01,
 		RetainScore:                 6 * time.Hour,
-	}, &pubsub.PeerScoreThresholds{
+	}
+	limits := &pubsub.PeerScoreThresholds{
 		GossipThreshold:             -500,
 		PublishThreshold:            -1000,
 		GraylistThreshold:           -2500,
 		AcceptPXThreshold:           1000,
 		OpportunisticGraftThreshold: 3.5,
 	}
+	return score, limits
 }
 
 func topicScore() *pubsub.TopicScoreParams {
