@@ -34,8 +34,9 @@ type Config struct {
 	Announce []string
 	// Bootstrap are multiaddrs with /p2p/ of peers to know first.
 	Bootstrap []string
-	// DHT is "auto" (serve until found unreachable), "server", "client" or
-	// "off". "" = auto.
+	// DHT is "auto" (serve until found unreachable), "server", "client", "ask"
+	// (take no part, have connected daemons look peers up) or "off". "" = auto.
+	// In a tab every one but "off" means ask.
 	DHT string
 	// Reachability is "auto", "public" or "private" (reserve slots on the
 	// bootstrap peers' relays). "" = auto.
@@ -116,9 +117,9 @@ func (c Config) parse() (parsed, error) {
 		return p, fmt.Errorf("node: key: %w", err)
 	}
 	switch c.DHT {
-	case "", "auto", "server", "client", "off":
+	case "", "auto", "server", "client", "ask", "off":
 	default:
-		return p, fmt.Errorf("node: dht %q: want auto, server, client or off", c.DHT)
+		return p, fmt.Errorf("node: dht %q: want auto, server, client, ask or off", c.DHT)
 	}
 	switch transport.Reachability(c.Reachability) {
 	case "", transport.Auto, transport.Public, transport.Private:

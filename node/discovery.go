@@ -35,11 +35,11 @@ func (n *Node) discover(ctx context.Context) error {
 	wait, announced := time.Second, time.Time{}
 	for {
 		lost := n.connectBootstrap(ctx)
-		if n.dht != nil && n.dht.RoutingTable().Size() > 0 {
+		if n.dht != nil && n.dht.known() > 0 {
 			// Kademlia's own timers refresh a small table every two minutes, which
 			// is most of what an idle node would send; this loop slows down instead.
 			select {
-			case <-n.dht.RefreshRoutingTable():
+			case <-n.dht.refresh():
 			case <-ctx.Done():
 				return nil
 			}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	dht "github.com/libp2p/go-libp2p-kad-dht"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -20,7 +19,7 @@ import (
 )
 
 // openHost starts the libp2p host and, unless it is off, Kademlia; from then
-// on a peer known by id only is looked up in the DHT when it is dialled.
+// on a peer known by id only is looked up when it is dialled.
 func (n *Node) openHost() error {
 	r := transport.Reachability(n.cfg.Reachability)
 	if (r == "" || r == transport.Auto) && (n.cfg.Relay || n.cfg.DHT == "server") {
@@ -40,19 +39,10 @@ func (n *Node) openHost() error {
 	if n.cfg.DHT == "off" {
 		return nil
 	}
-	mode := map[string]dht.ModeOpt{"auto": dht.ModeAutoServer, "server": dht.ModeServer, "client": dht.ModeClient}[n.cfg.DHT]
-	n.dht, err = dht.New(n.ctx, h,
-		dht.ProtocolPrefix(n.net.ID.DHTPrefix()),
-		dht.Mode(mode),
-		dht.AddressFilter(nil), // loopback and LAN addresses are real here
-		dht.BootstrapPeers(n.addrs.bootstrap...),
-		dht.DisableValues(),
-		dht.DisableAutoRefresh(), // discover decides when
-	)
-	if err != nil {
+	if n.dht, err = n.openKademlia(h); err != nil {
 		return fmt.Errorf("kademlia: %w", err)
 	}
-	n.host = routedhost.Wrap(h, n.dht)
+	n.host = routedhost.Wrap(h, lookup{n})
 	return nil
 }
 

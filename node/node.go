@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	dht "github.com/libp2p/go-libp2p-kad-dht"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/metrics"
@@ -38,7 +37,7 @@ type Node struct {
 
 	// Owned by Run, set before ready is closed.
 	host   host.Host
-	dht    *dht.IpfsDHT // nil when off
+	dht    kademlia // nil when off, and in tabs
 	pubsub *pubsub.PubSub
 	gossip *gossip
 
@@ -171,6 +170,7 @@ func (n *Node) start() error {
 	n.handle("blob", n.serveBlob)
 	n.handle("sync", n.sync.serve)
 	n.handle("vote", n.wallet.serveVote)
+	n.handle("directory", n.serveDirectory)
 
 	n.goRun("jobs", n.jobs.run)
 	n.goRun("wallet", n.wallet.run)
@@ -189,7 +189,7 @@ func (n *Node) stop(cancel context.CancelFunc) error {
 	n.closing.Unlock()
 	var errs []error
 	if n.host != nil {
-		for _, p := range []string{"task", "blob", "sync", "vote"} {
+		for _, p := range []string{"task", "blob", "sync", "vote", "directory"} {
 			n.host.RemoveStreamHandler(n.net.ID.Protocol(p))
 		}
 	}

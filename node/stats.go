@@ -58,7 +58,7 @@ func (n *Node) Stats() Stats {
 	}
 	s.Addrs, s.Peers = n.Addrs(), len(n.host.Network().Peers())
 	if n.dht != nil {
-		s.DHTPeers = n.dht.RoutingTable().Size()
+		s.DHTPeers = n.dht.known()
 	}
 	s.OfferTopicPeers, s.Gossip = n.gossip.offerPeers(), n.gossip.counts()
 	t := n.traffic.GetBandwidthTotals()

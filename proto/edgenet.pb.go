@@ -2974,6 +2974,148 @@ func (x *BlobReply) GetSize() uint64 {
 	return 0
 }
 
+// DirectoryRequest asks a daemon where peers can be dialled; one request and
+// one reply per stream.
+type DirectoryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peers         [][]byte               `protobuf:"bytes,1,rep,name=peers,proto3" json:"peers,omitempty"` // peer ids, at most 16
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DirectoryRequest) Reset() {
+	*x = DirectoryRequest{}
+	mi := &file_proto_edgenet_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DirectoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DirectoryRequest) ProtoMessage() {}
+
+func (x *DirectoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DirectoryRequest.ProtoReflect.Descriptor instead.
+func (*DirectoryRequest) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *DirectoryRequest) GetPeers() [][]byte {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+type DirectoryReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peers         []*PeerAddrs           `protobuf:"bytes,1,rep,name=peers,proto3" json:"peers,omitempty"` // those that are known
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DirectoryReply) Reset() {
+	*x = DirectoryReply{}
+	mi := &file_proto_edgenet_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DirectoryReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DirectoryReply) ProtoMessage() {}
+
+func (x *DirectoryReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DirectoryReply.ProtoReflect.Descriptor instead.
+func (*DirectoryReply) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *DirectoryReply) GetPeers() []*PeerAddrs {
+	if x != nil {
+		return x.Peers
+	}
+	return nil
+}
+
+type PeerAddrs struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          []byte                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Addrs         [][]byte               `protobuf:"bytes,2,rep,name=addrs,proto3" json:"addrs,omitempty"` // multiaddrs, at most 32; nothing vouches for them
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerAddrs) Reset() {
+	*x = PeerAddrs{}
+	mi := &file_proto_edgenet_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerAddrs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerAddrs) ProtoMessage() {}
+
+func (x *PeerAddrs) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerAddrs.ProtoReflect.Descriptor instead.
+func (*PeerAddrs) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *PeerAddrs) GetPeer() []byte {
+	if x != nil {
+		return x.Peer
+	}
+	return nil
+}
+
+func (x *PeerAddrs) GetAddrs() [][]byte {
+	if x != nil {
+		return x.Addrs
+	}
+	return nil
+}
+
 // Post is an account's state after an event, so a certified head proves it.
 type Post struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2993,7 +3135,7 @@ type Post struct {
 
 func (x *Post) Reset() {
 	*x = Post{}
-	mi := &file_proto_edgenet_proto_msgTypes[34]
+	mi := &file_proto_edgenet_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3005,7 +3147,7 @@ func (x *Post) String() string {
 func (*Post) ProtoMessage() {}
 
 func (x *Post) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[34]
+	mi := &file_proto_edgenet_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3018,7 +3160,7 @@ func (x *Post) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Post.ProtoReflect.Descriptor instead.
 func (*Post) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{34}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Post) GetAvail() uint64 {
@@ -3121,7 +3263,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_proto_edgenet_proto_msgTypes[35]
+	mi := &file_proto_edgenet_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3133,7 +3275,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[35]
+	mi := &file_proto_edgenet_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3146,7 +3288,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{35}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Event) GetAccount() []byte {
@@ -3408,7 +3550,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_proto_edgenet_proto_msgTypes[36]
+	mi := &file_proto_edgenet_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3420,7 +3562,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[36]
+	mi := &file_proto_edgenet_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3433,7 +3575,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{36}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Open) GetRecoveryKey() []byte {
@@ -3468,7 +3610,7 @@ type Transfer struct {
 
 func (x *Transfer) Reset() {
 	*x = Transfer{}
-	mi := &file_proto_edgenet_proto_msgTypes[37]
+	mi := &file_proto_edgenet_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3480,7 +3622,7 @@ func (x *Transfer) String() string {
 func (*Transfer) ProtoMessage() {}
 
 func (x *Transfer) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[37]
+	mi := &file_proto_edgenet_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3493,7 +3635,7 @@ func (x *Transfer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transfer.ProtoReflect.Descriptor instead.
 func (*Transfer) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{37}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Transfer) GetTo() []byte {
@@ -3526,7 +3668,7 @@ type Receive struct {
 
 func (x *Receive) Reset() {
 	*x = Receive{}
-	mi := &file_proto_edgenet_proto_msgTypes[38]
+	mi := &file_proto_edgenet_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3538,7 +3680,7 @@ func (x *Receive) String() string {
 func (*Receive) ProtoMessage() {}
 
 func (x *Receive) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[38]
+	mi := &file_proto_edgenet_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3551,7 +3693,7 @@ func (x *Receive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receive.ProtoReflect.Descriptor instead.
 func (*Receive) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{38}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Receive) GetSources() []*Source {
@@ -3573,7 +3715,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_proto_edgenet_proto_msgTypes[39]
+	mi := &file_proto_edgenet_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3585,7 +3727,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[39]
+	mi := &file_proto_edgenet_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3598,7 +3740,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{39}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Source) GetEvent() []byte {
@@ -3640,7 +3782,7 @@ type Lane struct {
 
 func (x *Lane) Reset() {
 	*x = Lane{}
-	mi := &file_proto_edgenet_proto_msgTypes[40]
+	mi := &file_proto_edgenet_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3652,7 +3794,7 @@ func (x *Lane) String() string {
 func (*Lane) ProtoMessage() {}
 
 func (x *Lane) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[40]
+	mi := &file_proto_edgenet_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3665,7 +3807,7 @@ func (x *Lane) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lane.ProtoReflect.Descriptor instead.
 func (*Lane) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{40}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Lane) GetWorker() []byte {
@@ -3701,7 +3843,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_proto_edgenet_proto_msgTypes[41]
+	mi := &file_proto_edgenet_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3713,7 +3855,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[41]
+	mi := &file_proto_edgenet_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3726,7 +3868,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{41}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Hold) GetJob() []byte {
@@ -3771,7 +3913,7 @@ type Extend struct {
 
 func (x *Extend) Reset() {
 	*x = Extend{}
-	mi := &file_proto_edgenet_proto_msgTypes[42]
+	mi := &file_proto_edgenet_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3783,7 +3925,7 @@ func (x *Extend) String() string {
 func (*Extend) ProtoMessage() {}
 
 func (x *Extend) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[42]
+	mi := &file_proto_edgenet_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3796,7 +3938,7 @@ func (x *Extend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Extend.ProtoReflect.Descriptor instead.
 func (*Extend) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{42}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Extend) GetHold() []byte {
@@ -3838,7 +3980,7 @@ type Settle struct {
 
 func (x *Settle) Reset() {
 	*x = Settle{}
-	mi := &file_proto_edgenet_proto_msgTypes[43]
+	mi := &file_proto_edgenet_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3850,7 +3992,7 @@ func (x *Settle) String() string {
 func (*Settle) ProtoMessage() {}
 
 func (x *Settle) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[43]
+	mi := &file_proto_edgenet_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3863,7 +4005,7 @@ func (x *Settle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settle.ProtoReflect.Descriptor instead.
 func (*Settle) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{43}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Settle) GetHold() []byte {
@@ -3899,7 +4041,7 @@ type LanePay struct {
 
 func (x *LanePay) Reset() {
 	*x = LanePay{}
-	mi := &file_proto_edgenet_proto_msgTypes[44]
+	mi := &file_proto_edgenet_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3911,7 +4053,7 @@ func (x *LanePay) String() string {
 func (*LanePay) ProtoMessage() {}
 
 func (x *LanePay) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[44]
+	mi := &file_proto_edgenet_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3924,7 +4066,7 @@ func (x *LanePay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LanePay.ProtoReflect.Descriptor instead.
 func (*LanePay) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{44}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *LanePay) GetLane() uint32 {
@@ -3964,7 +4106,7 @@ type Amount struct {
 
 func (x *Amount) Reset() {
 	*x = Amount{}
-	mi := &file_proto_edgenet_proto_msgTypes[45]
+	mi := &file_proto_edgenet_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3976,7 +4118,7 @@ func (x *Amount) String() string {
 func (*Amount) ProtoMessage() {}
 
 func (x *Amount) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[45]
+	mi := &file_proto_edgenet_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3989,7 +4131,7 @@ func (x *Amount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Amount.ProtoReflect.Descriptor instead.
 func (*Amount) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{45}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Amount) GetAmount() uint64 {
@@ -4009,7 +4151,7 @@ type Rotate struct {
 
 func (x *Rotate) Reset() {
 	*x = Rotate{}
-	mi := &file_proto_edgenet_proto_msgTypes[46]
+	mi := &file_proto_edgenet_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4021,7 +4163,7 @@ func (x *Rotate) String() string {
 func (*Rotate) ProtoMessage() {}
 
 func (x *Rotate) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[46]
+	mi := &file_proto_edgenet_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4034,7 +4176,7 @@ func (x *Rotate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rotate.ProtoReflect.Descriptor instead.
 func (*Rotate) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{46}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Rotate) GetKey() []byte {
@@ -4062,7 +4204,7 @@ type Close struct {
 
 func (x *Close) Reset() {
 	*x = Close{}
-	mi := &file_proto_edgenet_proto_msgTypes[47]
+	mi := &file_proto_edgenet_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4074,7 +4216,7 @@ func (x *Close) String() string {
 func (*Close) ProtoMessage() {}
 
 func (x *Close) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[47]
+	mi := &file_proto_edgenet_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4087,7 +4229,7 @@ func (x *Close) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Close.ProtoReflect.Descriptor instead.
 func (*Close) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{47}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Close) GetHold() []byte {
@@ -4120,7 +4262,7 @@ type Slash struct {
 
 func (x *Slash) Reset() {
 	*x = Slash{}
-	mi := &file_proto_edgenet_proto_msgTypes[48]
+	mi := &file_proto_edgenet_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4132,7 +4274,7 @@ func (x *Slash) String() string {
 func (*Slash) ProtoMessage() {}
 
 func (x *Slash) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[48]
+	mi := &file_proto_edgenet_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4145,7 +4287,7 @@ func (x *Slash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slash.ProtoReflect.Descriptor instead.
 func (*Slash) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{48}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Slash) GetEvidence() []byte {
@@ -4164,7 +4306,7 @@ type Void struct {
 
 func (x *Void) Reset() {
 	*x = Void{}
-	mi := &file_proto_edgenet_proto_msgTypes[49]
+	mi := &file_proto_edgenet_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4176,7 +4318,7 @@ func (x *Void) String() string {
 func (*Void) ProtoMessage() {}
 
 func (x *Void) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[49]
+	mi := &file_proto_edgenet_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4189,7 +4331,7 @@ func (x *Void) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Void.ProtoReflect.Descriptor instead.
 func (*Void) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{49}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Void) GetReason() uint32 {
@@ -4213,7 +4355,7 @@ type Slot struct {
 
 func (x *Slot) Reset() {
 	*x = Slot{}
-	mi := &file_proto_edgenet_proto_msgTypes[50]
+	mi := &file_proto_edgenet_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4225,7 +4367,7 @@ func (x *Slot) String() string {
 func (*Slot) ProtoMessage() {}
 
 func (x *Slot) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[50]
+	mi := &file_proto_edgenet_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4238,7 +4380,7 @@ func (x *Slot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slot.ProtoReflect.Descriptor instead.
 func (*Slot) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{50}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Slot) GetKind() isSlot_Kind {
@@ -4292,7 +4434,7 @@ type AccountSlot struct {
 
 func (x *AccountSlot) Reset() {
 	*x = AccountSlot{}
-	mi := &file_proto_edgenet_proto_msgTypes[51]
+	mi := &file_proto_edgenet_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4304,7 +4446,7 @@ func (x *AccountSlot) String() string {
 func (*AccountSlot) ProtoMessage() {}
 
 func (x *AccountSlot) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[51]
+	mi := &file_proto_edgenet_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4317,7 +4459,7 @@ func (x *AccountSlot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountSlot.ProtoReflect.Descriptor instead.
 func (*AccountSlot) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{51}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *AccountSlot) GetAccount() []byte {
@@ -4347,7 +4489,7 @@ type Propose struct {
 
 func (x *Propose) Reset() {
 	*x = Propose{}
-	mi := &file_proto_edgenet_proto_msgTypes[52]
+	mi := &file_proto_edgenet_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4359,7 +4501,7 @@ func (x *Propose) String() string {
 func (*Propose) ProtoMessage() {}
 
 func (x *Propose) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[52]
+	mi := &file_proto_edgenet_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4372,7 +4514,7 @@ func (x *Propose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Propose.ProtoReflect.Descriptor instead.
 func (*Propose) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{52}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Propose) GetSlot() *Slot {
@@ -4425,7 +4567,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_proto_edgenet_proto_msgTypes[53]
+	mi := &file_proto_edgenet_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4437,7 +4579,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[53]
+	mi := &file_proto_edgenet_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4450,7 +4592,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{53}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Report) GetSlot() *Slot {
@@ -4513,7 +4655,7 @@ type Prepare struct {
 
 func (x *Prepare) Reset() {
 	*x = Prepare{}
-	mi := &file_proto_edgenet_proto_msgTypes[54]
+	mi := &file_proto_edgenet_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4525,7 +4667,7 @@ func (x *Prepare) String() string {
 func (*Prepare) ProtoMessage() {}
 
 func (x *Prepare) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[54]
+	mi := &file_proto_edgenet_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4538,7 +4680,7 @@ func (x *Prepare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prepare.ProtoReflect.Descriptor instead.
 func (*Prepare) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{54}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Prepare) GetSlot() *Slot {
@@ -4573,7 +4715,7 @@ type Commit struct {
 
 func (x *Commit) Reset() {
 	*x = Commit{}
-	mi := &file_proto_edgenet_proto_msgTypes[55]
+	mi := &file_proto_edgenet_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4585,7 +4727,7 @@ func (x *Commit) String() string {
 func (*Commit) ProtoMessage() {}
 
 func (x *Commit) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[55]
+	mi := &file_proto_edgenet_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4598,7 +4740,7 @@ func (x *Commit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Commit.ProtoReflect.Descriptor instead.
 func (*Commit) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{55}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Commit) GetSlot() *Slot {
@@ -4632,7 +4774,7 @@ type Skip struct {
 
 func (x *Skip) Reset() {
 	*x = Skip{}
-	mi := &file_proto_edgenet_proto_msgTypes[56]
+	mi := &file_proto_edgenet_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4644,7 +4786,7 @@ func (x *Skip) String() string {
 func (*Skip) ProtoMessage() {}
 
 func (x *Skip) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[56]
+	mi := &file_proto_edgenet_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4657,7 +4799,7 @@ func (x *Skip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Skip.ProtoReflect.Descriptor instead.
 func (*Skip) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{56}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Skip) GetAccount() []byte {
@@ -4684,7 +4826,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_proto_edgenet_proto_msgTypes[57]
+	mi := &file_proto_edgenet_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4696,7 +4838,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[57]
+	mi := &file_proto_edgenet_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4709,7 +4851,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{57}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Certificate) GetCommits() [][]byte {
@@ -4729,7 +4871,7 @@ type CertifiedEvent struct {
 
 func (x *CertifiedEvent) Reset() {
 	*x = CertifiedEvent{}
-	mi := &file_proto_edgenet_proto_msgTypes[58]
+	mi := &file_proto_edgenet_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4741,7 +4883,7 @@ func (x *CertifiedEvent) String() string {
 func (*CertifiedEvent) ProtoMessage() {}
 
 func (x *CertifiedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[58]
+	mi := &file_proto_edgenet_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4754,7 +4896,7 @@ func (x *CertifiedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertifiedEvent.ProtoReflect.Descriptor instead.
 func (*CertifiedEvent) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{58}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *CertifiedEvent) GetEvent() []byte {
@@ -4780,7 +4922,7 @@ type CertifiedEvents struct {
 
 func (x *CertifiedEvents) Reset() {
 	*x = CertifiedEvents{}
-	mi := &file_proto_edgenet_proto_msgTypes[59]
+	mi := &file_proto_edgenet_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4792,7 +4934,7 @@ func (x *CertifiedEvents) String() string {
 func (*CertifiedEvents) ProtoMessage() {}
 
 func (x *CertifiedEvents) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[59]
+	mi := &file_proto_edgenet_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4805,7 +4947,7 @@ func (x *CertifiedEvents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertifiedEvents.ProtoReflect.Descriptor instead.
 func (*CertifiedEvents) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{59}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *CertifiedEvents) GetEvents() []*CertifiedEvent {
@@ -4825,7 +4967,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_proto_edgenet_proto_msgTypes[60]
+	mi := &file_proto_edgenet_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4837,7 +4979,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[60]
+	mi := &file_proto_edgenet_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4850,7 +4992,7 @@ func (x *Evidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evidence.ProtoReflect.Descriptor instead.
 func (*Evidence) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{60}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Evidence) GetFirst() []byte {
@@ -4877,7 +5019,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_proto_edgenet_proto_msgTypes[61]
+	mi := &file_proto_edgenet_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4889,7 +5031,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[61]
+	mi := &file_proto_edgenet_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4902,7 +5044,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{61}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Checkpoint) GetEpoch() uint64 {
@@ -4939,7 +5081,7 @@ type VoteFrame struct {
 
 func (x *VoteFrame) Reset() {
 	*x = VoteFrame{}
-	mi := &file_proto_edgenet_proto_msgTypes[62]
+	mi := &file_proto_edgenet_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4951,7 +5093,7 @@ func (x *VoteFrame) String() string {
 func (*VoteFrame) ProtoMessage() {}
 
 func (x *VoteFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[62]
+	mi := &file_proto_edgenet_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4964,7 +5106,7 @@ func (x *VoteFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteFrame.ProtoReflect.Descriptor instead.
 func (*VoteFrame) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{62}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *VoteFrame) GetBody() isVoteFrame_Body {
@@ -5108,7 +5250,7 @@ type HeadRequest struct {
 
 func (x *HeadRequest) Reset() {
 	*x = HeadRequest{}
-	mi := &file_proto_edgenet_proto_msgTypes[63]
+	mi := &file_proto_edgenet_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5120,7 +5262,7 @@ func (x *HeadRequest) String() string {
 func (*HeadRequest) ProtoMessage() {}
 
 func (x *HeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[63]
+	mi := &file_proto_edgenet_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5133,7 +5275,7 @@ func (x *HeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadRequest.ProtoReflect.Descriptor instead.
 func (*HeadRequest) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{63}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *HeadRequest) GetAccount() []byte {
@@ -5162,7 +5304,7 @@ type HeadReport struct {
 
 func (x *HeadReport) Reset() {
 	*x = HeadReport{}
-	mi := &file_proto_edgenet_proto_msgTypes[64]
+	mi := &file_proto_edgenet_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5174,7 +5316,7 @@ func (x *HeadReport) String() string {
 func (*HeadReport) ProtoMessage() {}
 
 func (x *HeadReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[64]
+	mi := &file_proto_edgenet_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5187,7 +5329,7 @@ func (x *HeadReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadReport.ProtoReflect.Descriptor instead.
 func (*HeadReport) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{64}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *HeadReport) GetAccount() []byte {
@@ -5229,7 +5371,7 @@ type VoteError struct {
 
 func (x *VoteError) Reset() {
 	*x = VoteError{}
-	mi := &file_proto_edgenet_proto_msgTypes[65]
+	mi := &file_proto_edgenet_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5241,7 +5383,7 @@ func (x *VoteError) String() string {
 func (*VoteError) ProtoMessage() {}
 
 func (x *VoteError) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[65]
+	mi := &file_proto_edgenet_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5254,7 +5396,7 @@ func (x *VoteError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteError.ProtoReflect.Descriptor instead.
 func (*VoteError) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{65}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *VoteError) GetCode() uint32 {
@@ -5292,7 +5434,7 @@ type SyncFrame struct {
 
 func (x *SyncFrame) Reset() {
 	*x = SyncFrame{}
-	mi := &file_proto_edgenet_proto_msgTypes[66]
+	mi := &file_proto_edgenet_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5304,7 +5446,7 @@ func (x *SyncFrame) String() string {
 func (*SyncFrame) ProtoMessage() {}
 
 func (x *SyncFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[66]
+	mi := &file_proto_edgenet_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5317,7 +5459,7 @@ func (x *SyncFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncFrame.ProtoReflect.Descriptor instead.
 func (*SyncFrame) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{66}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *SyncFrame) GetRanges() []*SyncRange {
@@ -5368,7 +5510,7 @@ type SyncRange struct {
 
 func (x *SyncRange) Reset() {
 	*x = SyncRange{}
-	mi := &file_proto_edgenet_proto_msgTypes[67]
+	mi := &file_proto_edgenet_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5380,7 +5522,7 @@ func (x *SyncRange) String() string {
 func (*SyncRange) ProtoMessage() {}
 
 func (x *SyncRange) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[67]
+	mi := &file_proto_edgenet_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5393,7 +5535,7 @@ func (x *SyncRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncRange.ProtoReflect.Descriptor instead.
 func (*SyncRange) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{67}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *SyncRange) GetFrom() []byte {
@@ -5683,7 +5825,14 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\"3\n" +
 	"\tBlobReply\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x12\n" +
-	"\x04size\x18\x02 \x01(\x04R\x04size\"\x94\x02\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\"(\n" +
+	"\x10DirectoryRequest\x12\x14\n" +
+	"\x05peers\x18\x01 \x03(\fR\x05peers\"=\n" +
+	"\x0eDirectoryReply\x12+\n" +
+	"\x05peers\x18\x01 \x03(\v2\x15.edgenet.v1.PeerAddrsR\x05peers\"5\n" +
+	"\tPeerAddrs\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\fR\x04peer\x12\x14\n" +
+	"\x05addrs\x18\x02 \x03(\fR\x05addrs\"\x94\x02\n" +
 	"\x04Post\x12\x14\n" +
 	"\x05avail\x18\x01 \x01(\x04R\x05avail\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\x04R\x04held\x12\x16\n" +
@@ -5870,76 +6019,79 @@ func file_proto_edgenet_proto_rawDescGZIP() []byte {
 	return file_proto_edgenet_proto_rawDescData
 }
 
-var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
+var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
 var file_proto_edgenet_proto_goTypes = []any{
-	(*Envelope)(nil),        // 0: edgenet.v1.Envelope
-	(*Payload)(nil),         // 1: edgenet.v1.Payload
-	(*Genesis)(nil),         // 2: edgenet.v1.Genesis
-	(*Grant)(nil),           // 3: edgenet.v1.Grant
-	(*RelayLimits)(nil),     // 4: edgenet.v1.RelayLimits
-	(*PeerRecord)(nil),      // 5: edgenet.v1.PeerRecord
-	(*Offer)(nil),           // 6: edgenet.v1.Offer
-	(*Withdrawal)(nil),      // 7: edgenet.v1.Withdrawal
-	(*Claim)(nil),           // 8: edgenet.v1.Claim
-	(*AssignmentBatch)(nil), // 9: edgenet.v1.AssignmentBatch
-	(*Assignment)(nil),      // 10: edgenet.v1.Assignment
-	(*Receipt)(nil),         // 11: edgenet.v1.Receipt
-	(*ReceiptBatch)(nil),    // 12: edgenet.v1.ReceiptBatch
-	(*SignedReceipt)(nil),   // 13: edgenet.v1.SignedReceipt
-	(*Voucher)(nil),         // 14: edgenet.v1.Voucher
-	(*Done)(nil),            // 15: edgenet.v1.Done
-	(*TaskFrame)(nil),       // 16: edgenet.v1.TaskFrame
-	(*TaskRef)(nil),         // 17: edgenet.v1.TaskRef
-	(*Assign)(nil),          // 18: edgenet.v1.Assign
-	(*Input)(nil),           // 19: edgenet.v1.Input
-	(*Accepted)(nil),        // 20: edgenet.v1.Accepted
-	(*Refused)(nil),         // 21: edgenet.v1.Refused
-	(*Commits)(nil),         // 22: edgenet.v1.Commits
-	(*Commitment)(nil),      // 23: edgenet.v1.Commitment
-	(*Reveal)(nil),          // 24: edgenet.v1.Reveal
-	(*RevealTask)(nil),      // 25: edgenet.v1.RevealTask
-	(*Results)(nil),         // 26: edgenet.v1.Results
-	(*ResultItem)(nil),      // 27: edgenet.v1.ResultItem
-	(*Progress)(nil),        // 28: edgenet.v1.Progress
-	(*Abort)(nil),           // 29: edgenet.v1.Abort
-	(*Pay)(nil),             // 30: edgenet.v1.Pay
-	(*DoneReply)(nil),       // 31: edgenet.v1.DoneReply
-	(*BlobRequest)(nil),     // 32: edgenet.v1.BlobRequest
-	(*BlobReply)(nil),       // 33: edgenet.v1.BlobReply
-	(*Post)(nil),            // 34: edgenet.v1.Post
-	(*Event)(nil),           // 35: edgenet.v1.Event
-	(*Open)(nil),            // 36: edgenet.v1.Open
-	(*Transfer)(nil),        // 37: edgenet.v1.Transfer
-	(*Receive)(nil),         // 38: edgenet.v1.Receive
-	(*Source)(nil),          // 39: edgenet.v1.Source
-	(*Lane)(nil),            // 40: edgenet.v1.Lane
-	(*Hold)(nil),            // 41: edgenet.v1.Hold
-	(*Extend)(nil),          // 42: edgenet.v1.Extend
-	(*Settle)(nil),          // 43: edgenet.v1.Settle
-	(*LanePay)(nil),         // 44: edgenet.v1.LanePay
-	(*Amount)(nil),          // 45: edgenet.v1.Amount
-	(*Rotate)(nil),          // 46: edgenet.v1.Rotate
-	(*Close)(nil),           // 47: edgenet.v1.Close
-	(*Slash)(nil),           // 48: edgenet.v1.Slash
-	(*Void)(nil),            // 49: edgenet.v1.Void
-	(*Slot)(nil),            // 50: edgenet.v1.Slot
-	(*AccountSlot)(nil),     // 51: edgenet.v1.AccountSlot
-	(*Propose)(nil),         // 52: edgenet.v1.Propose
-	(*Report)(nil),          // 53: edgenet.v1.Report
-	(*Prepare)(nil),         // 54: edgenet.v1.Prepare
-	(*Commit)(nil),          // 55: edgenet.v1.Commit
-	(*Skip)(nil),            // 56: edgenet.v1.Skip
-	(*Certificate)(nil),     // 57: edgenet.v1.Certificate
-	(*CertifiedEvent)(nil),  // 58: edgenet.v1.CertifiedEvent
-	(*CertifiedEvents)(nil), // 59: edgenet.v1.CertifiedEvents
-	(*Evidence)(nil),        // 60: edgenet.v1.Evidence
-	(*Checkpoint)(nil),      // 61: edgenet.v1.Checkpoint
-	(*VoteFrame)(nil),       // 62: edgenet.v1.VoteFrame
-	(*HeadRequest)(nil),     // 63: edgenet.v1.HeadRequest
-	(*HeadReport)(nil),      // 64: edgenet.v1.HeadReport
-	(*VoteError)(nil),       // 65: edgenet.v1.VoteError
-	(*SyncFrame)(nil),       // 66: edgenet.v1.SyncFrame
-	(*SyncRange)(nil),       // 67: edgenet.v1.SyncRange
+	(*Envelope)(nil),         // 0: edgenet.v1.Envelope
+	(*Payload)(nil),          // 1: edgenet.v1.Payload
+	(*Genesis)(nil),          // 2: edgenet.v1.Genesis
+	(*Grant)(nil),            // 3: edgenet.v1.Grant
+	(*RelayLimits)(nil),      // 4: edgenet.v1.RelayLimits
+	(*PeerRecord)(nil),       // 5: edgenet.v1.PeerRecord
+	(*Offer)(nil),            // 6: edgenet.v1.Offer
+	(*Withdrawal)(nil),       // 7: edgenet.v1.Withdrawal
+	(*Claim)(nil),            // 8: edgenet.v1.Claim
+	(*AssignmentBatch)(nil),  // 9: edgenet.v1.AssignmentBatch
+	(*Assignment)(nil),       // 10: edgenet.v1.Assignment
+	(*Receipt)(nil),          // 11: edgenet.v1.Receipt
+	(*ReceiptBatch)(nil),     // 12: edgenet.v1.ReceiptBatch
+	(*SignedReceipt)(nil),    // 13: edgenet.v1.SignedReceipt
+	(*Voucher)(nil),          // 14: edgenet.v1.Voucher
+	(*Done)(nil),             // 15: edgenet.v1.Done
+	(*TaskFrame)(nil),        // 16: edgenet.v1.TaskFrame
+	(*TaskRef)(nil),          // 17: edgenet.v1.TaskRef
+	(*Assign)(nil),           // 18: edgenet.v1.Assign
+	(*Input)(nil),            // 19: edgenet.v1.Input
+	(*Accepted)(nil),         // 20: edgenet.v1.Accepted
+	(*Refused)(nil),          // 21: edgenet.v1.Refused
+	(*Commits)(nil),          // 22: edgenet.v1.Commits
+	(*Commitment)(nil),       // 23: edgenet.v1.Commitment
+	(*Reveal)(nil),           // 24: edgenet.v1.Reveal
+	(*RevealTask)(nil),       // 25: edgenet.v1.RevealTask
+	(*Results)(nil),          // 26: edgenet.v1.Results
+	(*ResultItem)(nil),       // 27: edgenet.v1.ResultItem
+	(*Progress)(nil),         // 28: edgenet.v1.Progress
+	(*Abort)(nil),            // 29: edgenet.v1.Abort
+	(*Pay)(nil),              // 30: edgenet.v1.Pay
+	(*DoneReply)(nil),        // 31: edgenet.v1.DoneReply
+	(*BlobRequest)(nil),      // 32: edgenet.v1.BlobRequest
+	(*BlobReply)(nil),        // 33: edgenet.v1.BlobReply
+	(*DirectoryRequest)(nil), // 34: edgenet.v1.DirectoryRequest
+	(*DirectoryReply)(nil),   // 35: edgenet.v1.DirectoryReply
+	(*PeerAddrs)(nil),        // 36: edgenet.v1.PeerAddrs
+	(*Post)(nil),             // 37: edgenet.v1.Post
+	(*Event)(nil),            // 38: edgenet.v1.Event
+	(*Open)(nil),             // 39: edgenet.v1.Open
+	(*Transfer)(nil),         // 40: edgenet.v1.Transfer
+	(*Receive)(nil),          // 41: edgenet.v1.Receive
+	(*Source)(nil),           // 42: edgenet.v1.Source
+	(*Lane)(nil),             // 43: edgenet.v1.Lane
+	(*Hold)(nil),             // 44: edgenet.v1.Hold
+	(*Extend)(nil),           // 45: edgenet.v1.Extend
+	(*Settle)(nil),           // 46: edgenet.v1.Settle
+	(*LanePay)(nil),          // 47: edgenet.v1.LanePay
+	(*Amount)(nil),           // 48: edgenet.v1.Amount
+	(*Rotate)(nil),           // 49: edgenet.v1.Rotate
+	(*Close)(nil),            // 50: edgenet.v1.Close
+	(*Slash)(nil),            // 51: edgenet.v1.Slash
+	(*Void)(nil),             // 52: edgenet.v1.Void
+	(*Slot)(nil),             // 53: edgenet.v1.Slot
+	(*AccountSlot)(nil),      // 54: edgenet.v1.AccountSlot
+	(*Propose)(nil),          // 55: edgenet.v1.Propose
+	(*Report)(nil),           // 56: edgenet.v1.Report
+	(*Prepare)(nil),          // 57: edgenet.v1.Prepare
+	(*Commit)(nil),           // 58: edgenet.v1.Commit
+	(*Skip)(nil),             // 59: edgenet.v1.Skip
+	(*Certificate)(nil),      // 60: edgenet.v1.Certificate
+	(*CertifiedEvent)(nil),   // 61: edgenet.v1.CertifiedEvent
+	(*CertifiedEvents)(nil),  // 62: edgenet.v1.CertifiedEvents
+	(*Evidence)(nil),         // 63: edgenet.v1.Evidence
+	(*Checkpoint)(nil),       // 64: edgenet.v1.Checkpoint
+	(*VoteFrame)(nil),        // 65: edgenet.v1.VoteFrame
+	(*HeadRequest)(nil),      // 66: edgenet.v1.HeadRequest
+	(*HeadReport)(nil),       // 67: edgenet.v1.HeadReport
+	(*VoteError)(nil),        // 68: edgenet.v1.VoteError
+	(*SyncFrame)(nil),        // 69: edgenet.v1.SyncFrame
+	(*SyncRange)(nil),        // 70: edgenet.v1.SyncRange
 }
 var file_proto_edgenet_proto_depIdxs = []int32{
 	5,  // 0: edgenet.v1.Payload.peer_record:type_name -> edgenet.v1.PeerRecord
@@ -5950,15 +6102,15 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	12, // 5: edgenet.v1.Payload.receipts:type_name -> edgenet.v1.ReceiptBatch
 	14, // 6: edgenet.v1.Payload.voucher:type_name -> edgenet.v1.Voucher
 	15, // 7: edgenet.v1.Payload.done:type_name -> edgenet.v1.Done
-	35, // 8: edgenet.v1.Payload.event:type_name -> edgenet.v1.Event
-	52, // 9: edgenet.v1.Payload.propose:type_name -> edgenet.v1.Propose
-	53, // 10: edgenet.v1.Payload.report:type_name -> edgenet.v1.Report
-	54, // 11: edgenet.v1.Payload.prepare:type_name -> edgenet.v1.Prepare
-	55, // 12: edgenet.v1.Payload.commit:type_name -> edgenet.v1.Commit
-	56, // 13: edgenet.v1.Payload.skip:type_name -> edgenet.v1.Skip
-	64, // 14: edgenet.v1.Payload.head_report:type_name -> edgenet.v1.HeadReport
-	60, // 15: edgenet.v1.Payload.evidence:type_name -> edgenet.v1.Evidence
-	61, // 16: edgenet.v1.Payload.checkpoint:type_name -> edgenet.v1.Checkpoint
+	38, // 8: edgenet.v1.Payload.event:type_name -> edgenet.v1.Event
+	55, // 9: edgenet.v1.Payload.propose:type_name -> edgenet.v1.Propose
+	56, // 10: edgenet.v1.Payload.report:type_name -> edgenet.v1.Report
+	57, // 11: edgenet.v1.Payload.prepare:type_name -> edgenet.v1.Prepare
+	58, // 12: edgenet.v1.Payload.commit:type_name -> edgenet.v1.Commit
+	59, // 13: edgenet.v1.Payload.skip:type_name -> edgenet.v1.Skip
+	67, // 14: edgenet.v1.Payload.head_report:type_name -> edgenet.v1.HeadReport
+	63, // 15: edgenet.v1.Payload.evidence:type_name -> edgenet.v1.Evidence
+	64, // 16: edgenet.v1.Payload.checkpoint:type_name -> edgenet.v1.Checkpoint
 	3,  // 17: edgenet.v1.Genesis.grants:type_name -> edgenet.v1.Grant
 	4,  // 18: edgenet.v1.Genesis.relay:type_name -> edgenet.v1.RelayLimits
 	10, // 19: edgenet.v1.AssignmentBatch.assignments:type_name -> edgenet.v1.Assignment
@@ -5973,8 +6125,8 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	28, // 28: edgenet.v1.TaskFrame.progress:type_name -> edgenet.v1.Progress
 	31, // 29: edgenet.v1.TaskFrame.done:type_name -> edgenet.v1.DoneReply
 	19, // 30: edgenet.v1.Assign.inputs:type_name -> edgenet.v1.Input
-	58, // 31: edgenet.v1.Assign.hold:type_name -> edgenet.v1.CertifiedEvent
-	58, // 32: edgenet.v1.Assign.extends:type_name -> edgenet.v1.CertifiedEvent
+	61, // 31: edgenet.v1.Assign.hold:type_name -> edgenet.v1.CertifiedEvent
+	61, // 32: edgenet.v1.Assign.extends:type_name -> edgenet.v1.CertifiedEvent
 	17, // 33: edgenet.v1.Accepted.tasks:type_name -> edgenet.v1.TaskRef
 	17, // 34: edgenet.v1.Refused.task:type_name -> edgenet.v1.TaskRef
 	23, // 35: edgenet.v1.Commits.commitments:type_name -> edgenet.v1.Commitment
@@ -5985,45 +6137,46 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	27, // 40: edgenet.v1.Results.items:type_name -> edgenet.v1.ResultItem
 	17, // 41: edgenet.v1.Progress.task:type_name -> edgenet.v1.TaskRef
 	17, // 42: edgenet.v1.Abort.tasks:type_name -> edgenet.v1.TaskRef
-	34, // 43: edgenet.v1.Event.post:type_name -> edgenet.v1.Post
-	36, // 44: edgenet.v1.Event.open:type_name -> edgenet.v1.Open
-	37, // 45: edgenet.v1.Event.transfer:type_name -> edgenet.v1.Transfer
-	38, // 46: edgenet.v1.Event.receive:type_name -> edgenet.v1.Receive
-	41, // 47: edgenet.v1.Event.hold:type_name -> edgenet.v1.Hold
-	42, // 48: edgenet.v1.Event.extend:type_name -> edgenet.v1.Extend
-	43, // 49: edgenet.v1.Event.settle:type_name -> edgenet.v1.Settle
-	45, // 50: edgenet.v1.Event.stake:type_name -> edgenet.v1.Amount
-	45, // 51: edgenet.v1.Event.unstake:type_name -> edgenet.v1.Amount
-	45, // 52: edgenet.v1.Event.withdraw:type_name -> edgenet.v1.Amount
-	46, // 53: edgenet.v1.Event.rotate:type_name -> edgenet.v1.Rotate
-	47, // 54: edgenet.v1.Event.close:type_name -> edgenet.v1.Close
-	48, // 55: edgenet.v1.Event.slash:type_name -> edgenet.v1.Slash
-	49, // 56: edgenet.v1.Event.void:type_name -> edgenet.v1.Void
-	39, // 57: edgenet.v1.Open.sources:type_name -> edgenet.v1.Source
-	39, // 58: edgenet.v1.Receive.sources:type_name -> edgenet.v1.Source
-	40, // 59: edgenet.v1.Hold.lanes:type_name -> edgenet.v1.Lane
-	40, // 60: edgenet.v1.Extend.lanes:type_name -> edgenet.v1.Lane
-	44, // 61: edgenet.v1.Settle.pays:type_name -> edgenet.v1.LanePay
-	44, // 62: edgenet.v1.Close.payouts:type_name -> edgenet.v1.LanePay
-	51, // 63: edgenet.v1.Slot.account:type_name -> edgenet.v1.AccountSlot
-	50, // 64: edgenet.v1.Propose.slot:type_name -> edgenet.v1.Slot
-	58, // 65: edgenet.v1.Propose.attachments:type_name -> edgenet.v1.CertifiedEvent
-	50, // 66: edgenet.v1.Report.slot:type_name -> edgenet.v1.Slot
-	50, // 67: edgenet.v1.Prepare.slot:type_name -> edgenet.v1.Slot
-	50, // 68: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
-	57, // 69: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
-	58, // 70: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
-	63, // 71: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
-	65, // 72: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
-	58, // 73: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
-	58, // 74: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
-	67, // 75: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
-	58, // 76: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
-	77, // [77:77] is the sub-list for method output_type
-	77, // [77:77] is the sub-list for method input_type
-	77, // [77:77] is the sub-list for extension type_name
-	77, // [77:77] is the sub-list for extension extendee
-	0,  // [0:77] is the sub-list for field type_name
+	36, // 43: edgenet.v1.DirectoryReply.peers:type_name -> edgenet.v1.PeerAddrs
+	37, // 44: edgenet.v1.Event.post:type_name -> edgenet.v1.Post
+	39, // 45: edgenet.v1.Event.open:type_name -> edgenet.v1.Open
+	40, // 46: edgenet.v1.Event.transfer:type_name -> edgenet.v1.Transfer
+	41, // 47: edgenet.v1.Event.receive:type_name -> edgenet.v1.Receive
+	44, // 48: edgenet.v1.Event.hold:type_name -> edgenet.v1.Hold
+	45, // 49: edgenet.v1.Event.extend:type_name -> edgenet.v1.Extend
+	46, // 50: edgenet.v1.Event.settle:type_name -> edgenet.v1.Settle
+	48, // 51: edgenet.v1.Event.stake:type_name -> edgenet.v1.Amount
+	48, // 52: edgenet.v1.Event.unstake:type_name -> edgenet.v1.Amount
+	48, // 53: edgenet.v1.Event.withdraw:type_name -> edgenet.v1.Amount
+	49, // 54: edgenet.v1.Event.rotate:type_name -> edgenet.v1.Rotate
+	50, // 55: edgenet.v1.Event.close:type_name -> edgenet.v1.Close
+	51, // 56: edgenet.v1.Event.slash:type_name -> edgenet.v1.Slash
+	52, // 57: edgenet.v1.Event.void:type_name -> edgenet.v1.Void
+	42, // 58: edgenet.v1.Open.sources:type_name -> edgenet.v1.Source
+	42, // 59: edgenet.v1.Receive.sources:type_name -> edgenet.v1.Source
+	43, // 60: edgenet.v1.Hold.lanes:type_name -> edgenet.v1.Lane
+	43, // 61: edgenet.v1.Extend.lanes:type_name -> edgenet.v1.Lane
+	47, // 62: edgenet.v1.Settle.pays:type_name -> edgenet.v1.LanePay
+	47, // 63: edgenet.v1.Close.payouts:type_name -> edgenet.v1.LanePay
+	54, // 64: edgenet.v1.Slot.account:type_name -> edgenet.v1.AccountSlot
+	53, // 65: edgenet.v1.Propose.slot:type_name -> edgenet.v1.Slot
+	61, // 66: edgenet.v1.Propose.attachments:type_name -> edgenet.v1.CertifiedEvent
+	53, // 67: edgenet.v1.Report.slot:type_name -> edgenet.v1.Slot
+	53, // 68: edgenet.v1.Prepare.slot:type_name -> edgenet.v1.Slot
+	53, // 69: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
+	60, // 70: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
+	61, // 71: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
+	66, // 72: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
+	68, // 73: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
+	61, // 74: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
+	61, // 75: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
+	70, // 76: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
+	61, // 77: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
+	78, // [78:78] is the sub-list for method output_type
+	78, // [78:78] is the sub-list for method input_type
+	78, // [78:78] is the sub-list for extension type_name
+	78, // [78:78] is the sub-list for extension extendee
+	0,  // [0:78] is the sub-list for field type_name
 }
 
 func init() { file_proto_edgenet_proto_init() }
@@ -6066,7 +6219,7 @@ func file_proto_edgenet_proto_init() {
 		(*Input_Inline)(nil),
 		(*Input_Cid)(nil),
 	}
-	file_proto_edgenet_proto_msgTypes[35].OneofWrappers = []any{
+	file_proto_edgenet_proto_msgTypes[38].OneofWrappers = []any{
 		(*Event_Open)(nil),
 		(*Event_Transfer)(nil),
 		(*Event_Receive)(nil),
@@ -6081,11 +6234,11 @@ func file_proto_edgenet_proto_init() {
 		(*Event_Slash)(nil),
 		(*Event_Void)(nil),
 	}
-	file_proto_edgenet_proto_msgTypes[50].OneofWrappers = []any{
+	file_proto_edgenet_proto_msgTypes[53].OneofWrappers = []any{
 		(*Slot_Account)(nil),
 		(*Slot_CheckpointEpoch)(nil),
 	}
-	file_proto_edgenet_proto_msgTypes[62].OneofWrappers = []any{
+	file_proto_edgenet_proto_msgTypes[65].OneofWrappers = []any{
 		(*VoteFrame_Propose)(nil),
 		(*VoteFrame_Prepare)(nil),
 		(*VoteFrame_Commit)(nil),
@@ -6101,7 +6254,7 @@ func file_proto_edgenet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_edgenet_proto_rawDesc), len(file_proto_edgenet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   68,
+			NumMessages:   71,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

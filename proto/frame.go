@@ -15,6 +15,8 @@ const (
 	MaxSyncFrame = 64 << 10
 	MaxBlobFrame = 256
 	MaxGossip    = 64 << 10
+	// MaxDirectoryFrame bounds question and answer of the directory.
+	MaxDirectoryFrame = 64 << 10
 )
 
 // WriteFrame writes m with its uvarint length in front, in one Write. A

@@ -43,7 +43,7 @@ var settings = []setting{
 	{"listen", "listen", []string{}, "multiaddrs to listen on; none: free loopback ports for TCP, QUIC, WebTransport and WebSocket"},
 	{"announce", "announce", []string{}, "multiaddrs to tell others instead of the listened ones"},
 	{"bootstrap", "bootstrap", []string{}, "multiaddrs with /p2p/ of peers to join the network by"},
-	{"dht", "dht", "auto", "part in Kademlia: auto, server, client or off"},
+	{"dht", "dht", "auto", "part in Kademlia: auto, server, client, ask (let connected daemons look peers up) or off"},
 	{"reachability", "reachability", "auto", "auto, public, or private: reserve a place on the bootstrap peers' relays"},
 	{"mdns", "mdns", false, "find peers on the local network by multicast"},
 	{"relay", "relay", false, "relay connections for peers that cannot be dialled"},
