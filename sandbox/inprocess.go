@@ -5,8 +5,6 @@ package sandbox
 import (
 	"context"
 	"sync"
-
-	"edgenet.dev/proto"
 )
 
 // InProcessConfig of NewInProcess.
@@ -23,7 +21,6 @@ type inProcess struct {
 	mu     sync.Mutex
 	closed bool
 	runs   sync.WaitGroup
-	forms  map[proto.Hash]metered // sliced form by the plain form's key
 }
 
 // NewInProcess returns an executor that runs guests in this process, in slices
@@ -36,7 +33,7 @@ func NewInProcess(cfg InProcessConfig) (Executor, error) {
 		stop()
 		return nil, err
 	}
-	return &inProcess{engine: e, ctx: ctx, stop: stop, forms: map[proto.Hash]metered{}}, nil
+	return &inProcess{engine: e, ctx: ctx, stop: stop}, nil
 }
 
 func (p *inProcess) Run(ctx context.Context, m *Module, input []byte, task Task) (Result, error) {
@@ -49,7 +46,6 @@ func (p *inProcess) Run(ctx context.Context, m *Module, input []byte, task Task)
 		return Result{}, ErrClosed
 	}
 	p.runs.Add(1)
-	form, ok := p.forms[m.key]
 	p.mu.Unlock()
 	defer p.runs.Done()
 
@@ -59,17 +55,9 @@ func (p *inProcess) Run(ctx context.Context, m *Module, input []byte, task Task)
 	if ctx.Err() != nil {
 		return Result{Status: stopStatus(ctx)}, nil
 	}
-	if !ok {
-		var err error
-		if form, err = m.sliced(); err != nil {
-			return Result{}, err
-		}
-		p.mu.Lock()
-		if len(p.forms) >= compiledCap {
-			clear(p.forms)
-		}
-		p.forms[m.key] = form
-		p.mu.Unlock()
+	form, err := m.sliced()
+	if err != nil {
+		return Result{}, err
 	}
 	c, err := p.engine.compile(p.ctx, form.key, form.code)
 	if err != nil {

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"fmt"
 	"slices"
+	"sync"
 
 	"edgenet.dev/proto"
 	"edgenet.dev/sandbox/instrument"
@@ -74,6 +75,8 @@ type Module struct {
 	pages uint32 // ceiling of memory
 	min   uint32 // pages declared as the minimum
 	metered
+
+	sliced func() (metered, error) // made when first asked for
 }
 
 // metered is what an engine needs to run a module, in one instrumented form.
@@ -145,11 +148,13 @@ func Prepare(raw []byte, policy Policy) (*Module, error) {
 		return nil, err
 	}
 	slices.Sort(imports)
-	return &Module{
+	m := &Module{
 		ID: proto.CIDOf(raw), MeterVersion: proto.MeterVersion, ABI: abi, RawSize: len(raw), Imports: slices.Compact(imports),
 		MinMemory: uint64(res.MinPages) * pageSize, MaxMemory: uint64(min(res.MaxPages, pages)) * pageSize, StartFuel: proto.Fuel(res.StartFuel),
 		raw: raw, pages: pages, min: res.MinPages, metered: newMetered(res),
-	}, nil
+	}
+	m.sliced = sync.OnceValues(m.slice)
+	return m, nil
 }
 
 func newMetered(res *instrument.Result) metered {
@@ -157,13 +162,52 @@ func newMetered(res *instrument.Result) metered {
 	return metered{code: res.Bytes, key: proto.HashOf(res.Bytes), startFuel: res.StartFuel, hasStart: res.HasStart, hasInit: hasInit}
 }
 
-// sliced is the module in the form that asks the host for each slice of fuel.
-func (m *Module) sliced() (metered, error) {
+// slice writes the module in the form that asks the host for each slice of fuel.
+func (m *Module) slice() (metered, error) {
 	res, err := instrument.Rewrite(m.raw, instrument.Config{MemoryPages: m.pages, Import: checkImport, Sliced: true})
 	if err != nil {
 		return metered{}, err
 	}
 	return newMetered(res), nil
+}
+
+// Metered is an instrumented module and what an engine of another kind than
+// this package's own must know to run it. The fields are those of the task
+// Worker's messages (browser/ts/src/protocol.ts: Order); a host of that Worker
+// copies them.
+type Metered struct {
+	// Code is the instrumented module. It is shared: do not change it.
+	Code []byte
+	// Key names Code, the plain and the sliced form apart: the hash of Code in
+	// hex.
+	Key string
+	ABI ABI
+	// StartFuel is charged before the first instruction. A task whose fuel limit
+	// is below StartFuel and an eighth of the input's bytes ends out of fuel
+	// without an instance.
+	StartFuel proto.Fuel
+	// MinPages and MaxPages are the memory's declared minimum and its ceiling in
+	// pages of 64 KiB. A task with room for less than MinPages traps without an
+	// instance.
+	MinPages, MaxPages uint32
+}
+
+// Metered returns m's instrumented form. The sliced form, which asks its host
+// for each slice of fuel and so can be throttled and stopped between two, gives
+// the same results and bills the same fuel as the plain one. It is written when
+// first asked for, which takes about as long as Prepare, and then kept.
+func (m *Module) Metered(sliced bool) (Metered, error) {
+	form := m.metered
+	if sliced {
+		var err error
+		if form, err = m.sliced(); err != nil {
+			return Metered{}, err
+		}
+	}
+	return Metered{
+		Code: form.code, Key: form.key.String(), ABI: m.ABI, StartFuel: proto.Fuel(form.startFuel), MinPages: m.min,
+		MaxPages: uint32(m.MaxMemory / pageSize),
+	}, nil
 }
 
 func findABI(res *instrument.Result) (ABI, error) {

@@ -1,4 +1,30 @@
 // Messages between a task Worker and its owner.
+//
+// The owner starts a dedicated Worker from task-worker.js and gives it one run
+// at a time; a second run must not be sent before the first one's end.
+//
+//	owner                        Worker
+//	{ run }                  ->
+//	                         <-  { need }        only if run.bytes is missing and the
+//	                                             module is not among the 32 kept; the
+//	                                             run is over: send it again, with bytes
+//	                         <-  { compiled }    if the module had to be compiled; the
+//	                                             owner's clock for the run starts here
+//	                         <-  { progress }    any number, at most one per 50 ms
+//	                         <-  { result }      or { fault }: the end
+//
+// Every reply holds the run's id, so that answers to a run that was given up
+// can be told. There is no message to cancel: terminate() the Worker and start
+// another. The same ends a run of a module in plain form whose time is up, and
+// a compilation that takes too long. After a fault, or an error event of the
+// Worker (onerror, onmessageerror), start another Worker as well.
+//
+// Fuel is a number here, below 2^53: syscall/js cannot hold a BigInt. Byte
+// arrays of a run are copied unless the owner transfers their buffers; those of
+// a result are transferred.
+//
+// In Go, sandbox.Module.Metered gives moduleId (Key), bytes (Code), abi,
+// startFuel and minPages; proto.TaskID.Seed gives the seed.
 
 /** How a run ended: the wire numbers of the network. */
 export const Status = {

@@ -190,8 +190,7 @@ func arithmetic(t *testing.T, engine func(string, jsengine.Options) (*jsengine.E
 		if testing.Short() && i%8 != 0 {
 			continue
 		}
-		m := add(t, engines[0], k.raw)
-		add(t, engines[1], k.raw)
+		m := prepare(t, k.raw)
 		for _, input := range k.inputs {
 			task := sandbox.Task{Limits: proto.Limits{Fuel: 100_000_000}}
 			want := run(t, native, m, input, task)

@@ -63,7 +63,7 @@ func depth(t *testing.T, engine func(string, jsengine.Options) (*jsengine.Engine
 	}
 	for shape, raw := range recursions() {
 		for name, e := range engines {
-			m := add(t, e, raw)
+			m := prepare(t, raw)
 			res := run(t, e, m, nil, sandbox.Task{Limits: proto.Limits{Fuel: 100_000_000}})
 			if res.Status != proto.StatusStackLimit || res.Fuel != 100_000_000 {
 				t.Errorf("%s, %s: %s", shape, name, show(res))

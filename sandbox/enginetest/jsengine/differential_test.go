@@ -81,11 +81,6 @@ func TestFourEngines(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		for _, e := range js {
-			if err := e.Add(raw); err != nil {
-				return err
-			}
-		}
 		input := []byte("input")
 		r := rand.New(rand.NewPCG(seed, 1))
 		fuel := proto.Fuel(200_000)

@@ -13,7 +13,6 @@ import (
 
 	"edgenet.dev/proto"
 	"edgenet.dev/sandbox"
-	"edgenet.dev/sandbox/instrument"
 )
 
 // Options of an engine.
@@ -24,10 +23,15 @@ type Options struct {
 	Slice  int      // fuel per slice; 0: the Worker's default
 	CPU    int      // percent of one core for each Worker; 0: all of it
 	V8     []string // flags, such as --no-liftoff for optimised code only
+	// Ask sends no module before a Worker asks for it. Otherwise small ones go
+	// with every run, which costs less than the way there and back.
+	Ask bool
 }
 
-// Engine is a sandbox.Executor. A prepared module does not show its bytes:
-// modules must be made known by Add before they run.
+// smallCode is what goes with every run.
+const smallCode = 32 << 10
+
+// Engine is a sandbox.Executor.
 type Engine struct {
 	opt   Options
 	link  link
@@ -39,7 +43,6 @@ type Engine struct {
 	failed  error
 	last    uint64
 	pending map[uint64]chan message
-	forms   map[string]form // by CID
 }
 
 // link carries frames to and from the page or process.
@@ -48,44 +51,21 @@ type link interface {
 	close() error // ends the other side and waits for it
 }
 
-// form is a module as the rewriter wrote it.
-type form struct {
-	key  string
-	code []byte
-	res  *instrument.Result
-}
-
 var _ sandbox.Executor = (*Engine)(nil)
 
 func newEngine(opt Options) *Engine {
 	opt.Slots = max(opt.Slots, 1)
-	return &Engine{opt: opt, slots: make(chan struct{}, opt.Slots), pending: map[uint64]chan message{}, forms: map[string]form{}}
+	return &Engine{opt: opt, slots: make(chan struct{}, opt.Slots), pending: map[uint64]chan message{}}
 }
 
 // Name says what runs: the engine and its version.
 func (e *Engine) Name() string { return e.name }
 
-// Add makes a module known that sandbox.Prepare accepts under the default
-// policy.
-func (e *Engine) Add(raw []byte) error {
-	res, err := instrument.Rewrite(raw, instrument.Config{MemoryPages: sandbox.MaxMemory >> 16, Sliced: e.opt.Sliced})
-	if err != nil {
-		return err
-	}
-	f := form{key: proto.HashOf(res.Bytes).String(), code: res.Bytes, res: res}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.forms[proto.CIDOf(raw).KeyString()] = f
-	return nil
-}
-
 // Run implements sandbox.Executor.
 func (e *Engine) Run(ctx context.Context, m *sandbox.Module, input []byte, task sandbox.Task) (sandbox.Result, error) {
-	e.mu.Lock()
-	f, ok := e.forms[m.ID.KeyString()]
-	e.mu.Unlock()
-	if !ok {
-		return sandbox.Result{}, fmt.Errorf("jsengine: module %s was not added", m.ID)
+	f, err := m.Metered(e.opt.Sliced)
+	if err != nil {
+		return sandbox.Result{}, err
 	}
 	task.Limits = task.Limits.WithDefaults()
 	if task.Limits.Fuel > proto.MaxFuel {
@@ -106,14 +86,18 @@ func (e *Engine) Run(ctx context.Context, m *sandbox.Module, input []byte, task 
 	}
 	defer e.end(id)
 	order := &runOrder{
-		Module: f.key, ABI: m.ABI, StartFuel: f.res.StartFuel, MinPages: f.res.MinPages,
+		Module: f.Key, ABI: f.ABI, StartFuel: f.StartFuel, MinPages: f.MinPages,
 		Limits: runLimits{
 			Fuel: task.Limits.Fuel, Memory: task.Limits.Memory, Output: task.Limits.Output, Log: task.Limits.Log,
 			Wall: task.Limits.Wall.Milliseconds(),
 		},
 		CPU: e.opt.CPU, Slice: e.opt.Slice,
 	}
-	if err := e.post(message{Op: "run", ID: id, Run: order}, nil, input, task.Seed[:]); err != nil {
+	var code []byte
+	if len(f.Code) <= smallCode && !e.opt.Ask {
+		code = f.Code
+	}
+	if err := e.post(message{Op: "run", ID: id, Run: order}, code, input, task.Seed[:]); err != nil {
 		return sandbox.Result{}, err
 	}
 	done := ctx.Done()
@@ -125,7 +109,7 @@ func (e *Engine) Run(ctx context.Context, m *sandbox.Module, input []byte, task 
 			}
 			switch a.Op {
 			case "need":
-				if err := e.post(message{Op: "run", ID: id, Run: order}, f.code, input, task.Seed[:]); err != nil {
+				if err := e.post(message{Op: "run", ID: id, Run: order}, f.Code, input, task.Seed[:]); err != nil {
 					return sandbox.Result{}, err
 				}
 			case "progress":

@@ -93,23 +93,13 @@ func start(t testing.TB, engine func(string, jsengine.Options) (*jsengine.Engine
 	return e
 }
 
-func add(t testing.TB, e *jsengine.Engine, raw []byte) *sandbox.Module {
+func prepare(t testing.TB, raw []byte) *sandbox.Module {
 	t.Helper()
 	m, err := sandbox.Prepare(raw, sandbox.Policy{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Add(raw); err != nil {
-		t.Fatal(err)
-	}
 	return m
-}
-
-func addVectors(t testing.TB, e *jsengine.Engine) {
-	t.Helper()
-	for _, v := range enginetest.Vectors() {
-		add(t, e, v.Module)
-	}
 }
 
 // forms are the ways in which every module must give the same: with slices so
@@ -136,7 +126,6 @@ func conformance(t *testing.T, engine func(string, jsengine.Options) (*jsengine.
 	for name, opt := range forms {
 		t.Run(name, func(t *testing.T) {
 			e := start(t, engine, opt)
-			addVectors(t, e)
 			enginetest.Run(t, e)
 		})
 	}
@@ -175,8 +164,7 @@ func random(t *testing.T, engine func(string, jsengine.Options) (*jsengine.Engin
 	input := []byte("input")
 	for seed := range count(t) {
 		raw := enginetest.Random(seed, seed%2 == 0)
-		m := add(t, engines[0], raw)
-		add(t, engines[1], raw)
+		m := prepare(t, raw)
 		for _, fuel := range []proto.Fuel{1_000_000, 4_200 + proto.Fuel(seed*7%100_000)} {
 			task := sandbox.Task{Limits: proto.Limits{Fuel: fuel, Memory: 16 << 20}, Seed: proto.HashOf(input)}
 			want := run(t, native, m, input, task)
@@ -243,7 +231,7 @@ func TestThrottle(t *testing.T) {
 
 func TestCancelAndTimeout(t *testing.T) {
 	e := node(t, jsengine.Options{Slots: 2})
-	m := add(t, e, enginetest.Spin())
+	m := prepare(t, enginetest.Spin())
 	ctx, cancel := context.WithCancel(context.Background())
 	progress := make(chan uint32, 1)
 	task := sandbox.Task{Limits: proto.Limits{Fuel: proto.MaxFuel}, Progress: func(p uint32) {
@@ -272,7 +260,7 @@ func TestCancelAndTimeout(t *testing.T) {
 		t.Errorf("after the wall clock's limit: %s", res.Status)
 	}
 	// The engine goes on with another Worker.
-	echo := add(t, e, enginetest.Echo())
+	echo := prepare(t, enginetest.Echo())
 	if res := run(t, e, echo, []byte("hi"), sandbox.Task{}); string(res.Output) != "hi" {
 		t.Errorf("after a timeout: %s", show(res))
 	}
@@ -281,7 +269,7 @@ func TestCancelAndTimeout(t *testing.T) {
 // A sliced module stops at the wall clock's limit by itself: the Worker lives.
 func TestTimeoutBetweenSlices(t *testing.T) {
 	e := node(t, jsengine.Options{Sliced: true})
-	m := add(t, e, endless())
+	m := prepare(t, endless())
 	res := run(t, e, m, nil, sandbox.Task{Limits: proto.Limits{Fuel: proto.MaxFuel, Wall: 100 * time.Millisecond}})
 	if res.Status != proto.StatusTimeout {
 		t.Errorf("%s, want %s", res.Status, proto.StatusTimeout)
@@ -298,10 +286,10 @@ func endless() []byte {
 }
 
 func TestMoreModulesThanTheCacheKeeps(t *testing.T) {
-	e := node(t, jsengine.Options{})
+	e := node(t, jsengine.Options{Ask: true})
 	var modules []*sandbox.Module
 	for seed := range uint64(40) {
-		modules = append(modules, add(t, e, enginetest.Random(seed, false)))
+		modules = append(modules, prepare(t, enginetest.Random(seed, false)))
 	}
 	task := sandbox.Task{Limits: proto.Limits{Fuel: 100_000}}
 	var first []sandbox.Result
@@ -317,7 +305,7 @@ func TestMoreModulesThanTheCacheKeeps(t *testing.T) {
 
 func TestClosed(t *testing.T) {
 	e := node(t, jsengine.Options{})
-	m := add(t, e, enginetest.Echo())
+	m := prepare(t, enginetest.Echo())
 	for range 2 {
 		if err := e.Close(); err != nil {
 			t.Fatal(err)

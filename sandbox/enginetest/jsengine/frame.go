@@ -35,7 +35,7 @@ type message struct {
 type runOrder struct {
 	Module    string      `json:"moduleId"`
 	ABI       sandbox.ABI `json:"abi"`
-	StartFuel uint64      `json:"startFuel"`
+	StartFuel proto.Fuel  `json:"startFuel"`
 	MinPages  uint32      `json:"minPages"`
 	Limits    runLimits   `json:"limits"`
 	CPU       int         `json:"cpu,omitempty"`

@@ -37,8 +37,7 @@ func TestCompiledModules(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		add(t, engines[0], raw)
-		m := add(t, engines[1], raw)
+		m := prepare(t, raw)
 		for _, input := range [][]byte{nil, text, {1, 2, 3}, search()} {
 			task := sandbox.Task{Limits: proto.Limits{Fuel: 500_000_000}, Seed: proto.HashOf(input)}
 			want := run(t, native, m, input, task)

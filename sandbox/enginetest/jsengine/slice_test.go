@@ -34,7 +34,7 @@ func TestTrapAtSliceEndInProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer sliced.Close()
-	m := add(t, plain, trapAtSliceEnd(slice))
+	m := prepare(t, trapAtSliceEnd(slice))
 	for _, more := range []proto.Fuel{1_000, 2_100, 8_000} {
 		task := sandbox.Task{Limits: proto.Limits{Fuel: slice + 4_096 + more}}
 		got, want := run(t, sliced, m, nil, task), run(t, plain, m, nil, task)
@@ -50,8 +50,7 @@ func TestTrapAtSliceEnd(t *testing.T) {
 	plain := node(t, jsengine.Options{})
 	sliced := node(t, jsengine.Options{Sliced: true, Slice: slice})
 	raw := trapAtSliceEnd(slice)
-	m := add(t, plain, raw)
-	add(t, sliced, raw)
+	m := prepare(t, raw)
 	for _, more := range []proto.Fuel{1_000, 2_100, 2_500, 8_000} {
 		task := sandbox.Task{Limits: proto.Limits{Fuel: slice + 4_096 + more}}
 		got, want := run(t, sliced, m, nil, task), run(t, plain, m, nil, task)

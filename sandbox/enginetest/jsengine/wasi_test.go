@@ -172,7 +172,7 @@ func TestHostCalls(t *testing.T) {
 	seen := map[proto.Status]int{}
 	input := []byte("some input of the guest, forty-three bytes.")
 	for seed := range 2 * count(t) {
-		m := add(t, e, hostCallModule(seed))
+		m := prepare(t, hostCallModule(seed))
 		limits := proto.Limits{Fuel: 1_000_000, Output: 70_000, Log: 100}
 		if seed%10 == 1 {
 			limits.Output = 40
@@ -251,7 +251,7 @@ func TestWrapping(t *testing.T) {
 			i32const(64), []byte{0x40, 0, 0x1a}, vectors, store32(9004, slices.Concat(i32const(1), i32const(0), i32const(1024), i32const(9000), call(0))), packed(9000, 8))),
 	} {
 		task := sandbox.Task{Limits: proto.Limits{Fuel: 10_000_000, Log: 8}}
-		m := add(t, e, raw)
+		m := prepare(t, raw)
 		got, want := run(t, e, m, nil, task), run(t, native, m, nil, task)
 		if !same(got, want) || want.Status != proto.StatusOK {
 			t.Errorf("%s: %s; wazero: %s", what, show(got), show(want))
