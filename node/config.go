@@ -19,7 +19,8 @@ import (
 
 // Config describes a node. Network and Key are required.
 type Config struct {
-	// Dir is the data directory. "" keeps jobs in memory: nothing survives Close.
+	// Dir is the data directory, in a tab the name of an IndexedDB database. ""
+	// keeps jobs in memory: nothing survives Close.
 	Dir string
 	// Network is the parsed genesis.
 	Network *proto.Network

@@ -5,6 +5,8 @@ import (
 	"sort"
 	"strings"
 	"sync"
+
+	"edgenet.dev/ledger"
 )
 
 // kv is the node's own durable state beside the ledger: jobs, holds, blobs,
@@ -28,7 +30,7 @@ type write struct {
 
 var errNoKey = errors.New("no such key")
 
-// memKV serves nodes without a data directory, and tabs.
+// memKV serves nodes without a data directory.
 type memKV struct {
 	mu sync.RWMutex
 	m  map[string][]byte
@@ -86,3 +88,57 @@ func (s *memKV) scan(prefix string, fn func(string, []byte) error) error {
 }
 
 func (s *memKV) close() error { return nil }
+
+// diskKV keeps what a ledger's store keeps, in a store of its own, because one
+// that holds a ledger survives a full disk without harm.
+type diskKV struct{ s lazyStore }
+
+// lazyStore is a ledger.Store with batches that are durable with the next one.
+type lazyStore interface {
+	ledger.Store
+	AppendLazily(batch ...ledger.Record) error
+}
+
+func (d diskKV) get(key string) ([]byte, error) {
+	v, err := d.s.Get([]byte(key))
+	if err == nil && v == nil {
+		err = errNoKey
+	}
+	return v, err
+}
+
+func (d diskKV) put(key string, value []byte) error {
+	if value == nil {
+		value = []byte{} // nil deletes
+	}
+	return d.s.AppendLazily(ledger.Record{Key: []byte(key), Value: value})
+}
+
+func (d diskKV) commit(writes []write) error {
+	batch := make([]ledger.Record, len(writes))
+	for i, w := range writes {
+		batch[i] = ledger.Record{Key: []byte(w.key), Value: w.value}
+	}
+	return d.s.Append(batch...)
+}
+
+func (d diskKV) scan(prefix string, fn func(string, []byte) error) error {
+	type entry struct {
+		key   string
+		value []byte
+	}
+	var all []entry // fn may use the store, which a scan must not
+	err := d.s.Scan([]byte(prefix), func(k, v []byte) error {
+		all = append(all, entry{string(k), append([]byte{}, v...)})
+		return nil
+	})
+	for _, e := range all {
+		if err != nil {
+			break
+		}
+		err = fn(e.key, e.value)
+	}
+	return err
+}
+
+func (d diskKV) close() error { return d.s.Close() }

@@ -1,12 +1,21 @@
 package node
 
-import "fmt"
+import (
+	"context"
+	"fmt"
 
-// openKV keeps everything in memory; the IndexedDB store comes with the
-// browser peer.
+	"edgenet.dev/ledger/store/indexeddb"
+)
+
+// openKV opens the node's part of the IndexedDB database dir, or memory when
+// dir is empty.
 func openKV(dir string) (kv, error) {
-	if dir != "" {
-		return nil, fmt.Errorf("open %s: a tab has no directory", dir)
+	if dir == "" {
+		return newMemKV(), nil
 	}
-	return newMemKV(), nil
+	s, err := indexeddb.Open(context.Background(), dir, indexeddb.State)
+	if err != nil {
+		return nil, fmt.Errorf("state store: %w", err)
+	}
+	return diskKV{s}, nil
 }
