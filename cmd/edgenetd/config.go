@@ -47,6 +47,8 @@ var settings = []setting{
 	{"reachability", "reachability", "auto", "auto, public, or private: reserve a place on the bootstrap peers' relays"},
 	{"mdns", "mdns", false, "find peers on the local network by multicast"},
 	{"relay", "relay", false, "relay connections for peers that cannot be dialled"},
+	{"web.listen", "web", "", "host:port on which tabs are served their genesis, this node's addresses and the browser bundle; none: off"},
+	{"web.root", "web-root", "", "directory of the browser bundle that 'make browser' builds; none: only genesis and addresses are served"},
 	{"worker.enabled", "work", true, "take tasks of others"},
 	{"worker.slots", "slots", 1, "tasks executed at once"},
 	{"worker.types", "types", []string{}, "task types to take; none: every built-in one"},

@@ -29,6 +29,7 @@ type devnetFlags struct {
 	nodes, tasks, slots, liars int
 	redundancy                 uint32
 	input, dir, receipts       string
+	web, webRoot               string
 	keep                       bool
 	timeout                    time.Duration
 }
@@ -45,7 +46,7 @@ checks what came back: receipts, ledger state on each node, conservation.
 
 It exits 0 only when every task is verified, every receipt is valid, every
 node has the same balances and no credit was lost or made.`,
-		Example: "  edgenetd devnet\n  edgenetd devnet --nodes 7 --liars 1 --input book.txt -o json\n  edgenetd devnet --keep",
+		Example: "  edgenetd devnet\n  edgenetd devnet --nodes 7 --liars 1 --input book.txt -o json\n  edgenetd devnet --keep\n  edgenetd devnet --web 127.0.0.1:8080 --web-root browser/dist",
 		RunE:    func(c *cobra.Command, _ []string) error { return a.devnet(c.Context(), f) },
 	}
 	p := c.Flags()
@@ -57,6 +58,8 @@ node has the same balances and no credit was lost or made.`,
 	p.IntVar(&f.slots, "slots", 1, "tasks that each node executes at once")
 	p.StringVar(&f.dir, "net-dir", "", "directory to hold the nodes' directories (default a temporary one; --dir works too)")
 	p.StringVar(&f.receipts, "receipts", "", "file to write the signed receipts to")
+	p.StringVar(&f.web, "web", "", "host:port on which node 0 serves tabs; the network then runs until it is interrupted")
+	p.StringVar(&f.webRoot, "web-root", "", "directory of the browser bundle that 'make browser' builds")
 	p.BoolVar(&f.keep, "keep", false, "leave the network running")
 	p.DurationVar(&f.timeout, "timeout", 5*time.Minute, "give up after so long")
 	_ = p.MarkHidden("net-dir")
@@ -93,6 +96,8 @@ type devnet struct {
 	p       *progress
 	started time.Time
 
+	interrupted context.Context // ends with Ctrl-C, not with --timeout
+
 	text   []byte
 	inputs [][]byte
 	job    *api.Job
@@ -128,6 +133,7 @@ func (a *app) devnet(ctx context.Context, f *devnetFlags) (err error) {
 	if err := d.makeDir(temporary); err != nil {
 		return err
 	}
+	d.interrupted = ctx
 	ctx, cancel := context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("the devnet was not done after %v", f.timeout))
 	defer cancel()
 	// Whatever happens below, a panic included, no child outlives this call
@@ -166,7 +172,24 @@ func (a *app) devnet(ctx context.Context, f *devnetFlags) (err error) {
 		keep = true
 		return d.release()
 	}
+	if f.web != "" {
+		return d.serveTabs(f.web)
+	}
 	return nil
+}
+
+// serveTabs keeps the network up until the user ends it.
+func (d *devnet) serveTabs(addr string) error {
+	fmt.Fprintf(d.app.err, "\nTabs join at http://%s/ and this network runs until Ctrl-C. Its nodes are in %s\n", addr, d.dir)
+	fmt.Fprintf(d.app.err, "Give a tab credits:  edgenetd --dir %s wallet transfer PEER 10\n", d.submitter().dir)
+	for {
+		if err := d.pause(d.interrupted); err != nil {
+			if d.interrupted.Err() != nil {
+				return nil
+			}
+			return err
+		}
+	}
 }
 
 func (d *devnet) makeDir(temporary bool) error {

@@ -46,7 +46,7 @@ type devNode struct {
 
 // start runs the daemon. Its standard input is a pipe that this process holds:
 // when this process ends, by kill -9 too, the daemon reads its end and stops.
-func (n *devNode) start(slots int, bootstrap []string) error {
+func (n *devNode) start(slots int, bootstrap []string, more ...string) error {
 	exe, err := os.Executable()
 	if err != nil {
 		return err
@@ -59,6 +59,7 @@ func (n *devNode) start(slots int, bootstrap []string) error {
 	for _, b := range bootstrap {
 		args = append(args, "--bootstrap", b)
 	}
+	args = append(args, more...)
 	if n.liar {
 		args = append(args, "--fault", "lie")
 	}
@@ -175,7 +176,12 @@ func (d *devnet) stopAll() {
 func (d *devnet) startAll(ctx context.Context) error {
 	first := d.nodes[0]
 	d.p.stepf("starting node 1 of %d", len(d.nodes))
-	if err := first.start(d.flags.slots, nil); err != nil {
+	var tabs, page []string
+	if d.flags.web != "" { // tabs dial WebTransport, and each other through node 0
+		tabs = []string{"--listen", "/ip4/127.0.0.1/udp/0/quic-v1/webtransport"}
+		page = append([]string{"--relay", "--listen", "/ip4/127.0.0.1/tcp/0/ws", "--web", d.flags.web, "--web-root", d.flags.webRoot}, tabs...)
+	}
+	if err := first.start(d.flags.slots, nil, page...); err != nil {
 		return err
 	}
 	if err := first.waitReady(ctx); err != nil {
@@ -186,7 +192,7 @@ func (d *devnet) startAll(ctx context.Context) error {
 		return err
 	}
 	for _, n := range d.nodes[1:] {
-		if err := n.start(d.flags.slots, st.Addresses); err != nil {
+		if err := n.start(d.flags.slots, st.Addresses, tabs...); err != nil {
 			return err
 		}
 	}

@@ -119,6 +119,11 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 	if nc.Store, err = pebble.Open(filepath.Join(dir, "ledger")); err != nil {
 		return fmt.Errorf("open the ledger in %s: %w", dir, err)
 	}
+	page, err := openWeb(cfg)
+	if err != nil {
+		return errors.Join(err, nc.Store.Close())
+	}
+	defer page.close()
 	n, err := node.New(nc)
 	if err != nil {
 		return errors.Join(busyPort(err), nc.Store.Close())
@@ -139,8 +144,10 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 			return err
 		}
 		a.announce(log, n, dir, cfg)
+		page.ready(log, n)
 		return api.Serve(gctx, ln, n, versionText(), stop)
 	})
+	g.Go(func() error { return page.serve(gctx, n) })
 	err = g.Wait()
 	log.Info("stopped", zap.Error(err))
 	return err
