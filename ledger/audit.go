@@ -91,7 +91,7 @@ func (l *Ledger) StateHash() proto.Hash {
 	for _, id := range ids {
 		a := l.s.accounts[id]
 		str(string(id))
-		num(uint64(len(a.chain)), a.epoch)
+		num(a.next(), a.epoch)
 		if h := a.head(); h != nil {
 			buf = append(buf, h.hash[:]...)
 		}

@@ -3,59 +3,52 @@ package ledger
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"sort"
 
 	"edgenet.dev/proto"
+	"github.com/libp2p/go-libp2p/core/peer"
 )
 
-// The set in the order of places. Chains have no gaps, so the sorted accounts
-// and the lengths of their chains are the whole index: the n-th event is found
-// by two binary searches, and adding an event inserts nothing.
+// The set as reconciliation sees it: chains in the order of their accounts'
+// keys. A chain has no gaps and each event names the one before it, so a
+// chain's length and head stand for all of its events, pruned ones included.
 
-// ranks returns, per account in order, the number of events before it, and
-// behind the last the number of all.
-func (l *Ledger) ranks() []int {
-	if l.sums == nil {
-		l.sums = make([]int, len(l.s.order)+1)
-		for i, id := range l.s.order {
-			l.sums[i+1] = l.sums[i] + len(l.s.accounts[id].chain)
-		}
-	}
-	return l.sums
+// accountKey is an account's raw public key. The six constant bytes in front
+// of every Ed25519 peer id are left out, which keeps the order.
+func accountKey(id peer.ID) []byte { return []byte(id[len(id)-keyLen:]) }
+
+const keyLen = 32
+
+// idPrefix stands in front of the key in every Ed25519 peer id: an identity
+// multihash of a protobuf with the key's type and 32 bytes.
+const idPrefix = "\x00\x24\x08\x01\x12\x20"
+
+// accountOfKey is the inverse of accountKey.
+func accountOfKey(key []byte) (peer.ID, error) {
+	return proto.ParsePeer(append([]byte(idPrefix), key...))
 }
 
-// nth is the event with rank n, 0 ≤ n < Len.
-func (l *Ledger) nth(n int) *Certified {
-	sums := l.ranks()
-	i := sort.Search(len(l.s.order), func(i int) bool { return sums[i+1] > n })
-	return l.s.accounts[l.s.order[i]].chain[n-sums[i]]
-}
-
-func (c *Certified) place() []byte { return place(c.Account, c.Seq, c.hash) }
-
-// rank is the number of events before key.
+// rank is the number of chains before key.
 func (l *Ledger) rank(key []byte) int {
-	return sort.Search(l.Len(), func(n int) bool { return bytes.Compare(l.nth(n).place(), key) >= 0 })
+	return sort.Search(len(l.s.order), func(n int) bool { return bytes.Compare(accountKey(l.s.order[n]), key) >= 0 })
 }
 
-// span is the ranks of from ≤ place < to; an empty to is the end.
+// span is the ranks of from ≤ key < to; an empty to is the end.
 func (l *Ledger) span(from, to []byte) (lo, hi int) {
-	lo, hi = l.rank(from), l.Len()
+	lo, hi = l.rank(from), len(l.s.order)
 	if len(to) > 0 {
 		hi = l.rank(to)
 	}
 	return lo, max(lo, hi)
 }
 
-// each calls fn for the events with ranks lo ≤ n < hi, in order.
-func (l *Ledger) each(lo, hi int, fn func(*Certified)) {
-	sums := l.ranks()
-	for i := sort.Search(len(l.s.order), func(i int) bool { return sums[i+1] > lo }); i < len(l.s.order) && lo < hi; i++ {
-		chain := l.s.accounts[l.s.order[i]].chain
-		for ; lo < min(hi, sums[i+1]); lo++ {
-			fn(chain[lo-sums[i]])
-		}
-	}
+// chainDigest is what fingerprints and head ids are made of.
+func (a *account) chainDigest() []byte {
+	b := make([]byte, 0, keyLen+8+len(proto.Hash{}))
+	b = append(b, accountKey(a.id)...)
+	b = binary.BigEndian.AppendUint64(b, a.next())
+	return append(b, a.head().hash[:]...)
 }
 
 // fingerprintLen is how much of a fingerprint travels. The salt is drawn per
@@ -63,27 +56,54 @@ func (l *Ledger) each(lo, hi int, fn func(*Certified)) {
 const fingerprintLen = 16
 
 func (l *Ledger) fingerprint(salt []byte, lo, hi int) []byte {
+	if disabled.fingerprints {
+		return l.xorFingerprint(lo, hi)
+	}
 	h := sha256.New()
 	h.Write(salt)
-	l.each(lo, hi, func(c *Certified) { h.Write(c.hash[:]) })
+	for _, id := range l.s.order[lo:hi] {
+		h.Write(l.s.accounts[id].chainDigest())
+	}
 	return h.Sum(nil)[:fingerprintLen]
 }
 
+// xorFingerprint is what fingerprints must not be: whoever chooses enough
+// events finds a subset that it does not see.
+func (l *Ledger) xorFingerprint(lo, hi int) []byte {
+	out := make([]byte, fingerprintLen)
+	for _, id := range l.s.order[lo:hi] {
+		for _, c := range l.s.accounts[id].chain {
+			for i := range out {
+				out[i] ^= c.hash[i]
+			}
+		}
+	}
+	return out
+}
+
+// headID is what a listed chain is called in one session. Two chains with one
+// name cost another session, which has another salt.
+type headID [8]byte
+
+// headIDLen is how many of its bytes differ; tests make it shorter.
+var headIDLen = len(headID{})
+
+func (a *account) headID(salt []byte) (out headID) {
+	h := sha256.New()
+	h.Write(salt)
+	h.Write([]byte{1}) // not the fingerprint of a range of one chain
+	h.Write(a.chainDigest())
+	copy(out[:headIDLen], h.Sum(nil))
+	return out
+}
+
 // separator is the shortest key that is above a and not above b, for a < b.
-func separator(a, b *Certified) []byte {
-	x, y := a.place(), b.place()
+func separator(a, b peer.ID) []byte {
+	x, y := accountKey(a), accountKey(b)
 	for i := range y {
 		if x[i] != y[i] {
 			return y[:i+1]
 		}
 	}
 	return y
-}
-
-func hashOfID(raw []byte) (proto.Hash, error) {
-	id, err := proto.ParseCID(raw)
-	if err != nil {
-		return proto.Hash{}, err
-	}
-	return proto.CIDHash(id)
 }

@@ -28,7 +28,6 @@ type Ledger struct {
 	queue   []proto.Hash             // pending, oldest first; may name forgotten ones
 	intents map[peer.ID]*intent
 	hash    proto.Hash // of the state; zero when it has to be computed
-	sums    []int      // see index.go; nil when it has to be computed
 }
 
 // waiter is a certified event that cannot be judged yet.
@@ -183,7 +182,7 @@ func (l *Ledger) add(own []Record, cs []*Certified) (added []*Certified, refused
 		l.wait(w)
 	}
 	if len(t.added) > 0 {
-		l.hash, l.sums = proto.Hash{}, nil
+		l.hash = proto.Hash{}
 	}
 	return t.added, f.refused, nil
 }
@@ -217,6 +216,8 @@ func (l *Ledger) fold(t *tx, cs []*Certified) (f folded) {
 			for _, w := range l.waiting[c.hash] {
 				todo = append(todo, w.c)
 			}
+		case errors.Is(err, errPruned): // covered by the base checkpoint
+			f.dropped = append(f.dropped, c.hash)
 		case errors.As(err, &lacks):
 			need := lacks.ids[0]
 			lacking[need] = append(lacking[need], &waiter{c, need})

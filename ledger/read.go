@@ -97,10 +97,11 @@ func (l *Ledger) Pending() int { return len(l.pending) }
 // At finds the event at a place of an account's chain.
 func (l *Ledger) At(account peer.ID, seq uint64) (*Certified, bool) {
 	a := l.s.accounts[account]
-	if a == nil || seq >= uint64(len(a.chain)) {
+	if a == nil {
 		return nil, false
 	}
-	return a.chain[seq], true
+	c := a.at(seq)
+	return c, c != nil
 }
 
 // Hold reads a hold, open or closed.

@@ -43,7 +43,24 @@ type account struct {
 	epoch      uint64
 	post       post
 	receivable uint64       // sum of its unclaimed points
-	chain      []*Certified // by seq, without gaps
+	chain      []*Certified // by seq, without gaps; the events before it are pruned
+	kept       int          // of chain, those at or below the base checkpoint's frontier
+}
+
+// next is the seq of the account's next event.
+func (a *account) next() uint64 {
+	if h := a.head(); h != nil {
+		return h.Seq + 1
+	}
+	return 0
+}
+
+// at is the event at seq, or nil when it is pruned or not there yet.
+func (a *account) at(seq uint64) *Certified {
+	if len(a.chain) == 0 || seq < a.chain[0].Seq || seq >= a.next() {
+		return nil
+	}
+	return a.chain[seq-a.chain[0].Seq]
 }
 
 func (a *account) head() *Certified {
@@ -158,8 +175,12 @@ func (t *tx) receivable(p point) (receivable, bool) {
 // place checks that c is the next event of its account. Nil means yes.
 func (t *tx) next(c *Certified) error {
 	a := t.account(c.Account)
-	if c.Seq < uint64(len(a.chain)) {
-		return proto.CodeConflict.Errorf("event %s: seq %d of %s is %s", c.ID, c.Seq, c.Account, a.chain[c.Seq].ID)
+	if c.Seq < a.next() {
+		known := a.at(c.Seq)
+		if known == nil {
+			return errPruned
+		}
+		return proto.CodeConflict.Errorf("event %s: seq %d of %s is %s", c.ID, c.Seq, c.Account, known.ID)
 	}
 	if c.Seq == 0 {
 		return nil
@@ -225,12 +246,22 @@ func (t *tx) apply(c *Certified, e effect) {
 // commit merges t into its base.
 func (t *tx) commit() {
 	s := t.base
+	var opened []peer.ID
 	for id, a := range t.accounts {
 		if old := s.accounts[id]; len(a.chain) > 0 && (old == nil || len(old.chain) == 0) {
+			opened = append(opened, id)
+		}
+		s.accounts[id] = a
+	}
+	switch {
+	case len(opened) < 8: // sorting again would cost more
+		for _, id := range opened {
 			i, _ := slices.BinarySearch(s.order, id)
 			s.order = slices.Insert(s.order, i, id)
 		}
-		s.accounts[id] = a
+	default:
+		s.order = append(s.order, opened...)
+		slices.Sort(s.order)
 	}
 	maps.Copy(s.events, t.events)
 	for id, h := range t.holds {

@@ -5,32 +5,37 @@ import (
 	"slices"
 
 	"edgenet.dev/proto"
+	"github.com/libp2p/go-libp2p/core/peer"
 	goproto "google.golang.org/protobuf/proto"
 )
 
 // Shape of a reconciliation.
 const (
 	syncSplit  = 16 // parts of a range that differs
-	syncLeaf   = 32 // ranges up to this many events list their ids
+	syncLeaf   = 32 // ranges up to this many chains list their heads
 	syncRounds = 64 // questions answered in one session
 	syncFill   = 60 << 10
-	// syncBurst bounds the frames of events in one answer (about 4 MiB), so
-	// that neither side has to buffer a whole ledger.
+	// syncBurst bounds the frames of events or state in one answer (about
+	// 4 MiB), so that neither side has to buffer a whole ledger.
 	syncBurst   = 64
 	syncAsk     = 1 << 16 // ranges queued for later turns
 	maxSaltLen  = 32
 	minSaltLen  = 8
-	maxRangeKey = placeLen
+	maxRangeKey = keyLen
 )
 
 // Sync is one side of a range-based set reconciliation: both sides end with
 // the union of their sets. A session is a sequence of turns. The side whose
-// turn it is sends some frames that hold events only, and then one without
-// events, which asks (ranges, wanted ids), says done, or does neither when
-// more events follow in its next turn; the other side's turn follows. The
-// initiator's first turn comes from Step(nil). A session ends when both sides
-// said done one after the other. It reads the ledger at each Step, so received
-// events may be added in between.
+// turn it is sends some frames that hold events, checkpoints or state only,
+// and then one without, which asks (ranges, wanted heads, chains), says done,
+// or does neither when more follows in its next turn; the other side's turn
+// follows. The initiator's first turn comes from Step(nil). A session ends
+// when both sides said done one after the other. It reads the ledger at each
+// Step, so received events may be added in between.
+//
+// Ranges of accounts that differ are split until they are small; then one side
+// lists its chains by short salted ids of their heads, and for those that the
+// other side does not find among its own, both say how far their chains reach.
 //
 // In a frame's ranges, which ascend and do not overlap, an empty from in any
 // but the first means the end of the range before it.
@@ -42,32 +47,49 @@ type Sync struct {
 	finished  bool
 	saidDone  bool
 	rounds    int
-	burst     int // frames of events in the other side's turn
+	burst     int // frames that ask nothing in the other side's turn
 
-	ask  []span   // ranges to compare, in order
-	want [][]byte // ids to ask for
-	push []span   // ranges that the other side lacks altogether
-	give []proto.Hash
-	seen map[proto.Hash]bool // given in this session
+	ask    []span   // ranges to compare, in order
+	want   []headID // listed by the other side and not found here
+	tell   []peer.ID
+	push   []span // ranges that the other side lacks altogether
+	give   []run
+	told   map[peer.ID]bool   // asked for or told of in this session
+	given  map[peer.ID]uint64 // seq up to which events were given
+	listed map[headID]peer.ID
 }
 
-// span is a range of places; ids are listed when list is set.
+// span is a range of accounts; heads are listed when list is set.
 type span struct {
 	from, to []byte
 	list     bool
 }
 
+// run is a part of a chain, from ≤ seq < to.
+type run struct {
+	account  peer.ID
+	from, to uint64
+}
+
 // NewSync starts a session. The initiator draws the salt, 8 to 32 random
 // bytes; the other side passes nil and takes the initiator's.
 func NewSync(l *Ledger, salt []byte, initiator bool) *Sync {
-	return &Sync{l: l, salt: salt, initiator: initiator, seen: map[proto.Hash]bool{}}
+	s := &Sync{l: l, salt: salt, initiator: initiator}
+	s.restart()
+	return s
+}
+
+// restart forgets what was compared so far.
+func (s *Sync) restart() {
+	s.ask, s.want, s.tell, s.push, s.give = nil, nil, nil, nil, nil
+	s.told, s.given, s.listed = map[peer.ID]bool{}, map[peer.ID]uint64{}, map[headID]peer.ID{}
 }
 
 // Step takes one frame from the other side (nil for the initiator's first
 // turn) and returns frames to send, of at most proto.MaxSyncFrame bytes each,
 // and received events, to be given to Ledger.Add before the next Step. After
-// done the session is over: send out and close. An error (with a proto.Code)
-// is the other side's fault.
+// done the session is over: send out and close. An error with a proto.Code
+// is the other side's fault, one without is this machine's.
 func (s *Sync) Step(in *proto.SyncFrame) (out []*proto.SyncFrame, received []*proto.CertifiedEvent, done bool, err error) {
 	if s.finished {
 		return nil, nil, true, proto.CodeMalformed.Errorf("sync: the session is over")
@@ -93,8 +115,8 @@ func (s *Sync) Step(in *proto.SyncFrame) (out []*proto.SyncFrame, received []*pr
 	} else if len(in.Salt) != 0 {
 		return nil, nil, false, proto.CodeMalformed.Errorf("sync: a second salt")
 	}
-	if len(in.Events) > 0 {
-		if len(in.Ranges) > 0 || len(in.Want) > 0 || in.Done {
+	if carries(in) {
+		if len(in.Ranges)+len(in.WantHeads)+len(in.Chains) > 0 || in.Done {
 			return nil, nil, false, proto.CodeMalformed.Errorf("sync: events come in frames of their own")
 		}
 		if s.burst++; s.burst > syncBurst+1 {
@@ -103,7 +125,7 @@ func (s *Sync) Step(in *proto.SyncFrame) (out []*proto.SyncFrame, received []*pr
 		return nil, in.Events, false, nil
 	}
 	s.burst = 0
-	if in.Done && len(in.Ranges)+len(in.Want) > 0 {
+	if in.Done && len(in.Ranges)+len(in.WantHeads)+len(in.Chains) > 0 {
 		return nil, nil, false, proto.CodeMalformed.Errorf("sync: a frame asks and is done")
 	}
 	if s.rounds++; s.rounds > syncRounds {
@@ -115,7 +137,7 @@ func (s *Sync) Step(in *proto.SyncFrame) (out []*proto.SyncFrame, received []*pr
 	if len(s.ask) > syncAsk {
 		return nil, nil, false, proto.CodeTooLarge.Errorf("sync: more than %d ranges to compare", syncAsk)
 	}
-	idle := len(s.ask)+len(s.want)+len(s.push)+len(s.give) == 0
+	idle := s.idle()
 	if in.Done && s.saidDone && idle {
 		s.finished = true
 		return nil, nil, true, nil
@@ -123,6 +145,13 @@ func (s *Sync) Step(in *proto.SyncFrame) (out []*proto.SyncFrame, received []*pr
 	out = s.turn()
 	s.finished = in.Done && idle
 	return out, nil, s.finished, nil
+}
+
+// carries tells a frame that brings something from one that ends a turn.
+func carries(in *proto.SyncFrame) bool { return len(in.Events) > 0 }
+
+func (s *Sync) idle() bool {
+	return len(s.ask)+len(s.want)+len(s.tell)+len(s.push)+len(s.give) == 0
 }
 
 // answer compares what the other side says with the set.
@@ -136,9 +165,7 @@ func (s *Sync) answer(in *proto.SyncFrame) error {
 		theirs := in.Ranges[i]
 		switch {
 		case r.list:
-			if err := s.compare(theirs.Ids, lo, hi); err != nil {
-				return err
-			}
+			s.compare(theirs.Heads, lo, hi)
 		case bytes.Equal(theirs.Fingerprint, s.l.fingerprint(s.salt, lo, hi)):
 		case theirs.Count == 0:
 			s.push = append(s.push, span{r.from, r.to, false})
@@ -150,46 +177,81 @@ func (s *Sync) answer(in *proto.SyncFrame) error {
 			s.ask = append(s.ask, s.split(r, lo, hi)...)
 		}
 	}
-	for _, raw := range in.Want {
-		h, err := hashOfID(raw)
+	partly := make(map[peer.ID]bool, len(in.Chains))
+	for _, c := range in.Chains {
+		id, err := accountOfKey(c.GetKey())
 		if err != nil {
 			return err
 		}
-		s.offer(h)
+		partly[id] = true
+		switch mine := s.l.next(id); {
+		case mine > c.Next:
+			s.offer(id, c.Next)
+		case mine < c.Next:
+			s.say(id)
+		}
+	}
+	for at := 0; at < len(in.WantHeads); at += len(headID{}) {
+		if len(in.WantHeads)-at < len(headID{}) {
+			return proto.CodeMalformed.Errorf("sync: half a head id")
+		}
+		if id, ok := s.listed[headID(in.WantHeads[at:])]; ok && !partly[id] {
+			s.offer(id, 0)
+		}
 	}
 	return nil
 }
 
-// compare takes a listed range: what they lack is given, what is lacking here
-// is asked for.
-func (s *Sync) compare(ids [][]byte, lo, hi int) error {
-	theirs := make(map[proto.Hash]bool, len(ids))
-	for _, raw := range ids {
-		h, err := hashOfID(raw)
-		if err != nil {
-			return err
-		}
-		if theirs[h] {
-			return proto.CodeMalformed.Errorf("sync: an id is listed twice")
-		}
-		theirs[h] = true
-		if s.l.s.events[h] == nil {
-			s.want = append(s.want, raw)
-		}
+// next is the seq of an account's next event, 0 for an unknown account.
+func (l *Ledger) next(id peer.ID) uint64 {
+	if a := l.s.accounts[id]; a != nil {
+		return a.next()
 	}
-	s.l.each(lo, hi, func(c *Certified) {
-		if !theirs[c.hash] {
-			s.offer(c.hash)
-		}
-	})
-	return nil
+	return 0
 }
 
-// offer gives an event once per session, however often it is asked for.
-func (s *Sync) offer(h proto.Hash) {
-	if s.l.s.events[h] != nil && !s.seen[h] {
-		s.seen[h] = true
-		s.give = append(s.give, h)
+// compare takes a listed range. For a chain that is found on one side only the
+// other side's chain of that account is longer, shorter or not there.
+func (s *Sync) compare(heads []byte, lo, hi int) {
+	theirs := make(map[headID]bool, len(heads)/len(headID{}))
+	for at := 0; at < len(heads); at += len(headID{}) {
+		theirs[headID(heads[at:])] = true
+	}
+	mine := map[headID]bool{}
+	for _, id := range s.l.s.order[lo:hi] {
+		h := s.l.s.accounts[id].headID(s.salt)
+		mine[h] = true
+		if !theirs[h] {
+			s.say(id)
+		}
+	}
+	for at := 0; at < len(heads); at += len(headID{}) {
+		if h := headID(heads[at:]); !mine[h] {
+			mine[h] = true // once
+			s.want = append(s.want, h)
+		}
+	}
+}
+
+// say tells the other side once how far a chain reaches here.
+func (s *Sync) say(id peer.ID) {
+	if !s.told[id] {
+		s.told[id] = true
+		s.tell = append(s.tell, id)
+	}
+}
+
+// offer gives a chain from a seq on; an event goes once per session, however
+// often it is asked for.
+func (s *Sync) offer(id peer.ID, from uint64) {
+	a := s.l.s.accounts[id]
+	if a == nil || len(a.chain) == 0 {
+		return
+	}
+	from, to := max(from, s.given[id], a.chain[0].Seq), a.next()
+	if from < to {
+		s.given[id] = to
+		s.give = append(s.give, run{id, from, to})
 	}
 }
 
@@ -198,7 +260,7 @@ func (s *Sync) split(r span, lo, hi int) []span {
 	from := r.from
 	for i := 1; i < syncSplit; i++ {
 		at := lo + (hi-lo)*i/syncSplit
-		cut := separator(s.l.nth(at-1), s.l.nth(at))
+		cut := separator(s.l.s.order[at-1], s.l.s.order[at])
 		parts = append(parts, span{from: from, to: cut})
 		from = cut
 	}
@@ -223,18 +285,20 @@ func parseRanges(in []*proto.SyncRange) ([]span, error) {
 			return nil, proto.CodeMalformed.Errorf("sync: a range key has more than %d bytes", maxRangeKey)
 		case len(x.to) > 0 && bytes.Compare(x.from, x.to) >= 0:
 			return nil, proto.CodeMalformed.Errorf("sync: an empty range")
-		case !x.list && (len(r.Fingerprint) != fingerprintLen || len(r.Ids) > 0):
-			return nil, proto.CodeMalformed.Errorf("sync: a range has a fingerprint of %d bytes or lists ids beside it", len(r.Fingerprint))
+		case !x.list && (len(r.Fingerprint) != fingerprintLen || len(r.Heads) > 0):
+			return nil, proto.CodeMalformed.Errorf("sync: a range has a fingerprint of %d bytes or lists heads beside it", len(r.Fingerprint))
+		case len(r.GetHeads())%len(headID{}) != 0:
+			return nil, proto.CodeMalformed.Errorf("sync: half a head id")
 		}
 		out[i] = x
 	}
 	return out, nil
 }
 
-// turn makes this side's next turn: events as far as the burst allows, then
-// one frame without. What does not fit stays for the next turn.
+// turn makes this side's next turn: what it brings as far as the burst allows,
+// then one frame that asks. What does not fit stays for the next turn.
 func (s *Sync) turn() []*proto.SyncFrame {
-	out := s.events()
+	out := s.events(nil)
 	last := new(proto.SyncFrame)
 	size := 0
 	room := func(m int) bool {
@@ -245,18 +309,9 @@ func (s *Sync) turn() []*proto.SyncFrame {
 	var end []byte
 	for len(s.ask) > 0 {
 		x := s.ask[0]
-		lo, hi := s.l.span(x.from, x.to)
-		if x.list && hi-lo > 2*syncLeaf { // the set grew since
-			x.list = false
-		}
-		r := &proto.SyncRange{From: x.from, To: x.to, Count: uint64(hi - lo)}
+		r := s.question(x)
 		if len(last.Ranges) > 0 && bytes.Equal(end, x.from) {
 			r.From = nil
-		}
-		if x.list {
-			s.l.each(lo, hi, func(c *Certified) { r.Ids = append(r.Ids, c.ID.Bytes()) })
-		} else {
-			r.Fingerprint = s.l.fingerprint(s.salt, lo, hi)
 		}
 		if !room(goproto.Size(r)) {
 			break
@@ -265,51 +320,83 @@ func (s *Sync) turn() []*proto.SyncFrame {
 		end = x.to
 		s.ask = s.ask[1:]
 	}
-	for len(s.want) > 0 && room(len(s.want[0])) {
-		last.Want = append(last.Want, s.want[0])
+	for len(s.want) > 0 && room(len(headID{})-4) {
+		last.WantHeads = append(last.WantHeads, s.want[0][:]...)
 		s.want = s.want[1:]
 	}
-	last.Done = len(last.Ranges)+len(last.Want)+len(s.give)+len(s.push) == 0
+	for len(s.tell) > 0 && room(keyLen+10) {
+		id := s.tell[0]
+		last.Chains = append(last.Chains, &proto.SyncChain{Key: accountKey(id), Next: s.l.next(id)})
+		s.tell = s.tell[1:]
+	}
+	last.Done = len(last.Ranges)+len(last.WantHeads)+len(last.Chains)+len(s.give)+len(s.push) == 0
 	s.saidDone = last.Done
 	return append(out, last)
 }
 
-// events packs what is to be given into frames.
-func (s *Sync) events() []*proto.SyncFrame {
-	var out []*proto.SyncFrame
+// question says what is here in a range.
+func (s *Sync) question(x span) *proto.SyncRange {
+	lo, hi := s.l.span(x.from, x.to)
+	if x.list && hi-lo > 2*syncLeaf { // the set grew since
+		x.list = false
+	}
+	r := &proto.SyncRange{From: x.from, To: x.to}
+	if !x.list {
+		r.Count = uint64(hi - lo)
+		r.Fingerprint = s.l.fingerprint(s.salt, lo, hi)
+		return r
+	}
+	for _, id := range s.l.s.order[lo:hi] {
+		h := s.l.s.accounts[id].headID(s.salt)
+		s.listed[h] = id
+		r.Heads = append(r.Heads, h[:]...)
+	}
+	return r
+}
+
+// events packs what is to be given into frames, behind those in out.
+func (s *Sync) events(out []*proto.SyncFrame) []*proto.SyncFrame {
 	frame, size := new(proto.SyncFrame), 0
-	put := func(c *Certified) {
-		n := goproto.Size(c.Wire) + 4
-		if len(frame.Events) > 0 && size+n > syncFill {
-			out = append(out, frame)
-			frame, size = new(proto.SyncFrame), 0
-		}
-		frame.Events, size = append(frame.Events, c.Wire), size+n
-	}
-	for len(s.give) > 0 && len(out) < syncBurst {
-		if c := s.l.s.events[s.give[0]]; c != nil {
-			put(c)
-		}
-		s.give = s.give[1:]
-	}
-	for len(s.push) > 0 && len(out) < syncBurst {
-		x := s.push[0]
-		lo, hi := s.l.span(x.from, x.to)
-		for ; lo < hi && len(out) < syncBurst; lo++ {
-			c := s.l.nth(lo)
-			if !s.seen[c.hash] {
-				s.seen[c.hash] = true
-				put(c)
-			}
-		}
-		if lo < hi {
-			s.push[0].from = s.l.nth(lo).place()
+	for len(out) < syncBurst {
+		if len(s.give) == 0 && !s.unfold() {
 			break
 		}
-		s.push = s.push[1:]
+		r := &s.give[0]
+		for a := s.l.s.accounts[r.account]; r.from < r.to && len(out) < syncBurst; r.from++ {
+			c := a.at(r.from)
+			if c == nil { // pruned meanwhile
+				continue
+			}
+			n := goproto.Size(c.Wire) + 4
+			if len(frame.Events) > 0 && size+n > syncFill {
+				out = append(out, frame)
+				frame, size = new(proto.SyncFrame), 0
+			}
+			frame.Events, size = append(frame.Events, c.Wire), size+n
+		}
+		if r.from == r.to {
+			s.give = s.give[1:]
+		}
 	}
 	if len(frame.Events) > 0 {
 		out = append(out, frame)
 	}
 	return out
+}
+
+// unfold turns the next chain of what is pushed into a run.
+func (s *Sync) unfold() bool {
+	for len(s.push) > 0 {
+		lo, hi := s.l.span(s.push[0].from, s.push[0].to)
+		if lo == hi {
+			s.push = s.push[1:]
+			continue
+		}
+		id := s.l.s.order[lo]
+		s.push[0].from = append(accountKey(id), 0)
+		if s.offer(id, 0); len(s.give) > 0 {
+			return true
+		}
+	}
+	return false
 }

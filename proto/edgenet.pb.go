@@ -4483,6 +4483,7 @@ type Propose struct {
 	Body          []byte                 `protobuf:"bytes,3,opt,name=body,proto3" json:"body,omitempty"`                   // marshalled Envelope of the Event or Checkpoint
 	Attachments   []*CertifiedEvent      `protobuf:"bytes,4,rep,name=attachments,proto3" json:"attachments,omitempty"`     // prev and sources
 	Justification [][]byte               `protobuf:"bytes,5,rep,name=justification,proto3" json:"justification,omitempty"` // marshalled Envelopes of Report
+	Changes       []byte                 `protobuf:"bytes,6,opt,name=changes,proto3" json:"changes,omitempty"`             // marshalled FrontierChanges that a Checkpoint body names
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4548,6 +4549,13 @@ func (x *Propose) GetAttachments() []*CertifiedEvent {
 func (x *Propose) GetJustification() [][]byte {
 	if x != nil {
 		return x.Justification
+	}
+	return nil
+}
+
+func (x *Propose) GetChanges() []byte {
+	if x != nil {
+		return x.Changes
 	}
 	return nil
 }
@@ -5009,12 +5017,31 @@ func (x *Evidence) GetSecond() []byte {
 	return nil
 }
 
+// Checkpoint is the state of the set cut at a frontier. Roots are Merkle roots
+// over sorted leaves, see ledger/merkle.go; amounts are microcredits.
 type Checkpoint struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	FrontierRoot  []byte                 `protobuf:"bytes,2,opt,name=frontier_root,json=frontierRoot,proto3" json:"frontier_root,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Epoch          uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	FrontierRoot   []byte                 `protobuf:"bytes,2,opt,name=frontier_root,json=frontierRoot,proto3" json:"frontier_root,omitempty"`    // accounts with their heads and post states
+	Prev           []byte                 `protobuf:"bytes,3,opt,name=prev,proto3" json:"prev,omitempty"`                                        // CID bytes of the checkpoint at epoch-1; empty at epoch 1
+	HoldsRoot      []byte                 `protobuf:"bytes,4,opt,name=holds_root,json=holdsRoot,proto3" json:"holds_root,omitempty"`             // open holds
+	UnclaimedRoot  []byte                 `protobuf:"bytes,5,opt,name=unclaimed_root,json=unclaimedRoot,proto3" json:"unclaimed_root,omitempty"` // receivables that nobody claimed
+	ReputationRoot []byte                 `protobuf:"bytes,6,opt,name=reputation_root,json=reputationRoot,proto3" json:"reputation_root,omitempty"`
+	Accounts       uint64                 `protobuf:"varint,7,opt,name=accounts,proto3" json:"accounts,omitempty"` // leaves of each tree
+	Holds          uint64                 `protobuf:"varint,8,opt,name=holds,proto3" json:"holds,omitempty"`
+	Unclaimed      uint64                 `protobuf:"varint,9,opt,name=unclaimed,proto3" json:"unclaimed,omitempty"`
+	Reputations    uint64                 `protobuf:"varint,10,opt,name=reputations,proto3" json:"reputations,omitempty"`
+	X              uint64                 `protobuf:"varint,11,opt,name=x,proto3" json:"x,omitempty"` // CPU-microhours that earned a bonus
+	Minted         uint64                 `protobuf:"varint,12,opt,name=minted,proto3" json:"minted,omitempty"`
+	Burned         uint64                 `protobuf:"varint,13,opt,name=burned,proto3" json:"burned,omitempty"`
+	Avail          uint64                 `protobuf:"varint,14,opt,name=avail,proto3" json:"avail,omitempty"` // totals over the state
+	Held           uint64                 `protobuf:"varint,15,opt,name=held,proto3" json:"held,omitempty"`
+	Staked         uint64                 `protobuf:"varint,16,opt,name=staked,proto3" json:"staked,omitempty"`
+	Unbonding      uint64                 `protobuf:"varint,17,opt,name=unbonding,proto3" json:"unbonding,omitempty"`
+	Receivable     uint64                 `protobuf:"varint,18,opt,name=receivable,proto3" json:"receivable,omitempty"`
+	ChangesHash    []byte                 `protobuf:"bytes,19,opt,name=changes_hash,json=changesHash,proto3" json:"changes_hash,omitempty"` // sha2-256 of the marshalled FrontierChanges
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Checkpoint) Reset() {
@@ -5061,6 +5088,535 @@ func (x *Checkpoint) GetFrontierRoot() []byte {
 	return nil
 }
 
+func (x *Checkpoint) GetPrev() []byte {
+	if x != nil {
+		return x.Prev
+	}
+	return nil
+}
+
+func (x *Checkpoint) GetHoldsRoot() []byte {
+	if x != nil {
+		return x.HoldsRoot
+	}
+	return nil
+}
+
+func (x *Checkpoint) GetUnclaimedRoot() []byte {
+	if x != nil {
+		return x.UnclaimedRoot
+	}
+	return nil
+}
+
+func (x *Checkpoint) GetReputationRoot() []byte {
+	if x != nil {
+		return x.ReputationRoot
+	}
+	return nil
+}
+
+func (x *Checkpoint) GetAccounts() uint64 {
+	if x != nil {
+		return x.Accounts
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetHolds() uint64 {
+	if x != nil {
+		return x.Holds
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetUnclaimed() uint64 {
+	if x != nil {
+		return x.Unclaimed
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetReputations() uint64 {
+	if x != nil {
+		return x.Reputations
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetX() uint64 {
+	if x != nil {
+		return x.X
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetMinted() uint64 {
+	if x != nil {
+		return x.Minted
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetBurned() uint64 {
+	if x != nil {
+		return x.Burned
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetAvail() uint64 {
+	if x != nil {
+		return x.Avail
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetHeld() uint64 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetStaked() uint64 {
+	if x != nil {
+		return x.Staked
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetUnbonding() uint64 {
+	if x != nil {
+		return x.Unbonding
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetReceivable() uint64 {
+	if x != nil {
+		return x.Receivable
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetChangesHash() []byte {
+	if x != nil {
+		return x.ChangesHash
+	}
+	return nil
+}
+
+// FrontierChanges lists the accounts whose frontier is not the one of the
+// checkpoint before, in the order of their keys.
+type FrontierChanges struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Changes       []*FrontierChange      `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FrontierChanges) Reset() {
+	*x = FrontierChanges{}
+	mi := &file_proto_edgenet_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FrontierChanges) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FrontierChanges) ProtoMessage() {}
+
+func (x *FrontierChanges) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FrontierChanges.ProtoReflect.Descriptor instead.
+func (*FrontierChanges) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *FrontierChanges) GetChanges() []*FrontierChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+type FrontierChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`  // 32-byte public key of the account
+	Seq           uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"` // of its last event at or below the frontier
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FrontierChange) Reset() {
+	*x = FrontierChange{}
+	mi := &file_proto_edgenet_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FrontierChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FrontierChange) ProtoMessage() {}
+
+func (x *FrontierChange) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FrontierChange.ProtoReflect.Descriptor instead.
+func (*FrontierChange) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *FrontierChange) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *FrontierChange) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+type CertifiedCheckpoint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Checkpoint    []byte                 `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // marshalled Envelope of Checkpoint
+	Certificate   *Certificate           `protobuf:"bytes,2,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	Changes       []byte                 `protobuf:"bytes,3,opt,name=changes,proto3" json:"changes,omitempty"` // marshalled FrontierChanges; readers without events need none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CertifiedCheckpoint) Reset() {
+	*x = CertifiedCheckpoint{}
+	mi := &file_proto_edgenet_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertifiedCheckpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertifiedCheckpoint) ProtoMessage() {}
+
+func (x *CertifiedCheckpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CertifiedCheckpoint.ProtoReflect.Descriptor instead.
+func (*CertifiedCheckpoint) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *CertifiedCheckpoint) GetCheckpoint() []byte {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+func (x *CertifiedCheckpoint) GetCertificate() *Certificate {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *CertifiedCheckpoint) GetChanges() []byte {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+// StateLeaf is one record of a checkpoint's state. tree says which: 'a'
+// accounts, 'h' open holds, 'p' unclaimed receivables, 'r' reputation.
+type StateLeaf struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tree          uint32                 `protobuf:"varint,1,opt,name=tree,proto3" json:"tree,omitempty"`
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Value         []byte                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	Events        []*CertifiedEvent      `protobuf:"bytes,4,rep,name=events,proto3" json:"events,omitempty"` // an account's head; a hold with its extends
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateLeaf) Reset() {
+	*x = StateLeaf{}
+	mi := &file_proto_edgenet_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateLeaf) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateLeaf) ProtoMessage() {}
+
+func (x *StateLeaf) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateLeaf.ProtoReflect.Descriptor instead.
+func (*StateLeaf) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *StateLeaf) GetTree() uint32 {
+	if x != nil {
+		return x.Tree
+	}
+	return 0
+}
+
+func (x *StateLeaf) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *StateLeaf) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *StateLeaf) GetEvents() []*CertifiedEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+// StateProof proves a leaf against a checkpoint's root.
+type StateProof struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Leaf          *StateLeaf             `protobuf:"bytes,1,opt,name=leaf,proto3" json:"leaf,omitempty"`
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Path          [][]byte               `protobuf:"bytes,3,rep,name=path,proto3" json:"path,omitempty"` // sibling hashes, leaf to root
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateProof) Reset() {
+	*x = StateProof{}
+	mi := &file_proto_edgenet_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateProof) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateProof) ProtoMessage() {}
+
+func (x *StateProof) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateProof.ProtoReflect.Descriptor instead.
+func (*StateProof) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *StateProof) GetLeaf() *StateLeaf {
+	if x != nil {
+		return x.Leaf
+	}
+	return nil
+}
+
+func (x *StateProof) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *StateProof) GetPath() [][]byte {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+type ProofRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       []byte                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProofRequest) Reset() {
+	*x = ProofRequest{}
+	mi := &file_proto_edgenet_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProofRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProofRequest) ProtoMessage() {}
+
+func (x *ProofRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProofRequest.ProtoReflect.Descriptor instead.
+func (*ProofRequest) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *ProofRequest) GetAccount() []byte {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+// ProofReply: request and reply of the /proof stream, for light clients.
+type ProofReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Checkpoint    *CertifiedCheckpoint   `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // without changes
+	Account       *StateProof            `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`       // unset when the account is not below the frontier
+	Unclaimed     []*StateProof          `protobuf:"bytes,3,rep,name=unclaimed,proto3" json:"unclaimed,omitempty"`   // addressed to the account
+	Events        []*CertifiedEvent      `protobuf:"bytes,4,rep,name=events,proto3" json:"events,omitempty"`         // of the account above the frontier, by seq
+	Code          uint32                 `protobuf:"varint,5,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProofReply) Reset() {
+	*x = ProofReply{}
+	mi := &file_proto_edgenet_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProofReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProofReply) ProtoMessage() {}
+
+func (x *ProofReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProofReply.ProtoReflect.Descriptor instead.
+func (*ProofReply) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *ProofReply) GetCheckpoint() *CertifiedCheckpoint {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+func (x *ProofReply) GetAccount() *StateProof {
+	if x != nil {
+		return x.Account
+	}
+	return nil
+}
+
+func (x *ProofReply) GetUnclaimed() []*StateProof {
+	if x != nil {
+		return x.Unclaimed
+	}
+	return nil
+}
+
+func (x *ProofReply) GetEvents() []*CertifiedEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *ProofReply) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
 // VoteFrame: request and reply of the /vote stream.
 type VoteFrame struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -5081,7 +5637,7 @@ type VoteFrame struct {
 
 func (x *VoteFrame) Reset() {
 	*x = VoteFrame{}
-	mi := &file_proto_edgenet_proto_msgTypes[65]
+	mi := &file_proto_edgenet_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5093,7 +5649,7 @@ func (x *VoteFrame) String() string {
 func (*VoteFrame) ProtoMessage() {}
 
 func (x *VoteFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[65]
+	mi := &file_proto_edgenet_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5106,7 +5662,7 @@ func (x *VoteFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteFrame.ProtoReflect.Descriptor instead.
 func (*VoteFrame) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{65}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *VoteFrame) GetBody() isVoteFrame_Body {
@@ -5250,7 +5806,7 @@ type HeadRequest struct {
 
 func (x *HeadRequest) Reset() {
 	*x = HeadRequest{}
-	mi := &file_proto_edgenet_proto_msgTypes[66]
+	mi := &file_proto_edgenet_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5262,7 +5818,7 @@ func (x *HeadRequest) String() string {
 func (*HeadRequest) ProtoMessage() {}
 
 func (x *HeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[66]
+	mi := &file_proto_edgenet_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5275,7 +5831,7 @@ func (x *HeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadRequest.ProtoReflect.Descriptor instead.
 func (*HeadRequest) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{66}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *HeadRequest) GetAccount() []byte {
@@ -5304,7 +5860,7 @@ type HeadReport struct {
 
 func (x *HeadReport) Reset() {
 	*x = HeadReport{}
-	mi := &file_proto_edgenet_proto_msgTypes[67]
+	mi := &file_proto_edgenet_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5316,7 +5872,7 @@ func (x *HeadReport) String() string {
 func (*HeadReport) ProtoMessage() {}
 
 func (x *HeadReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[67]
+	mi := &file_proto_edgenet_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5329,7 +5885,7 @@ func (x *HeadReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadReport.ProtoReflect.Descriptor instead.
 func (*HeadReport) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{67}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *HeadReport) GetAccount() []byte {
@@ -5371,7 +5927,7 @@ type VoteError struct {
 
 func (x *VoteError) Reset() {
 	*x = VoteError{}
-	mi := &file_proto_edgenet_proto_msgTypes[68]
+	mi := &file_proto_edgenet_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5383,7 +5939,7 @@ func (x *VoteError) String() string {
 func (*VoteError) ProtoMessage() {}
 
 func (x *VoteError) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[68]
+	mi := &file_proto_edgenet_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5396,7 +5952,7 @@ func (x *VoteError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteError.ProtoReflect.Descriptor instead.
 func (*VoteError) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{68}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *VoteError) GetCode() uint32 {
@@ -5420,21 +5976,29 @@ func (x *VoteError) GetMissing() [][]byte {
 	return nil
 }
 
-// SyncFrame: the /sync stream. Ranges over (account, seq, id).
+// SyncFrame: the /sync stream. Ranges over accounts, by their keys.
 type SyncFrame struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ranges        []*SyncRange           `protobuf:"bytes,1,rep,name=ranges,proto3" json:"ranges,omitempty"`
 	Events        []*CertifiedEvent      `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
-	Want          [][]byte               `protobuf:"bytes,3,rep,name=want,proto3" json:"want,omitempty"` // ids asked for
 	Done          bool                   `protobuf:"varint,4,opt,name=done,proto3" json:"done,omitempty"`
-	Salt          []byte                 `protobuf:"bytes,5,opt,name=salt,proto3" json:"salt,omitempty"` // first frame only
+	Salt          []byte                 `protobuf:"bytes,5,opt,name=salt,proto3" json:"salt,omitempty"`                            // first frame only
+	WantHeads     []byte                 `protobuf:"bytes,6,opt,name=want_heads,json=wantHeads,proto3" json:"want_heads,omitempty"` // listed head ids that the asker does not know, 8 bytes each
+	Chains        []*SyncChain           `protobuf:"bytes,7,rep,name=chains,proto3" json:"chains,omitempty"`
+	Base          uint64                 `protobuf:"varint,8,opt,name=base,proto3" json:"base,omitempty"`     // epoch of the checkpoint that the sender's set begins above
+	Newest        uint64                 `protobuf:"varint,9,opt,name=newest,proto3" json:"newest,omitempty"` // newest certified checkpoint of the sender
+	Checkpoints   []*CertifiedCheckpoint `protobuf:"bytes,10,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"`
+	WantState     bool                   `protobuf:"varint,11,opt,name=want_state,json=wantState,proto3" json:"want_state,omitempty"`    // asks for the state at the other side's base
+	StateEpoch    uint64                 `protobuf:"varint,12,opt,name=state_epoch,json=stateEpoch,proto3" json:"state_epoch,omitempty"` // base that leaves belong to
+	Leaves        []*StateLeaf           `protobuf:"bytes,13,rep,name=leaves,proto3" json:"leaves,omitempty"`
+	LastLeaf      bool                   `protobuf:"varint,14,opt,name=last_leaf,json=lastLeaf,proto3" json:"last_leaf,omitempty"` // no more leaves follow
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SyncFrame) Reset() {
 	*x = SyncFrame{}
-	mi := &file_proto_edgenet_proto_msgTypes[69]
+	mi := &file_proto_edgenet_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5446,7 +6010,7 @@ func (x *SyncFrame) String() string {
 func (*SyncFrame) ProtoMessage() {}
 
 func (x *SyncFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[69]
+	mi := &file_proto_edgenet_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5459,7 +6023,7 @@ func (x *SyncFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncFrame.ProtoReflect.Descriptor instead.
 func (*SyncFrame) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{69}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *SyncFrame) GetRanges() []*SyncRange {
@@ -5472,13 +6036,6 @@ func (x *SyncFrame) GetRanges() []*SyncRange {
 func (x *SyncFrame) GetEvents() []*CertifiedEvent {
 	if x != nil {
 		return x.Events
-	}
-	return nil
-}
-
-func (x *SyncFrame) GetWant() [][]byte {
-	if x != nil {
-		return x.Want
 	}
 	return nil
 }
@@ -5497,20 +6054,83 @@ func (x *SyncFrame) GetSalt() []byte {
 	return nil
 }
 
+func (x *SyncFrame) GetWantHeads() []byte {
+	if x != nil {
+		return x.WantHeads
+	}
+	return nil
+}
+
+func (x *SyncFrame) GetChains() []*SyncChain {
+	if x != nil {
+		return x.Chains
+	}
+	return nil
+}
+
+func (x *SyncFrame) GetBase() uint64 {
+	if x != nil {
+		return x.Base
+	}
+	return 0
+}
+
+func (x *SyncFrame) GetNewest() uint64 {
+	if x != nil {
+		return x.Newest
+	}
+	return 0
+}
+
+func (x *SyncFrame) GetCheckpoints() []*CertifiedCheckpoint {
+	if x != nil {
+		return x.Checkpoints
+	}
+	return nil
+}
+
+func (x *SyncFrame) GetWantState() bool {
+	if x != nil {
+		return x.WantState
+	}
+	return false
+}
+
+func (x *SyncFrame) GetStateEpoch() uint64 {
+	if x != nil {
+		return x.StateEpoch
+	}
+	return 0
+}
+
+func (x *SyncFrame) GetLeaves() []*StateLeaf {
+	if x != nil {
+		return x.Leaves
+	}
+	return nil
+}
+
+func (x *SyncFrame) GetLastLeaf() bool {
+	if x != nil {
+		return x.LastLeaf
+	}
+	return false
+}
+
 type SyncRange struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	From          []byte                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`               // inclusive key; empty = start
 	To            []byte                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`                   // exclusive key; empty = end
-	Fingerprint   []byte                 `protobuf:"bytes,3,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"` // sha2-256 over salt and ids, or empty when ids are listed
-	Count         uint64                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
-	Ids           [][]byte               `protobuf:"bytes,5,rep,name=ids,proto3" json:"ids,omitempty"`
+	Fingerprint   []byte                 `protobuf:"bytes,3,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"` // sha2-256 over salt and chains, or empty when heads are listed
+	Count         uint64                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`            // accounts
+	Heads         []byte                 `protobuf:"bytes,6,opt,name=heads,proto3" json:"heads,omitempty"`             // salted head ids, 8 bytes each
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SyncRange) Reset() {
 	*x = SyncRange{}
-	mi := &file_proto_edgenet_proto_msgTypes[70]
+	mi := &file_proto_edgenet_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5522,7 +6142,7 @@ func (x *SyncRange) String() string {
 func (*SyncRange) ProtoMessage() {}
 
 func (x *SyncRange) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[70]
+	mi := &file_proto_edgenet_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5535,7 +6155,7 @@ func (x *SyncRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncRange.ProtoReflect.Descriptor instead.
 func (*SyncRange) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{70}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *SyncRange) GetFrom() []byte {
@@ -5566,11 +6186,65 @@ func (x *SyncRange) GetCount() uint64 {
 	return 0
 }
 
-func (x *SyncRange) GetIds() [][]byte {
+func (x *SyncRange) GetHeads() []byte {
 	if x != nil {
-		return x.Ids
+		return x.Heads
 	}
 	return nil
+}
+
+// SyncChain says how far a chain reaches: who has more sends it, who has less
+// asks with its own.
+type SyncChain struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`    // 32-byte public key of the account
+	Next          uint64                 `protobuf:"varint,2,opt,name=next,proto3" json:"next,omitempty"` // seq of the event that would come next
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncChain) Reset() {
+	*x = SyncChain{}
+	mi := &file_proto_edgenet_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncChain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncChain) ProtoMessage() {}
+
+func (x *SyncChain) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncChain.ProtoReflect.Descriptor instead.
+func (*SyncChain) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *SyncChain) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *SyncChain) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
 }
 
 var File_proto_edgenet_proto protoreflect.FileDescriptor
@@ -5927,13 +6601,14 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x04kind\"9\n" +
 	"\vAccountSlot\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x10\n" +
-	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\xbd\x01\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\xd7\x01\n" +
 	"\aPropose\x12$\n" +
 	"\x04slot\x18\x01 \x01(\v2\x10.edgenet.v1.SlotR\x04slot\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\rR\x05round\x12\x12\n" +
 	"\x04body\x18\x03 \x01(\fR\x04body\x12<\n" +
 	"\vattachments\x18\x04 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\vattachments\x12$\n" +
-	"\rjustification\x18\x05 \x03(\fR\rjustification\"\xcb\x01\n" +
+	"\rjustification\x18\x05 \x03(\fR\rjustification\x12\x18\n" +
+	"\achanges\x18\x06 \x01(\fR\achanges\"\xcb\x01\n" +
 	"\x06Report\x12$\n" +
 	"\x04slot\x18\x01 \x01(\v2\x10.edgenet.v1.SlotR\x04slot\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\rR\x05round\x12\x1d\n" +
@@ -5965,11 +6640,64 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x06events\x18\x01 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\x06events\"8\n" +
 	"\bEvidence\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\fR\x05first\x12\x16\n" +
-	"\x06second\x18\x02 \x01(\fR\x06second\"G\n" +
+	"\x06second\x18\x02 \x01(\fR\x06second\"\x9d\x04\n" +
 	"\n" +
 	"Checkpoint\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12#\n" +
-	"\rfrontier_root\x18\x02 \x01(\fR\ffrontierRoot\"\xcb\x02\n" +
+	"\rfrontier_root\x18\x02 \x01(\fR\ffrontierRoot\x12\x12\n" +
+	"\x04prev\x18\x03 \x01(\fR\x04prev\x12\x1d\n" +
+	"\n" +
+	"holds_root\x18\x04 \x01(\fR\tholdsRoot\x12%\n" +
+	"\x0eunclaimed_root\x18\x05 \x01(\fR\runclaimedRoot\x12'\n" +
+	"\x0freputation_root\x18\x06 \x01(\fR\x0ereputationRoot\x12\x1a\n" +
+	"\baccounts\x18\a \x01(\x04R\baccounts\x12\x14\n" +
+	"\x05holds\x18\b \x01(\x04R\x05holds\x12\x1c\n" +
+	"\tunclaimed\x18\t \x01(\x04R\tunclaimed\x12 \n" +
+	"\vreputations\x18\n" +
+	" \x01(\x04R\vreputations\x12\f\n" +
+	"\x01x\x18\v \x01(\x04R\x01x\x12\x16\n" +
+	"\x06minted\x18\f \x01(\x04R\x06minted\x12\x16\n" +
+	"\x06burned\x18\r \x01(\x04R\x06burned\x12\x14\n" +
+	"\x05avail\x18\x0e \x01(\x04R\x05avail\x12\x12\n" +
+	"\x04held\x18\x0f \x01(\x04R\x04held\x12\x16\n" +
+	"\x06staked\x18\x10 \x01(\x04R\x06staked\x12\x1c\n" +
+	"\tunbonding\x18\x11 \x01(\x04R\tunbonding\x12\x1e\n" +
+	"\n" +
+	"receivable\x18\x12 \x01(\x04R\n" +
+	"receivable\x12!\n" +
+	"\fchanges_hash\x18\x13 \x01(\fR\vchangesHash\"G\n" +
+	"\x0fFrontierChanges\x124\n" +
+	"\achanges\x18\x01 \x03(\v2\x1a.edgenet.v1.FrontierChangeR\achanges\"4\n" +
+	"\x0eFrontierChange\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\x8a\x01\n" +
+	"\x13CertifiedCheckpoint\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x01 \x01(\fR\n" +
+	"checkpoint\x129\n" +
+	"\vcertificate\x18\x02 \x01(\v2\x17.edgenet.v1.CertificateR\vcertificate\x12\x18\n" +
+	"\achanges\x18\x03 \x01(\fR\achanges\"{\n" +
+	"\tStateLeaf\x12\x12\n" +
+	"\x04tree\x18\x01 \x01(\rR\x04tree\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\fR\x05value\x122\n" +
+	"\x06events\x18\x04 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\x06events\"a\n" +
+	"\n" +
+	"StateProof\x12)\n" +
+	"\x04leaf\x18\x01 \x01(\v2\x15.edgenet.v1.StateLeafR\x04leaf\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04path\x18\x03 \x03(\fR\x04path\"(\n" +
+	"\fProofRequest\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\fR\aaccount\"\xfd\x01\n" +
+	"\n" +
+	"ProofReply\x12?\n" +
+	"\n" +
+	"checkpoint\x18\x01 \x01(\v2\x1f.edgenet.v1.CertifiedCheckpointR\n" +
+	"checkpoint\x120\n" +
+	"\aaccount\x18\x02 \x01(\v2\x16.edgenet.v1.StateProofR\aaccount\x124\n" +
+	"\tunclaimed\x18\x03 \x03(\v2\x16.edgenet.v1.StateProofR\tunclaimed\x122\n" +
+	"\x06events\x18\x04 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\x06events\x12\x12\n" +
+	"\x04code\x18\x05 \x01(\rR\x04code\"\xcb\x02\n" +
 	"\tVoteFrame\x12\x1a\n" +
 	"\apropose\x18\x01 \x01(\fH\x00R\apropose\x12\x1a\n" +
 	"\aprepare\x18\x02 \x01(\fH\x00R\aprepare\x12\x18\n" +
@@ -5993,19 +6721,34 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\tVoteError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
-	"\amissing\x18\x03 \x03(\fR\amissing\"\xaa\x01\n" +
+	"\amissing\x18\x03 \x03(\fR\amissing\"\xe5\x03\n" +
 	"\tSyncFrame\x12-\n" +
 	"\x06ranges\x18\x01 \x03(\v2\x15.edgenet.v1.SyncRangeR\x06ranges\x122\n" +
 	"\x06events\x18\x02 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\x06events\x12\x12\n" +
-	"\x04want\x18\x03 \x03(\fR\x04want\x12\x12\n" +
 	"\x04done\x18\x04 \x01(\bR\x04done\x12\x12\n" +
-	"\x04salt\x18\x05 \x01(\fR\x04salt\"y\n" +
+	"\x04salt\x18\x05 \x01(\fR\x04salt\x12\x1d\n" +
+	"\n" +
+	"want_heads\x18\x06 \x01(\fR\twantHeads\x12-\n" +
+	"\x06chains\x18\a \x03(\v2\x15.edgenet.v1.SyncChainR\x06chains\x12\x12\n" +
+	"\x04base\x18\b \x01(\x04R\x04base\x12\x16\n" +
+	"\x06newest\x18\t \x01(\x04R\x06newest\x12A\n" +
+	"\vcheckpoints\x18\n" +
+	" \x03(\v2\x1f.edgenet.v1.CertifiedCheckpointR\vcheckpoints\x12\x1d\n" +
+	"\n" +
+	"want_state\x18\v \x01(\bR\twantState\x12\x1f\n" +
+	"\vstate_epoch\x18\f \x01(\x04R\n" +
+	"stateEpoch\x12-\n" +
+	"\x06leaves\x18\r \x03(\v2\x15.edgenet.v1.StateLeafR\x06leaves\x12\x1b\n" +
+	"\tlast_leaf\x18\x0e \x01(\bR\blastLeafJ\x04\b\x03\x10\x04\"\x83\x01\n" +
 	"\tSyncRange\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\fR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\fR\x02to\x12 \n" +
 	"\vfingerprint\x18\x03 \x01(\fR\vfingerprint\x12\x14\n" +
-	"\x05count\x18\x04 \x01(\x04R\x05count\x12\x10\n" +
-	"\x03ids\x18\x05 \x03(\fR\x03idsB\x13Z\x11edgenet.dev/protob\x06proto3"
+	"\x05count\x18\x04 \x01(\x04R\x05count\x12\x14\n" +
+	"\x05heads\x18\x06 \x01(\fR\x05headsJ\x04\b\x05\x10\x06\"1\n" +
+	"\tSyncChain\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\x04R\x04nextB\x13Z\x11edgenet.dev/protob\x06proto3"
 
 var (
 	file_proto_edgenet_proto_rawDescOnce sync.Once
@@ -6019,79 +6762,87 @@ func file_proto_edgenet_proto_rawDescGZIP() []byte {
 	return file_proto_edgenet_proto_rawDescData
 }
 
-var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
+var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
 var file_proto_edgenet_proto_goTypes = []any{
-	(*Envelope)(nil),         // 0: edgenet.v1.Envelope
-	(*Payload)(nil),          // 1: edgenet.v1.Payload
-	(*Genesis)(nil),          // 2: edgenet.v1.Genesis
-	(*Grant)(nil),            // 3: edgenet.v1.Grant
-	(*RelayLimits)(nil),      // 4: edgenet.v1.RelayLimits
-	(*PeerRecord)(nil),       // 5: edgenet.v1.PeerRecord
-	(*Offer)(nil),            // 6: edgenet.v1.Offer
-	(*Withdrawal)(nil),       // 7: edgenet.v1.Withdrawal
-	(*Claim)(nil),            // 8: edgenet.v1.Claim
-	(*AssignmentBatch)(nil),  // 9: edgenet.v1.AssignmentBatch
-	(*Assignment)(nil),       // 10: edgenet.v1.Assignment
-	(*Receipt)(nil),          // 11: edgenet.v1.Receipt
-	(*ReceiptBatch)(nil),     // 12: edgenet.v1.ReceiptBatch
-	(*SignedReceipt)(nil),    // 13: edgenet.v1.SignedReceipt
-	(*Voucher)(nil),          // 14: edgenet.v1.Voucher
-	(*Done)(nil),             // 15: edgenet.v1.Done
-	(*TaskFrame)(nil),        // 16: edgenet.v1.TaskFrame
-	(*TaskRef)(nil),          // 17: edgenet.v1.TaskRef
-	(*Assign)(nil),           // 18: edgenet.v1.Assign
-	(*Input)(nil),            // 19: edgenet.v1.Input
-	(*Accepted)(nil),         // 20: edgenet.v1.Accepted
-	(*Refused)(nil),          // 21: edgenet.v1.Refused
-	(*Commits)(nil),          // 22: edgenet.v1.Commits
-	(*Commitment)(nil),       // 23: edgenet.v1.Commitment
-	(*Reveal)(nil),           // 24: edgenet.v1.Reveal
-	(*RevealTask)(nil),       // 25: edgenet.v1.RevealTask
-	(*Results)(nil),          // 26: edgenet.v1.Results
-	(*ResultItem)(nil),       // 27: edgenet.v1.ResultItem
-	(*Progress)(nil),         // 28: edgenet.v1.Progress
-	(*Abort)(nil),            // 29: edgenet.v1.Abort
-	(*Pay)(nil),              // 30: edgenet.v1.Pay
-	(*DoneReply)(nil),        // 31: edgenet.v1.DoneReply
-	(*BlobRequest)(nil),      // 32: edgenet.v1.BlobRequest
-	(*BlobReply)(nil),        // 33: edgenet.v1.BlobReply
-	(*DirectoryRequest)(nil), // 34: edgenet.v1.DirectoryRequest
-	(*DirectoryReply)(nil),   // 35: edgenet.v1.DirectoryReply
-	(*PeerAddrs)(nil),        // 36: edgenet.v1.PeerAddrs
-	(*Post)(nil),             // 37: edgenet.v1.Post
-	(*Event)(nil),            // 38: edgenet.v1.Event
-	(*Open)(nil),             // 39: edgenet.v1.Open
-	(*Transfer)(nil),         // 40: edgenet.v1.Transfer
-	(*Receive)(nil),          // 41: edgenet.v1.Receive
-	(*Source)(nil),           // 42: edgenet.v1.Source
-	(*Lane)(nil),             // 43: edgenet.v1.Lane
-	(*Hold)(nil),             // 44: edgenet.v1.Hold
-	(*Extend)(nil),           // 45: edgenet.v1.Extend
-	(*Settle)(nil),           // 46: edgenet.v1.Settle
-	(*LanePay)(nil),          // 47: edgenet.v1.LanePay
-	(*Amount)(nil),           // 48: edgenet.v1.Amount
-	(*Rotate)(nil),           // 49: edgenet.v1.Rotate
-	(*Close)(nil),            // 50: edgenet.v1.Close
-	(*Slash)(nil),            // 51: edgenet.v1.Slash
-	(*Void)(nil),             // 52: edgenet.v1.Void
-	(*Slot)(nil),             // 53: edgenet.v1.Slot
-	(*AccountSlot)(nil),      // 54: edgenet.v1.AccountSlot
-	(*Propose)(nil),          // 55: edgenet.v1.Propose
-	(*Report)(nil),           // 56: edgenet.v1.Report
-	(*Prepare)(nil),          // 57: edgenet.v1.Prepare
-	(*Commit)(nil),           // 58: edgenet.v1.Commit
-	(*Skip)(nil),             // 59: edgenet.v1.Skip
-	(*Certificate)(nil),      // 60: edgenet.v1.Certificate
-	(*CertifiedEvent)(nil),   // 61: edgenet.v1.CertifiedEvent
-	(*CertifiedEvents)(nil),  // 62: edgenet.v1.CertifiedEvents
-	(*Evidence)(nil),         // 63: edgenet.v1.Evidence
-	(*Checkpoint)(nil),       // 64: edgenet.v1.Checkpoint
-	(*VoteFrame)(nil),        // 65: edgenet.v1.VoteFrame
-	(*HeadRequest)(nil),      // 66: edgenet.v1.HeadRequest
-	(*HeadReport)(nil),       // 67: edgenet.v1.HeadReport
-	(*VoteError)(nil),        // 68: edgenet.v1.VoteError
-	(*SyncFrame)(nil),        // 69: edgenet.v1.SyncFrame
-	(*SyncRange)(nil),        // 70: edgenet.v1.SyncRange
+	(*Envelope)(nil),            // 0: edgenet.v1.Envelope
+	(*Payload)(nil),             // 1: edgenet.v1.Payload
+	(*Genesis)(nil),             // 2: edgenet.v1.Genesis
+	(*Grant)(nil),               // 3: edgenet.v1.Grant
+	(*RelayLimits)(nil),         // 4: edgenet.v1.RelayLimits
+	(*PeerRecord)(nil),          // 5: edgenet.v1.PeerRecord
+	(*Offer)(nil),               // 6: edgenet.v1.Offer
+	(*Withdrawal)(nil),          // 7: edgenet.v1.Withdrawal
+	(*Claim)(nil),               // 8: edgenet.v1.Claim
+	(*AssignmentBatch)(nil),     // 9: edgenet.v1.AssignmentBatch
+	(*Assignment)(nil),          // 10: edgenet.v1.Assignment
+	(*Receipt)(nil),             // 11: edgenet.v1.Receipt
+	(*ReceiptBatch)(nil),        // 12: edgenet.v1.ReceiptBatch
+	(*SignedReceipt)(nil),       // 13: edgenet.v1.SignedReceipt
+	(*Voucher)(nil),             // 14: edgenet.v1.Voucher
+	(*Done)(nil),                // 15: edgenet.v1.Done
+	(*TaskFrame)(nil),           // 16: edgenet.v1.TaskFrame
+	(*TaskRef)(nil),             // 17: edgenet.v1.TaskRef
+	(*Assign)(nil),              // 18: edgenet.v1.Assign
+	(*Input)(nil),               // 19: edgenet.v1.Input
+	(*Accepted)(nil),            // 20: edgenet.v1.Accepted
+	(*Refused)(nil),             // 21: edgenet.v1.Refused
+	(*Commits)(nil),             // 22: edgenet.v1.Commits
+	(*Commitment)(nil),          // 23: edgenet.v1.Commitment
+	(*Reveal)(nil),              // 24: edgenet.v1.Reveal
+	(*RevealTask)(nil),          // 25: edgenet.v1.RevealTask
+	(*Results)(nil),             // 26: edgenet.v1.Results
+	(*ResultItem)(nil),          // 27: edgenet.v1.ResultItem
+	(*Progress)(nil),            // 28: edgenet.v1.Progress
+	(*Abort)(nil),               // 29: edgenet.v1.Abort
+	(*Pay)(nil),                 // 30: edgenet.v1.Pay
+	(*DoneReply)(nil),           // 31: edgenet.v1.DoneReply
+	(*BlobRequest)(nil),         // 32: edgenet.v1.BlobRequest
+	(*BlobReply)(nil),           // 33: edgenet.v1.BlobReply
+	(*DirectoryRequest)(nil),    // 34: edgenet.v1.DirectoryRequest
+	(*DirectoryReply)(nil),      // 35: edgenet.v1.DirectoryReply
+	(*PeerAddrs)(nil),           // 36: edgenet.v1.PeerAddrs
+	(*Post)(nil),                // 37: edgenet.v1.Post
+	(*Event)(nil),               // 38: edgenet.v1.Event
+	(*Open)(nil),                // 39: edgenet.v1.Open
+	(*Transfer)(nil),            // 40: edgenet.v1.Transfer
+	(*Receive)(nil),             // 41: edgenet.v1.Receive
+	(*Source)(nil),              // 42: edgenet.v1.Source
+	(*Lane)(nil),                // 43: edgenet.v1.Lane
+	(*Hold)(nil),                // 44: edgenet.v1.Hold
+	(*Extend)(nil),              // 45: edgenet.v1.Extend
+	(*Settle)(nil),              // 46: edgenet.v1.Settle
+	(*LanePay)(nil),             // 47: edgenet.v1.LanePay
+	(*Amount)(nil),              // 48: edgenet.v1.Amount
+	(*Rotate)(nil),              // 49: edgenet.v1.Rotate
+	(*Close)(nil),               // 50: edgenet.v1.Close
+	(*Slash)(nil),               // 51: edgenet.v1.Slash
+	(*Void)(nil),                // 52: edgenet.v1.Void
+	(*Slot)(nil),                // 53: edgenet.v1.Slot
+	(*AccountSlot)(nil),         // 54: edgenet.v1.AccountSlot
+	(*Propose)(nil),             // 55: edgenet.v1.Propose
+	(*Report)(nil),              // 56: edgenet.v1.Report
+	(*Prepare)(nil),             // 57: edgenet.v1.Prepare
+	(*Commit)(nil),              // 58: edgenet.v1.Commit
+	(*Skip)(nil),                // 59: edgenet.v1.Skip
+	(*Certificate)(nil),         // 60: edgenet.v1.Certificate
+	(*CertifiedEvent)(nil),      // 61: edgenet.v1.CertifiedEvent
+	(*CertifiedEvents)(nil),     // 62: edgenet.v1.CertifiedEvents
+	(*Evidence)(nil),            // 63: edgenet.v1.Evidence
+	(*Checkpoint)(nil),          // 64: edgenet.v1.Checkpoint
+	(*FrontierChanges)(nil),     // 65: edgenet.v1.FrontierChanges
+	(*FrontierChange)(nil),      // 66: edgenet.v1.FrontierChange
+	(*CertifiedCheckpoint)(nil), // 67: edgenet.v1.CertifiedCheckpoint
+	(*StateLeaf)(nil),           // 68: edgenet.v1.StateLeaf
+	(*StateProof)(nil),          // 69: edgenet.v1.StateProof
+	(*ProofRequest)(nil),        // 70: edgenet.v1.ProofRequest
+	(*ProofReply)(nil),          // 71: edgenet.v1.ProofReply
+	(*VoteFrame)(nil),           // 72: edgenet.v1.VoteFrame
+	(*HeadRequest)(nil),         // 73: edgenet.v1.HeadRequest
+	(*HeadReport)(nil),          // 74: edgenet.v1.HeadReport
+	(*VoteError)(nil),           // 75: edgenet.v1.VoteError
+	(*SyncFrame)(nil),           // 76: edgenet.v1.SyncFrame
+	(*SyncRange)(nil),           // 77: edgenet.v1.SyncRange
+	(*SyncChain)(nil),           // 78: edgenet.v1.SyncChain
 }
 var file_proto_edgenet_proto_depIdxs = []int32{
 	5,  // 0: edgenet.v1.Payload.peer_record:type_name -> edgenet.v1.PeerRecord
@@ -6108,7 +6859,7 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	57, // 11: edgenet.v1.Payload.prepare:type_name -> edgenet.v1.Prepare
 	58, // 12: edgenet.v1.Payload.commit:type_name -> edgenet.v1.Commit
 	59, // 13: edgenet.v1.Payload.skip:type_name -> edgenet.v1.Skip
-	67, // 14: edgenet.v1.Payload.head_report:type_name -> edgenet.v1.HeadReport
+	74, // 14: edgenet.v1.Payload.head_report:type_name -> edgenet.v1.HeadReport
 	63, // 15: edgenet.v1.Payload.evidence:type_name -> edgenet.v1.Evidence
 	64, // 16: edgenet.v1.Payload.checkpoint:type_name -> edgenet.v1.Checkpoint
 	3,  // 17: edgenet.v1.Genesis.grants:type_name -> edgenet.v1.Grant
@@ -6166,17 +6917,28 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	53, // 69: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
 	60, // 70: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
 	61, // 71: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
-	66, // 72: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
-	68, // 73: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
-	61, // 74: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
-	61, // 75: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
-	70, // 76: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
-	61, // 77: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
-	78, // [78:78] is the sub-list for method output_type
-	78, // [78:78] is the sub-list for method input_type
-	78, // [78:78] is the sub-list for extension type_name
-	78, // [78:78] is the sub-list for extension extendee
-	0,  // [0:78] is the sub-list for field type_name
+	66, // 72: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
+	60, // 73: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
+	61, // 74: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
+	68, // 75: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
+	67, // 76: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
+	69, // 77: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
+	69, // 78: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
+	61, // 79: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
+	73, // 80: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
+	75, // 81: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
+	61, // 82: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
+	61, // 83: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
+	77, // 84: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
+	61, // 85: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
+	78, // 86: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
+	67, // 87: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	68, // 88: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
+	89, // [89:89] is the sub-list for method output_type
+	89, // [89:89] is the sub-list for method input_type
+	89, // [89:89] is the sub-list for extension type_name
+	89, // [89:89] is the sub-list for extension extendee
+	0,  // [0:89] is the sub-list for field type_name
 }
 
 func init() { file_proto_edgenet_proto_init() }
@@ -6238,7 +7000,7 @@ func file_proto_edgenet_proto_init() {
 		(*Slot_Account)(nil),
 		(*Slot_CheckpointEpoch)(nil),
 	}
-	file_proto_edgenet_proto_msgTypes[65].OneofWrappers = []any{
+	file_proto_edgenet_proto_msgTypes[72].OneofWrappers = []any{
 		(*VoteFrame_Propose)(nil),
 		(*VoteFrame_Prepare)(nil),
 		(*VoteFrame_Commit)(nil),
@@ -6254,7 +7016,7 @@ func file_proto_edgenet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_edgenet_proto_rawDesc), len(file_proto_edgenet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   71,
+			NumMessages:   79,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

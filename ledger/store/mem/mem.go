@@ -14,8 +14,27 @@ import (
 type Store struct {
 	mu     sync.Mutex
 	values map[string][]byte
-	keys   []string // sorted
+	keys   []string // sorted; lacks fresh ones, may name deleted ones
+	fresh  []string // written since keys was sorted
+	gone   bool     // keys names deleted ones
 	closed bool
+}
+
+// sorted brings keys up to date: a batch of any size costs one merge at the
+// next Scan.
+func (s *Store) sorted() []string {
+	if s.gone {
+		s.keys = slices.DeleteFunc(s.keys, func(k string) bool { _, ok := s.values[k]; return !ok })
+		s.fresh = slices.DeleteFunc(s.fresh, func(k string) bool { _, ok := s.values[k]; return !ok })
+		s.gone = false
+	}
+	if len(s.fresh) > 0 {
+		s.keys = append(s.keys, s.fresh...)
+		slices.Sort(s.keys)
+		s.keys = slices.Compact(s.keys)
+		s.fresh = nil
+	}
+	return s.keys
 }
 
 var errClosed = errors.New("mem: the store is closed")
@@ -41,15 +60,14 @@ func (s *Store) Append(batch ...ledger.Record) error {
 	for _, r := range batch {
 		k := string(r.Key)
 		_, known := s.values[k]
-		i, _ := slices.BinarySearch(s.keys, k)
 		switch {
 		case r.Value == nil && known:
 			delete(s.values, k)
-			s.keys = slices.Delete(s.keys, i, i+1)
+			s.gone = true
 		case r.Value == nil:
 		default:
 			if !known {
-				s.keys = slices.Insert(s.keys, i, k)
+				s.fresh = append(s.fresh, k)
 			}
 			s.values[k] = append([]byte{}, r.Value...)
 		}
@@ -78,9 +96,10 @@ func (s *Store) Scan(prefix []byte, fn func(key, value []byte) error) error {
 	if s.closed {
 		return errClosed
 	}
-	i, _ := slices.BinarySearch(s.keys, string(prefix))
-	for ; i < len(s.keys) && strings.HasPrefix(s.keys[i], string(prefix)); i++ {
-		if err := fn([]byte(s.keys[i]), s.values[s.keys[i]]); err != nil {
+	keys := s.sorted()
+	i, _ := slices.BinarySearch(keys, string(prefix))
+	for ; i < len(keys) && strings.HasPrefix(keys[i], string(prefix)); i++ {
+		if err := fn([]byte(keys[i]), s.values[keys[i]]); err != nil {
 			return err
 		}
 	}
@@ -92,7 +111,7 @@ func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	s.values, s.keys = nil, nil
+	s.values, s.keys, s.fresh = nil, nil, nil
 	return nil
 }
 
@@ -105,7 +124,7 @@ func (s *Store) Clone() *Store {
 	for k, v := range s.values {
 		c.values[k] = v // values are never changed in place
 	}
-	c.keys = slices.Clone(s.keys)
+	c.keys = slices.Clone(s.sorted())
 	return c
 }
 
