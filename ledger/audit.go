@@ -18,7 +18,7 @@ type Audit struct {
 	Receivable                     proto.Credit // over unclaimed payments
 	Burned                         proto.Credit // over events
 	Genesis                        proto.Credit // over grants
-	Minted                         proto.Credit
+	Minted                         proto.Credit // over bonuses and rewards, as events state them
 }
 
 // Conserved reports whether avail + held + staked + unbonding + receivable +
@@ -49,7 +49,7 @@ func (l *Ledger) Audit() Audit {
 	for _, r := range l.s.points {
 		a.Receivable += proto.Credit(r.amount)
 	}
-	a.Burned = proto.Credit(l.s.burned)
+	a.Burned, a.Minted = proto.Credit(l.s.burned), proto.Credit(l.s.minted)
 	for _, g := range l.net.Grants {
 		a.Genesis += g
 	}
@@ -80,7 +80,7 @@ func (l *Ledger) StateHash() proto.Hash {
 	}
 	buf = append(buf, "edgenet/state/1\x00"...)
 	buf = append(buf, l.net.ID.CID().Bytes()...)
-	num(l.s.burned)
+	num(l.s.burned, l.s.minted, l.s.worked)
 
 	ids := make([]peer.ID, 0, len(l.s.accounts))
 	for id := range l.s.accounts {
@@ -97,8 +97,11 @@ func (l *Ledger) StateHash() proto.Hash {
 		}
 		p := a.post
 		num(p.avail, p.held, p.staked, p.unbonding, p.unbondEpoch, p.bonusEpoch, p.bonusUsed, uint64(p.flags), a.receivable)
+		num(p.pendingEpoch, p.keySeq)
 		str(p.key)
 		str(p.recoveryKey)
+		str(p.pendingKey)
+		str(p.slashed)
 		flush()
 	}
 
@@ -111,7 +114,7 @@ func (l *Ledger) StateHash() proto.Hash {
 	for _, p := range points {
 		r := l.s.points[p]
 		buf = append(buf, p.source[:]...)
-		num(uint64(p.index), r.amount)
+		num(uint64(p.index), r.amount, r.eligible)
 		str(string(r.to))
 		str(string(r.from))
 		flush()

@@ -17,9 +17,11 @@ type intent struct {
 
 // Draft makes the account's next event, to be signed with proto.Seal as
 // Payload_Event: seq, prev and post follow from the effective state. body is a
-// *proto.Open, *proto.Transfer, *proto.Receive, *proto.Hold, *proto.Extend or
-// *proto.Settle; an account's first event is Open. The epoch is that of the
-// newest checkpoint, 0 until checkpoints exist. Errors carry CodeInsufficient
+// *proto.Open, *proto.Transfer, *proto.Receive, *proto.Hold, *proto.Extend,
+// *proto.Settle, Stake, Unstake, Withdraw or *proto.Rotate; an account's first
+// event is Open. Sign with the account's key (see Signer), a Rotate with
+// recovery set with its recovery key. The epoch is that of the newest
+// checkpoint: see Epoch. Errors carry CodeInsufficient
 // (with need and have in credits), CodeConflict (a signed event is not
 // certified yet: see Intent), CodeNotFinal (a source is not certified here),
 // CodeTooLarge or CodeInvalidEvent.
@@ -38,23 +40,46 @@ func (l *Ledger) Draft(account peer.ID, epoch, authorTimeUnixMs uint64, body any
 		ev.Body = &proto.Event_Extend{Extend: b}
 	case *proto.Settle:
 		ev.Body = &proto.Event_Settle{Settle: b}
+	case Stake:
+		ev.Body = &proto.Event_Stake{Stake: &proto.Amount{Amount: uint64(b)}}
+	case Unstake:
+		ev.Body = &proto.Event_Unstake{Unstake: &proto.Amount{Amount: uint64(b)}}
+	case Withdraw:
+		ev.Body = &proto.Event_Withdraw{Withdraw: &proto.Amount{Amount: uint64(b)}}
+	case *proto.Rotate:
+		ev.Body = &proto.Event_Rotate{Rotate: b}
 	default:
-		return nil, proto.CodeInvalidEvent.Errorf("draft: %T is not supported yet", body)
+		return nil, proto.CodeInvalidEvent.Errorf("draft: %T is no body of an owner's event", body)
 	}
 	name := kindName(ev)
 	if in := l.intents[account]; in != nil {
 		return nil, proto.CodeConflict.Errorf("%s: the event at seq %d is signed and not certified yet", name, in.seq)
 	}
 	t := newTx(l.net, &l.s)
-	if head := t.account(account).head(); head != nil {
-		ev.Seq, ev.Prev = head.Seq+1, head.ID.Bytes()
-	} else if _, ok := body.(*proto.Open); !ok {
+	if _, ok := body.(*proto.Open); !ok && t.account(account).head() == nil {
 		return nil, proto.CodeInvalidEvent.Errorf("%s: account %s is not opened", name, account)
 	}
-	if _, err := validate(ev); err != nil {
+	if err := l.checkEpoch(epoch); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if err := checkEpoch(epoch); err != nil {
+	ev, err := l.finish(t, account, ev)
+	if err != nil {
+		return nil, err
+	}
+	if n := payloadSize(ev); n > MaxAuthorEvent {
+		return nil, proto.CodeTooLarge.Errorf("%s: %d bytes, at most %d; make several events", name, n, MaxAuthorEvent)
+	}
+	return ev, nil
+}
+
+// finish fills in the place of an event and the state after it.
+func (l *Ledger) finish(t *tx, account peer.ID, ev *proto.Event) (*proto.Event, error) {
+	name := kindName(ev)
+	if head := t.account(account).head(); head != nil {
+		ev.Seq, ev.Prev = head.Seq+1, head.ID.Bytes()
+	}
+	ev.Post = new(proto.Post)
+	if _, err := validate(ev); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	e, err := t.delta(account, ev)
@@ -63,7 +88,7 @@ func (l *Ledger) Draft(account peer.ID, epoch, authorTimeUnixMs uint64, body any
 	}
 	ev.Post = e.post.wire()
 	if n := payloadSize(ev); n > proto.KindEvent.Cap() {
-		return nil, proto.CodeTooLarge.Errorf("%s: %d bytes, at most %d; make several events", name, n, proto.KindEvent.Cap())
+		return nil, proto.CodeTooLarge.Errorf("%s: %d bytes, at most %d", name, n, proto.KindEvent.Cap())
 	}
 	return ev, nil
 }
@@ -72,11 +97,14 @@ func payloadSize(ev *proto.Event) int {
 	return goproto.Size(&proto.Payload{Body: &proto.Payload_Event{Event: ev}})
 }
 
-// checkEpoch judges freshness against the newest certified checkpoint, which
-// is epoch 0, the genesis, as long as there are none.
-func checkEpoch(epoch uint64) error {
-	if epoch > epochLead {
-		return proto.CodeInvalidEvent.Errorf("epoch %d is more than %d ahead of the newest checkpoint", epoch, epochLead)
+// Epoch is that of the newest certified checkpoint here; 0 is the genesis.
+func (l *Ledger) Epoch() uint64 { return l.s.newest }
+
+// checkEpoch judges freshness against the newest certified checkpoint. Only
+// authors and first votes ask: it depends on when one asks.
+func (l *Ledger) checkEpoch(epoch uint64) error {
+	if n := l.s.newest; epoch > n+epochLead || epoch+epochLead < n {
+		return proto.CodeInvalidEvent.Errorf("epoch %d is more than %d away from that of the newest checkpoint, %d", epoch, epochLead, n)
 	}
 	return nil
 }
@@ -86,7 +114,7 @@ func checkEpoch(epoch uint64) error {
 // they may be settled in any number of events.
 func SplitSettle(s *proto.Settle) []*proto.Settle {
 	// An event's other fields, post state included, stay below this.
-	room := proto.KindEvent.Cap() - 512
+	room := MaxAuthorEvent - 1280
 	var out []*proto.Settle
 	part := &proto.Settle{Hold: s.Hold}
 	size := 0

@@ -12,6 +12,7 @@ import (
 type Certified struct {
 	ID      cid.Cid
 	Account peer.ID
+	Signer  peer.ID // the account's key, its recovery key, or a witness
 	Seq     uint64
 	Event   *proto.Event          // not to be changed
 	Wire    *proto.CertifiedEvent // as received; not to be changed
@@ -59,14 +60,17 @@ func decode(net *proto.Network, raw []byte, check bool) (*Certified, error) {
 	if hasUnknown(s.Payload) {
 		return nil, proto.CodeInvalidEvent.Errorf("event %s: has fields that this version does not know", s.ID)
 	}
-	if s.Signer != account {
-		return nil, proto.CodeBadSignature.Errorf("event %s: account %s, signed by %s", s.ID, account, s.Signer)
+	if s.Size > MaxAuthorEvent && !madeByWitness(ev) {
+		return nil, proto.CodeTooLarge.Errorf("event %s: %d bytes, at most %d", s.ID, s.Size, MaxAuthorEvent)
+	}
+	if err := claimedSigner(net, account, ev, s.Signer); err != nil {
+		return nil, fmt.Errorf("event %s: %w", s.ID, err)
 	}
 	hash, err := proto.CIDHash(s.ID)
 	if err != nil {
 		return nil, err
 	}
-	return &Certified{ID: s.ID, Account: account, Seq: ev.Seq, Event: ev, hash: hash, post: postOf(ev.Post)}, nil
+	return &Certified{ID: s.ID, Account: account, Signer: s.Signer, Seq: ev.Seq, Event: ev, hash: hash, post: postOf(ev.Post)}, nil
 }
 
 // AccountSlot is the slot of a place in an account's chain.

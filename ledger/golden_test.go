@@ -23,8 +23,8 @@ func TestStateHashGolden(t *testing.T) {
 	}})
 	for _, g := range []struct{ what, got, want string }{
 		{"network", w.net.ID.String(), "bafkreiag3b323vokx37kfiujvmpe6aeqnanyxt2fl6yxzkdxhvgxvy42ea"},
-		{"state", l.StateHash().String(), "410ba566aa33e1021490193570611609de3781a625ad5c333a619e39b5111696"},
-		{"empty state", w.ledger().StateHash().String(), "455191106328238876ae3e034bf8cf6a486163d1c4408797cbf240ea0b75d648"},
+		{"state", l.StateHash().String(), "a13192086ea184ae5fd6afd84964b44fea68a6b010f4cbcfc23c4e274dca9abd"},
+		{"empty state", w.ledger().StateHash().String(), "bdda973734309aa8a61ecc0a3ca3637d4b6345bd1f2ee8a803f36dcb421331fd"},
 		{"hold id", hold.ID.String(), "bafkreifws2oxp5e5reqotvhplgw3fr3hf6hrelzgi5b3z6v5vi4lspdfhq"},
 	} {
 		if g.got != g.want {

@@ -215,14 +215,7 @@ func (t *tx) settle(account peer.ID, b *proto.Settle, e *effect) error {
 			return proto.CodeInvalidEvent.Errorf("hold has no lane %d", p.Lane)
 		}
 		l := &h.lanes[p.Lane]
-		if due := proto.Credit(min(uint64(l.Cap), p.Amount)); due > l.Paid && !l.Done {
-			e.gives = append(e.gives, give{uint32(i), l.Payee, uint64(due - l.Paid)})
-			h.paid += uint64(due - l.Paid)
-			l.Paid = due
-		}
-		if !l.Done {
-			l.Fuel = max(l.Fuel, proto.Fuel(p.Fuel))
-		}
+		h.pay(t.net, uint32(i), p, e)
 		if len(p.Done) > 0 {
 			if err := t.checkDone(h, p.Lane, p.Done); err != nil {
 				return fmt.Errorf("lane %d: %w", p.Lane, err)
@@ -244,17 +237,44 @@ func (t *tx) settle(account peer.ID, b *proto.Settle, e *effect) error {
 		h.released += h.remaining(t.net)
 		h.closed = true
 	}
-	burned := fee(t.net, h.paid) - feeBefore
+	return t.leaveHold(h, heldBefore, feeBefore, e)
+}
+
+// pay raises a lane to a cumulative amount, never above its cap, and makes the
+// receivable with the given index.
+func (h *hold) pay(net *proto.Network, index uint32, p *proto.LanePay, e *effect) {
+	l := &h.lanes[p.Lane]
+	if l.Done {
+		return
+	}
+	fuel := max(l.Fuel, proto.Fuel(p.Fuel))
+	if due := proto.Credit(min(uint64(l.Cap), p.Amount)); due > l.Paid {
+		paid := uint64(due - l.Paid)
+		// What earns a bonus is work at the base price, whatever was paid.
+		worth := mulDiv(uint64(fuel-l.Fuel), net.Genesis.BasePrice, uint64(proto.PriceUnit))
+		e.gives = append(e.gives, give{index, l.Payee, paid, min(paid, worth)})
+		h.paid += paid
+		l.Paid = due
+	}
+	l.Fuel = fuel
+}
+
+// leaveHold books what an event took out of the hold h, which is a copy of the
+// state's: payments leave held, the fee is burned, what was released is
+// available.
+func (t *tx) leaveHold(h *hold, heldBefore, feeBefore uint64, e *effect) error {
 	freed := h.released - t.hold(h.id).released
 	spent := heldBefore - h.remaining(t.net)
 	if e.post.held < spent {
 		return proto.CodeInvalidEvent.Errorf("held %s is below the hold's %s", proto.Credit(e.post.held), proto.Credit(spent))
 	}
 	e.post.held -= spent
+	var err error
 	if e.post.avail, err = sum(e.post.avail, freed); err != nil {
 		return err
 	}
-	e.burned += burned
+	e.fee = fee(t.net, h.paid) - feeBefore
+	e.burned += e.fee
 	e.hold = h
 	return nil
 }

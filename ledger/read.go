@@ -12,14 +12,22 @@ import (
 
 // Account is an account's state in the effective set.
 type Account struct {
-	Seq        uint64  // of the head; 0 also when not opened
-	Head       cid.Cid // undefined when not opened
-	Opened     bool
-	Avail      proto.Credit // can be spent; a grant counts before Open
-	Held       proto.Credit // in open holds
-	Staked     proto.Credit
-	Unbonding  proto.Credit
-	Receivable proto.Credit // paid to the account, to be claimed by Receive
+	Seq         uint64  // of the head; 0 also when not opened
+	Head        cid.Cid // undefined when not opened
+	Opened      bool
+	Avail       proto.Credit // can be spent; a grant counts before Open
+	Held        proto.Credit // in open holds
+	Staked      proto.Credit
+	Unbonding   proto.Credit
+	Receivable  proto.Credit // paid to the account, to be claimed by Receive
+	Epoch       uint64       // of the head
+	Unbonded    uint64       // first epoch that can withdraw what is unbonding; 0 when nothing is
+	Frozen      bool         // slashed; only a Rotate by the recovery key helps
+	Key         peer.ID      // signs the account's events
+	PendingKey  peer.ID      // signs them from PendingFrom on; empty when none waits
+	PendingFrom uint64
+	Recovery    peer.ID // empty when there is none
+	Offences    int     // that were slashed
 }
 
 // Receivable is a payment that its owner has not claimed.
@@ -37,10 +45,12 @@ func (l *Ledger) Account(id peer.ID) Account {
 	}
 	out := Account{
 		Avail: proto.Credit(a.post.avail), Held: proto.Credit(a.post.held), Staked: proto.Credit(a.post.staked),
-		Unbonding: proto.Credit(a.post.unbonding), Receivable: proto.Credit(a.receivable),
+		Unbonding: proto.Credit(a.post.unbonding), Receivable: proto.Credit(a.receivable), Epoch: a.epoch, Unbonded: l.unbonded(a),
+		Frozen: a.post.frozen(), Key: l.Signer(id, a.epoch), PendingKey: peer.ID(a.post.pendingKey), PendingFrom: a.post.pendingEpoch,
+		Recovery: peer.ID(a.post.recoveryKey), Offences: len(a.post.slashed) / 8,
 	}
 	if h := a.head(); h != nil {
-		out.Seq, out.Head, out.Opened = h.Seq, h.ID, true
+		out.Seq, out.Head, out.Opened = h.Seq, h.ID, a.post.flags&flagUnopened == 0
 	}
 	return out
 }

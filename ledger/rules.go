@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"fmt"
 	"unicode/utf8"
 
 	"edgenet.dev/proto"
@@ -21,6 +22,13 @@ const (
 	// epochLead is how far an event's epoch may be ahead of the newest
 	// certified checkpoint.
 	epochLead = 2
+	// maxEpoch and maxSeq keep sums of epochs and seqs far from overflow.
+	maxEpoch = 1 << 40
+	maxSeq   = 1 << 48
+	// MaxAuthorEvent is the largest payload in bytes of an event that the
+	// account's owner makes. Those of witnesses carry proofs and may be as
+	// large as proto.KindEvent allows.
+	MaxAuthorEvent = 4 << 10
 )
 
 // validate checks what needs nothing but the event itself and returns the
@@ -41,8 +49,14 @@ func validate(ev *proto.Event) (peer.ID, error) {
 			return "", err
 		}
 	}
-	if _, open := ev.Body.(*proto.Event_Open); open != (ev.Seq == 0) {
-		return "", proto.CodeInvalidEvent.Errorf("Open belongs at seq 0 and nowhere else")
+	if ev.Seq > maxSeq || ev.Epoch > maxEpoch {
+		return "", proto.CodeInvalidEvent.Errorf("seq %d or epoch %d is beyond all sense", ev.Seq, ev.Epoch)
+	}
+	if n := len(ev.Post.Slashed); n%8 != 0 || n > 8*maxOffences {
+		return "", proto.CodeInvalidEvent.Errorf("post state lists %d bytes of offences", n)
+	}
+	if _, ok := ev.Body.(*proto.Event_Open); !ok && ev.Seq == 0 && ev.GetVoid() == nil {
+		return "", proto.CodeInvalidEvent.Errorf("%s at seq 0, where Open belongs", kindName(ev))
 	}
 	return account, validateBody(account, ev)
 }
@@ -101,10 +115,32 @@ func validateBody(account peer.ID, ev *proto.Event) error {
 		return validateLanes(x.Lanes)
 	case *proto.Event_Settle:
 		return validateSettle(b.Settle)
-	case nil:
-		return proto.CodeInvalidEvent.Errorf("no body that this version knows")
+	case *proto.Event_Stake:
+		return validAmount(b.Stake.GetAmount())
+	case *proto.Event_Unstake:
+		return validAmount(b.Unstake.GetAmount())
+	case *proto.Event_Withdraw:
+		return validAmount(b.Withdraw.GetAmount())
+	case *proto.Event_Rotate:
+		return validateRotate(b.Rotate)
+	case *proto.Event_Close:
+		if b.Close == nil || len(b.Close.Payouts) > MaxHoldLanes {
+			return proto.CodeInvalidEvent.Errorf("close with %d payouts", len(b.Close.GetPayouts()))
+		}
+		_, err := proto.ParseCID(b.Close.Hold)
+		return err
+	case *proto.Event_Slash:
+		if b.Slash == nil {
+			return proto.CodeInvalidEvent.Errorf("slash without evidence")
+		}
+		return nil
+	case *proto.Event_Void:
+		if b.Void == nil {
+			return proto.CodeInvalidEvent.Errorf("void without a reason")
+		}
+		return nil
 	}
-	return proto.CodeInvalidEvent.Errorf("%s is not supported yet", kindName(ev))
+	return proto.CodeInvalidEvent.Errorf("no body that this version knows")
 }
 
 func validateSettle(s *proto.Settle) error {
@@ -146,8 +182,8 @@ func validateSources(sources []*proto.Source, least int) error {
 			return proto.CodeInvalidEvent.Errorf("source %s/%d is named twice", p.source.CID(), p.index)
 		}
 		seen[p] = true
-		if s.Bonus != 0 {
-			return proto.CodeInvalidEvent.Errorf("a bonus is not supported yet")
+		if s.Bonus > maxAmount {
+			return validAmount(s.Bonus)
 		}
 		if err := validAmount(s.Amount); err != nil {
 			return err
@@ -235,15 +271,20 @@ func hasUnknown(p *proto.Payload) bool {
 type effect struct {
 	post   post
 	burned uint64
+	fee    uint64  // the part of burned that is a settlement's fee
+	minted uint64  // bonus
+	worked uint64  // what the bonus was for, in microcredits at the base price
 	claims []point // receivables of the account that it takes
 	gives  []give  // receivables that it makes
 	hold   *hold   // hold that it makes or changes
 }
 
+// give is a receivable to be. eligible is the part of amount that paid for
+// work at the base price: what a bonus can be claimed for.
 type give struct {
-	index  uint32
-	to     peer.ID
-	amount uint64
+	index            uint32
+	to               peer.ID
+	amount, eligible uint64
 }
 
 // delta applies the rule of the event's kind to the state before it. The
@@ -252,26 +293,36 @@ type give struct {
 func (t *tx) delta(account peer.ID, ev *proto.Event) (effect, error) {
 	a := t.account(account)
 	e := effect{post: a.post, burned: t.net.Genesis.EventCost}
-	if ev.Epoch < a.epoch {
+	if ev.Epoch < a.epoch && !t.base.off.has(guardEpoch) {
 		return e, proto.CodeInvalidEvent.Errorf("epoch %d is before %d", ev.Epoch, a.epoch)
+	}
+	e.post.advance(ev.Seq, ev.Epoch)
+	if madeByWitness(ev) {
+		e.burned = 0
+		err := t.witnessDelta(account, ev, &e)
+		return e, err
+	}
+	if err := t.mayAct(ev, &e.post); err != nil {
+		return e, err
 	}
 	var spend uint64 // leaves avail, for whatever purpose
 	var err error
 	switch b := ev.Body.(type) {
 	case *proto.Event_Open:
+		e.post.flags &^= flagUnopened
 		e.post.recoveryKey = string(b.Open.RecoveryKey)
 		if e.burned, err = sum(e.burned, t.net.Genesis.OpeningCost); err == nil {
-			err = t.claim(account, b.Open.Sources, &e)
+			err = t.claim(account, ev.Epoch, b.Open.Sources, &e)
 		}
 	case *proto.Event_Receive:
-		err = t.claim(account, b.Receive.Sources, &e)
+		err = t.claim(account, ev.Epoch, b.Receive.Sources, &e)
 	case *proto.Event_Transfer:
 		spend = b.Transfer.Amount
 		if spend < t.net.Genesis.MinTransfer {
 			err = proto.CodeInvalidEvent.Errorf("amount %s is below the least transfer of %s credits",
 				proto.Credit(spend), proto.Credit(t.net.Genesis.MinTransfer))
 		}
-		e.gives = []give{{0, peer.ID(b.Transfer.To), spend}}
+		e.gives = []give{{0, peer.ID(b.Transfer.To), spend, 0}}
 	case *proto.Event_Hold:
 		spend = b.Hold.Budget
 		e.hold, err = newHold(t.net, account, b.Hold)
@@ -282,18 +333,27 @@ func (t *tx) delta(account peer.ID, ev *proto.Event) (effect, error) {
 		e.post.held, err = sumOr(err, e.post.held, spend)
 	case *proto.Event_Settle:
 		err = t.settle(account, b.Settle, &e)
+	case *proto.Event_Stake:
+		spend = b.Stake.Amount
+		e.post.staked, err = sum(e.post.staked, spend)
+	case *proto.Event_Unstake:
+		err = e.unstake(b.Unstake.Amount, ev.Epoch)
+	case *proto.Event_Withdraw:
+		err = t.withdraw(b.Withdraw.Amount, ev.Epoch, &e)
+	case *proto.Event_Rotate:
+		err = t.rotate(account, ev, &e)
+		if err == nil && b.Rotate.Recovery && !t.base.off.has(guardRecoveryCost) {
+			e.burned = e.post.payRotate(e.burned)
+			return e, nil
+		}
 	default:
 		err = proto.CodeInvalidEvent.Errorf("%s is not supported yet", kindName(ev))
 	}
 	if err != nil {
 		return e, err
 	}
-	// A settlement's fee comes from the hold, so e.burned is more than what
-	// avail pays; cost is avail's part.
-	cost := t.net.Genesis.EventCost
-	if ev.Seq == 0 {
-		cost = e.burned
-	}
+	// A settlement's fee comes from the hold, the rest from avail.
+	cost := e.burned - e.fee
 	need, err := sum(spend, cost)
 	if err != nil {
 		return e, err
@@ -305,10 +365,43 @@ func (t *tx) delta(account peer.ID, ev *proto.Event) (effect, error) {
 	return e, nil
 }
 
+// mayAct checks that the owner may make an event of this kind now.
+func (t *tx) mayAct(ev *proto.Event, p *post) error {
+	_, open := ev.Body.(*proto.Event_Open)
+	switch {
+	case open != (ev.Seq == 0 || p.flags&flagUnopened != 0):
+		return proto.CodeInvalidEvent.Errorf("Open is an account's first event and comes once")
+	case p.frozen() && !ev.GetRotate().GetRecovery() && !t.base.off.has(guardFreeze):
+		return proto.CodeInvalidEvent.Errorf("the account is frozen until its recovery key makes a Rotate")
+	}
+	return nil
+}
+
+// witnessDelta applies what witnesses make. It costs the account nothing.
+func (t *tx) witnessDelta(account peer.ID, ev *proto.Event, e *effect) error {
+	unopened := ev.Seq == 0 || e.post.flags&flagUnopened != 0
+	switch b := ev.Body.(type) {
+	case *proto.Event_Void:
+		if unopened {
+			e.post.flags |= flagUnopened
+		}
+		return t.void(account, ev, e)
+	case *proto.Event_Slash:
+		if unopened {
+			return proto.CodeInvalidEvent.Errorf("the account is not opened")
+		}
+		return t.slash(account, b.Slash, e)
+	case *proto.Event_Close:
+		return t.close(account, b.Close, e)
+	}
+	return proto.CodeInvalidEvent.Errorf("%s is not made by witnesses", kindName(ev))
+}
+
 // claim takes receivables. An unclaimed point is in the state exactly when
 // its event is effective and its owner has not taken it.
-func (t *tx) claim(account peer.ID, sources []*proto.Source, e *effect) error {
+func (t *tx) claim(account peer.ID, epoch uint64, sources []*proto.Source, e *effect) error {
 	var lacking []proto.Hash
+	b := bonus{epoch: epoch}
 	for _, s := range sources {
 		p, err := pointOf(s)
 		if err != nil {
@@ -331,6 +424,9 @@ func (t *tx) claim(account peer.ID, sources []*proto.Source, e *effect) error {
 		e.claims = append(e.claims, p)
 		if e.post.avail, err = sum(e.post.avail, r.amount); err != nil {
 			return err
+		}
+		if err := t.claimBonus(&b, s.Bonus, r.eligible, e); err != nil {
+			return fmt.Errorf("bonus of source %s/%d: %w", p.source.CID(), p.index, err)
 		}
 	}
 	if lacking != nil {

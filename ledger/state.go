@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -14,12 +15,17 @@ type post struct {
 	unbondEpoch, bonusEpoch, bonusUsed uint64
 	key, recoveryKey                   string
 	flags                              uint32
+	pendingKey                         string
+	pendingEpoch                       uint64
+	slashed                            string
+	keySeq                             uint64
 }
 
 func postOf(p *proto.Post) post {
 	return post{
 		p.GetAvail(), p.GetHeld(), p.GetStaked(), p.GetUnbonding(), p.GetUnbondEpoch(), p.GetBonusEpoch(), p.GetBonusUsed(),
-		string(p.GetKey()), string(p.GetRecoveryKey()), p.GetFlags(),
+		string(p.GetKey()), string(p.GetRecoveryKey()), p.GetFlags(), string(p.GetPendingKey()), p.GetPendingEpoch(),
+		string(p.GetSlashed()), p.GetKeySeq(),
 	}
 }
 
@@ -27,12 +33,15 @@ func (p post) wire() *proto.Post {
 	w := &proto.Post{
 		Avail: p.avail, Held: p.held, Staked: p.staked, Unbonding: p.unbonding,
 		UnbondEpoch: p.unbondEpoch, BonusEpoch: p.bonusEpoch, BonusUsed: p.bonusUsed, Flags: p.flags,
+		PendingEpoch: p.pendingEpoch, KeySeq: p.keySeq,
 	}
-	if p.key != "" {
-		w.Key = []byte(p.key)
-	}
-	if p.recoveryKey != "" {
-		w.RecoveryKey = []byte(p.recoveryKey)
+	for _, f := range []struct {
+		to   *[]byte
+		from string
+	}{{&w.Key, p.key}, {&w.RecoveryKey, p.recoveryKey}, {&w.PendingKey, p.pendingKey}, {&w.Slashed, p.slashed}} {
+		if f.from != "" {
+			*f.to = []byte(f.from)
+		}
 	}
 	return w
 }
@@ -79,6 +88,7 @@ type point struct {
 type receivable struct {
 	to, from peer.ID
 	amount   uint64
+	eligible uint64 // the part that a bonus can be claimed for
 }
 
 // state is the effective state of a set of events.
@@ -90,13 +100,26 @@ type state struct {
 	points   map[point]receivable            // unclaimed
 	inbox    map[peer.ID]map[point]bool      // the same, by owner
 	burned   uint64
-	order    []peer.ID // accounts with events, sorted as places are
+	minted   uint64
+	worked   uint64             // that bonuses were claimed for, microcredits at the base price
+	order    []peer.ID          // accounts with events, sorted as places are
+	figures  map[uint64]figures // by epoch of their checkpoint
+	newest   uint64             // epoch of the newest checkpoint, 0 is the genesis
+	off      guard
+}
+
+// figures are what rules read of a certified checkpoint. Those of epoch 0, the
+// genesis, are zero.
+type figures struct {
+	x      uint64 // CPU-microhours that bonuses were claimed for
+	minted uint64
 }
 
 func newState(net *proto.Network) state {
 	s := state{
 		accounts: map[peer.ID]*account{}, events: map[proto.Hash]*Certified{}, holds: map[proto.Hash]*hold{},
 		open: map[peer.ID]map[proto.Hash]bool{}, points: map[point]receivable{}, inbox: map[peer.ID]map[point]bool{},
+		figures: map[uint64]figures{0: {}},
 	}
 	for id, grant := range net.Grants {
 		s.accounts[id] = &account{id: id, post: post{avail: uint64(grant)}}
@@ -117,6 +140,8 @@ type tx struct {
 	made     map[point]receivable
 	taken    map[point]bool
 	burned   uint64
+	minted   uint64
+	worked   uint64
 	added    []*Certified // in the order they became effective
 }
 
@@ -208,6 +233,9 @@ func (t *tx) judge(c *Certified) (effect, error) {
 	if err != nil {
 		return e, err
 	}
+	if err := t.checkSigner(c.Account, c.Event, c.Signer); err != nil {
+		return e, fmt.Errorf("event %s: %w", c.ID, err)
+	}
 	if e.post != c.post {
 		return e, proto.CodeInvalidEvent.Errorf("event %s: post state does not follow from the event before it", c.ID)
 	}
@@ -223,7 +251,7 @@ func (t *tx) apply(c *Certified, e effect) {
 		t.taken[p] = true
 	}
 	for _, g := range e.gives {
-		t.made[point{c.hash, g.index}] = receivable{g.to, c.Account, g.amount}
+		t.made[point{c.hash, g.index}] = receivable{g.to, c.Account, g.amount, g.eligible}
 		t.edit(g.to).receivable += g.amount
 	}
 	a.post, a.epoch = e.post, c.Event.Epoch
@@ -239,6 +267,8 @@ func (t *tx) apply(c *Certified, e effect) {
 		t.holds[h.id] = h
 	}
 	t.burned += e.burned
+	t.minted += e.minted
+	t.worked += e.worked
 	t.events[c.hash] = c
 	t.added = append(t.added, c)
 }
@@ -290,4 +320,6 @@ func (t *tx) commit() {
 		}
 	}
 	s.burned += t.burned
+	s.minted += t.minted
+	s.worked += t.worked
 }

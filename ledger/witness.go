@@ -177,7 +177,7 @@ func (w *Witness) judge(c *Certified, p *proto.Propose) (refusal *proto.VoteFram
 	if _, _, err := w.l.add(nil, cs); err != nil {
 		return nil, fmt.Errorf("witness: %w", err)
 	}
-	if err := checkEpoch(c.Event.Epoch); err != nil {
+	if err := w.l.checkEpoch(c.Event.Epoch); err != nil {
 		return refuse(err), nil
 	}
 	if _, err := newTx(w.net, &w.l.s).judge(c); err != nil {

@@ -110,6 +110,8 @@ type Payload struct {
 	//	*Payload_HeadReport
 	//	*Payload_Evidence
 	//	*Payload_Checkpoint
+	//	*Payload_WorkClaim
+	//	*Payload_ClaimList
 	Body          isPayload_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -305,6 +307,24 @@ func (x *Payload) GetCheckpoint() *Checkpoint {
 	return nil
 }
 
+func (x *Payload) GetWorkClaim() *WorkClaim {
+	if x != nil {
+		if x, ok := x.Body.(*Payload_WorkClaim); ok {
+			return x.WorkClaim
+		}
+	}
+	return nil
+}
+
+func (x *Payload) GetClaimList() *ClaimList {
+	if x != nil {
+		if x, ok := x.Body.(*Payload_ClaimList); ok {
+			return x.ClaimList
+		}
+	}
+	return nil
+}
+
 type isPayload_Body interface {
 	isPayload_Body()
 }
@@ -377,6 +397,14 @@ type Payload_Checkpoint struct {
 	Checkpoint *Checkpoint `protobuf:"bytes,17,opt,name=checkpoint,proto3,oneof"`
 }
 
+type Payload_WorkClaim struct {
+	WorkClaim *WorkClaim `protobuf:"bytes,18,opt,name=work_claim,json=workClaim,proto3,oneof"`
+}
+
+type Payload_ClaimList struct {
+	ClaimList *ClaimList `protobuf:"bytes,19,opt,name=claim_list,json=claimList,proto3,oneof"`
+}
+
 func (*Payload_PeerRecord) isPayload_Body() {}
 
 func (*Payload_Offer) isPayload_Body() {}
@@ -410,6 +438,10 @@ func (*Payload_HeadReport) isPayload_Body() {}
 func (*Payload_Evidence) isPayload_Body() {}
 
 func (*Payload_Checkpoint) isPayload_Body() {}
+
+func (*Payload_WorkClaim) isPayload_Body() {}
+
+func (*Payload_ClaimList) isPayload_Body() {}
 
 // Genesis is the network. Its marshalled bytes (genesis.pb) are authoritative;
 // the network id is their CID.
@@ -3128,7 +3160,11 @@ type Post struct {
 	BonusUsed     uint64                 `protobuf:"varint,7,opt,name=bonus_used,json=bonusUsed,proto3" json:"bonus_used,omitempty"`
 	Key           []byte                 `protobuf:"bytes,8,opt,name=key,proto3" json:"key,omitempty"` // empty = the account's own key
 	RecoveryKey   []byte                 `protobuf:"bytes,9,opt,name=recovery_key,json=recoveryKey,proto3" json:"recovery_key,omitempty"`
-	Flags         uint32                 `protobuf:"varint,10,opt,name=flags,proto3" json:"flags,omitempty"`
+	Flags         uint32                 `protobuf:"varint,10,opt,name=flags,proto3" json:"flags,omitempty"`                            // bit 0: frozen until a Rotate by the recovery key
+	PendingKey    []byte                 `protobuf:"bytes,11,opt,name=pending_key,json=pendingKey,proto3" json:"pending_key,omitempty"` // takes the place of key in events from pending_epoch on
+	PendingEpoch  uint64                 `protobuf:"varint,12,opt,name=pending_epoch,json=pendingEpoch,proto3" json:"pending_epoch,omitempty"`
+	Slashed       []byte                 `protobuf:"bytes,13,opt,name=slashed,proto3" json:"slashed,omitempty"`              // 8 bytes for each offence that a Slash punished
+	KeySeq        uint64                 `protobuf:"varint,14,opt,name=key_seq,json=keySeq,proto3" json:"key_seq,omitempty"` // first seq that key signs
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3229,6 +3265,34 @@ func (x *Post) GetRecoveryKey() []byte {
 func (x *Post) GetFlags() uint32 {
 	if x != nil {
 		return x.Flags
+	}
+	return 0
+}
+
+func (x *Post) GetPendingKey() []byte {
+	if x != nil {
+		return x.PendingKey
+	}
+	return nil
+}
+
+func (x *Post) GetPendingEpoch() uint64 {
+	if x != nil {
+		return x.PendingEpoch
+	}
+	return 0
+}
+
+func (x *Post) GetSlashed() []byte {
+	if x != nil {
+		return x.Slashed
+	}
+	return nil
+}
+
+func (x *Post) GetKeySeq() uint64 {
+	if x != nil {
+		return x.KeySeq
 	}
 	return 0
 }
@@ -4141,10 +4205,14 @@ func (x *Amount) GetAmount() uint64 {
 	return 0
 }
 
+// Rotate changes the account's keys. Signed by the account's key it waits for
+// seven days; with recovery set it is signed by the recovery key and works at
+// once, ends a Rotate that waits and un-freezes the account.
 type Rotate struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	Authorisation []byte                 `protobuf:"bytes,2,opt,name=authorisation,proto3" json:"authorisation,omitempty"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"` // peer id of the new key; empty = the key stays
+	Recovery      bool                   `protobuf:"varint,3,opt,name=recovery,proto3" json:"recovery,omitempty"`
+	RecoveryKey   []byte                 `protobuf:"bytes,4,opt,name=recovery_key,json=recoveryKey,proto3" json:"recovery_key,omitempty"` // new recovery key; empty = it stays
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4186,18 +4254,26 @@ func (x *Rotate) GetKey() []byte {
 	return nil
 }
 
-func (x *Rotate) GetAuthorisation() []byte {
+func (x *Rotate) GetRecovery() bool {
 	if x != nil {
-		return x.Authorisation
+		return x.Recovery
+	}
+	return false
+}
+
+func (x *Rotate) GetRecoveryKey() []byte {
+	if x != nil {
+		return x.RecoveryKey
 	}
 	return nil
 }
 
+// Close ends a hold after its deadline and grace. Made by a witness.
 type Close struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hold          []byte                 `protobuf:"bytes,1,opt,name=hold,proto3" json:"hold,omitempty"`
-	Payouts       []*LanePay             `protobuf:"bytes,2,rep,name=payouts,proto3" json:"payouts,omitempty"`
-	ClaimLists    [][]byte               `protobuf:"bytes,3,rep,name=claim_lists,json=claimLists,proto3" json:"claim_lists,omitempty"`
+	Payouts       []*LanePay             `protobuf:"bytes,2,rep,name=payouts,proto3" json:"payouts,omitempty"`                         // what the claim lists prove, by lane
+	ClaimLists    [][]byte               `protobuf:"bytes,3,rep,name=claim_lists,json=claimLists,proto3" json:"claim_lists,omitempty"` // marshalled Envelopes of ClaimList of a quorum, by witness
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4299,7 +4375,8 @@ func (x *Slash) GetEvidence() []byte {
 
 type Void struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Reason        uint32                 `protobuf:"varint,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason        uint32                 `protobuf:"varint,1,opt,name=reason,proto3" json:"reason,omitempty"` // 1 the owner skipped the slot, 2 an offence in this slot was slashed before
+	Skip          []byte                 `protobuf:"bytes,2,opt,name=skip,proto3" json:"skip,omitempty"`      // marshalled Envelope of Skip, for reason 1
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4341,6 +4418,213 @@ func (x *Void) GetReason() uint32 {
 	return 0
 }
 
+func (x *Void) GetSkip() []byte {
+	if x != nil {
+		return x.Skip
+	}
+	return nil
+}
+
+// WorkClaim is a worker's proof of what a lane owes it, filed with the
+// witnesses when the payer vanished. Signed by the lane's worker.
+type WorkClaim struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hold          []byte                 `protobuf:"bytes,1,opt,name=hold,proto3" json:"hold,omitempty"`
+	Lane          uint32                 `protobuf:"varint,2,opt,name=lane,proto3" json:"lane,omitempty"`
+	Voucher       []byte                 `protobuf:"bytes,3,opt,name=voucher,proto3" json:"voucher,omitempty"`         // marshalled Envelope of the newest Voucher, may be empty
+	Assignments   [][]byte               `protobuf:"bytes,4,rep,name=assignments,proto3" json:"assignments,omitempty"` // marshalled Envelopes of AssignmentBatch, signed by the payer
+	Receipts      []*SignedReceipt       `protobuf:"bytes,5,rep,name=receipts,proto3" json:"receipts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkClaim) Reset() {
+	*x = WorkClaim{}
+	mi := &file_proto_edgenet_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkClaim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkClaim) ProtoMessage() {}
+
+func (x *WorkClaim) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkClaim.ProtoReflect.Descriptor instead.
+func (*WorkClaim) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *WorkClaim) GetHold() []byte {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+func (x *WorkClaim) GetLane() uint32 {
+	if x != nil {
+		return x.Lane
+	}
+	return 0
+}
+
+func (x *WorkClaim) GetVoucher() []byte {
+	if x != nil {
+		return x.Voucher
+	}
+	return nil
+}
+
+func (x *WorkClaim) GetAssignments() [][]byte {
+	if x != nil {
+		return x.Assignments
+	}
+	return nil
+}
+
+func (x *WorkClaim) GetReceipts() []*SignedReceipt {
+	if x != nil {
+		return x.Receipts
+	}
+	return nil
+}
+
+// ClaimList is what one witness found proven when a hold was over; it accepts
+// no claim on the hold afterwards.
+type ClaimList struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Hold           []byte                 `protobuf:"bytes,1,opt,name=hold,proto3" json:"hold,omitempty"`
+	DeadlineUnixMs uint64                 `protobuf:"varint,2,opt,name=deadline_unix_ms,json=deadlineUnixMs,proto3" json:"deadline_unix_ms,omitempty"` // of the hold that was over
+	Entries        []*ClaimEntry          `protobuf:"bytes,3,rep,name=entries,proto3" json:"entries,omitempty"`                                        // by lane
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ClaimList) Reset() {
+	*x = ClaimList{}
+	mi := &file_proto_edgenet_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClaimList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClaimList) ProtoMessage() {}
+
+func (x *ClaimList) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClaimList.ProtoReflect.Descriptor instead.
+func (*ClaimList) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *ClaimList) GetHold() []byte {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+func (x *ClaimList) GetDeadlineUnixMs() uint64 {
+	if x != nil {
+		return x.DeadlineUnixMs
+	}
+	return 0
+}
+
+func (x *ClaimList) GetEntries() []*ClaimEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+type ClaimEntry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Lane          uint32                 `protobuf:"varint,1,opt,name=lane,proto3" json:"lane,omitempty"`
+	Amount        uint64                 `protobuf:"varint,2,opt,name=amount,proto3" json:"amount,omitempty"` // cumulative, microcredits
+	Fuel          uint64                 `protobuf:"varint,3,opt,name=fuel,proto3" json:"fuel,omitempty"`     // cumulative
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClaimEntry) Reset() {
+	*x = ClaimEntry{}
+	mi := &file_proto_edgenet_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClaimEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClaimEntry) ProtoMessage() {}
+
+func (x *ClaimEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClaimEntry.ProtoReflect.Descriptor instead.
+func (*ClaimEntry) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ClaimEntry) GetLane() uint32 {
+	if x != nil {
+		return x.Lane
+	}
+	return 0
+}
+
+func (x *ClaimEntry) GetAmount() uint64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+func (x *ClaimEntry) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
+	}
+	return 0
+}
+
 // Slot names one place that the witnesses agree on.
 type Slot struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4355,7 +4639,7 @@ type Slot struct {
 
 func (x *Slot) Reset() {
 	*x = Slot{}
-	mi := &file_proto_edgenet_proto_msgTypes[53]
+	mi := &file_proto_edgenet_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4367,7 +4651,7 @@ func (x *Slot) String() string {
 func (*Slot) ProtoMessage() {}
 
 func (x *Slot) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[53]
+	mi := &file_proto_edgenet_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4380,7 +4664,7 @@ func (x *Slot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slot.ProtoReflect.Descriptor instead.
 func (*Slot) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{53}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Slot) GetKind() isSlot_Kind {
@@ -4434,7 +4718,7 @@ type AccountSlot struct {
 
 func (x *AccountSlot) Reset() {
 	*x = AccountSlot{}
-	mi := &file_proto_edgenet_proto_msgTypes[54]
+	mi := &file_proto_edgenet_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4446,7 +4730,7 @@ func (x *AccountSlot) String() string {
 func (*AccountSlot) ProtoMessage() {}
 
 func (x *AccountSlot) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[54]
+	mi := &file_proto_edgenet_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4459,7 +4743,7 @@ func (x *AccountSlot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountSlot.ProtoReflect.Descriptor instead.
 func (*AccountSlot) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{54}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *AccountSlot) GetAccount() []byte {
@@ -4490,7 +4774,7 @@ type Propose struct {
 
 func (x *Propose) Reset() {
 	*x = Propose{}
-	mi := &file_proto_edgenet_proto_msgTypes[55]
+	mi := &file_proto_edgenet_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4502,7 +4786,7 @@ func (x *Propose) String() string {
 func (*Propose) ProtoMessage() {}
 
 func (x *Propose) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[55]
+	mi := &file_proto_edgenet_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4515,7 +4799,7 @@ func (x *Propose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Propose.ProtoReflect.Descriptor instead.
 func (*Propose) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{55}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Propose) GetSlot() *Slot {
@@ -4575,7 +4859,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_proto_edgenet_proto_msgTypes[56]
+	mi := &file_proto_edgenet_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4587,7 +4871,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[56]
+	mi := &file_proto_edgenet_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4600,7 +4884,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{56}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Report) GetSlot() *Slot {
@@ -4663,7 +4947,7 @@ type Prepare struct {
 
 func (x *Prepare) Reset() {
 	*x = Prepare{}
-	mi := &file_proto_edgenet_proto_msgTypes[57]
+	mi := &file_proto_edgenet_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4675,7 +4959,7 @@ func (x *Prepare) String() string {
 func (*Prepare) ProtoMessage() {}
 
 func (x *Prepare) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[57]
+	mi := &file_proto_edgenet_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4688,7 +4972,7 @@ func (x *Prepare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prepare.ProtoReflect.Descriptor instead.
 func (*Prepare) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{57}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Prepare) GetSlot() *Slot {
@@ -4723,7 +5007,7 @@ type Commit struct {
 
 func (x *Commit) Reset() {
 	*x = Commit{}
-	mi := &file_proto_edgenet_proto_msgTypes[58]
+	mi := &file_proto_edgenet_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4735,7 +5019,7 @@ func (x *Commit) String() string {
 func (*Commit) ProtoMessage() {}
 
 func (x *Commit) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[58]
+	mi := &file_proto_edgenet_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4748,7 +5032,7 @@ func (x *Commit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Commit.ProtoReflect.Descriptor instead.
 func (*Commit) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{58}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Commit) GetSlot() *Slot {
@@ -4782,7 +5066,7 @@ type Skip struct {
 
 func (x *Skip) Reset() {
 	*x = Skip{}
-	mi := &file_proto_edgenet_proto_msgTypes[59]
+	mi := &file_proto_edgenet_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4794,7 +5078,7 @@ func (x *Skip) String() string {
 func (*Skip) ProtoMessage() {}
 
 func (x *Skip) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[59]
+	mi := &file_proto_edgenet_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4807,7 +5091,7 @@ func (x *Skip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Skip.ProtoReflect.Descriptor instead.
 func (*Skip) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{59}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Skip) GetAccount() []byte {
@@ -4834,7 +5118,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_proto_edgenet_proto_msgTypes[60]
+	mi := &file_proto_edgenet_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4846,7 +5130,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[60]
+	mi := &file_proto_edgenet_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4859,7 +5143,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{60}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Certificate) GetCommits() [][]byte {
@@ -4879,7 +5163,7 @@ type CertifiedEvent struct {
 
 func (x *CertifiedEvent) Reset() {
 	*x = CertifiedEvent{}
-	mi := &file_proto_edgenet_proto_msgTypes[61]
+	mi := &file_proto_edgenet_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4891,7 +5175,7 @@ func (x *CertifiedEvent) String() string {
 func (*CertifiedEvent) ProtoMessage() {}
 
 func (x *CertifiedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[61]
+	mi := &file_proto_edgenet_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4904,7 +5188,7 @@ func (x *CertifiedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertifiedEvent.ProtoReflect.Descriptor instead.
 func (*CertifiedEvent) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{61}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *CertifiedEvent) GetEvent() []byte {
@@ -4930,7 +5214,7 @@ type CertifiedEvents struct {
 
 func (x *CertifiedEvents) Reset() {
 	*x = CertifiedEvents{}
-	mi := &file_proto_edgenet_proto_msgTypes[62]
+	mi := &file_proto_edgenet_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4942,7 +5226,7 @@ func (x *CertifiedEvents) String() string {
 func (*CertifiedEvents) ProtoMessage() {}
 
 func (x *CertifiedEvents) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[62]
+	mi := &file_proto_edgenet_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4955,7 +5239,7 @@ func (x *CertifiedEvents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertifiedEvents.ProtoReflect.Descriptor instead.
 func (*CertifiedEvents) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{62}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *CertifiedEvents) GetEvents() []*CertifiedEvent {
@@ -4975,7 +5259,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_proto_edgenet_proto_msgTypes[63]
+	mi := &file_proto_edgenet_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4987,7 +5271,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[63]
+	mi := &file_proto_edgenet_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5000,7 +5284,7 @@ func (x *Evidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evidence.ProtoReflect.Descriptor instead.
 func (*Evidence) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{63}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Evidence) GetFirst() []byte {
@@ -5046,7 +5330,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_proto_edgenet_proto_msgTypes[64]
+	mi := &file_proto_edgenet_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5058,7 +5342,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[64]
+	mi := &file_proto_edgenet_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5071,7 +5355,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{64}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Checkpoint) GetEpoch() uint64 {
@@ -5218,7 +5502,7 @@ type FrontierChanges struct {
 
 func (x *FrontierChanges) Reset() {
 	*x = FrontierChanges{}
-	mi := &file_proto_edgenet_proto_msgTypes[65]
+	mi := &file_proto_edgenet_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5230,7 +5514,7 @@ func (x *FrontierChanges) String() string {
 func (*FrontierChanges) ProtoMessage() {}
 
 func (x *FrontierChanges) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[65]
+	mi := &file_proto_edgenet_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5243,7 +5527,7 @@ func (x *FrontierChanges) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierChanges.ProtoReflect.Descriptor instead.
 func (*FrontierChanges) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{65}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *FrontierChanges) GetChanges() []*FrontierChange {
@@ -5263,7 +5547,7 @@ type FrontierChange struct {
 
 func (x *FrontierChange) Reset() {
 	*x = FrontierChange{}
-	mi := &file_proto_edgenet_proto_msgTypes[66]
+	mi := &file_proto_edgenet_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5275,7 +5559,7 @@ func (x *FrontierChange) String() string {
 func (*FrontierChange) ProtoMessage() {}
 
 func (x *FrontierChange) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[66]
+	mi := &file_proto_edgenet_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5288,7 +5572,7 @@ func (x *FrontierChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierChange.ProtoReflect.Descriptor instead.
 func (*FrontierChange) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{66}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *FrontierChange) GetKey() []byte {
@@ -5316,7 +5600,7 @@ type CertifiedCheckpoint struct {
 
 func (x *CertifiedCheckpoint) Reset() {
 	*x = CertifiedCheckpoint{}
-	mi := &file_proto_edgenet_proto_msgTypes[67]
+	mi := &file_proto_edgenet_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5328,7 +5612,7 @@ func (x *CertifiedCheckpoint) String() string {
 func (*CertifiedCheckpoint) ProtoMessage() {}
 
 func (x *CertifiedCheckpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[67]
+	mi := &file_proto_edgenet_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5341,7 +5625,7 @@ func (x *CertifiedCheckpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertifiedCheckpoint.ProtoReflect.Descriptor instead.
 func (*CertifiedCheckpoint) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{67}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *CertifiedCheckpoint) GetCheckpoint() []byte {
@@ -5379,7 +5663,7 @@ type StateLeaf struct {
 
 func (x *StateLeaf) Reset() {
 	*x = StateLeaf{}
-	mi := &file_proto_edgenet_proto_msgTypes[68]
+	mi := &file_proto_edgenet_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5391,7 +5675,7 @@ func (x *StateLeaf) String() string {
 func (*StateLeaf) ProtoMessage() {}
 
 func (x *StateLeaf) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[68]
+	mi := &file_proto_edgenet_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5404,7 +5688,7 @@ func (x *StateLeaf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateLeaf.ProtoReflect.Descriptor instead.
 func (*StateLeaf) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{68}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *StateLeaf) GetTree() uint32 {
@@ -5447,7 +5731,7 @@ type StateProof struct {
 
 func (x *StateProof) Reset() {
 	*x = StateProof{}
-	mi := &file_proto_edgenet_proto_msgTypes[69]
+	mi := &file_proto_edgenet_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5459,7 +5743,7 @@ func (x *StateProof) String() string {
 func (*StateProof) ProtoMessage() {}
 
 func (x *StateProof) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[69]
+	mi := &file_proto_edgenet_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5472,7 +5756,7 @@ func (x *StateProof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateProof.ProtoReflect.Descriptor instead.
 func (*StateProof) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{69}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *StateProof) GetLeaf() *StateLeaf {
@@ -5505,7 +5789,7 @@ type ProofRequest struct {
 
 func (x *ProofRequest) Reset() {
 	*x = ProofRequest{}
-	mi := &file_proto_edgenet_proto_msgTypes[70]
+	mi := &file_proto_edgenet_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5517,7 +5801,7 @@ func (x *ProofRequest) String() string {
 func (*ProofRequest) ProtoMessage() {}
 
 func (x *ProofRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[70]
+	mi := &file_proto_edgenet_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5530,7 +5814,7 @@ func (x *ProofRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofRequest.ProtoReflect.Descriptor instead.
 func (*ProofRequest) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{70}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ProofRequest) GetAccount() []byte {
@@ -5554,7 +5838,7 @@ type ProofReply struct {
 
 func (x *ProofReply) Reset() {
 	*x = ProofReply{}
-	mi := &file_proto_edgenet_proto_msgTypes[71]
+	mi := &file_proto_edgenet_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5566,7 +5850,7 @@ func (x *ProofReply) String() string {
 func (*ProofReply) ProtoMessage() {}
 
 func (x *ProofReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[71]
+	mi := &file_proto_edgenet_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5579,7 +5863,7 @@ func (x *ProofReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofReply.ProtoReflect.Descriptor instead.
 func (*ProofReply) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{71}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ProofReply) GetCheckpoint() *CertifiedCheckpoint {
@@ -5637,7 +5921,7 @@ type VoteFrame struct {
 
 func (x *VoteFrame) Reset() {
 	*x = VoteFrame{}
-	mi := &file_proto_edgenet_proto_msgTypes[72]
+	mi := &file_proto_edgenet_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5649,7 +5933,7 @@ func (x *VoteFrame) String() string {
 func (*VoteFrame) ProtoMessage() {}
 
 func (x *VoteFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[72]
+	mi := &file_proto_edgenet_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5662,7 +5946,7 @@ func (x *VoteFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteFrame.ProtoReflect.Descriptor instead.
 func (*VoteFrame) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{72}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *VoteFrame) GetBody() isVoteFrame_Body {
@@ -5806,7 +6090,7 @@ type HeadRequest struct {
 
 func (x *HeadRequest) Reset() {
 	*x = HeadRequest{}
-	mi := &file_proto_edgenet_proto_msgTypes[73]
+	mi := &file_proto_edgenet_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5818,7 +6102,7 @@ func (x *HeadRequest) String() string {
 func (*HeadRequest) ProtoMessage() {}
 
 func (x *HeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[73]
+	mi := &file_proto_edgenet_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5831,7 +6115,7 @@ func (x *HeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadRequest.ProtoReflect.Descriptor instead.
 func (*HeadRequest) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{73}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *HeadRequest) GetAccount() []byte {
@@ -5860,7 +6144,7 @@ type HeadReport struct {
 
 func (x *HeadReport) Reset() {
 	*x = HeadReport{}
-	mi := &file_proto_edgenet_proto_msgTypes[74]
+	mi := &file_proto_edgenet_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5872,7 +6156,7 @@ func (x *HeadReport) String() string {
 func (*HeadReport) ProtoMessage() {}
 
 func (x *HeadReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[74]
+	mi := &file_proto_edgenet_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5885,7 +6169,7 @@ func (x *HeadReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadReport.ProtoReflect.Descriptor instead.
 func (*HeadReport) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{74}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *HeadReport) GetAccount() []byte {
@@ -5927,7 +6211,7 @@ type VoteError struct {
 
 func (x *VoteError) Reset() {
 	*x = VoteError{}
-	mi := &file_proto_edgenet_proto_msgTypes[75]
+	mi := &file_proto_edgenet_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5939,7 +6223,7 @@ func (x *VoteError) String() string {
 func (*VoteError) ProtoMessage() {}
 
 func (x *VoteError) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[75]
+	mi := &file_proto_edgenet_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5952,7 +6236,7 @@ func (x *VoteError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteError.ProtoReflect.Descriptor instead.
 func (*VoteError) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{75}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *VoteError) GetCode() uint32 {
@@ -5998,7 +6282,7 @@ type SyncFrame struct {
 
 func (x *SyncFrame) Reset() {
 	*x = SyncFrame{}
-	mi := &file_proto_edgenet_proto_msgTypes[76]
+	mi := &file_proto_edgenet_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6010,7 +6294,7 @@ func (x *SyncFrame) String() string {
 func (*SyncFrame) ProtoMessage() {}
 
 func (x *SyncFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[76]
+	mi := &file_proto_edgenet_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6023,7 +6307,7 @@ func (x *SyncFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncFrame.ProtoReflect.Descriptor instead.
 func (*SyncFrame) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{76}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *SyncFrame) GetRanges() []*SyncRange {
@@ -6130,7 +6414,7 @@ type SyncRange struct {
 
 func (x *SyncRange) Reset() {
 	*x = SyncRange{}
-	mi := &file_proto_edgenet_proto_msgTypes[77]
+	mi := &file_proto_edgenet_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6142,7 +6426,7 @@ func (x *SyncRange) String() string {
 func (*SyncRange) ProtoMessage() {}
 
 func (x *SyncRange) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[77]
+	mi := &file_proto_edgenet_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6155,7 +6439,7 @@ func (x *SyncRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncRange.ProtoReflect.Descriptor instead.
 func (*SyncRange) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{77}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *SyncRange) GetFrom() []byte {
@@ -6205,7 +6489,7 @@ type SyncChain struct {
 
 func (x *SyncChain) Reset() {
 	*x = SyncChain{}
-	mi := &file_proto_edgenet_proto_msgTypes[78]
+	mi := &file_proto_edgenet_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6217,7 +6501,7 @@ func (x *SyncChain) String() string {
 func (*SyncChain) ProtoMessage() {}
 
 func (x *SyncChain) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[78]
+	mi := &file_proto_edgenet_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6230,7 +6514,7 @@ func (x *SyncChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncChain.ProtoReflect.Descriptor instead.
 func (*SyncChain) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{78}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *SyncChain) GetKey() []byte {
@@ -6256,7 +6540,7 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\bEnvelope\x12\x18\n" +
 	"\apayload\x18\x01 \x01(\fR\apayload\x12\x16\n" +
 	"\x06signer\x18\x02 \x01(\fR\x06signer\x12\x1c\n" +
-	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xee\x06\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xde\a\n" +
 	"\aPayload\x129\n" +
 	"\vpeer_record\x18\x01 \x01(\v2\x16.edgenet.v1.PeerRecordH\x00R\n" +
 	"peerRecord\x12)\n" +
@@ -6281,8 +6565,12 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\bevidence\x18\x10 \x01(\v2\x14.edgenet.v1.EvidenceH\x00R\bevidence\x128\n" +
 	"\n" +
 	"checkpoint\x18\x11 \x01(\v2\x16.edgenet.v1.CheckpointH\x00R\n" +
-	"checkpointB\x06\n" +
-	"\x04bodyJ\x04\b\x12\x10 \"\xc5\x04\n" +
+	"checkpoint\x126\n" +
+	"\n" +
+	"work_claim\x18\x12 \x01(\v2\x15.edgenet.v1.WorkClaimH\x00R\tworkClaim\x126\n" +
+	"\n" +
+	"claim_list\x18\x13 \x01(\v2\x15.edgenet.v1.ClaimListH\x00R\tclaimListB\x06\n" +
+	"\x04bodyJ\x04\b\x14\x10 \"\xc5\x04\n" +
 	"\aGenesis\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05nonce\x18\x02 \x01(\fR\x05nonce\x12\x1c\n" +
@@ -6506,7 +6794,7 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x05peers\x18\x01 \x03(\v2\x15.edgenet.v1.PeerAddrsR\x05peers\"5\n" +
 	"\tPeerAddrs\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\fR\x04peer\x12\x14\n" +
-	"\x05addrs\x18\x02 \x03(\fR\x05addrs\"\x94\x02\n" +
+	"\x05addrs\x18\x02 \x03(\fR\x05addrs\"\x8d\x03\n" +
 	"\x04Post\x12\x14\n" +
 	"\x05avail\x18\x01 \x01(\x04R\x05avail\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\x04R\x04held\x12\x16\n" +
@@ -6520,7 +6808,12 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x03key\x18\b \x01(\fR\x03key\x12!\n" +
 	"\frecovery_key\x18\t \x01(\fR\vrecoveryKey\x12\x14\n" +
 	"\x05flags\x18\n" +
-	" \x01(\rR\x05flags\"\x85\x06\n" +
+	" \x01(\rR\x05flags\x12\x1f\n" +
+	"\vpending_key\x18\v \x01(\fR\n" +
+	"pendingKey\x12#\n" +
+	"\rpending_epoch\x18\f \x01(\x04R\fpendingEpoch\x12\x18\n" +
+	"\aslashed\x18\r \x01(\fR\aslashed\x12\x17\n" +
+	"\akey_seq\x18\x0e \x01(\x04R\x06keySeq\"\x85\x06\n" +
 	"\x05Event\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x12\n" +
@@ -6582,19 +6875,36 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x04fuel\x18\x03 \x01(\x04R\x04fuel\x12\x12\n" +
 	"\x04done\x18\x04 \x01(\fR\x04done\" \n" +
 	"\x06Amount\x12\x16\n" +
-	"\x06amount\x18\x01 \x01(\x04R\x06amount\"@\n" +
+	"\x06amount\x18\x01 \x01(\x04R\x06amount\"_\n" +
 	"\x06Rotate\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\fR\x03key\x12$\n" +
-	"\rauthorisation\x18\x02 \x01(\fR\rauthorisation\"k\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x1a\n" +
+	"\brecovery\x18\x03 \x01(\bR\brecovery\x12!\n" +
+	"\frecovery_key\x18\x04 \x01(\fR\vrecoveryKeyJ\x04\b\x02\x10\x03\"k\n" +
 	"\x05Close\x12\x12\n" +
 	"\x04hold\x18\x01 \x01(\fR\x04hold\x12-\n" +
 	"\apayouts\x18\x02 \x03(\v2\x13.edgenet.v1.LanePayR\apayouts\x12\x1f\n" +
 	"\vclaim_lists\x18\x03 \x03(\fR\n" +
 	"claimLists\"#\n" +
 	"\x05Slash\x12\x1a\n" +
-	"\bevidence\x18\x01 \x01(\fR\bevidence\"\x1e\n" +
+	"\bevidence\x18\x01 \x01(\fR\bevidence\"2\n" +
 	"\x04Void\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\rR\x06reason\"p\n" +
+	"\x06reason\x18\x01 \x01(\rR\x06reason\x12\x12\n" +
+	"\x04skip\x18\x02 \x01(\fR\x04skip\"\xa6\x01\n" +
+	"\tWorkClaim\x12\x12\n" +
+	"\x04hold\x18\x01 \x01(\fR\x04hold\x12\x12\n" +
+	"\x04lane\x18\x02 \x01(\rR\x04lane\x12\x18\n" +
+	"\avoucher\x18\x03 \x01(\fR\avoucher\x12 \n" +
+	"\vassignments\x18\x04 \x03(\fR\vassignments\x125\n" +
+	"\breceipts\x18\x05 \x03(\v2\x19.edgenet.v1.SignedReceiptR\breceipts\"{\n" +
+	"\tClaimList\x12\x12\n" +
+	"\x04hold\x18\x01 \x01(\fR\x04hold\x12(\n" +
+	"\x10deadline_unix_ms\x18\x02 \x01(\x04R\x0edeadlineUnixMs\x120\n" +
+	"\aentries\x18\x03 \x03(\v2\x16.edgenet.v1.ClaimEntryR\aentries\"L\n" +
+	"\n" +
+	"ClaimEntry\x12\x12\n" +
+	"\x04lane\x18\x01 \x01(\rR\x04lane\x12\x16\n" +
+	"\x06amount\x18\x02 \x01(\x04R\x06amount\x12\x12\n" +
+	"\x04fuel\x18\x03 \x01(\x04R\x04fuel\"p\n" +
 	"\x04Slot\x123\n" +
 	"\aaccount\x18\x01 \x01(\v2\x17.edgenet.v1.AccountSlotH\x00R\aaccount\x12+\n" +
 	"\x10checkpoint_epoch\x18\x02 \x01(\x04H\x00R\x0fcheckpointEpochB\x06\n" +
@@ -6762,7 +7072,7 @@ func file_proto_edgenet_proto_rawDescGZIP() []byte {
 	return file_proto_edgenet_proto_rawDescData
 }
 
-var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
+var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
 var file_proto_edgenet_proto_goTypes = []any{
 	(*Envelope)(nil),            // 0: edgenet.v1.Envelope
 	(*Payload)(nil),             // 1: edgenet.v1.Payload
@@ -6817,32 +7127,35 @@ var file_proto_edgenet_proto_goTypes = []any{
 	(*Close)(nil),               // 50: edgenet.v1.Close
 	(*Slash)(nil),               // 51: edgenet.v1.Slash
 	(*Void)(nil),                // 52: edgenet.v1.Void
-	(*Slot)(nil),                // 53: edgenet.v1.Slot
-	(*AccountSlot)(nil),         // 54: edgenet.v1.AccountSlot
-	(*Propose)(nil),             // 55: edgenet.v1.Propose
-	(*Report)(nil),              // 56: edgenet.v1.Report
-	(*Prepare)(nil),             // 57: edgenet.v1.Prepare
-	(*Commit)(nil),              // 58: edgenet.v1.Commit
-	(*Skip)(nil),                // 59: edgenet.v1.Skip
-	(*Certificate)(nil),         // 60: edgenet.v1.Certificate
-	(*CertifiedEvent)(nil),      // 61: edgenet.v1.CertifiedEvent
-	(*CertifiedEvents)(nil),     // 62: edgenet.v1.CertifiedEvents
-	(*Evidence)(nil),            // 63: edgenet.v1.Evidence
-	(*Checkpoint)(nil),          // 64: edgenet.v1.Checkpoint
-	(*FrontierChanges)(nil),     // 65: edgenet.v1.FrontierChanges
-	(*FrontierChange)(nil),      // 66: edgenet.v1.FrontierChange
-	(*CertifiedCheckpoint)(nil), // 67: edgenet.v1.CertifiedCheckpoint
-	(*StateLeaf)(nil),           // 68: edgenet.v1.StateLeaf
-	(*StateProof)(nil),          // 69: edgenet.v1.StateProof
-	(*ProofRequest)(nil),        // 70: edgenet.v1.ProofRequest
-	(*ProofReply)(nil),          // 71: edgenet.v1.ProofReply
-	(*VoteFrame)(nil),           // 72: edgenet.v1.VoteFrame
-	(*HeadRequest)(nil),         // 73: edgenet.v1.HeadRequest
-	(*HeadReport)(nil),          // 74: edgenet.v1.HeadReport
-	(*VoteError)(nil),           // 75: edgenet.v1.VoteError
-	(*SyncFrame)(nil),           // 76: edgenet.v1.SyncFrame
-	(*SyncRange)(nil),           // 77: edgenet.v1.SyncRange
-	(*SyncChain)(nil),           // 78: edgenet.v1.SyncChain
+	(*WorkClaim)(nil),           // 53: edgenet.v1.WorkClaim
+	(*ClaimList)(nil),           // 54: edgenet.v1.ClaimList
+	(*ClaimEntry)(nil),          // 55: edgenet.v1.ClaimEntry
+	(*Slot)(nil),                // 56: edgenet.v1.Slot
+	(*AccountSlot)(nil),         // 57: edgenet.v1.AccountSlot
+	(*Propose)(nil),             // 58: edgenet.v1.Propose
+	(*Report)(nil),              // 59: edgenet.v1.Report
+	(*Prepare)(nil),             // 60: edgenet.v1.Prepare
+	(*Commit)(nil),              // 61: edgenet.v1.Commit
+	(*Skip)(nil),                // 62: edgenet.v1.Skip
+	(*Certificate)(nil),         // 63: edgenet.v1.Certificate
+	(*CertifiedEvent)(nil),      // 64: edgenet.v1.CertifiedEvent
+	(*CertifiedEvents)(nil),     // 65: edgenet.v1.CertifiedEvents
+	(*Evidence)(nil),            // 66: edgenet.v1.Evidence
+	(*Checkpoint)(nil),          // 67: edgenet.v1.Checkpoint
+	(*FrontierChanges)(nil),     // 68: edgenet.v1.FrontierChanges
+	(*FrontierChange)(nil),      // 69: edgenet.v1.FrontierChange
+	(*CertifiedCheckpoint)(nil), // 70: edgenet.v1.CertifiedCheckpoint
+	(*StateLeaf)(nil),           // 71: edgenet.v1.StateLeaf
+	(*StateProof)(nil),          // 72: edgenet.v1.StateProof
+	(*ProofRequest)(nil),        // 73: edgenet.v1.ProofRequest
+	(*ProofReply)(nil),          // 74: edgenet.v1.ProofReply
+	(*VoteFrame)(nil),           // 75: edgenet.v1.VoteFrame
+	(*HeadRequest)(nil),         // 76: edgenet.v1.HeadRequest
+	(*HeadReport)(nil),          // 77: edgenet.v1.HeadReport
+	(*VoteError)(nil),           // 78: edgenet.v1.VoteError
+	(*SyncFrame)(nil),           // 79: edgenet.v1.SyncFrame
+	(*SyncRange)(nil),           // 80: edgenet.v1.SyncRange
+	(*SyncChain)(nil),           // 81: edgenet.v1.SyncChain
 }
 var file_proto_edgenet_proto_depIdxs = []int32{
 	5,  // 0: edgenet.v1.Payload.peer_record:type_name -> edgenet.v1.PeerRecord
@@ -6854,91 +7167,95 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	14, // 6: edgenet.v1.Payload.voucher:type_name -> edgenet.v1.Voucher
 	15, // 7: edgenet.v1.Payload.done:type_name -> edgenet.v1.Done
 	38, // 8: edgenet.v1.Payload.event:type_name -> edgenet.v1.Event
-	55, // 9: edgenet.v1.Payload.propose:type_name -> edgenet.v1.Propose
-	56, // 10: edgenet.v1.Payload.report:type_name -> edgenet.v1.Report
-	57, // 11: edgenet.v1.Payload.prepare:type_name -> edgenet.v1.Prepare
-	58, // 12: edgenet.v1.Payload.commit:type_name -> edgenet.v1.Commit
-	59, // 13: edgenet.v1.Payload.skip:type_name -> edgenet.v1.Skip
-	74, // 14: edgenet.v1.Payload.head_report:type_name -> edgenet.v1.HeadReport
-	63, // 15: edgenet.v1.Payload.evidence:type_name -> edgenet.v1.Evidence
-	64, // 16: edgenet.v1.Payload.checkpoint:type_name -> edgenet.v1.Checkpoint
-	3,  // 17: edgenet.v1.Genesis.grants:type_name -> edgenet.v1.Grant
-	4,  // 18: edgenet.v1.Genesis.relay:type_name -> edgenet.v1.RelayLimits
-	10, // 19: edgenet.v1.AssignmentBatch.assignments:type_name -> edgenet.v1.Assignment
-	18, // 20: edgenet.v1.TaskFrame.assign:type_name -> edgenet.v1.Assign
-	24, // 21: edgenet.v1.TaskFrame.reveal:type_name -> edgenet.v1.Reveal
-	29, // 22: edgenet.v1.TaskFrame.abort:type_name -> edgenet.v1.Abort
-	30, // 23: edgenet.v1.TaskFrame.pay:type_name -> edgenet.v1.Pay
-	20, // 24: edgenet.v1.TaskFrame.accepted:type_name -> edgenet.v1.Accepted
-	21, // 25: edgenet.v1.TaskFrame.refused:type_name -> edgenet.v1.Refused
-	22, // 26: edgenet.v1.TaskFrame.commits:type_name -> edgenet.v1.Commits
-	26, // 27: edgenet.v1.TaskFrame.results:type_name -> edgenet.v1.Results
-	28, // 28: edgenet.v1.TaskFrame.progress:type_name -> edgenet.v1.Progress
-	31, // 29: edgenet.v1.TaskFrame.done:type_name -> edgenet.v1.DoneReply
-	19, // 30: edgenet.v1.Assign.inputs:type_name -> edgenet.v1.Input
-	61, // 31: edgenet.v1.Assign.hold:type_name -> edgenet.v1.CertifiedEvent
-	61, // 32: edgenet.v1.Assign.extends:type_name -> edgenet.v1.CertifiedEvent
-	17, // 33: edgenet.v1.Accepted.tasks:type_name -> edgenet.v1.TaskRef
-	17, // 34: edgenet.v1.Refused.task:type_name -> edgenet.v1.TaskRef
-	23, // 35: edgenet.v1.Commits.commitments:type_name -> edgenet.v1.Commitment
-	17, // 36: edgenet.v1.Commitment.task:type_name -> edgenet.v1.TaskRef
-	25, // 37: edgenet.v1.Reveal.tasks:type_name -> edgenet.v1.RevealTask
-	17, // 38: edgenet.v1.RevealTask.task:type_name -> edgenet.v1.TaskRef
-	23, // 39: edgenet.v1.RevealTask.commits:type_name -> edgenet.v1.Commitment
-	27, // 40: edgenet.v1.Results.items:type_name -> edgenet.v1.ResultItem
-	17, // 41: edgenet.v1.Progress.task:type_name -> edgenet.v1.TaskRef
-	17, // 42: edgenet.v1.Abort.tasks:type_name -> edgenet.v1.TaskRef
-	36, // 43: edgenet.v1.DirectoryReply.peers:type_name -> edgenet.v1.PeerAddrs
-	37, // 44: edgenet.v1.Event.post:type_name -> edgenet.v1.Post
-	39, // 45: edgenet.v1.Event.open:type_name -> edgenet.v1.Open
-	40, // 46: edgenet.v1.Event.transfer:type_name -> edgenet.v1.Transfer
-	41, // 47: edgenet.v1.Event.receive:type_name -> edgenet.v1.Receive
-	44, // 48: edgenet.v1.Event.hold:type_name -> edgenet.v1.Hold
-	45, // 49: edgenet.v1.Event.extend:type_name -> edgenet.v1.Extend
-	46, // 50: edgenet.v1.Event.settle:type_name -> edgenet.v1.Settle
-	48, // 51: edgenet.v1.Event.stake:type_name -> edgenet.v1.Amount
-	48, // 52: edgenet.v1.Event.unstake:type_name -> edgenet.v1.Amount
-	48, // 53: edgenet.v1.Event.withdraw:type_name -> edgenet.v1.Amount
-	49, // 54: edgenet.v1.Event.rotate:type_name -> edgenet.v1.Rotate
-	50, // 55: edgenet.v1.Event.close:type_name -> edgenet.v1.Close
-	51, // 56: edgenet.v1.Event.slash:type_name -> edgenet.v1.Slash
-	52, // 57: edgenet.v1.Event.void:type_name -> edgenet.v1.Void
-	42, // 58: edgenet.v1.Open.sources:type_name -> edgenet.v1.Source
-	42, // 59: edgenet.v1.Receive.sources:type_name -> edgenet.v1.Source
-	43, // 60: edgenet.v1.Hold.lanes:type_name -> edgenet.v1.Lane
-	43, // 61: edgenet.v1.Extend.lanes:type_name -> edgenet.v1.Lane
-	47, // 62: edgenet.v1.Settle.pays:type_name -> edgenet.v1.LanePay
-	47, // 63: edgenet.v1.Close.payouts:type_name -> edgenet.v1.LanePay
-	54, // 64: edgenet.v1.Slot.account:type_name -> edgenet.v1.AccountSlot
-	53, // 65: edgenet.v1.Propose.slot:type_name -> edgenet.v1.Slot
-	61, // 66: edgenet.v1.Propose.attachments:type_name -> edgenet.v1.CertifiedEvent
-	53, // 67: edgenet.v1.Report.slot:type_name -> edgenet.v1.Slot
-	53, // 68: edgenet.v1.Prepare.slot:type_name -> edgenet.v1.Slot
-	53, // 69: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
-	60, // 70: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
-	61, // 71: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
-	66, // 72: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
-	60, // 73: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
-	61, // 74: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
-	68, // 75: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
-	67, // 76: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
-	69, // 77: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
-	69, // 78: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
-	61, // 79: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
-	73, // 80: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
-	75, // 81: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
-	61, // 82: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
-	61, // 83: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
-	77, // 84: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
-	61, // 85: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
-	78, // 86: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
-	67, // 87: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	68, // 88: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
-	89, // [89:89] is the sub-list for method output_type
-	89, // [89:89] is the sub-list for method input_type
-	89, // [89:89] is the sub-list for extension type_name
-	89, // [89:89] is the sub-list for extension extendee
-	0,  // [0:89] is the sub-list for field type_name
+	58, // 9: edgenet.v1.Payload.propose:type_name -> edgenet.v1.Propose
+	59, // 10: edgenet.v1.Payload.report:type_name -> edgenet.v1.Report
+	60, // 11: edgenet.v1.Payload.prepare:type_name -> edgenet.v1.Prepare
+	61, // 12: edgenet.v1.Payload.commit:type_name -> edgenet.v1.Commit
+	62, // 13: edgenet.v1.Payload.skip:type_name -> edgenet.v1.Skip
+	77, // 14: edgenet.v1.Payload.head_report:type_name -> edgenet.v1.HeadReport
+	66, // 15: edgenet.v1.Payload.evidence:type_name -> edgenet.v1.Evidence
+	67, // 16: edgenet.v1.Payload.checkpoint:type_name -> edgenet.v1.Checkpoint
+	53, // 17: edgenet.v1.Payload.work_claim:type_name -> edgenet.v1.WorkClaim
+	54, // 18: edgenet.v1.Payload.claim_list:type_name -> edgenet.v1.ClaimList
+	3,  // 19: edgenet.v1.Genesis.grants:type_name -> edgenet.v1.Grant
+	4,  // 20: edgenet.v1.Genesis.relay:type_name -> edgenet.v1.RelayLimits
+	10, // 21: edgenet.v1.AssignmentBatch.assignments:type_name -> edgenet.v1.Assignment
+	18, // 22: edgenet.v1.TaskFrame.assign:type_name -> edgenet.v1.Assign
+	24, // 23: edgenet.v1.TaskFrame.reveal:type_name -> edgenet.v1.Reveal
+	29, // 24: edgenet.v1.TaskFrame.abort:type_name -> edgenet.v1.Abort
+	30, // 25: edgenet.v1.TaskFrame.pay:type_name -> edgenet.v1.Pay
+	20, // 26: edgenet.v1.TaskFrame.accepted:type_name -> edgenet.v1.Accepted
+	21, // 27: edgenet.v1.TaskFrame.refused:type_name -> edgenet.v1.Refused
+	22, // 28: edgenet.v1.TaskFrame.commits:type_name -> edgenet.v1.Commits
+	26, // 29: edgenet.v1.TaskFrame.results:type_name -> edgenet.v1.Results
+	28, // 30: edgenet.v1.TaskFrame.progress:type_name -> edgenet.v1.Progress
+	31, // 31: edgenet.v1.TaskFrame.done:type_name -> edgenet.v1.DoneReply
+	19, // 32: edgenet.v1.Assign.inputs:type_name -> edgenet.v1.Input
+	64, // 33: edgenet.v1.Assign.hold:type_name -> edgenet.v1.CertifiedEvent
+	64, // 34: edgenet.v1.Assign.extends:type_name -> edgenet.v1.CertifiedEvent
+	17, // 35: edgenet.v1.Accepted.tasks:type_name -> edgenet.v1.TaskRef
+	17, // 36: edgenet.v1.Refused.task:type_name -> edgenet.v1.TaskRef
+	23, // 37: edgenet.v1.Commits.commitments:type_name -> edgenet.v1.Commitment
+	17, // 38: edgenet.v1.Commitment.task:type_name -> edgenet.v1.TaskRef
+	25, // 39: edgenet.v1.Reveal.tasks:type_name -> edgenet.v1.RevealTask
+	17, // 40: edgenet.v1.RevealTask.task:type_name -> edgenet.v1.TaskRef
+	23, // 41: edgenet.v1.RevealTask.commits:type_name -> edgenet.v1.Commitment
+	27, // 42: edgenet.v1.Results.items:type_name -> edgenet.v1.ResultItem
+	17, // 43: edgenet.v1.Progress.task:type_name -> edgenet.v1.TaskRef
+	17, // 44: edgenet.v1.Abort.tasks:type_name -> edgenet.v1.TaskRef
+	36, // 45: edgenet.v1.DirectoryReply.peers:type_name -> edgenet.v1.PeerAddrs
+	37, // 46: edgenet.v1.Event.post:type_name -> edgenet.v1.Post
+	39, // 47: edgenet.v1.Event.open:type_name -> edgenet.v1.Open
+	40, // 48: edgenet.v1.Event.transfer:type_name -> edgenet.v1.Transfer
+	41, // 49: edgenet.v1.Event.receive:type_name -> edgenet.v1.Receive
+	44, // 50: edgenet.v1.Event.hold:type_name -> edgenet.v1.Hold
+	45, // 51: edgenet.v1.Event.extend:type_name -> edgenet.v1.Extend
+	46, // 52: edgenet.v1.Event.settle:type_name -> edgenet.v1.Settle
+	48, // 53: edgenet.v1.Event.stake:type_name -> edgenet.v1.Amount
+	48, // 54: edgenet.v1.Event.unstake:type_name -> edgenet.v1.Amount
+	48, // 55: edgenet.v1.Event.withdraw:type_name -> edgenet.v1.Amount
+	49, // 56: edgenet.v1.Event.rotate:type_name -> edgenet.v1.Rotate
+	50, // 57: edgenet.v1.Event.close:type_name -> edgenet.v1.Close
+	51, // 58: edgenet.v1.Event.slash:type_name -> edgenet.v1.Slash
+	52, // 59: edgenet.v1.Event.void:type_name -> edgenet.v1.Void
+	42, // 60: edgenet.v1.Open.sources:type_name -> edgenet.v1.Source
+	42, // 61: edgenet.v1.Receive.sources:type_name -> edgenet.v1.Source
+	43, // 62: edgenet.v1.Hold.lanes:type_name -> edgenet.v1.Lane
+	43, // 63: edgenet.v1.Extend.lanes:type_name -> edgenet.v1.Lane
+	47, // 64: edgenet.v1.Settle.pays:type_name -> edgenet.v1.LanePay
+	47, // 65: edgenet.v1.Close.payouts:type_name -> edgenet.v1.LanePay
+	13, // 66: edgenet.v1.WorkClaim.receipts:type_name -> edgenet.v1.SignedReceipt
+	55, // 67: edgenet.v1.ClaimList.entries:type_name -> edgenet.v1.ClaimEntry
+	57, // 68: edgenet.v1.Slot.account:type_name -> edgenet.v1.AccountSlot
+	56, // 69: edgenet.v1.Propose.slot:type_name -> edgenet.v1.Slot
+	64, // 70: edgenet.v1.Propose.attachments:type_name -> edgenet.v1.CertifiedEvent
+	56, // 71: edgenet.v1.Report.slot:type_name -> edgenet.v1.Slot
+	56, // 72: edgenet.v1.Prepare.slot:type_name -> edgenet.v1.Slot
+	56, // 73: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
+	63, // 74: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
+	64, // 75: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
+	69, // 76: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
+	63, // 77: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
+	64, // 78: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
+	71, // 79: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
+	70, // 80: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
+	72, // 81: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
+	72, // 82: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
+	64, // 83: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
+	76, // 84: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
+	78, // 85: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
+	64, // 86: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
+	64, // 87: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
+	80, // 88: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
+	64, // 89: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
+	81, // 90: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
+	70, // 91: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	71, // 92: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
+	93, // [93:93] is the sub-list for method output_type
+	93, // [93:93] is the sub-list for method input_type
+	93, // [93:93] is the sub-list for extension type_name
+	93, // [93:93] is the sub-list for extension extendee
+	0,  // [0:93] is the sub-list for field type_name
 }
 
 func init() { file_proto_edgenet_proto_init() }
@@ -6964,6 +7281,8 @@ func file_proto_edgenet_proto_init() {
 		(*Payload_HeadReport)(nil),
 		(*Payload_Evidence)(nil),
 		(*Payload_Checkpoint)(nil),
+		(*Payload_WorkClaim)(nil),
+		(*Payload_ClaimList)(nil),
 	}
 	file_proto_edgenet_proto_msgTypes[16].OneofWrappers = []any{
 		(*TaskFrame_Assign)(nil),
@@ -6996,11 +7315,11 @@ func file_proto_edgenet_proto_init() {
 		(*Event_Slash)(nil),
 		(*Event_Void)(nil),
 	}
-	file_proto_edgenet_proto_msgTypes[53].OneofWrappers = []any{
+	file_proto_edgenet_proto_msgTypes[56].OneofWrappers = []any{
 		(*Slot_Account)(nil),
 		(*Slot_CheckpointEpoch)(nil),
 	}
-	file_proto_edgenet_proto_msgTypes[72].OneofWrappers = []any{
+	file_proto_edgenet_proto_msgTypes[75].OneofWrappers = []any{
 		(*VoteFrame_Propose)(nil),
 		(*VoteFrame_Prepare)(nil),
 		(*VoteFrame_Commit)(nil),
@@ -7016,7 +7335,7 @@ func file_proto_edgenet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_edgenet_proto_rawDesc), len(file_proto_edgenet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   79,
+			NumMessages:   82,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -34,6 +34,8 @@ const (
 	KindHeadReport
 	KindEvidence
 	KindCheckpoint
+	KindWorkClaim
+	KindClaimList
 )
 
 // kinds holds the domain name and the payload cap in bytes of each kind.
@@ -49,7 +51,7 @@ var kinds = [...]struct {
 	KindReceipts:    {"receipts", 128},
 	KindVoucher:     {"voucher", 256},
 	KindDone:        {"done", 128},
-	KindEvent:       {"event", 4 << 10},
+	KindEvent:       {"event", 32 << 10}, // of an account's owner 4 KiB, see ledger
 	KindPropose:     {"propose", 512 << 10},
 	KindReport:      {"report", 16 << 10},
 	KindPrepare:     {"prepare", 256},
@@ -58,6 +60,8 @@ var kinds = [...]struct {
 	KindHeadReport:  {"head-report", 64 << 10},
 	KindEvidence:    {"evidence", 16 << 10},
 	KindCheckpoint:  {"checkpoint", 4 << 10},
+	KindWorkClaim:   {"work-claim", 256 << 10},
+	KindClaimList:   {"claim-list", 4 << 10},
 }
 
 func (k Kind) known() bool { return k >= 1 && int(k) < len(kinds) }
@@ -88,6 +92,7 @@ type Signed struct {
 	Signer  peer.ID
 	ID      cid.Cid
 	Payload *Payload
+	Size    int    // of the payload in bytes
 	Raw     []byte // the whole envelope as received; not to be changed
 }
 
@@ -170,7 +175,7 @@ func open(n NetworkID, raw []byte, verify bool, want []Kind) (*Signed, error) {
 			return nil, fmt.Errorf("%s: %w", kind, err)
 		}
 	}
-	return &Signed{Kind: kind, Signer: signer, ID: CIDOf(env.Payload), Payload: body, Raw: raw}, nil
+	return &Signed{Kind: kind, Signer: signer, ID: CIDOf(env.Payload), Payload: body, Size: len(env.Payload), Raw: raw}, nil
 }
 
 func verifySignature(signer peer.ID, msg, sig []byte) error {
@@ -234,6 +239,10 @@ func kindOf(p *Payload) Kind {
 		return KindEvidence
 	case *Payload_Checkpoint:
 		return KindCheckpoint
+	case *Payload_WorkClaim:
+		return KindWorkClaim
+	case *Payload_ClaimList:
+		return KindClaimList
 	}
 	return 0
 }

@@ -1,0 +1,24 @@
+package ledger
+
+// guard names a countermeasure, so that tests can switch it off and see the
+// attack succeed. Nothing outside tests sets one.
+type guard uint32
+
+const (
+	guardTimer        guard = 1 << iota // Withdraw waits for the timer
+	guardDelay                          // Rotate by the current key waits
+	guardSigner                         // events are signed by the account's key
+	guardFreeze                         // a slashed account is frozen
+	guardSlashOnce                      // one Slash per offence
+	guardOldKey                         // evidence counts for the key in use only
+	guardSkip                           // a Void needs the owner's Skip
+	guardLists                          // a Close needs a quorum of claim lists
+	guardClaimVotes                     // f+1 lists must reach an amount
+	guardEpoch                          // epochs never go back
+	guardBonusStake                     // bonus at most kappa times stake per epoch
+	guardBonusWork                      // bonus at most for the work paid
+	guardMintCap                        // bonus ends at the lifetime cap
+	guardRecoveryCost                   // a Rotate by the recovery key is paid from stake
+)
+
+func (g guard) has(x guard) bool { return g&x != 0 }
