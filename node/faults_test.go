@@ -11,6 +11,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"go.uber.org/goleak"
+	goproto "google.golang.org/protobuf/proto"
 
 	"edgenet.dev/ledger/store/mem"
 	"edgenet.dev/market"
@@ -207,6 +208,48 @@ func TestTransfers(t *testing.T) {
 	}
 	if _, err := l.nodes[1].Transfer(ctx, peer.ID("nobody"), 1, ""); err == nil {
 		t.Error("sent to no account")
+	}
+}
+
+// Whoever repeats certified events gets no echo: they pass gossip once, a new
+// one beside old ones makes the batch pass, and forged ones never do.
+func TestKnownEventsAreNotPassedOn(t *testing.T) {
+	l := newLab(t, 4)
+	l.startAll(3, nil)
+	var wires []*proto.CertifiedEvent
+	for range 2 {
+		if _, err := l.nodes[1].Transfer(t.Context(), l.nodes[2].ID(), proto.OneCredit, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, e := range l.nodes[1].History(l.nodes[1].ID(), 10) {
+		wires = append(wires, e.Wire)
+	}
+	outsider := l.start(3, func(c *node.Config) {
+		c.Bootstrap, c.Executor, c.Worker = []string{}, nil, market.Worker{}
+	})
+	hear := func(want bool, events ...*proto.CertifiedEvent) {
+		t.Helper()
+		raw, err := goproto.Marshal(&proto.CertifiedEvents{Events: events})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fresh, err := outsider.HearCredits(raw); err != nil || fresh != want {
+			t.Fatalf("fresh %v, %v; want %v", fresh, err, want)
+		}
+	}
+	hear(true, wires[2])
+	hear(false, wires[2])
+	hear(true, wires[2], wires[1])
+	hear(false, wires[1])
+	forged := goproto.Clone(wires[0]).(*proto.CertifiedEvent)
+	forged.Certificate.Commits[0][len(forged.Certificate.Commits[0])-1] ^= 1
+	raw, err := goproto.Marshal(&proto.CertifiedEvents{Events: []*proto.CertifiedEvent{forged}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fresh, err := outsider.HearCredits(raw); err == nil || fresh {
+		t.Errorf("a forged certificate passed: %v, %v", fresh, err)
 	}
 }
 

@@ -39,7 +39,14 @@ type gossip struct {
 	mu     sync.Mutex
 	topics map[string]*topic
 	limits *lru.Cache[peer.ID, *rate.Limiter]
+	// passed remembers events that gossip brought here once: whoever repeats
+	// them after pubsub's own memory of messages ended gets no echo. Being in
+	// the ledger is not enough to stop one, or what a witness certified itself
+	// would end at it.
+	passed *lru.Cache[proto.Hash, struct{}]
 }
+
+const maxPassed = 1 << 16
 
 type topic struct {
 	*pubsub.Topic
@@ -70,7 +77,11 @@ func (n *Node) openGossip() error {
 		return fmt.Errorf("gossipsub: %w", err)
 	}
 	n.pubsub = ps
-	n.gossip = &gossip{n: n, topics: map[string]*topic{}, limits: limits}
+	passed, err := lru.New[proto.Hash, struct{}](maxPassed)
+	if err != nil {
+		return fmt.Errorf("gossipsub: %w", err)
+	}
+	n.gossip = &gossip{n: n, topics: map[string]*topic{}, limits: limits, passed: passed}
 	if err := n.gossip.follow(n.net.ID.CreditsTopic(), "credits"); err != nil {
 		return err
 	}
@@ -232,7 +243,10 @@ func (g *gossip) validator(t *topic) pubsub.ValidatorEx {
 		case "claims":
 			m.ValidatorData, err = proto.Unseal(g.n.net.ID, m.Data, proto.KindClaim)
 		default:
-			err = g.credits(m.Data)
+			var fresh bool
+			if fresh, err = g.credits(m.Data); err == nil && !fresh {
+				return pubsub.ValidationIgnore
+			}
 		}
 		if err != nil {
 			g.n.log.Debug("gossip rejected", zap.String("topic", t.kind), zap.Stringer("from", from), zap.Error(err))
@@ -267,23 +281,44 @@ func stale(data any, now time.Time) bool {
 // maxGossipEvents bounds one message of the credits topic.
 const maxGossipEvents = 64
 
-func (g *gossip) credits(data []byte) error {
+// credits takes in a batch of certified events and reports whether one of them
+// is new to gossip here.
+func (g *gossip) credits(data []byte) (fresh bool, err error) {
 	var batch proto.CertifiedEvents
 	if err := goproto.Unmarshal(data, &batch); err != nil {
-		return proto.CodeMalformed.Errorf("credits: %v", err)
+		return false, proto.CodeMalformed.Errorf("credits: %v", err)
 	}
 	if len(batch.Events) == 0 || len(batch.Events) > maxGossipEvents {
-		return proto.CodeTooLarge.Errorf("credits: %d events, want 1 to %d", len(batch.Events), maxGossipEvents)
+		return false, proto.CodeTooLarge.Errorf("credits: %d events, want 1 to %d", len(batch.Events), maxGossipEvents)
 	}
-	err := g.n.wallet.absorb(batch.Events)
+	var hashes []proto.Hash
+	for _, e := range batch.Events {
+		s, err := proto.Inspect(e.GetEvent(), proto.KindEvent)
+		if err != nil {
+			return false, err
+		}
+		h, err := proto.CIDHash(s.ID)
+		if err != nil {
+			return false, err
+		}
+		hashes = append(hashes, h)
+		fresh = fresh || !g.passed.Contains(h)
+	}
+	if !fresh {
+		return false, nil
+	}
+	err = g.n.wallet.absorb(batch.Events)
 	var wire *proto.Error
 	if errors.As(err, &wire) {
-		return err // the bytes are at fault
+		return false, err // the bytes are at fault
 	}
 	if err != nil { // our disk is: not the sender's fault
 		g.n.log.Error("keep certified events", zap.Error(err))
 	}
-	return nil
+	for _, h := range hashes {
+		g.passed.Add(h, struct{}{})
+	}
+	return true, nil
 }
 
 func (g *gossip) allow(p peer.ID) bool {

@@ -77,9 +77,9 @@ type devnetBalance struct {
 
 func (d *devnet) role(i int) string {
 	switch {
-	case i == 0:
+	case i < d.flags.witnesses:
 		return "witness, worker"
-	case i == 1:
+	case i == d.flags.witnesses:
 		return "submitter"
 	case d.nodes[i].liar:
 		return "worker that lies"
@@ -275,7 +275,7 @@ func (d *devnet) judge(r *devnetReport) {
 		if d.nodes[i].liar && (b.Change > 0 || b.Agreed > 0) {
 			r.problem("%s lied and was paid %s credits for %d tasks", b.Node, signedCredits(b.Change), b.Agreed)
 		}
-		if i == 1 {
+		if d.nodes[i] == d.submitter() {
 			paid = -b.Change
 		}
 	}

@@ -31,6 +31,12 @@ func (a *app) networkCmd() *cobra.Command {
 	f.StringSliceVar(&grants, "grant", nil, "PEER=CREDITS to grant from the start")
 	f.Uint64Var(&g.FeePpm, "fee-ppm", 0, "fee on settled amounts in parts per million (default 10000)")
 	f.Uint64Var(&g.GraceSeconds, "grace", 0, "seconds after a hold's deadline (default 900)")
+	f.Uint64Var(&g.EpochSeconds, "epoch", 0, "seconds per epoch, after which the witnesses certify a checkpoint (default 3600)")
+	f.Uint64Var(&g.CurveM, "curve-m", 0, "most a new network pays for work, as a multiple (default 10)")
+	f.Uint64Var(&g.CurveDCpuHours, "curve-d", 0, "CPU hours over which the multiple falls (default 1000000)")
+	f.Uint64Var(&g.KappaPpm, "kappa-ppm", 0, "bonus per epoch at most, in parts per million of a worker's stake (default 0: no bonus)")
+	f.Uint64Var(&g.EventCost, "event-cost", 0, "microcredits that every event burns (default 0)")
+	f.Uint64Var(&g.OpeningCost, "opening-cost", 0, "microcredits that opening an account burns (default 0)")
 	f.Uint32Var(&g.Shards, "shards", 0, "offer and claim topics (default 1)")
 	f.BoolVar(&g.Diversity, "diversity", false, "never two replicas with one operator, site or subnet")
 	return family("network", "Create and show networks",
