@@ -4,10 +4,12 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/metrics"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -38,10 +40,14 @@ type Config struct {
 	Relay        bool             // serve circuit relay v2
 	RelayLimit   relay.RelayLimit // of each relayed connection; zero = 64 MiB and 1 h
 	Relays       []peer.AddrInfo  // where a private host reserves slots
-	ConnLow      int              // connections kept after trimming, default 64
-	ConnHigh     int              // connections that start a trim, default 128
-	UserAgent    string           // default "edgenet"
-	Bandwidth    metrics.Reporter // counts traffic; nil = not counted
+	// Resolve returns current addresses of relays. It is asked when those that
+	// are known have failed, because certificate hashes live 14 days. nil = none.
+	Resolve   func(context.Context) ([]peer.AddrInfo, error)
+	Gater     connmgr.ConnectionGater // asked about every connection; nil = all may pass
+	ConnLow   int                     // connections kept after trimming, default 64
+	ConnHigh  int                     // connections that start a trim, default 128
+	UserAgent string                  // default "edgenet"
+	Bandwidth metrics.Reporter        // counts traffic; nil = not counted
 }
 
 func (c Config) withDefaults() Config {

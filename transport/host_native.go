@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/libp2p/go-libp2p"
@@ -54,6 +55,9 @@ func NewHost(c Config) (host.Host, error) {
 	if len(c.Listen) == 0 {
 		opts = append(opts, libp2p.NoListenAddrs)
 	}
+	if c.Gater != nil {
+		opts = append(opts, libp2p.ConnectionGater(c.Gater))
+	}
 	if c.Bandwidth != nil {
 		opts = append(opts, libp2p.BandwidthReporter(c.Bandwidth))
 	}
@@ -65,7 +69,7 @@ func NewHost(c Config) (host.Host, error) {
 	}
 	if c.Relay {
 		opts = append(opts, libp2p.EnableRelayService(relay.WithResources(c.relayResources())))
-	} else if len(c.Relays) > 0 {
+	} else if len(c.Relays) > 0 && c.Resolve == nil {
 		opts = append(opts, libp2p.EnableAutoRelayWithStaticRelays(c.Relays))
 	}
 	h, err := libp2p.New(opts...)
@@ -73,7 +77,32 @@ func NewHost(c Config) (host.Host, error) {
 		conns.Close()
 		return nil, fmt.Errorf("transport: %w", err)
 	}
-	return h, nil
+	if c.Relay || c.Resolve == nil {
+		return h, nil
+	}
+	stop, err := keepRelays(h, c)
+	if err != nil {
+		h.Close()
+		return nil, err
+	}
+	return &kept{Host: h, stop: stop}, nil
+}
+
+// kept is a host whose relays are kept by a keeper instead of libp2p's own
+// AutoRelay, which cannot be told new addresses.
+type kept struct {
+	host.Host
+	stop    func()
+	closing sync.Once
+	closed  error
+}
+
+func (k *kept) Close() error {
+	k.closing.Do(func() {
+		k.stop()
+		k.closed = k.Host.Close()
+	})
+	return k.closed
 }
 
 // portsFree binds each address once without SO_REUSEPORT: libp2p sets that
