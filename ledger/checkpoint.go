@@ -1,6 +1,32 @@
 package ledger
 
-import "edgenet.dev/proto"
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"edgenet.dev/proto"
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+	goproto "google.golang.org/protobuf/proto"
+)
+
+// A checkpoint is the state of the set cut at a frontier: per account the seq
+// of its last event at or below the cut. The cut is an explicit choice of the
+// proposer, so that a witness that holds more events computes the same state.
+// Its body names the cut by the hash of the changes against the cut before,
+// which travel beside it: what light clients read stays small.
+
+// MaxChanges bounds the accounts whose frontier one checkpoint moves; the rest
+// follow in the next. Their list stays below maxChangesSize.
+const (
+	MaxChanges     = 5000
+	maxChangesSize = 256 << 10
+	// Certified checkpoints this much older than the newest are forgotten: an
+	// event's epoch is at most epochLead away from the newest.
+	checkpointsKept = 8
+)
 
 // errPruned is an event at or below the base checkpoint's frontier: its
 // effects are in the state already.
@@ -10,4 +36,529 @@ var errPruned = proto.CodeConflict.Errorf("the event is covered by a checkpoint"
 // what happens without them.
 var disabled struct {
 	fingerprints bool // salted SHA-256 over heads; without: XOR of ids
+	place        bool // an event has one place; without: it may come again
+	// cut replaces the state at a frontier, which is closed under sources.
+	cut func(l *Ledger, cut map[peer.ID]uint64) (*state, error)
+}
+
+// CheckpointHeader is a certified checkpoint, checked.
+type CheckpointHeader struct {
+	ID   cid.Cid
+	Body *proto.Checkpoint          // not to be changed
+	Wire *proto.CertifiedCheckpoint // with its changes when they are known
+
+	hash    proto.Hash
+	changes []change // nil when they are not known
+}
+
+// change moves an account's frontier to the event at seq.
+type change struct {
+	account peer.ID
+	seq     uint64
+}
+
+// CheckpointSlot is the slot of an epoch's checkpoint.
+func CheckpointSlot(epoch uint64) *proto.Slot {
+	return &proto.Slot{Kind: &proto.Slot_CheckpointEpoch{CheckpointEpoch: epoch}}
+}
+
+// VerifyCheckpoint checks a certified checkpoint without any state: size, the
+// signature of the witness that proposed it, certificate, and its changes when
+// it has any. It is all that a light client needs before it reads proofs. A
+// failure is the sender's fault; errors carry a proto.Code.
+func VerifyCheckpoint(net *proto.Network, wire *proto.CertifiedCheckpoint) (*CheckpointHeader, error) {
+	h, err := decodeCheckpoint(net, wire.GetCheckpoint(), true)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkCertificate(net, CheckpointSlot(h.Body.Epoch), h.ID, wire.GetCertificate()); err != nil {
+		return nil, fmt.Errorf("checkpoint %d: %w", h.Body.Epoch, err)
+	}
+	h.Wire = &proto.CertifiedCheckpoint{Checkpoint: wire.Checkpoint, Certificate: &proto.Certificate{Commits: wire.Certificate.Commits}}
+	if len(wire.Changes) > 0 || h.unchanged() {
+		if err := h.attach(wire.Changes); err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+// unchanged reports a checkpoint before which nothing happened: its changes
+// are no bytes at all.
+func (h *CheckpointHeader) unchanged() bool { return bytes.Equal(h.Body.ChangesHash, noChanges[:]) }
+
+var noChanges = proto.HashOf(nil)
+
+func decodeCheckpoint(net *proto.Network, raw []byte, check bool) (*CheckpointHeader, error) {
+	var s *proto.Signed
+	var err error
+	if check {
+		s, err = proto.Unseal(net.ID, raw, proto.KindCheckpoint)
+	} else {
+		s, err = proto.Inspect(raw, proto.KindCheckpoint)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint: %w", err)
+	}
+	b := s.Payload.GetCheckpoint()
+	if !net.IsWitness(s.Signer) {
+		return nil, proto.CodeNotWitness.Errorf("checkpoint by %s, who is no witness", s.Signer)
+	}
+	if hasUnknown(s.Payload) {
+		return nil, proto.CodeInvalidEvent.Errorf("checkpoint %d: has fields that this version does not know", b.Epoch)
+	}
+	if b.Epoch == 0 || (b.Epoch == 1) != (len(b.Prev) == 0) {
+		return nil, proto.CodeInvalidEvent.Errorf("checkpoint %d: wrong epoch or prev", b.Epoch)
+	}
+	hash, err := proto.CIDHash(s.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &CheckpointHeader{ID: s.ID, Body: b, hash: hash}, nil
+}
+
+// attach adds the changes that the body names.
+func (h *CheckpointHeader) attach(raw []byte) error {
+	if hash := proto.HashOf(raw); !bytes.Equal(hash[:], h.Body.ChangesHash) {
+		return proto.CodeMalformed.Errorf("checkpoint %d: these are not its changes", h.Body.Epoch)
+	}
+	changes, err := parseChanges(raw)
+	if err != nil {
+		return err
+	}
+	h.changes = changes
+	if h.Wire != nil {
+		h.Wire.Changes = raw
+	}
+	return nil
+}
+
+// parseChanges wants what marshalChanges makes: keys ascending, nothing else.
+func parseChanges(raw []byte) ([]change, error) {
+	if len(raw) > maxChangesSize {
+		return nil, proto.CodeTooLarge.Errorf("checkpoint: changes of %d bytes, at most %d", len(raw), maxChangesSize)
+	}
+	m := new(proto.FrontierChanges)
+	if err := goproto.Unmarshal(raw, m); err != nil {
+		return nil, proto.CodeMalformed.Errorf("checkpoint: changes: %v", err)
+	}
+	out := make([]change, 0, len(m.Changes))
+	for i, c := range m.Changes {
+		id, err := accountOfKey(c.GetKey())
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 && bytes.Compare(m.Changes[i-1].Key, c.Key) >= 0 {
+			return nil, proto.CodeMalformed.Errorf("checkpoint: changes are not sorted")
+		}
+		out = append(out, change{id, c.Seq})
+	}
+	if again, err := marshalChanges(out); err != nil || !bytes.Equal(again, raw) {
+		return nil, proto.CodeMalformed.Errorf("checkpoint: changes in another form than the one")
+	}
+	return out, nil
+}
+
+func marshalChanges(changes []change) ([]byte, error) {
+	m := new(proto.FrontierChanges)
+	for _, c := range changes {
+		m.Changes = append(m.Changes, &proto.FrontierChange{Key: accountKey(c.account), Seq: c.seq})
+	}
+	return goproto.MarshalOptions{Deterministic: true}.Marshal(m)
+}
+
+// Epoch is that of the newest certified checkpoint that is known here; 0 as
+// long as there is none.
+func (l *Ledger) Epoch() uint64 { return l.newest }
+
+// Base is the epoch of the checkpoint that the store begins above: events at
+// or below its frontier may be pruned. 0 is the genesis.
+func (l *Ledger) Base() uint64 { return l.base }
+
+// Checkpoint returns a certified checkpoint, or false when it is not known or
+// forgotten: the last few and the base are kept.
+func (l *Ledger) Checkpoint(epoch uint64) (*CheckpointHeader, bool) {
+	h := l.checkpoints[epoch]
+	return h, h != nil
+}
+
+// checkEpoch judges an event's freshness against the newest certified
+// checkpoint, which is epoch 0, the genesis, as long as there are none.
+func (l *Ledger) checkEpoch(epoch uint64) error {
+	if epoch > l.newest+epochLead || epoch+epochLead < l.newest {
+		return proto.CodeInvalidEvent.Errorf("epoch %d is more than %d away from the newest checkpoint, %d", epoch, epochLead, l.newest)
+	}
+	return nil
+}
+
+// frontier is the seq after the last one below an epoch's frontier, by
+// account. It wants all changes since the base.
+func (l *Ledger) frontier(epoch uint64) (map[peer.ID]uint64, error) {
+	next := make(map[peer.ID]uint64, len(l.s.order))
+	for _, id := range l.s.order {
+		if a := l.s.accounts[id]; a.kept > 0 {
+			next[id] = a.chain[a.kept-1].Seq + 1
+		}
+	}
+	for e := l.base + 1; e <= epoch; e++ {
+		h := l.checkpoints[e]
+		if h == nil || h.changes == nil {
+			return nil, proto.CodeMissing.Errorf("checkpoint %d: its changes are not known here", e)
+		}
+		for _, c := range h.changes {
+			if c.seq < next[c.account] {
+				return nil, proto.CodeInvalidEvent.Errorf("checkpoint %d: the frontier moves back", e)
+			}
+			next[c.account] = c.seq + 1
+		}
+	}
+	return next, nil
+}
+
+// DraftCheckpoint makes the body for the slot of an epoch, which must be the
+// one after the newest, and its changes. The body is to be signed by a witness
+// as Payload_Checkpoint and proposed with the changes beside it. Everything
+// that is effective here is below the frontier, as far as MaxChanges allows.
+// When an epoch ends is not judged here.
+func (l *Ledger) DraftCheckpoint(epoch uint64) (body *proto.Checkpoint, changes []byte, err error) {
+	if epoch != l.newest+1 {
+		return nil, nil, proto.CodeConflict.Errorf("checkpoint %d: the newest is %d", epoch, l.newest)
+	}
+	before, err := l.frontier(l.newest)
+	if err != nil {
+		return nil, nil, err
+	}
+	var moved []change
+	for _, id := range l.s.order {
+		if next := l.s.accounts[id].next(); next > before[id] {
+			moved = append(moved, change{id, next - 1})
+		}
+	}
+	st := &l.s
+	if len(moved) > maxChanges {
+		if st, moved, err = l.bounded(before, epoch); err != nil {
+			return nil, nil, err
+		}
+	}
+	if changes, err = marshalChanges(moved); err != nil {
+		return nil, nil, fmt.Errorf("checkpoint %d: %w", epoch, err)
+	}
+	l.KeepChanges(changes)
+	return l.bodyOf(epoch, st, changes), changes, nil
+}
+
+// maxChanges is MaxChanges; tests make it smaller.
+var maxChanges = MaxChanges
+
+// bounded is the state when only so many frontiers move: each event that can
+// become effective does, until its account would be one too many. Where it
+// begins changes with the epoch, so that no account waits for ever.
+func (l *Ledger) bounded(before map[peer.ID]uint64, epoch uint64) (*state, []change, error) {
+	var events []*Certified
+	n := len(l.s.order)
+	for i := range n {
+		a := l.s.accounts[l.s.order[(i+int(epoch%uint64(n))*maxChanges)%n]]
+		events = append(events, a.chain[a.kept:]...)
+	}
+	seen := map[peer.ID]bool{}
+	st, err := l.refold(events, func(c *Certified) bool {
+		if c.Seq < before[c.Account] || seen[c.Account] {
+			return true
+		}
+		if len(seen) == maxChanges {
+			return false
+		}
+		seen[c.Account] = true
+		return true
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	var moved []change
+	for _, id := range st.order {
+		if next := st.accounts[id].next(); next > before[id] {
+			moved = append(moved, change{id, next - 1})
+		}
+	}
+	return st, moved, nil
+}
+
+// refold applies events to a fresh copy of the base state; allow is asked
+// before an event that could become effective does.
+func (l *Ledger) refold(events []*Certified, allow func(*Certified) bool) (*state, error) {
+	st, err := l.foundation()
+	if err != nil {
+		return nil, err
+	}
+	t := newTx(l.net, &st)
+	t.trusted = true
+	foldInto(t, events, nil, allow)
+	t.commit()
+	return &st, nil
+}
+
+// stateAt is the state with exactly the events below the cut, which must be
+// effective here. A cut that is not closed is refused.
+func (l *Ledger) stateAt(cut map[peer.ID]uint64) (*state, error) {
+	if disabled.cut != nil {
+		return disabled.cut(l, cut)
+	}
+	whole := true
+	var events []*Certified
+	for _, id := range l.s.order {
+		a := l.s.accounts[id]
+		whole = whole && a.next() == cut[id]
+		for _, c := range a.chain[a.kept:] {
+			if c.Seq < cut[id] {
+				events = append(events, c)
+			}
+		}
+	}
+	if whole && len(cut) == len(l.s.order) {
+		return &l.s, nil
+	}
+	st, err := l.refold(events, nil)
+	if err != nil {
+		return nil, err
+	}
+	for id, next := range cut {
+		if a := st.accounts[id]; a == nil || a.next() != next {
+			return nil, proto.CodeInvalidEvent.Errorf("checkpoint: the frontier is not closed: %s reaches above it", id)
+		}
+	}
+	return st, nil
+}
+
+// foundation is a fresh copy of the base checkpoint's state.
+func (l *Ledger) foundation() (state, error) {
+	if l.base == 0 {
+		return newState(l.net), nil
+	}
+	leaves, err := l.storedLeaves()
+	if err != nil {
+		return state{}, err
+	}
+	kept := map[proto.Hash]*Certified{}
+	for h, c := range l.s.events {
+		if a := l.s.accounts[c.Account]; a.kept > 0 && c.Seq <= a.chain[a.kept-1].Seq {
+			kept[h] = c
+		}
+	}
+	return stateOf(l.net, l.checkpoints[l.base].Body, leaves, kept)
+}
+
+// bodyOf summarises a state.
+func (l *Ledger) bodyOf(epoch uint64, s *state, changes []byte) *proto.Checkpoint {
+	b := &proto.Checkpoint{Epoch: epoch}
+	if h := l.checkpoints[epoch-1]; h != nil {
+		b.Prev = h.ID.Bytes()
+	}
+	hash := proto.HashOf(changes)
+	b.ChangesHash = hash[:]
+	s.summarise(b)
+	fillRoots(b, s.leaves())
+	return b
+}
+
+// summarise writes what the state says outside its leaves, and totals.
+func (s *state) summarise(b *proto.Checkpoint) {
+	b.Burned = s.burned
+	for _, a := range s.accounts {
+		b.Avail += a.post.avail
+		b.Held += a.post.held
+		b.Staked += a.post.staked
+		b.Unbonding += a.post.unbonding
+	}
+	for _, r := range s.points {
+		b.Receivable += r.amount
+	}
+}
+
+// carry is the inverse of summarise: what leaves do not say.
+func (s *state) carry(b *proto.Checkpoint) {
+	s.burned = b.GetBurned()
+}
+
+// fillRoots sets roots and numbers of leaves, which are sorted.
+func fillRoots(b *proto.Checkpoint, leaves []leaf) {
+	for _, tree := range trees {
+		part := ofTree(leaves, tree)
+		root := newMerkle(tree, part).root()
+		r, n := rootField(b, tree)
+		*r, *n = root[:], uint64(len(part))
+	}
+}
+
+func ofTree(leaves []leaf, tree byte) []leaf {
+	from := slices.IndexFunc(leaves, func(l leaf) bool { return l.tree == tree })
+	if from < 0 {
+		return nil
+	}
+	to := from
+	for to < len(leaves) && leaves[to].tree == tree {
+		to++
+	}
+	return leaves[from:to]
+}
+
+func rootField(b *proto.Checkpoint, tree byte) (root *[]byte, count *uint64) {
+	switch tree {
+	case treeAccounts:
+		return &b.FrontierRoot, &b.Accounts
+	case treeHolds:
+		return &b.HoldsRoot, &b.Holds
+	case treeUnclaimed:
+		return &b.UnclaimedRoot, &b.Unclaimed
+	}
+	return &b.ReputationRoot, &b.Reputations
+}
+
+// KeepChanges remembers the changes of a proposed checkpoint, which a Propose
+// carries beside the body, for CheckCheckpoint and AddCheckpoint. Only the
+// last few are kept; damaged ones are ignored.
+func (l *Ledger) KeepChanges(raw []byte) {
+	if _, err := parseChanges(raw); err != nil {
+		return
+	}
+	hash := proto.HashOf(raw)
+	if slices.ContainsFunc(l.proposed, func(p []byte) bool { return proto.HashOf(p) == hash }) {
+		return
+	}
+	if l.proposed = append(l.proposed, slices.Clone(raw)); len(l.proposed) > 2*len(l.net.Witnesses)+2 {
+		l.proposed = l.proposed[1:]
+	}
+}
+
+// ChangesOf finds the changes that a Checkpoint envelope names, to be proposed
+// with it.
+func (l *Ledger) ChangesOf(raw []byte) ([]byte, bool) {
+	s, err := proto.Inspect(raw, proto.KindCheckpoint)
+	if err != nil {
+		return nil, false
+	}
+	return l.changesNamed(s.Payload.GetCheckpoint().GetChangesHash())
+}
+
+func (l *Ledger) changesNamed(hash []byte) ([]byte, bool) {
+	if bytes.Equal(hash, noChanges[:]) {
+		return nil, true
+	}
+	for _, p := range l.proposed {
+		if h := proto.HashOf(p); bytes.Equal(h[:], hash) {
+			return p, true
+		}
+	}
+	return nil, false
+}
+
+// CheckCheckpoint judges a proposed body, a marshalled Envelope of Checkpoint,
+// for its slot: it follows the newest checkpoint, its frontier is closed,
+// nowhere behind the one before and somewhere ahead unless nothing happened,
+// and all its roots and totals are what this ledger computes from the events
+// that it holds. CodeMissing means that this ledger lacks events, a checkpoint
+// or the changes (see KeepChanges): reconcile with the proposer and ask again.
+// Every other code says what is wrong with the body. Whether the epoch is over
+// is for the agreement to judge, which knows the time.
+func (l *Ledger) CheckCheckpoint(raw []byte) (*CheckpointHeader, error) {
+	h, err := decodeCheckpoint(l.net, raw, true)
+	if err != nil {
+		return nil, err
+	}
+	e := h.Body.Epoch
+	switch {
+	case e <= l.newest:
+		return nil, proto.CodeConflict.Errorf("checkpoint %d: the newest is %d", e, l.newest)
+	case e > l.newest+1:
+		return nil, proto.CodeMissing.Errorf("checkpoint %d: the one before it is not known here", e)
+	}
+	changes, ok := l.changesNamed(h.Body.ChangesHash)
+	if !ok {
+		return nil, proto.CodeMissing.Errorf("checkpoint %d: its changes are not known here", e)
+	}
+	if err := h.attach(changes); err != nil {
+		return nil, err
+	}
+	cut, err := l.frontier(l.newest)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range h.changes {
+		if c.seq < cut[c.account] {
+			return nil, proto.CodeInvalidEvent.Errorf("checkpoint %d: the frontier of %s does not move forward", e, c.account)
+		}
+		cut[c.account] = c.seq + 1
+		if l.next(c.account) <= c.seq {
+			return nil, proto.CodeMissing.Errorf("checkpoint %d: events of %s up to %d are not known here", e, c.account, c.seq)
+		}
+	}
+	st, err := l.stateAt(cut)
+	if err != nil {
+		return nil, err
+	}
+	if want := l.bodyOf(e, st, changes); !goproto.Equal(want, h.Body) {
+		return nil, proto.CodeInvalidEvent.Errorf("checkpoint %d: its roots or totals do not follow from the events", e)
+	}
+	return h, nil
+}
+
+// AddCheckpoint verifies a certified checkpoint and keeps it, durably and with
+// the caller's own records in the same batch. It reports whether anything is
+// new. Changes that a Propose brought are added. Older ones than the newest few
+// are skipped.
+func (l *Ledger) AddCheckpoint(wire *proto.CertifiedCheckpoint, own ...Record) (bool, error) {
+	s, err := proto.Inspect(wire.GetCheckpoint(), proto.KindCheckpoint)
+	if err != nil {
+		return false, fmt.Errorf("checkpoint: %w", err)
+	}
+	e := s.Payload.GetCheckpoint().GetEpoch()
+	old := l.checkpoints[e]
+	skip := e < l.base || e+checkpointsKept < l.newest || old != nil && (old.changes != nil || len(wire.Changes) == 0)
+	if skip && len(own) == 0 {
+		return false, nil
+	}
+	if skip {
+		if err := l.store.Append(own...); err != nil {
+			return false, fmt.Errorf("ledger: %w", err)
+		}
+		return false, nil
+	}
+	h, err := VerifyCheckpoint(l.net, wire)
+	if err != nil {
+		return false, err
+	}
+	if old != nil && old.hash != h.hash {
+		return false, proto.CodeConflict.Errorf("checkpoint %d: %s is certified here, and %s too", e, old.ID, h.ID)
+	}
+	if h.changes == nil {
+		if changes, ok := l.changesNamed(h.Body.ChangesHash); ok {
+			if err := h.attach(changes); err != nil {
+				return false, err
+			}
+		}
+	}
+	value, err := goproto.Marshal(h.Wire)
+	if err != nil {
+		return false, fmt.Errorf("ledger: checkpoint %d: %w", e, err)
+	}
+	batch := append(slices.Clone(own), Record{checkpointKey(e), value})
+	newest := max(l.newest, e)
+	var gone []uint64
+	for x := range l.checkpoints {
+		if x != l.base && x < l.base && x+checkpointsKept < newest {
+			gone = append(gone, x)
+			batch = append(batch, Record{checkpointKey(x), nil})
+		}
+	}
+	if err := l.store.Append(batch...); err != nil {
+		return false, fmt.Errorf("ledger: %w", err)
+	}
+	for _, x := range gone {
+		delete(l.checkpoints, x)
+	}
+	l.checkpoints[e], l.newest = h, newest
+	return true, nil
+}
+
+func checkpointKey(epoch uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{spaceCheckpoint}, epoch)
 }

@@ -2,8 +2,10 @@ package ledger
 
 import (
 	"bytes"
+	"reflect"
 
 	"edgenet.dev/proto"
+	"github.com/libp2p/go-libp2p/core/peer"
 	goproto "google.golang.org/protobuf/proto"
 )
 
@@ -13,6 +15,10 @@ func Disable(name string) (restore func()) {
 	switch name {
 	case "fingerprints":
 		disabled.fingerprints = true
+	case "place":
+		disabled.place = true
+	case "closed frontier":
+		disabled.cut = openCut
 	default:
 		panic("no countermeasure " + name)
 	}
@@ -72,4 +78,111 @@ func UnsignedChain(net *proto.Network, key [32]byte, n int) []*Certified {
 		out = append(out, c)
 	}
 	return out
+}
+
+// openCut reads each account's state off its last event below the cut and
+// does not ask whether sources and claims are on the same side.
+func openCut(l *Ledger, cut map[peer.ID]uint64) (*state, error) {
+	st := newState(l.net)
+	st.events = l.s.events
+	claimed := map[point]bool{}
+	below := func(fn func(*account, *Certified)) {
+		for _, id := range l.s.order {
+			for _, c := range l.s.accounts[id].chain {
+				if c.Seq < cut[id] {
+					fn(l.s.accounts[id], c)
+				}
+			}
+		}
+	}
+	below(func(a *account, c *Certified) {
+		x := st.accounts[a.id]
+		if x == nil {
+			x = &account{id: a.id}
+			st.accounts[a.id] = x
+		}
+		if len(x.chain) == 0 {
+			st.order = append(st.order, a.id)
+		}
+		x.chain = append(x.chain, c)
+		x.post, x.epoch = c.post, c.Event.Epoch
+		for _, s := range append(c.Event.GetOpen().GetSources(), c.Event.GetReceive().GetSources()...) {
+			if p, err := pointOf(s); err == nil {
+				claimed[p] = true
+			}
+		}
+	})
+	below(func(a *account, c *Certified) {
+		if b := c.Event.GetTransfer(); b != nil && !claimed[point{c.hash, 0}] {
+			r := receivable{to: peer.ID(b.To), from: a.id, amount: b.Amount}
+			st.points[point{c.hash, 0}] = r
+			if st.accounts[r.to] == nil {
+				st.accounts[r.to] = &account{id: r.to}
+			}
+			st.accounts[r.to].receivable += r.amount
+		}
+	})
+	return &st, nil
+}
+
+// DraftCut is DraftCheckpoint with a frontier of the caller's choice: the seq
+// after the last one below it.
+func (l *Ledger) DraftCut(cut map[peer.ID]uint64) (*proto.Checkpoint, []byte, error) {
+	before, err := l.frontier(l.newest)
+	if err != nil {
+		return nil, nil, err
+	}
+	var moved []change
+	for _, id := range l.s.order {
+		if cut[id] > before[id] {
+			moved = append(moved, change{id, cut[id] - 1})
+		}
+	}
+	st, err := l.stateAt(cut)
+	if err != nil {
+		return nil, nil, err
+	}
+	changes, err := marshalChanges(moved)
+	if err != nil {
+		return nil, nil, err
+	}
+	return l.bodyOf(l.newest+1, st, changes), changes, nil
+}
+
+// FewChanges lets a checkpoint move only n frontiers.
+func FewChanges(n int) (restore func()) {
+	was := maxChanges
+	maxChanges = n
+	return func() { maxChanges = was }
+}
+
+// CodecLoses encodes and decodes records that fill draws and reports what does
+// not come back.
+func CodecLoses(fill func(any)) []string {
+	var lost []string
+	compare := func(what string, want, got any, err error) {
+		if err != nil || !reflect.DeepEqual(want, got) {
+			lost = append(lost, what)
+		}
+	}
+	var p post
+	fill(&p)
+	e := new(encoder)
+	p.encode(e)
+	var p2 post
+	d := &decoder{b: e.b}
+	p2.decode(d)
+	compare("post", p, p2, d.end("post"))
+
+	var r receivable
+	fill(&r)
+	_, r2, err := r.leaf(point{}).receivable()
+	compare("receivable", r, r2, err)
+
+	h := new(hold)
+	fill(h)
+	h.closed, h.events = false, nil // open holds only; events are kept beside
+	h2, _, err := h.leaf().hold()
+	compare("hold", h, h2, err)
+	return lost
 }

@@ -28,6 +28,12 @@ type Ledger struct {
 	queue   []proto.Hash             // pending, oldest first; may name forgotten ones
 	intents map[peer.ID]*intent
 	hash    proto.Hash // of the state; zero when it has to be computed
+
+	base        uint64 // epoch of the checkpoint below which events are pruned
+	newest      uint64
+	checkpoints map[uint64]*CheckpointHeader
+	proposed    [][]byte // changes of proposed checkpoints, oldest first
+	proofs      *proofs  // of the base's state; nil when they have to be computed
 }
 
 // waiter is a certified event that cannot be judged yet.
@@ -36,13 +42,15 @@ type waiter struct {
 	need proto.Hash // one event that it lacks
 }
 
-// Open replays the store. Signatures are not checked again: only events that
+// Open replays the store: the base checkpoint's state, which must have its
+// roots, and the events above it. Signatures are not checked again: only events that
 // this ledger checked are in it. A store of another network, or one that does
 // not replay, is an error.
 func Open(net *proto.Network, store Store) (*Ledger, error) {
 	l := &Ledger{
 		net: net, store: store, s: newState(net), pending: map[proto.Hash]*waiter{},
 		waiting: map[proto.Hash][]*waiter{}, intents: map[peer.ID]*intent{},
+		checkpoints: map[uint64]*CheckpointHeader{},
 	}
 	id := net.ID.CID().Bytes()
 	switch known, err := store.Get(metaNetwork); {
@@ -72,11 +80,18 @@ func Open(net *proto.Network, store Store) (*Ledger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ledger: replay: %w", err)
 	}
+	if err := l.loadCheckpoints(); err != nil {
+		return nil, fmt.Errorf("ledger: replay: %w", err)
+	}
+	tail, err := l.found(all)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: replay: the store is damaged: %w", err)
+	}
 	t := newTx(net, &l.s)
 	t.trusted = true
-	f := l.fold(t, all)
-	if len(t.added) != len(all) {
-		return nil, fmt.Errorf("ledger: replay: the store is damaged: %d of %d events do not follow: %w", len(all)-len(t.added), len(all), f.refused)
+	f := l.fold(t, tail)
+	if len(t.added) != len(tail) {
+		return nil, fmt.Errorf("ledger: replay: the store is damaged: %d of %d events do not follow: %w", len(tail)-len(t.added), len(tail), f.refused)
 	}
 	t.commit()
 	if err := l.loadIntents(); err != nil {
@@ -100,7 +115,7 @@ func (l *Ledger) Add(evs ...*proto.CertifiedEvent) (added []*Certified, err erro
 	cs := make([]*Certified, 0, len(evs))
 	for _, w := range evs {
 		// A replayed event costs a hash, not signature checks.
-		if s, err := proto.Inspect(w.GetEvent(), proto.KindEvent); err == nil && l.known(s.ID) {
+		if s, err := proto.Inspect(w.GetEvent(), proto.KindEvent); err == nil && (l.known(s.ID) || l.pruned(s.Payload.GetEvent())) {
 			continue
 		}
 		c, err := Verify(l.net, w)
@@ -125,6 +140,12 @@ func (l *Ledger) Add(evs ...*proto.CertifiedEvent) (added []*Certified, err erro
 func (l *Ledger) known(id cid.Cid) bool {
 	h, err := proto.CIDHash(id)
 	return err == nil && (l.s.events[h] != nil || l.pending[h] != nil)
+}
+
+// pruned reports whether an event is covered by the base checkpoint.
+func (l *Ledger) pruned(ev *proto.Event) bool {
+	a := l.s.accounts[peer.ID(ev.GetAccount())]
+	return a != nil && a.kept > 0 && ev.GetSeq() <= a.chain[a.kept-1].Seq
 }
 
 // AddVerified is Add for events that Verify returned for this network, and
@@ -197,6 +218,12 @@ type folded struct {
 // fold applies to t every event of cs and every pending one that can become
 // effective, whatever their order. The ledger itself is unchanged.
 func (l *Ledger) fold(t *tx, cs []*Certified) (f folded) {
+	return foldInto(t, cs, l.waiting, nil)
+}
+
+// foldInto is fold beside any ledger: waiting are those that wait, by what
+// they wait for, and allow may hold back events that could become effective.
+func foldInto(t *tx, cs []*Certified, waiting map[proto.Hash][]*waiter, allow func(*Certified) bool) (f folded) {
 	lacking := map[proto.Hash][]*waiter{}
 	offered := make(map[proto.Hash]bool, len(cs))
 	var todo []*Certified
@@ -207,13 +234,14 @@ func (l *Ledger) fold(t *tx, cs []*Certified) (f folded) {
 		e, err := t.judge(c)
 		var lacks *missingError
 		switch {
+		case err == nil && allow != nil && !allow(c):
 		case err == nil:
 			t.apply(c, e)
 			for _, w := range lacking[c.hash] {
 				todo = append(todo, w.c)
 			}
 			delete(lacking, c.hash)
-			for _, w := range l.waiting[c.hash] {
+			for _, w := range waiting[c.hash] {
 				todo = append(todo, w.c)
 			}
 		case errors.Is(err, errPruned): // covered by the base checkpoint

@@ -155,13 +155,18 @@ func (l *Ledger) HoldEvents(id cid.Cid) []*Certified {
 	return slices.Clone(h.events)
 }
 
-// History lists an account's own events, newest first, at most limit.
+// History lists an account's own events, newest first, at most limit. Events
+// below the base checkpoint are there for the accounts that Prune keeps.
 func (l *Ledger) History(id peer.ID, limit int) []*Certified {
 	a := l.s.accounts[id]
 	if a == nil || limit <= 0 {
 		return nil
 	}
-	out := slices.Clone(a.chain[max(0, len(a.chain)-limit):])
+	chain := a.chain
+	if len(chain) > 0 && chain[0].Seq > 0 {
+		chain = chain[1:] // what it changed is not known without the event before
+	}
+	out := slices.Clone(chain[max(0, len(chain)-limit):])
 	slices.Reverse(out)
 	return out
 }

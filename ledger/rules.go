@@ -407,11 +407,11 @@ func (t *tx) claim(account peer.ID, epoch uint64, sources []*proto.Source, e *ef
 		if err != nil {
 			return err
 		}
-		if t.event(p.source) == nil {
+		r, ok := t.receivable(p)
+		if !ok && t.event(p.source) == nil { // a pruned event's points are still there
 			lacking = append(lacking, p.source)
 			continue
 		}
-		r, ok := t.receivable(p)
 		switch {
 		case !ok:
 			return proto.CodeInvalidEvent.Errorf("source %s/%d does not exist or is claimed", p.source.CID(), p.index)

@@ -39,9 +39,15 @@ const (
 	spaceIntent = 'i' // account -> marshalled Envelope of Event
 	spaceVote   = 'v' // see witness.go
 	spaceNode   = 'n' // whatever the node keeps
+
+	spaceCheckpoint = 'k' // epoch -> marshalled CertifiedCheckpoint
+	spaceState      = 's' // tree, key -> leaf of the base checkpoint
 )
 
-var metaNetwork = []byte{spaceMeta, 'n'}
+var (
+	metaNetwork = []byte{spaceMeta, 'n'}
+	metaBase    = []byte{spaceMeta, 'b'} // epoch of the base checkpoint
+)
 
 // NodeKey is the key of a record that belongs to the node, not to the ledger.
 // Such records may share a batch with events: see AddVerified and SaveIntent.
