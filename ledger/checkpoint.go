@@ -23,8 +23,8 @@ import (
 const (
 	MaxChanges     = 5000
 	maxChangesSize = 256 << 10
-	// Certified checkpoints this much older than the newest are forgotten: an
-	// event's epoch is at most epochLead away from the newest.
+	// Certified checkpoints this much older than the base are forgotten: an
+	// event above it has an epoch at most epochLead before it.
 	checkpointsKept = 8
 )
 
@@ -167,10 +167,6 @@ func marshalChanges(changes []change) ([]byte, error) {
 	return goproto.MarshalOptions{Deterministic: true}.Marshal(m)
 }
 
-// Epoch is that of the newest certified checkpoint that is known here; 0 as
-// long as there is none.
-func (l *Ledger) Epoch() uint64 { return l.newest }
-
 // Base is the epoch of the checkpoint that the store begins above: events at
 // or below its frontier may be pruned. 0 is the genesis.
 func (l *Ledger) Base() uint64 { return l.base }
@@ -180,15 +176,6 @@ func (l *Ledger) Base() uint64 { return l.base }
 func (l *Ledger) Checkpoint(epoch uint64) (*CheckpointHeader, bool) {
 	h := l.checkpoints[epoch]
 	return h, h != nil
-}
-
-// checkEpoch judges an event's freshness against the newest certified
-// checkpoint, which is epoch 0, the genesis, as long as there are none.
-func (l *Ledger) checkEpoch(epoch uint64) error {
-	if epoch > l.newest+epochLead || epoch+epochLead < l.newest {
-		return proto.CodeInvalidEvent.Errorf("epoch %d is more than %d away from the newest checkpoint, %d", epoch, epochLead, l.newest)
-	}
-	return nil
 }
 
 // frontier is the seq after the last one below an epoch's frontier, by
@@ -221,10 +208,10 @@ func (l *Ledger) frontier(epoch uint64) (map[peer.ID]uint64, error) {
 // that is effective here is below the frontier, as far as MaxChanges allows.
 // When an epoch ends is not judged here.
 func (l *Ledger) DraftCheckpoint(epoch uint64) (body *proto.Checkpoint, changes []byte, err error) {
-	if epoch != l.newest+1 {
-		return nil, nil, proto.CodeConflict.Errorf("checkpoint %d: the newest is %d", epoch, l.newest)
+	if epoch != l.s.newest+1 {
+		return nil, nil, proto.CodeConflict.Errorf("checkpoint %d: the newest is %d", epoch, l.s.newest)
 	}
-	before, err := l.frontier(l.newest)
+	before, err := l.frontier(l.s.newest)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -332,7 +319,9 @@ func (l *Ledger) stateAt(cut map[peer.ID]uint64) (*state, error) {
 // foundation is a fresh copy of the base checkpoint's state.
 func (l *Ledger) foundation() (state, error) {
 	if l.base == 0 {
-		return newState(l.net), nil
+		st := newState(l.net)
+		st.adopt(&l.s)
+		return st, nil
 	}
 	leaves, err := l.storedLeaves()
 	if err != nil {
@@ -344,8 +333,13 @@ func (l *Ledger) foundation() (state, error) {
 			kept[h] = c
 		}
 	}
-	return stateOf(l.net, l.checkpoints[l.base].Body, leaves, kept)
+	st, err := stateOf(l.net, l.checkpoints[l.base].Body, leaves, kept)
+	st.adopt(&l.s)
+	return st, err
 }
+
+// adopt takes over what does not depend on the events: known checkpoints.
+func (s *state) adopt(from *state) { s.figures, s.newest, s.off = from.figures, from.newest, from.off }
 
 // bodyOf summarises a state.
 func (l *Ledger) bodyOf(epoch uint64, s *state, changes []byte) *proto.Checkpoint {
@@ -355,14 +349,14 @@ func (l *Ledger) bodyOf(epoch uint64, s *state, changes []byte) *proto.Checkpoin
 	}
 	hash := proto.HashOf(changes)
 	b.ChangesHash = hash[:]
-	s.summarise(b)
+	s.summarise(l.net, b)
 	fillRoots(b, s.leaves())
 	return b
 }
 
 // summarise writes what the state says outside its leaves, and totals.
-func (s *state) summarise(b *proto.Checkpoint) {
-	b.Burned = s.burned
+func (s *state) summarise(net *proto.Network, b *proto.Checkpoint) {
+	b.Burned, b.Minted, b.Worked, b.X = s.burned, s.minted, s.worked, cpuMicrohours(net, s.worked)
 	for _, a := range s.accounts {
 		b.Avail += a.post.avail
 		b.Held += a.post.held
@@ -376,7 +370,13 @@ func (s *state) summarise(b *proto.Checkpoint) {
 
 // carry is the inverse of summarise: what leaves do not say.
 func (s *state) carry(b *proto.Checkpoint) {
-	s.burned = b.GetBurned()
+	s.burned, s.minted, s.worked = b.GetBurned(), b.GetMinted(), b.GetWorked()
+}
+
+// cpuMicrohours is x: the work that bonuses were claimed for, from microcredits
+// at the base price, which buys 60 s.
+func cpuMicrohours(net *proto.Network, worked uint64) uint64 {
+	return mulDiv(worked, 1_000_000, max(1, 60*net.Genesis.BasePrice))
 }
 
 // fillRoots sets roots and numbers of leaves, which are sorted.
@@ -466,9 +466,9 @@ func (l *Ledger) CheckCheckpoint(raw []byte) (*CheckpointHeader, error) {
 	}
 	e := h.Body.Epoch
 	switch {
-	case e <= l.newest:
-		return nil, proto.CodeConflict.Errorf("checkpoint %d: the newest is %d", e, l.newest)
-	case e > l.newest+1:
+	case e <= l.s.newest:
+		return nil, proto.CodeConflict.Errorf("checkpoint %d: the newest is %d", e, l.s.newest)
+	case e > l.s.newest+1:
 		return nil, proto.CodeMissing.Errorf("checkpoint %d: the one before it is not known here", e)
 	}
 	changes, ok := l.changesNamed(h.Body.ChangesHash)
@@ -478,7 +478,7 @@ func (l *Ledger) CheckCheckpoint(raw []byte) (*CheckpointHeader, error) {
 	if err := h.attach(changes); err != nil {
 		return nil, err
 	}
-	cut, err := l.frontier(l.newest)
+	cut, err := l.frontier(l.s.newest)
 	if err != nil {
 		return nil, err
 	}
@@ -512,7 +512,7 @@ func (l *Ledger) AddCheckpoint(wire *proto.CertifiedCheckpoint, own ...Record) (
 	}
 	e := s.Payload.GetCheckpoint().GetEpoch()
 	old := l.checkpoints[e]
-	skip := e < l.base || e+checkpointsKept < l.newest || old != nil && (old.changes != nil || len(wire.Changes) == 0)
+	skip := e+checkpointsKept < l.base || old != nil && (old.changes != nil || len(wire.Changes) == 0)
 	if skip && len(own) == 0 {
 		return false, nil
 	}
@@ -541,10 +541,9 @@ func (l *Ledger) AddCheckpoint(wire *proto.CertifiedCheckpoint, own ...Record) (
 		return false, fmt.Errorf("ledger: checkpoint %d: %w", e, err)
 	}
 	batch := append(slices.Clone(own), Record{checkpointKey(e), value})
-	newest := max(l.newest, e)
 	var gone []uint64
 	for x := range l.checkpoints {
-		if x != l.base && x < l.base && x+checkpointsKept < newest {
+		if x+checkpointsKept < l.base {
 			gone = append(gone, x)
 			batch = append(batch, Record{checkpointKey(x), nil})
 		}
@@ -555,8 +554,18 @@ func (l *Ledger) AddCheckpoint(wire *proto.CertifiedCheckpoint, own ...Record) (
 	for _, x := range gone {
 		delete(l.checkpoints, x)
 	}
-	l.checkpoints[e], l.newest = h, newest
+	l.know(h)
+	l.hash = proto.Hash{}
 	return true, nil
+}
+
+// know makes a checkpoint and the figures that rules read of it part of the
+// state.
+func (l *Ledger) know(h *CheckpointHeader) {
+	e := h.Body.Epoch
+	l.checkpoints[e] = h
+	l.s.figures[e] = figures{x: h.Body.X, minted: h.Body.Minted}
+	l.s.newest = max(l.s.newest, e)
 }
 
 func checkpointKey(epoch uint64) []byte {

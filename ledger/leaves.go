@@ -90,8 +90,10 @@ func (d *decoder) end(what string) error {
 
 func (p post) encode(e *encoder) {
 	e.num(p.avail, p.held, p.staked, p.unbonding, p.unbondEpoch, p.bonusEpoch, p.bonusUsed, uint64(p.flags))
-	e.str(p.key)
-	e.str(p.recoveryKey)
+	e.num(p.pendingEpoch, p.keySeq)
+	for _, v := range []string{p.key, p.recoveryKey, p.pendingKey, p.slashed} {
+		e.str(v)
+	}
 }
 
 func (p *post) decode(d *decoder) {
@@ -101,7 +103,10 @@ func (p *post) decode(d *decoder) {
 	flags := d.num()
 	p.flags = uint32(flags)
 	d.bad = d.bad || flags > 1<<32-1
-	p.key, p.recoveryKey = d.str(), d.str()
+	p.pendingEpoch, p.keySeq = d.num(), d.num()
+	for _, v := range []*string{&p.key, &p.recoveryKey, &p.pendingKey, &p.slashed} {
+		*v = d.str()
+	}
 }
 
 // An account's record. Its receivable is the sum of its unclaimed points, and
@@ -178,7 +183,7 @@ func (r receivable) leaf(p point) leaf {
 	e := new(encoder)
 	e.str(string(r.to))
 	e.str(string(r.from))
-	e.num(r.amount)
+	e.num(r.amount, r.eligible)
 	return leaf{treeUnclaimed, binary.BigEndian.AppendUint32(slices.Clone(p.source[:]), p.index), e.b}
 }
 
@@ -189,7 +194,7 @@ func (l leaf) receivable() (p point, r receivable, err error) {
 	copy(p.source[:], l.key)
 	p.index = binary.BigEndian.Uint32(l.key[len(p.source):])
 	d := &decoder{b: l.value}
-	r.to, r.from, r.amount = peer.ID(d.str()), peer.ID(d.str()), d.num()
+	r.to, r.from, r.amount, r.eligible = peer.ID(d.str()), peer.ID(d.str()), d.num(), d.num()
 	return p, r, d.end("a receivable")
 }
 

@@ -30,7 +30,6 @@ type Ledger struct {
 	hash    proto.Hash // of the state; zero when it has to be computed
 
 	base        uint64 // epoch of the checkpoint below which events are pruned
-	newest      uint64
 	checkpoints map[uint64]*CheckpointHeader
 	proposed    [][]byte // changes of proposed checkpoints, oldest first
 	proofs      *proofs  // of the base's state; nil when they have to be computed

@@ -23,10 +23,10 @@ import (
 // CodeMissing means that events or changes below the frontier are not here;
 // reconciliation brings them, or the state. All of it is one durable batch.
 func (l *Ledger) Prune(lag uint64, own ...peer.ID) (moved bool, err error) {
-	if l.newest < lag || l.newest-lag <= l.base {
+	if l.s.newest < lag || l.s.newest-lag <= l.base {
 		return false, nil
 	}
-	epoch := l.newest - lag
+	epoch := l.s.newest - lag
 	cut, err := l.frontier(epoch)
 	if err != nil {
 		return false, err
@@ -51,7 +51,7 @@ func (l *Ledger) Prune(lag uint64, own ...peer.ID) (moved bool, err error) {
 // matches compares a state with what a checkpoint says about it.
 func (l *Ledger) matches(h *CheckpointHeader, s *state, leaves []leaf) error {
 	want := &proto.Checkpoint{Epoch: h.Body.Epoch, Prev: h.Body.Prev, ChangesHash: h.Body.ChangesHash}
-	s.summarise(want)
+	s.summarise(l.net, want)
 	fillRoots(want, leaves)
 	if !goproto.Equal(want, h.Body) {
 		return proto.CodeConflict.Errorf("checkpoint %d: the state here is another one", h.Body.Epoch)
@@ -102,6 +102,7 @@ func (l *Ledger) install(h *CheckpointHeader, leaves []leaf, kept map[proto.Hash
 	if err != nil {
 		return err
 	}
+	st.adopt(&l.s)
 	var tail []*Certified
 	for _, id := range l.s.order {
 		for _, c := range l.s.accounts[id].chain {
@@ -211,8 +212,7 @@ func (l *Ledger) loadCheckpoints() error {
 				return err
 			}
 		}
-		l.checkpoints[h.Body.Epoch] = h
-		l.newest = max(l.newest, h.Body.Epoch)
+		l.know(h)
 		return nil
 	})
 	if err != nil {
@@ -263,6 +263,7 @@ func (l *Ledger) found(all []*Certified) (tail []*Certified, err error) {
 	if err := l.matches(h, &st, leaves); err != nil {
 		return nil, err
 	}
+	st.adopt(&l.s)
 	l.s = st
 	return tail, nil
 }
