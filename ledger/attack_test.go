@@ -351,11 +351,13 @@ func TestFailedWriteChangesNothing(t *testing.T) {
 	p := w.propose(alice, w.event(alice, ev))
 	disk := witnessStore(wit)
 	disk.full = true
-	f, err := wit.w.Handle(clock, p, func(*proto.Payload) ([]byte, error) { t.Error("signed"); return nil, errors.New("no") })
+	sign := wit.key
+	wit.key = func(*proto.Payload) ([]byte, error) { t.Error("signed"); return nil, errors.New("no") }
+	f, err := wit.try(p)
 	if err == nil || f != nil {
 		t.Fatal("a vote that is not durable")
 	}
-	disk.full = false
+	disk.full, wit.key = false, sign
 	if wit.handle(p).GetCertified() == nil {
 		t.Fatal("not certified with space again")
 	}

@@ -45,9 +45,9 @@ func decode(net *proto.Network, raw []byte, check bool) (*Certified, error) {
 	var s *proto.Signed
 	var err error
 	if check {
-		s, err = proto.Unseal(net.ID, raw, proto.KindEvent)
+		s, err = openSigned(net.ID, raw, proto.KindEvent)
 	} else {
-		s, err = proto.Inspect(raw, proto.KindEvent)
+		s, err = openUnchecked(raw, proto.KindEvent)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("event: %w", err)
@@ -93,7 +93,7 @@ func sameSlot(a, b *proto.Slot) bool {
 
 // vote opens one signed Prepare or Commit of a genesis witness.
 func vote(net *proto.Network, kind proto.Kind, raw []byte) (by peer.ID, slot *proto.Slot, round uint32, id []byte, err error) {
-	s, err := proto.Unseal(net.ID, raw, kind)
+	s, err := openSigned(net.ID, raw, kind)
 	if err != nil {
 		return "", nil, 0, nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -207,6 +208,7 @@ type witnessed struct {
 	l     *ledger.Ledger
 	w     *ledger.Witness
 	store ledger.Store
+	key   func(*proto.Payload) ([]byte, error) // signs for the witness
 }
 
 var clock = time.Unix(1_700_000_000, 0)
@@ -216,15 +218,16 @@ func witnessStore(w *witnessed) *failing { return w.store.(*failing) }
 func (w *world) witness(store ledger.Store) *witnessed {
 	w.tb.Helper()
 	l := w.open(store)
-	x, err := ledger.NewWitness(w.net, w.witnesses[0].id, l, store)
+	x := &witnessed{world: w, l: l, store: store}
+	x.key = func(p *proto.Payload) ([]byte, error) { return proto.Seal(w.witnesses[0].key, w.net.ID, p) }
+	var err error
+	x.w, err = ledger.NewWitness(w.net, w.witnesses[0].id, l, store, ledger.WitnessConfig{
+		Sign: func(p *proto.Payload) ([]byte, error) { return x.key(p) },
+	})
 	if err != nil {
 		w.tb.Fatal(err)
 	}
-	return &witnessed{w, l, x, store}
-}
-
-func (w *witnessed) sign(p *proto.Payload) ([]byte, error) {
-	return proto.Seal(w.witnesses[0].key, w.net.ID, p)
+	return x
 }
 
 func (w *world) propose(by person, raw []byte, attachments ...*proto.CertifiedEvent) []byte {
@@ -236,13 +239,27 @@ func (w *world) propose(by person, raw []byte, attachments ...*proto.CertifiedEv
 	return w.seal(by, p)
 }
 
+// handle gives a proposal to the witness, as if a stranger brought it, and
+// returns what the stranger is told.
 func (w *witnessed) handle(raw []byte) *proto.VoteFrame {
 	w.tb.Helper()
-	f, err := w.w.Handle(clock, raw, w.sign)
+	f, err := w.try(raw)
 	if err != nil {
 		w.tb.Fatal(err)
 	}
 	return f
+}
+
+func (w *witnessed) try(raw []byte) (*proto.VoteFrame, error) {
+	from := someone("stranger").id
+	outs, err := w.w.Handle(clock, from, &proto.VoteFrame{Body: &proto.VoteFrame_Propose{Propose: raw}})
+	var told *proto.VoteFrame
+	for _, o := range outs {
+		if s, ok := o.(ledger.Send); ok && slices.Contains(s.To, from) {
+			told = s.Frame
+		}
+	}
+	return told, err
 }
 
 func wantCode(tb testing.TB, err error, code proto.Code) {

@@ -2,9 +2,7 @@ package ledger_test
 
 import (
 	"errors"
-	"strings"
 	"testing"
-	"time"
 
 	"edgenet.dev/ledger"
 	"edgenet.dev/ledger/store/mem"
@@ -64,7 +62,10 @@ func TestDoubleSpendIsRefused(t *testing.T) {
 		if restart {
 			wit = w.witness(store.Clone())
 		}
-		wantRefusal(t, wit.handle(second), proto.CodeConflict)
+		// The answer is what has the place.
+		if got := wit.handle(second).GetCertified(); !goproto.Equal(got, cert) {
+			t.Fatal("the second transfer is not told of the first")
+		}
 		if again := wit.handle(first).GetCertified(); !goproto.Equal(again, cert) {
 			t.Fatal("the first body lost its certificate")
 		}
@@ -91,13 +92,15 @@ func TestVoteIsDurableBeforeItIsSigned(t *testing.T) {
 		fill(t, wit.l, all(l)...)
 		var wreck *mem.Store
 		signed := 0
-		_, err := wit.w.Handle(time.Time{}, first, func(p *proto.Payload) ([]byte, error) {
+		sign := wit.key
+		wit.key = func(p *proto.Payload) ([]byte, error) {
 			if signed++; signed == crashAt {
 				wreck = store.Clone()
 				return nil, errors.New("crash")
 			}
-			return wit.sign(p)
-		})
+			return sign(p)
+		}
+		_, err := wit.try(first)
 		if wreck == nil {
 			if err != nil {
 				t.Fatal(err)
@@ -109,7 +112,6 @@ func TestVoteIsDurableBeforeItIsSigned(t *testing.T) {
 			t.Fatal("an answer without a signature")
 		}
 		wit = w.witness(wreck)
-		wantRefusal(t, wit.handle(second), proto.CodeConflict)
 		// The owner learns what it has to finish.
 		r, err := wit.w.Head(alice.id, []byte("nonce"))
 		if err != nil {
@@ -120,6 +122,9 @@ func TestVoteIsDurableBeforeItIsSigned(t *testing.T) {
 		if err != nil || by != w.witnesses[0].id || head.Seq != 0 || len(above) != 1 || string(above[0]) != string(firstBody) {
 			t.Fatalf("head report: %v, head %v, %d above", err, head, len(above))
 		}
+		if got := wit.handle(second).GetCertified(); got == nil || string(got.Event) != string(firstBody) {
+			t.Fatal("the second body has the place")
+		}
 		if wit.handle(first).GetCertified() == nil {
 			t.Fatal("the first body is not finished")
 		}
@@ -129,7 +134,7 @@ func TestVoteIsDurableBeforeItIsSigned(t *testing.T) {
 		}
 		// Votes for a decided slot are gone: they cannot pile up.
 		left := 0
-		if err := wreck.Scan([]byte("v"), func(_, _ []byte) error { left++; return nil }); err != nil || left != 0 {
+		if err := wreck.Scan([]byte("va"), func(_, _ []byte) error { left++; return nil }); err != nil || left != 0 {
 			t.Fatalf("%d vote records are left, %v", left, err)
 		}
 	}
@@ -181,13 +186,15 @@ func TestWitnessRefuses(t *testing.T) {
 		}
 	}
 
-	if _, err := ledger.NewWitness(w.net, alice.id, l, mem.New()); proto.CodeOf(err) != proto.CodeNotWitness {
+	config := ledger.WitnessConfig{Sign: wit.key}
+	if _, err := ledger.NewWitness(w.net, alice.id, l, mem.New(), config); proto.CodeOf(err) != proto.CodeNotWitness {
 		t.Errorf("alice is no witness: %v", err)
 	}
-	four := newWorld(t, 4, nil)
-	store := mem.New()
-	if _, err := ledger.NewWitness(four.net, four.witnesses[0].id, four.open(store), store); err == nil || !strings.Contains(err.Error(), "several come later") {
-		t.Errorf("four witnesses: %v", err)
+	if _, err := ledger.NewWitness(w.net, w.witnesses[0].id, l, mem.New(), config); err == nil {
+		t.Error("votes may live elsewhere than events")
+	}
+	if _, err := ledger.NewWitness(w.net, w.witnesses[0].id, wit.l, wit.store, ledger.WitnessConfig{}); err == nil {
+		t.Error("a witness without a key")
 	}
 }
 

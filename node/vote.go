@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"go.uber.org/zap"
 
 	"edgenet.dev/ledger"
@@ -26,7 +28,7 @@ func (w *wallet) serveVote(s network.Stream) {
 		s.Reset()
 		return
 	}
-	reply, err := w.vote(&req)
+	reply, err := w.vote(s.Conn().RemotePeer(), &req)
 	if err != nil {
 		w.n.log.Error("witness", zap.Error(err)) // a fault of this machine: say nothing
 		s.Reset()
@@ -39,49 +41,40 @@ func (w *wallet) serveVote(s network.Stream) {
 	s.Close()
 }
 
-func (w *wallet) vote(req *proto.VoteFrame) (*proto.VoteFrame, error) {
+func (w *wallet) vote(from peer.ID, req *proto.VoteFrame) (*proto.VoteFrame, error) {
 	refuse := func(code proto.Code, reason string) *proto.VoteFrame {
 		return &proto.VoteFrame{Body: &proto.VoteFrame_Error{Error: &proto.VoteError{Code: uint32(code), Reason: reason}}}
 	}
 	if w.witness == nil {
 		return refuse(proto.CodeNotWitness, "this node is no witness of the network"), nil
 	}
-	switch b := req.Body.(type) {
-	case *proto.VoteFrame_Propose:
-		w.mu.Lock()
-		before := w.l.Len()
-		reply, err := w.witness.Handle(time.Now(), b.Propose, w.n.seal)
-		fresh := w.l.Len() > before
-		w.mu.Unlock()
-		if err != nil {
-			return nil, err
-		}
-		if c := reply.GetCertified(); c != nil && fresh {
-			w.certified.push(c)
+	now := time.Now()
+	w.mu.Lock()
+	outs, err := w.witness.Handle(now, from, req)
+	if next := w.witness.Next(); err == nil && !next.IsZero() && !next.After(now) {
+		var more []ledger.Output
+		more, err = w.witness.Tick(now)
+		outs = append(outs, more...)
+	}
+	w.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	reply := refuse(proto.CodeBusy, "not decided yet")
+	for _, o := range outs {
+		switch o := o.(type) {
+		case ledger.Send:
+			if slices.Contains(o.To, from) {
+				reply = o.Frame
+			}
+		case ledger.Added:
+			for _, c := range o.Events {
+				w.certified.push(c.Wire)
+			}
 			w.noticedAny()
 		}
-		return reply, nil
-	case *proto.VoteFrame_HeadRequest:
-		account, err := proto.ParsePeer(b.HeadRequest.GetAccount())
-		if err != nil {
-			return refuse(proto.CodeOf(err), err.Error()), nil
-		}
-		w.mu.Lock()
-		r, err := w.witness.Head(account, b.HeadRequest.GetNonce())
-		w.mu.Unlock()
-		if proto.CodeOf(err) == proto.CodeTooLarge || proto.CodeOf(err) == proto.CodeMalformed {
-			return refuse(proto.CodeOf(err), err.Error()), nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		raw, err := w.n.seal(&proto.Payload{Body: &proto.Payload_HeadReport{HeadReport: r}})
-		if err != nil {
-			return nil, err
-		}
-		return &proto.VoteFrame{Body: &proto.VoteFrame_HeadReport{HeadReport: raw}}, nil
 	}
-	return refuse(proto.CodeMalformed, "a witness takes proposals and head requests"), nil
+	return reply, nil
 }
 
 func (w *wallet) noticedAny() {
@@ -106,7 +99,7 @@ func (w *wallet) ask(ctx context.Context, raw []byte, attach []*proto.CertifiedE
 
 func (w *wallet) exchange(ctx context.Context, req *proto.VoteFrame) (*proto.VoteFrame, error) {
 	if w.witness != nil {
-		return w.vote(req)
+		return w.vote(w.n.self, req)
 	}
 	if len(w.n.net.Witnesses) == 0 {
 		return nil, errNoWitness

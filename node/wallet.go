@@ -45,7 +45,7 @@ func newWallet(n *Node) (*wallet, error) {
 	}
 	w.author <- struct{}{}
 	if n.net.IsWitness(n.self) {
-		if w.witness, err = ledger.NewWitness(n.net, n.self, l, n.store); err != nil {
+		if w.witness, err = ledger.NewWitness(n.net, n.self, l, n.store, ledger.WitnessConfig{Sign: n.seal}); err != nil {
 			return nil, err
 		}
 	}

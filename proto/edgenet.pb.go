@@ -4852,7 +4852,7 @@ type Report struct {
 	LockId        []byte                 `protobuf:"bytes,4,opt,name=lock_id,json=lockId,proto3" json:"lock_id,omitempty"`    // empty = no lock
 	LockPqc       [][]byte               `protobuf:"bytes,5,rep,name=lock_pqc,json=lockPqc,proto3" json:"lock_pqc,omitempty"` // marshalled Envelopes of Prepare
 	Body          []byte                 `protobuf:"bytes,6,opt,name=body,proto3" json:"body,omitempty"`
-	Objections    [][]byte               `protobuf:"bytes,7,rep,name=objections,proto3" json:"objections,omitempty"`
+	Objections    [][]byte               `protobuf:"bytes,7,rep,name=objections,proto3" json:"objections,omitempty"` // marshalled Envelopes of Skip, Evidence or ClaimList
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5922,6 +5922,8 @@ type VoteFrame struct {
 	//	*VoteFrame_HeadReport
 	//	*VoteFrame_Error
 	//	*VoteFrame_Certified
+	//	*VoteFrame_Skip
+	//	*VoteFrame_Evidence
 	Body          isVoteFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -6036,6 +6038,24 @@ func (x *VoteFrame) GetCertified() *CertifiedEvent {
 	return nil
 }
 
+func (x *VoteFrame) GetSkip() []byte {
+	if x != nil {
+		if x, ok := x.Body.(*VoteFrame_Skip); ok {
+			return x.Skip
+		}
+	}
+	return nil
+}
+
+func (x *VoteFrame) GetEvidence() []byte {
+	if x != nil {
+		if x, ok := x.Body.(*VoteFrame_Evidence); ok {
+			return x.Evidence
+		}
+	}
+	return nil
+}
+
 type isVoteFrame_Body interface {
 	isVoteFrame_Body()
 }
@@ -6069,7 +6089,15 @@ type VoteFrame_Error struct {
 }
 
 type VoteFrame_Certified struct {
-	Certified *CertifiedEvent `protobuf:"bytes,8,opt,name=certified,proto3,oneof"`
+	Certified *CertifiedEvent `protobuf:"bytes,8,opt,name=certified,proto3,oneof"` // of a checkpoint slot: event is its Envelope of Checkpoint
+}
+
+type VoteFrame_Skip struct {
+	Skip []byte `protobuf:"bytes,9,opt,name=skip,proto3,oneof"` // marshalled Envelope of Skip
+}
+
+type VoteFrame_Evidence struct {
+	Evidence []byte `protobuf:"bytes,10,opt,name=evidence,proto3,oneof"` // marshalled Envelope of Evidence
 }
 
 func (*VoteFrame_Propose) isVoteFrame_Body() {}
@@ -6087,6 +6115,10 @@ func (*VoteFrame_HeadReport) isVoteFrame_Body() {}
 func (*VoteFrame_Error) isVoteFrame_Body() {}
 
 func (*VoteFrame_Certified) isVoteFrame_Body() {}
+
+func (*VoteFrame_Skip) isVoteFrame_Body() {}
+
+func (*VoteFrame_Evidence) isVoteFrame_Body() {}
 
 type HeadRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -6213,6 +6245,7 @@ type VoteError struct {
 	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	Missing       [][]byte               `protobuf:"bytes,3,rep,name=missing,proto3" json:"missing,omitempty"` // CIDs of attachments the witness lacks
+	Slot          *Slot                  `protobuf:"bytes,4,opt,name=slot,proto3" json:"slot,omitempty"`       // that the refused message was about, if any
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6264,6 +6297,13 @@ func (x *VoteError) GetReason() string {
 func (x *VoteError) GetMissing() [][]byte {
 	if x != nil {
 		return x.Missing
+	}
+	return nil
+}
+
+func (x *VoteError) GetSlot() *Slot {
+	if x != nil {
+		return x.Slot
 	}
 	return nil
 }
@@ -7016,7 +7056,7 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\aaccount\x18\x02 \x01(\v2\x16.edgenet.v1.StateProofR\aaccount\x124\n" +
 	"\tunclaimed\x18\x03 \x03(\v2\x16.edgenet.v1.StateProofR\tunclaimed\x122\n" +
 	"\x06events\x18\x04 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\x06events\x12\x12\n" +
-	"\x04code\x18\x05 \x01(\rR\x04code\"\xcb\x02\n" +
+	"\x04code\x18\x05 \x01(\rR\x04code\"\xff\x02\n" +
 	"\tVoteFrame\x12\x1a\n" +
 	"\apropose\x18\x01 \x01(\fH\x00R\apropose\x12\x1a\n" +
 	"\aprepare\x18\x02 \x01(\fH\x00R\aprepare\x12\x18\n" +
@@ -7026,7 +7066,10 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\vhead_report\x18\x06 \x01(\fH\x00R\n" +
 	"headReport\x12-\n" +
 	"\x05error\x18\a \x01(\v2\x15.edgenet.v1.VoteErrorH\x00R\x05error\x12:\n" +
-	"\tcertified\x18\b \x01(\v2\x1a.edgenet.v1.CertifiedEventH\x00R\tcertifiedB\x06\n" +
+	"\tcertified\x18\b \x01(\v2\x1a.edgenet.v1.CertifiedEventH\x00R\tcertified\x12\x14\n" +
+	"\x04skip\x18\t \x01(\fH\x00R\x04skip\x12\x1c\n" +
+	"\bevidence\x18\n" +
+	" \x01(\fH\x00R\bevidenceB\x06\n" +
 	"\x04body\"=\n" +
 	"\vHeadRequest\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x14\n" +
@@ -7036,11 +7079,12 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x14\n" +
 	"\x05nonce\x18\x02 \x01(\fR\x05nonce\x12.\n" +
 	"\x04head\x18\x03 \x01(\v2\x1a.edgenet.v1.CertifiedEventR\x04head\x12\x14\n" +
-	"\x05above\x18\x04 \x03(\fR\x05above\"Q\n" +
+	"\x05above\x18\x04 \x03(\fR\x05above\"w\n" +
 	"\tVoteError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
-	"\amissing\x18\x03 \x03(\fR\amissing\"\xe5\x03\n" +
+	"\amissing\x18\x03 \x03(\fR\amissing\x12$\n" +
+	"\x04slot\x18\x04 \x01(\v2\x10.edgenet.v1.SlotR\x04slot\"\xe5\x03\n" +
 	"\tSyncFrame\x12-\n" +
 	"\x06ranges\x18\x01 \x03(\v2\x15.edgenet.v1.SyncRangeR\x06ranges\x122\n" +
 	"\x06events\x18\x02 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\x06events\x12\x12\n" +
@@ -7255,16 +7299,17 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	78, // 85: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
 	64, // 86: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
 	64, // 87: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
-	80, // 88: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
-	64, // 89: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
-	81, // 90: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
-	70, // 91: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	71, // 92: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
-	93, // [93:93] is the sub-list for method output_type
-	93, // [93:93] is the sub-list for method input_type
-	93, // [93:93] is the sub-list for extension type_name
-	93, // [93:93] is the sub-list for extension extendee
-	0,  // [0:93] is the sub-list for field type_name
+	56, // 88: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
+	80, // 89: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
+	64, // 90: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
+	81, // 91: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
+	70, // 92: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	71, // 93: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
+	94, // [94:94] is the sub-list for method output_type
+	94, // [94:94] is the sub-list for method input_type
+	94, // [94:94] is the sub-list for extension type_name
+	94, // [94:94] is the sub-list for extension extendee
+	0,  // [0:94] is the sub-list for field type_name
 }
 
 func init() { file_proto_edgenet_proto_init() }
@@ -7337,6 +7382,8 @@ func file_proto_edgenet_proto_init() {
 		(*VoteFrame_HeadReport)(nil),
 		(*VoteFrame_Error)(nil),
 		(*VoteFrame_Certified)(nil),
+		(*VoteFrame_Skip)(nil),
+		(*VoteFrame_Evidence)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -53,7 +53,7 @@ var kinds = [...]struct {
 	KindDone:        {"done", 128},
 	KindEvent:       {"event", 32 << 10}, // of an account's owner 4 KiB, see ledger
 	KindPropose:     {"propose", 512 << 10},
-	KindReport:      {"report", 16 << 10},
+	KindReport:      {"report", 64 << 10},
 	KindPrepare:     {"prepare", 256},
 	KindCommit:      {"commit", 256},
 	KindSkip:        {"skip", 128},

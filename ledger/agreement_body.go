@@ -1,0 +1,375 @@
+package ledger
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"edgenet.dev/proto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	goproto "google.golang.org/protobuf/proto"
+)
+
+// body is something that may take a slot.
+type body struct {
+	id      string // CID bytes
+	raw     []byte // envelope as received
+	signer  peer.ID
+	c       *Certified        // of an account's slot, without a certificate
+	check   *proto.Checkpoint // of a checkpoint's slot
+	changes []byte            // FrontierChanges that came with a checkpoint
+	made    bool              // Close, Slash or Void: made by a witness
+}
+
+// openBody checks an envelope and that it is for the slot.
+func openBody(net *proto.Network, in *instance, raw []byte, check bool) (*body, error) {
+	if in.account == "" {
+		s, err := proto.Inspect(raw, proto.KindCheckpoint)
+		if check {
+			s, err = openSigned(net.ID, raw, proto.KindCheckpoint)
+		}
+		if err != nil {
+			return nil, err
+		}
+		c := s.Payload.GetCheckpoint()
+		if !net.IsWitness(s.Signer) || c.GetEpoch() != in.seq || hasUnknown(s.Payload) {
+			return nil, proto.CodeInvalidEvent.Errorf("checkpoint %d by %s", c.GetEpoch(), s.Signer)
+		}
+		return &body{id: string(s.ID.Bytes()), raw: raw, signer: s.Signer, check: c}, nil
+	}
+	c, err := decode(net, raw, check)
+	if err != nil {
+		return nil, err
+	}
+	if c.Account != in.account || c.Seq != in.seq {
+		return nil, proto.CodeInvalidEvent.Errorf("event %s belongs to another slot", c.ID)
+	}
+	return &body{id: string(c.ID.Bytes()), raw: raw, signer: c.Signer, c: c, made: madeByWitness(c.Event)}, nil
+}
+
+// judgeBody is the full check of rule 4. first says that nothing justifies the
+// body yet, so freshness and clocks count.
+func (w *Witness) judgeBody(now time.Time, b *body, first bool) error {
+	if b.check != nil {
+		return w.cfg.Checkpoints.Valid(now, b.check, b.changes, first)
+	}
+	if first {
+		if err := w.l.checkEpoch(b.c.Event.Epoch); err != nil {
+			return err
+		}
+	}
+	_, err := newTx(w.net, &w.l.s).judge(b.c)
+	return err
+}
+
+// justified is rule 3 with the conditions of rule 4.
+func (s *step) justified(in *instance, c *candidate) error {
+	w := s.w
+	if c.round == 0 {
+		if in.skipped != nil {
+			return proto.CodeConflict.Errorf("the owner gave up this place")
+		}
+		for id, b := range in.bodies {
+			if id != c.body.id && !b.made {
+				return proto.CodeConflict.Errorf("another event may have the place; the witnesses decide")
+			}
+		}
+		for _, o := range s.objections(in) {
+			return proto.CodeConflict.Errorf("%s comes first in this account", o.kind)
+		}
+		return w.judgeBody(s.now, c.body, true)
+	}
+	if k := highest(c.reports); k != nil && !w.off.rule3 {
+		if k.lock.id != c.body.id {
+			return proto.CodeInvalidEvent.Errorf("propose: the highest lock is for another body")
+		}
+		return nil // its quorum judged it
+	}
+	if in.account != "" {
+		want, err := w.expected(in, c.reports)
+		if err != nil {
+			return err
+		}
+		if want != nil && !goproto.Equal(want, c.body.c.Event) || want == nil && c.body.made {
+			return proto.CodeInvalidEvent.Errorf("propose: not what the reports ask for")
+		}
+	}
+	return w.judgeBody(s.now, c.body, false)
+}
+
+// highest is the report with the highest lock.
+func highest(reports []*report) *report {
+	var best *report
+	for _, r := range reports {
+		if r.lock != nil && (best == nil || r.lock.round > best.lock.round) {
+			best = r
+		}
+	}
+	return best
+}
+
+// choose is what a leader proposes with a quorum of reports: rule 9.
+func (s *step) choose(in *instance, reports []*report) *body {
+	w := s.w
+	if k := highest(reports); k != nil {
+		if b := in.bodies[k.lock.id]; b != nil {
+			return b
+		}
+		return k.body
+	}
+	if in.account == "" {
+		return s.chooseCheckpoint(in, reports)
+	}
+	want, err := w.expected(in, reports)
+	if err != nil {
+		return nil
+	}
+	if want != nil {
+		return s.seal(in, &proto.Payload{Body: &proto.Payload_Event{Event: want}})
+	}
+	for _, id := range slices.Sorted(maps.Keys(in.bodies)) {
+		if b := in.bodies[id]; !b.made && w.judgeBody(s.now, b, false) == nil {
+			return b
+		}
+	}
+	return nil
+}
+
+func (s *step) chooseCheckpoint(in *instance, reports []*report) *body {
+	for _, id := range slices.Sorted(maps.Keys(in.bodies)) {
+		if b := in.bodies[id]; s.w.judgeBody(s.now, b, false) == nil {
+			return b
+		}
+	}
+	return s.draftCheckpoint(in)
+}
+
+// draftCheckpoint makes this witness's own checkpoint for the slot.
+func (s *step) draftCheckpoint(in *instance) *body {
+	if in.account != "" || s.w.cfg.Checkpoints == nil {
+		return nil
+	}
+	c, changes, ok := s.w.cfg.Checkpoints.Draft(s.now)
+	if !ok || c.Epoch != in.seq {
+		return nil
+	}
+	b := s.seal(in, &proto.Payload{Body: &proto.Payload_Checkpoint{Checkpoint: c}})
+	if b != nil {
+		b.changes = changes
+	}
+	return b
+}
+
+// seal signs a body that this witness made. It is no vote: it leaves the
+// machine only inside a Propose that is durable.
+func (s *step) seal(in *instance, p *proto.Payload) *body {
+	raw, err := s.w.cfg.Sign(p)
+	if err != nil {
+		s.broken = err
+		return nil
+	}
+	b, err := openBody(s.w.net, in, raw, false)
+	if err != nil {
+		return nil // more objections than an event holds
+	}
+	return b
+}
+
+// expected is the witness-made event that a set of reports asks for, or nil:
+// in the order of rule 3, each only when its proof is there and the account's
+// state allows it. Leader and followers compute it alike, so a leader cannot
+// invent one.
+func (w *Witness) expected(in *instance, reports []*report) (*proto.Event, error) {
+	var list []*objection
+	for _, r := range reports {
+		for _, o := range r.objections {
+			if o.account == in.account {
+				list = append(list, o)
+			}
+		}
+	}
+	if len(list) == 0 {
+		return nil, nil
+	}
+	if in.seq == 0 {
+		return nil, nil // an account that is not open has nothing to lose
+	}
+	if w.l.next(in.account) < in.seq {
+		return nil, proto.CodeNotFinal.Errorf("the event before this place is not known here")
+	}
+	sortObjections(list)
+	for _, kind := range []proto.Kind{proto.KindEvidence, proto.KindSkip} {
+		for _, o := range list {
+			if o.kind == kind {
+				if ev := w.made(in, o); ev != nil {
+					return ev, nil
+				}
+			}
+		}
+	}
+	return nil, nil
+}
+
+// made is the event with which an objection takes the account's next place, or
+// nil when it does not.
+func (w *Witness) made(in *instance, o *objection) *proto.Event {
+	var ev *proto.Event
+	var err error
+	switch o.kind {
+	case proto.KindEvidence:
+		if ev, err = w.l.DraftSlash(must(o.evidence)); err != nil {
+			// An offence in this very place that was punished before leaves it void.
+			ev, err = w.l.DraftVoid(o.account, nil)
+		}
+	case proto.KindSkip:
+		ev, err = w.l.DraftVoid(o.account, o.raw)
+	}
+	if err != nil || ev == nil || ev.Seq != in.seq || string(ev.Account) != string(in.account) {
+		return nil
+	}
+	return ev
+}
+
+// objection is a reason why an account's next event may not be its owner's.
+type objection struct {
+	kind     proto.Kind // Evidence, Skip or ClaimList
+	raw      []byte     // envelope
+	signer   peer.ID
+	account  peer.ID
+	seq      uint64
+	evidence *proto.Evidence
+}
+
+// openObjection checks an envelope of Skip or Evidence.
+func openObjection(net *proto.Network, raw []byte, check bool) (*objection, error) {
+	kinds := []proto.Kind{proto.KindSkip, proto.KindEvidence}
+	s, err := openUnchecked(raw, kinds...)
+	if err == nil && check {
+		s, err = openSigned(net.ID, raw, kinds...)
+	}
+	if err != nil {
+		return nil, err
+	}
+	o := &objection{kind: s.Kind, raw: raw, signer: s.Signer}
+	if k := s.Payload.GetSkip(); k != nil {
+		o.account, err = proto.ParsePeer(k.Account)
+		o.seq = k.Seq
+		return o, err
+	}
+	o.evidence = s.Payload.GetEvidence()
+	offence, err := checkEvidence(net, must(o.evidence), check)
+	o.account, o.seq = offence.Account, offence.Slot.GetAccount().GetSeq()
+	return o, err
+}
+
+// validSkip wants the owner's signature and a place that can be given up. An
+// account is opened at seq 0: there the owner signs another Open instead.
+func (w *Witness) validSkip(o *objection) error {
+	switch next := w.l.next(o.account); {
+	case o.seq == 0:
+		return proto.CodeInvalidEvent.Errorf("skip: an account that is not open gives up nothing")
+	case o.seq > next:
+		return proto.CodeMissing.Errorf("skip: the events before seq %d are not known here", o.seq)
+	case !w.l.MaySign(o.account, o.signer, w.l.Epoch()):
+		return proto.CodeBadSignature.Errorf("skip of %s signed by %s", o.account, o.signer)
+	}
+	return nil
+}
+
+// objections are this witness's own against the owner taking the slot.
+func (s *step) objections(in *instance) []*objection {
+	w := s.w
+	if in.account == "" {
+		return nil
+	}
+	var out []*objection
+	if in.skipped != nil {
+		out = append(out, in.skipped)
+	}
+	if o := w.evidence[in.account]; o != nil {
+		switch {
+		case w.made(in, o) != nil:
+			out = append(out, o)
+		case in.seq == w.l.next(in.account): // a Slash used it
+			delete(w.evidence, in.account)
+			s.recs = append(s.recs, Record{evidenceKey(in.account), nil})
+		}
+	}
+	return out
+}
+
+// object keeps an objection that came with a report or on its own.
+func (s *step) object(in *instance, o *objection) {
+	switch {
+	case o.account != in.account:
+	case o.kind == proto.KindSkip && in.skipped == nil && o.seq == in.seq && s.w.validSkip(o) == nil:
+		in.skipped = o
+		s.recs = append(s.recs, in.skipRecord())
+		s.start(in)
+	case o.kind == proto.KindEvidence:
+		_, _ = s.accuse(o)
+	}
+}
+
+// accuse keeps evidence that a Slash can use and opens the account's next
+// slot. It returns nil when the evidence changes nothing.
+func (s *step) accuse(o *objection) (*instance, error) {
+	w := s.w
+	slot := AccountSlot(o.account, w.l.next(o.account))
+	if slot.GetAccount().Seq == 0 || w.evidence[o.account] != nil || len(w.evidence) >= maxEvidence || w.made(newInstance(slot), o) == nil {
+		return nil, nil
+	}
+	in, err := s.instance(slot, "")
+	if err != nil {
+		return nil, err
+	}
+	w.evidence[o.account] = o
+	s.recs = append(s.recs, Record{evidenceKey(o.account), o.raw})
+	s.start(in)
+	w.schedule(in)
+	return in, nil
+}
+
+func evidenceKey(account peer.ID) []byte {
+	return append([]byte{spaceVote, 'x'}, account...)
+}
+
+// keep stores a body for the slot, and finds equivocation.
+func (s *step) keep(in *instance, b *body) {
+	if in.bodies[b.id] != nil {
+		return
+	}
+	for _, id := range slices.Sorted(maps.Keys(in.bodies)) {
+		if x := in.bodies[id]; x.c != nil && b.c != nil && !x.made && !b.made && x.signer == b.signer && in.seq > 0 {
+			s.equivocated(in, x, b)
+		}
+	}
+	if len(in.bodies) >= maxBodies {
+		for _, id := range slices.Sorted(maps.Keys(in.bodies)) {
+			if id != in.prepared && id != in.committed && (in.lock == nil || id != in.lock.id) {
+				s.recs = append(s.recs, Record{in.recordKey('b', id), nil})
+				delete(in.bodies, id)
+				break
+			}
+		}
+	}
+	in.bodies[b.id] = b
+	s.recs = append(s.recs, in.bodyRecord(b))
+}
+
+// equivocated turns two bodies of one owner into evidence.
+func (s *step) equivocated(in *instance, a, b *body) {
+	if a.id > b.id { // the order that evidence has
+		a, b = b, a
+	}
+	e := &proto.Evidence{First: a.raw, Second: b.raw}
+	s.outs = append(s.outs, Misconduct{in.account, in.slot, e})
+	raw, err := s.w.cfg.Sign(&proto.Payload{Body: &proto.Payload_Evidence{Evidence: e}})
+	if err != nil {
+		s.broken = err
+		return
+	}
+	if o, err := openObjection(s.w.net, raw, false); err == nil {
+		_, _ = s.accuse(o)
+	}
+}
