@@ -10,7 +10,7 @@ TEXT    ?= $(shell $(GO) env GOROOT)/src/testdata/Isaac.Newton-Opticks.txt
 TOOL     = $(GO) tool -modfile=test/tools/$(1).mod $(1)
 
 # Packages that build for a browser; test/deps_test.go has the same list.
-JS_PACKAGES := ./proto/... ./ledger ./ledger/store/indexeddb ./market ./sandbox ./transport ./node
+JS_PACKAGES := ./proto/... ./ledger ./ledger/store/indexeddb ./market ./sandbox ./transport ./node ./browser/wasm
 GENERATED   := proto/edgenet.pb.go proto/api/api.pb.go proto/api/apiconnect/api.connect.go
 
 .PHONY: check test bench demo proto browser setup soak fmt clean

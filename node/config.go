@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -35,6 +36,10 @@ type Config struct {
 	Announce []string
 	// Bootstrap are multiaddrs with /p2p/ of peers to know first.
 	Bootstrap []string
+	// Resolve returns current addresses of Bootstrap's peers or of others, with
+	// /p2p/. A tab asks when those that it knows fail, because certificate
+	// hashes live 14 days. nil = there is nobody to ask.
+	Resolve func(context.Context) ([]string, error)
 	// DHT is "auto" (serve until found unreachable), "server", "client", "ask"
 	// (take no part, have connected daemons look peers up) or "off". "" = auto.
 	// In a tab every one but "off" means ask.
@@ -46,6 +51,9 @@ type Config struct {
 	MDNS bool
 	// Relay serves circuit relay v2 within the genesis' limits.
 	Relay bool
+	// Bandwidth bounds the traffic of all streams, both directions together, in
+	// bytes per second. 0 = no bound.
+	Bandwidth uint64
 	// Worker is what this node offers. The zero value takes no work.
 	Worker market.Worker
 	// Executor runs tasks. It stays the caller's to close, after Close. nil
@@ -83,10 +91,7 @@ func (c Config) withDefaults() Config {
 	if c.Executor == nil && c.Worker.Enabled {
 		c.Worker.Enabled, c.Worker.Reason = false, "no sandbox is configured"
 	}
-	c.Worker.Builtin = builtinTypes()
-	if c.Worker.InFlight == 0 { // a commit, a reveal and two disks are between a task and its slot
-		c.Worker.InFlight = 64 * max(1, c.Worker.Slots)
-	}
+	c.Worker = offer(c.Worker)
 	return c
 }
 
@@ -140,20 +145,29 @@ func (c Config) parse() (parsed, error) {
 			*l.out = append(*l.out, a)
 		}
 	}
-	for _, s := range c.Bootstrap {
-		a, err := peer.AddrInfoFromString(s)
-		if err != nil {
-			return p, fmt.Errorf("node: bootstrap address %q: want a multiaddr that ends in /p2p/<peer id>: %w", s, err)
-		}
-		if a.ID == id {
-			continue
-		}
-		// One entry per peer: each counts as a relay to wait for.
-		if i := slices.IndexFunc(p.bootstrap, func(b peer.AddrInfo) bool { return b.ID == a.ID }); i >= 0 {
-			p.bootstrap[i].Addrs = append(p.bootstrap[i].Addrs, a.Addrs...)
-		} else {
-			p.bootstrap = append(p.bootstrap, *a)
-		}
+	if p.bootstrap, err = parseRelays(id, c.Bootstrap); err != nil {
+		return p, fmt.Errorf("node: bootstrap %w", err)
 	}
 	return p, nil
+}
+
+// parseRelays reads multiaddrs with /p2p/ of other peers than self. There is
+// one entry per peer: each counts as a relay to wait for.
+func parseRelays(self peer.ID, texts []string) ([]peer.AddrInfo, error) {
+	var out []peer.AddrInfo
+	for _, s := range texts {
+		a, err := peer.AddrInfoFromString(s)
+		if err != nil {
+			return nil, fmt.Errorf("address %q: want a multiaddr that ends in /p2p/<peer id>: %w", s, err)
+		}
+		if a.ID == self {
+			continue
+		}
+		if i := slices.IndexFunc(out, func(b peer.AddrInfo) bool { return b.ID == a.ID }); i >= 0 {
+			out[i].Addrs = append(out[i].Addrs, a.Addrs...)
+		} else {
+			out = append(out, *a)
+		}
+	}
+	return out, nil
 }

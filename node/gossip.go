@@ -85,19 +85,25 @@ func (n *Node) openGossip() error {
 	if err := n.gossip.follow(n.net.ID.CreditsTopic(), "credits"); err != nil {
 		return err
 	}
-	// A relay follows every shard: gossip does not pass over limited
-	// connections, so peers behind it hear each other through it only.
-	if w := n.worker(); w.Enabled || n.cfg.Relay {
-		if n.cfg.Relay {
-			w.Custom = true
+	return n.gossip.followWork(n.worker())
+}
+
+// followWork follows the shards that a worker can do. A relay follows every
+// shard: gossip does not pass over limited connections, so peers behind it
+// hear each other through it only. Topics once followed stay so.
+func (g *gossip) followWork(w market.Worker) error {
+	if !w.Enabled && !g.n.cfg.Relay {
+		return nil
+	}
+	if g.n.cfg.Relay {
+		w.Custom = true
+	}
+	for _, shard := range workerShards(w, g.n.net.Genesis.Shards) {
+		if err := g.follow(g.n.net.ID.OffersTopic(shard), "offers"); err != nil {
+			return err
 		}
-		for _, shard := range workerShards(w, n.net.Genesis.Shards) {
-			if err := n.gossip.follow(n.net.ID.OffersTopic(shard), "offers"); err != nil {
-				return err
-			}
-			if err := n.gossip.follow(n.net.ID.ClaimsTopic(shard), "claims"); err != nil {
-				return err
-			}
+		if err := g.follow(g.n.net.ID.ClaimsTopic(shard), "claims"); err != nil {
+			return err
 		}
 	}
 	return nil

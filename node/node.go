@@ -10,7 +10,6 @@ import (
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/host"
-	"github.com/libp2p/go-libp2p/core/metrics"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -46,8 +45,9 @@ type Node struct {
 	leases  *leases // streams to workers
 	work    *work   // streams from submitters, executions
 	sync    *syncer // reconciliation
-	traffic *metrics.BandwidthCounter
-	serving chan struct{} // blobs being served
+	traffic *bandwidth
+	offered atomic.Pointer[market.Worker] // what the market offers for this node
+	serving chan struct{}                 // blobs being served
 
 	ready    chan struct{}
 	running  atomic.Bool
@@ -88,9 +88,10 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, addrs: addrs, self: self, net: cfg.Network, log: cfg.Log,
 		started: time.Now(), builtins: builtinBlobs(), store: store,
-		traffic: metrics.NewBandwidthCounter(),
+		traffic: newBandwidth(cfg.Bandwidth),
 		ready:   make(chan struct{}), done: make(chan struct{}), serving: make(chan struct{}, maxBlobStreams),
 	}
+	n.offered.Store(&n.cfg.Worker)
 	if n.kv, err = openKV(cfg.Dir); err != nil {
 		return nil, err
 	}
@@ -125,6 +126,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	n.cancel = cancel
 	n.group, n.ctx = errgroup.WithContext(ctx)
+	n.traffic.ctx = n.ctx
 	n.closing.Unlock()
 
 	err := n.start()
@@ -251,6 +253,3 @@ func (n *Node) ID() peer.ID { return n.self }
 
 // Network is the network the node belongs to.
 func (n *Node) Network() *proto.Network { return n.net }
-
-// worker is what the market may offer for this node.
-func (n *Node) worker() market.Worker { return n.cfg.Worker }

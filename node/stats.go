@@ -29,6 +29,7 @@ type WorkerStats struct {
 	Enabled      bool
 	Slots, Busy  int
 	Done, Failed uint64
+	Accepted     uint64 // results that submitters promised to pay, since the start
 	Types        []string
 	Why          string // why it has no work
 }
@@ -48,7 +49,7 @@ func (n *Node) Stats() Stats {
 	w := n.worker()
 	s := Stats{
 		Uptime: time.Since(n.started), Witness: n.wallet.witness != nil, Events: n.Events(),
-		Worker: WorkerStats{Enabled: w.Enabled, Slots: w.Slots, Types: w.Types, Done: n.work.done.Load(), Failed: n.work.failed.Load()},
+		Worker: WorkerStats{Enabled: w.Enabled, Slots: w.Slots, Types: w.Types, Done: n.work.done.Load(), Failed: n.work.failed.Load(), Accepted: n.work.accepted.Load()},
 	}
 	n.jobs.mu.Lock()
 	s.Worker.Busy, s.Worker.Why = n.jobs.m.Busy(), n.jobs.m.WhyWorker()

@@ -30,6 +30,7 @@ type work struct {
 
 	modules      *moduleCache
 	done, failed atomic.Uint64
+	accepted     atomic.Uint64 // results that vouchers paid for
 }
 
 // link is one submitter's stream.
@@ -306,11 +307,16 @@ func (w *work) paid(l *link, p *proto.Pay) error {
 // should the payer vanish, it is what the worker can claim with.
 func (w *work) keepVoucher(hold cid.Cid, v *proto.Voucher, raw []byte) error {
 	key := voucherKey(hold, v.Lane)
+	var upto uint64
 	if have, err := w.n.kv.get(key); err == nil {
-		if old, err := proto.Inspect(have, proto.KindVoucher); err == nil && old.Payload.GetVoucher().GetAmount() >= v.Amount {
-			return nil
+		if old, err := proto.Inspect(have, proto.KindVoucher); err == nil {
+			if old.Payload.GetVoucher().GetAmount() >= v.Amount {
+				return nil
+			}
+			upto = old.Payload.GetVoucher().GetUpto()
 		}
 	}
+	w.accepted.Add(v.Upto - min(v.Upto, upto))
 	return w.n.kv.put(key, raw)
 }
 

@@ -91,7 +91,7 @@ func TestBrowserBuildLinks(t *testing.T) {
 }
 
 // jsPackages build for a browser; the Makefile builds the same list.
-var jsPackages = []string{"./proto/...", "./ledger", "./ledger/store/indexeddb", "./market", "./sandbox", "./transport", "./node"}
+var jsPackages = []string{"./proto/...", "./ledger", "./ledger/store/indexeddb", "./market", "./sandbox", "./transport", "./node", "./browser/wasm"}
 
 func TestAbsentRefuses(t *testing.T) {
 	some(t, checkAbsent([]listed{

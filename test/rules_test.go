@@ -63,7 +63,7 @@ var mayImport = map[string][]string{
 	"transport": {"proto"},
 	"node":      {"proto", "ledger", "market", "sandbox", "transport"},
 	"cmd":       {"proto", "ledger", "market", "sandbox", "node"},
-	"browser":   {"proto", "node"},
+	"browser":   {"proto", "ledger", "market", "sandbox", "node"},
 	"test":      {"proto", "ledger", "market", "sandbox", "transport", "node"},
 }
 

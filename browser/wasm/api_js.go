@@ -1,0 +1,336 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"syscall/js"
+	"time"
+
+	goproto "google.golang.org/protobuf/proto"
+
+	"edgenet.dev/market"
+	"edgenet.dev/node"
+	"edgenet.dev/proto"
+	"edgenet.dev/sandbox/modules"
+)
+
+// stats is what the page shows; null before start.
+func (t *tab) stats([]js.Value) any {
+	r, err := t.alive()
+	if err != nil {
+		return nil
+	}
+	s, a := r.node.Stats(), r.node.Account(r.node.ID())
+	w := r.node.Worker()
+	paused := ""
+	if !w.Enabled {
+		paused = w.Reason
+	}
+	reputation := uint64(0)
+	if s.Worker.Done > 0 { // of what this run executed, the share that was paid
+		reputation = min(s.Worker.Accepted, s.Worker.Done) * 1_000_000 / s.Worker.Done
+	}
+	return map[string]any{
+		"peerId": r.node.ID().String(), "peers": s.Peers,
+		"creditsMicro": decimal(a.Avail), "heldMicro": decimal(a.Held), "receivableMicro": decimal(a.Receivable),
+		"tasksRun": float64(s.Worker.Done), "tasksFailed": float64(s.Worker.Failed), "tasksAccepted": float64(s.Worker.Accepted),
+		"running": s.Worker.Busy, "paused": paused, "why": s.Worker.Why, "uptimeMs": float64(s.Uptime.Milliseconds()),
+		"reputationPpm": float64(reputation), "stateHash": r.node.StateHash().String(),
+		"bytesIn": float64(s.BytesIn), "bytesOut": float64(s.BytesOut),
+	}
+}
+
+func (t *tab) pause(args []js.Value) any {
+	reason := "paused"
+	if len(args) > 0 && args[0].Type() == js.TypeString {
+		reason = args[0].String()
+	}
+	return t.change("pause", func(w *market.Worker) error {
+		w.Enabled, w.Reason = false, reason
+		return nil
+	})
+}
+
+func (t *tab) resume([]js.Value) any {
+	return t.change("resume", func(w *market.Worker) error {
+		w.Enabled, w.Reason = true, ""
+		return nil
+	})
+}
+
+// change alters what the node offers.
+func (t *tab) change(name string, alter func(*market.Worker) error) any {
+	return t.promise(name, func() (any, error) {
+		r, err := t.alive()
+		if err != nil {
+			return nil, err
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		w := r.worker
+		if err := alter(&w); err != nil {
+			return nil, err
+		}
+		if err := r.node.SetWorker(r.ctx, w); err != nil {
+			return nil, err
+		}
+		r.worker = w
+		return nil, nil
+	})
+}
+
+func (t *tab) limits(args []js.Value) any {
+	o := objectOf(args, 0)
+	slots, bandwidth, names := int(o.number("slots", maxSlots)), o.number("bandwidth", maxBytes), o.texts("types")
+	o.number("cpuPercent", 100)
+	if o.err != nil {
+		return rejected(o.err)
+	}
+	hasBandwidth, hasTypes := o.has("bandwidth"), o.has("types")
+	t.call("setLimits", args[0])
+	return t.change("limits", func(w *market.Worker) (err error) {
+		if hasTypes {
+			if w.Types, w.Custom, err = taskTypes(names); err != nil {
+				return err
+			}
+		}
+		if slots > 0 {
+			w.Slots = slots
+		}
+		if r, err := t.alive(); err == nil && hasBandwidth {
+			r.node.SetBandwidth(bandwidth)
+		}
+		return nil
+	})
+}
+
+// relays tells of new addresses of relays. They are dialled at once.
+func (t *tab) relays(args []js.Value) any {
+	var addrs []string
+	if len(args) > 0 {
+		addrs = (&object{v: js.ValueOf(map[string]any{"addrs": args[0]})}).texts("addrs")
+	}
+	return t.promise("relays", func() (any, error) {
+		r, err := t.alive()
+		if err != nil {
+			return nil, err
+		}
+		r.mu.Lock()
+		r.relays = addrs
+		r.mu.Unlock()
+		return nil, r.node.Introduce(r.ctx, addrs)
+	})
+}
+
+// part is the tasks of a request that share a module: one job.
+type part struct {
+	spec node.JobSpec
+	at   []int // places in the request
+	id   proto.JobID
+}
+
+func (t *tab) submit(args []js.Value) any {
+	o := objectOf(args, 0)
+	opt := market.Options{
+		Redundancy: int(o.number("redundancy", proto.MaxRedundancy)), Priority: proto.Priority(o.number("priority", float64(proto.PriorityHigh))),
+		MaxCredits: proto.Credit(o.amount("maxMicro")), Timeout: time.Duration(o.number("timeoutMs", 1<<40)) * time.Millisecond,
+		Fuel: proto.Fuel(o.amount("fuelLimit")),
+	}
+	tasks := o.list("tasks")
+	if len(tasks) > proto.MaxTasks {
+		o.wrong("tasks", fmt.Sprintf("at most %d", proto.MaxTasks))
+	}
+	parts, err := partsOf(tasks)
+	if err == nil {
+		err = o.err
+	}
+	if err != nil {
+		return rejected(err)
+	}
+	for i, p := range parts {
+		p.spec.Options = opt
+		p.spec.Options.MaxCredits = opt.MaxCredits * proto.Credit(len(p.at)) / proto.Credit(len(tasks))
+		if opt.MaxCredits > 0 && p.spec.Options.MaxCredits == 0 {
+			return rejected(badConfig("maxMicro: nothing is left for part %d of the batch", i))
+		}
+	}
+	progress := js.Undefined()
+	if len(args) > 1 && args[1].Type() == js.TypeFunction {
+		progress = args[1]
+	}
+	return t.promise("submit", func() (any, error) {
+		r, err := t.alive()
+		if err != nil {
+			return nil, err
+		}
+		for i, p := range parts {
+			if p.id, err = r.node.Start(r.ctx, p.spec); err != nil {
+				for _, started := range parts[:i] {
+					_ = r.node.Cancel(r.ctx, started.id) // all or nothing
+				}
+				return nil, err
+			}
+		}
+		if err := finish(r, parts, func(done int) {
+			if progress.Truthy() {
+				progress.Invoke(done, len(tasks))
+			}
+		}); err != nil {
+			return nil, err
+		}
+		return outcome(r, parts, len(tasks))
+	})
+}
+
+// partsOf reads the tasks of a request and groups them by module.
+func partsOf(tasks []js.Value) ([]*part, error) {
+	var parts []*part
+	byModule := map[string]*part{}
+	for i := range tasks {
+		o := objectOf(tasks, i)
+		typ, module, input := o.text("type"), o.bytes("module"), o.bytes("input")
+		if o.has("payload") {
+			in, err := modules.Encode(typ, []byte(o.text("payload")))
+			if err != nil {
+				return nil, err
+			}
+			input = in
+		}
+		if o.err != nil {
+			return nil, o.err
+		}
+		key := typ + "\x00" + string(module)
+		p := byModule[key]
+		if p == nil {
+			p = &part{spec: node.JobSpec{Type: typ, Module: module}}
+			byModule[key] = p
+			parts = append(parts, p)
+		}
+		p.spec.Inputs = append(p.spec.Inputs, input)
+		p.at = append(p.at, i)
+	}
+	if len(parts) == 0 {
+		return nil, badConfig("tasks: want at least one")
+	}
+	return parts, nil
+}
+
+// finish waits until every part is final and reports how many tasks are.
+func finish(r *running, parts []*part, progress func(done int)) error {
+	ctx, cancel := context.WithCancel(r.ctx)
+	defer cancel()
+	type news struct {
+		part, done int
+		final      bool
+		err        error
+	}
+	heard := make(chan news)
+	for i, p := range parts {
+		go func() { // ends with ctx
+			for {
+				changed := r.node.Changed(p.id)
+				v, _, err := r.node.Job(p.id)
+				n := news{i, v.Done + v.Failed, v.Record.State.Final(), err}
+				select {
+				case heard <- n:
+				case <-ctx.Done():
+					return
+				}
+				if n.final || n.err != nil {
+					return
+				}
+				select {
+				case <-changed:
+				case <-ctx.Done():
+					return
+				}
+			}
+		}()
+	}
+	done, told := map[int]int{}, -1
+	for open := len(parts); open > 0; {
+		select {
+		case n := <-heard:
+			if n.err != nil {
+				return n.err
+			}
+			done[n.part] = n.done
+			if n.final {
+				open--
+			}
+		case <-ctx.Done():
+			return node.ErrClosed
+		}
+		sum := 0
+		for _, n := range slices.Collect(maps.Values(done)) {
+			sum += n
+		}
+		if sum != told {
+			progress(sum)
+			told = sum
+		}
+	}
+	return nil
+}
+
+// outcome gathers the results in the order of the request.
+func outcome(r *running, parts []*part, tasks int) (any, error) {
+	results := make([]any, tasks)
+	var cost proto.Credit
+	for _, p := range parts {
+		v, _, err := r.node.Job(p.id)
+		if err != nil {
+			return nil, err
+		}
+		cost += v.Cost
+		for i, at := range p.at {
+			res, err := r.node.Result(proto.TaskID{Job: p.id, Index: uint32(i)})
+			if err != nil {
+				return nil, err
+			}
+			if results[at], err = resultValue(res, p.spec); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return map[string]any{"costMicro": decimal(cost), "results": results}, nil
+}
+
+func resultValue(res *market.Result, spec node.JobSpec) (any, error) {
+	workers, receipts := make([]any, len(res.Workers)), make([]any, len(res.Receipts))
+	for i, w := range res.Workers {
+		workers[i] = w.String()
+	}
+	for i, sr := range res.Receipts {
+		raw, err := goproto.Marshal(sr)
+		if err != nil {
+			return nil, fmt.Errorf("receipt: %w", err)
+		}
+		receipts[i] = uint8Array(raw)
+	}
+	out := map[string]any{
+		"task": res.Task.String(), "status": "", "output": uint8Array(res.Output), "log": uint8Array(res.Log), "verified": res.Verified,
+		"workers": workers, "receipts": receipts, "costMicro": decimal(res.Cost), "fuel": decimal(res.Fuel),
+	}
+	if res.Status != proto.StatusUnknown {
+		out["status"] = res.Status.String()
+	}
+	if res.State != market.Done {
+		code := res.Code
+		if code == proto.CodeOK {
+			code = proto.CodeCancelled
+		}
+		out["error"] = map[string]any{"code": code.String(), "message": res.Reason}
+		return out, nil
+	}
+	if spec.Type != "" {
+		text, err := modules.Decode(spec.Type, res.Output)
+		if err != nil {
+			return nil, err
+		}
+		out["json"] = string(text)
+	}
+	return out, nil
+}

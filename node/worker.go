@@ -1,0 +1,41 @@
+package node
+
+import (
+	"context"
+	"errors"
+
+	"edgenet.dev/market"
+)
+
+// worker is what the market may offer for this node.
+func (n *Node) worker() market.Worker { return *n.offered.Load() }
+
+// Worker is what this node offers now.
+func (n *Node) Worker() market.Worker { return n.worker() }
+
+// SetWorker replaces what this node offers. A worker that is not enabled takes
+// nothing more and gives back what waits for a slot, with Reason; what runs may
+// end. Config.Executor must be set for an enabled one.
+func (n *Node) SetWorker(ctx context.Context, w market.Worker) error {
+	if err := n.isReady(); err != nil {
+		return err
+	}
+	if w.Enabled && n.cfg.Executor == nil {
+		return errors.New("node: no sandbox is configured")
+	}
+	w = offer(w)
+	n.offered.Store(&w)
+	if err := n.gossip.followWork(w); err != nil {
+		return err
+	}
+	return n.tell(ctx, market.WorkerSettings{Worker: w})
+}
+
+// offer fills what every worker has.
+func offer(w market.Worker) market.Worker {
+	w.Builtin = builtinTypes()
+	if w.InFlight == 0 { // a commit, a reveal and two disks are between a task and its slot
+		w.InFlight = 64 * max(1, w.Slots)
+	}
+	return w
+}
