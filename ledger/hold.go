@@ -252,7 +252,7 @@ func (h *hold) pay(net *proto.Network, index uint32, p *proto.LanePay, e *effect
 		paid := uint64(due - l.Paid)
 		// What earns a bonus is work at the base price, whatever was paid.
 		worth := mulDiv(uint64(fuel-l.Fuel), net.Genesis.BasePrice, uint64(proto.PriceUnit))
-		e.gives = append(e.gives, give{index, l.Payee, paid, min(paid, worth)})
+		e.gives = append(e.gives, give{index, l.Payee, paid, min(paid, worth), l.Worker})
 		h.paid += paid
 		l.Paid = due
 	}

@@ -17,9 +17,9 @@ func (p *post) frozen() bool { return p.flags&flagFrozen != 0 }
 // advance lets a key that waited take its place when epoch is late enough.
 // seq is that of the event which is judged; it is the first one that the new
 // key signs.
-func (p *post) advance(seq, epoch uint64) {
+func (p *post) advance(account peer.ID, seq, epoch uint64) {
 	if p.pendingKey != "" && epoch >= p.pendingEpoch {
-		p.key, p.keySeq = p.pendingKey, seq
+		p.key, p.keySeq = storedKey(account, []byte(p.pendingKey)), seq
 		p.pendingKey, p.pendingEpoch = "", 0
 	}
 }
@@ -146,7 +146,7 @@ func (t *tx) checkSigner(account peer.ID, ev *proto.Event, signer peer.ID) error
 		return nil
 	}
 	p := t.account(account).post
-	p.advance(ev.Seq, ev.Epoch)
+	p.advance(account, ev.Seq, ev.Epoch)
 	want := p.signer(account)
 	if ev.GetRotate().GetRecovery() {
 		want = peer.ID(p.recoveryKey)
@@ -164,7 +164,7 @@ func (l *Ledger) Signer(account peer.ID, epoch uint64) peer.ID {
 		return account
 	}
 	p := a.post
-	p.advance(uint64(len(a.chain)), epoch)
+	p.advance(account, a.next(), epoch)
 	return p.signer(account)
 }
 

@@ -273,7 +273,7 @@ type effect struct {
 	burned uint64
 	fee    uint64  // the part of burned that is a settlement's fee
 	minted uint64  // bonus
-	worked uint64  // what the bonus was for, in microcredits at the base price
+	x      uint64  // CPU-microhours that the bonus was for
 	claims []point // receivables of the account that it takes
 	gives  []give  // receivables that it makes
 	hold   *hold   // hold that it makes or changes
@@ -285,6 +285,7 @@ type give struct {
 	index            uint32
 	to               peer.ID
 	amount, eligible uint64
+	worker           peer.ID // of a lane
 }
 
 // delta applies the rule of the event's kind to the state before it. The
@@ -296,7 +297,7 @@ func (t *tx) delta(account peer.ID, ev *proto.Event) (effect, error) {
 	if ev.Epoch < a.epoch && !t.base.off.has(guardEpoch) {
 		return e, proto.CodeInvalidEvent.Errorf("epoch %d is before %d", ev.Epoch, a.epoch)
 	}
-	e.post.advance(ev.Seq, ev.Epoch)
+	e.post.advance(account, ev.Seq, ev.Epoch)
 	if madeByWitness(ev) {
 		e.burned = 0
 		err := t.witnessDelta(account, ev, &e)
@@ -322,7 +323,7 @@ func (t *tx) delta(account peer.ID, ev *proto.Event) (effect, error) {
 			err = proto.CodeInvalidEvent.Errorf("amount %s is below the least transfer of %s credits",
 				proto.Credit(spend), proto.Credit(t.net.Genesis.MinTransfer))
 		}
-		e.gives = []give{{0, peer.ID(b.Transfer.To), spend, 0}}
+		e.gives = []give{{0, peer.ID(b.Transfer.To), spend, 0, ""}}
 	case *proto.Event_Hold:
 		spend = b.Hold.Budget
 		e.hold, err = newHold(t.net, account, b.Hold)

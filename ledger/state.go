@@ -101,7 +101,7 @@ type state struct {
 	inbox    map[peer.ID]map[point]bool      // the same, by owner
 	burned   uint64
 	minted   uint64
-	worked   uint64             // that bonuses were claimed for, microcredits at the base price
+	x        uint64             // CPU-microhours that bonuses were claimed for
 	order    []peer.ID          // accounts with events, sorted as places are
 	figures  map[uint64]figures // by epoch of their checkpoint
 	newest   uint64             // epoch of the newest checkpoint, 0 is the genesis
@@ -141,7 +141,10 @@ type tx struct {
 	taken    map[point]bool
 	burned   uint64
 	minted   uint64
-	worked   uint64
+	x        uint64
+	collect  bool
+	work     []work       // when collect is set
+	fees     []burnt      // when collect is set
 	added    []*Certified // in the order they became effective
 }
 
@@ -254,6 +257,16 @@ func (t *tx) apply(c *Certified, e effect) {
 		t.made[point{c.hash, g.index}] = receivable{g.to, c.Account, g.amount, g.eligible}
 		t.edit(g.to).receivable += g.amount
 	}
+	if t.collect {
+		for _, g := range e.gives {
+			if g.worker != "" {
+				t.work = append(t.work, work{c.Account, g.worker, g.eligible, e.post.staked > 0})
+			}
+		}
+		if e.fee > 0 {
+			t.fees = append(t.fees, burnt{c.Account, e.fee})
+		}
+	}
 	a.post, a.epoch = e.post, c.Event.Epoch
 	a.chain = append(a.chain, c)
 	if h := e.hold; h != nil {
@@ -268,7 +281,7 @@ func (t *tx) apply(c *Certified, e effect) {
 	}
 	t.burned += e.burned
 	t.minted += e.minted
-	t.worked += e.worked
+	t.x += e.x
 	t.events[c.hash] = c
 	t.added = append(t.added, c)
 }
@@ -321,5 +334,5 @@ func (t *tx) commit() {
 	}
 	s.burned += t.burned
 	s.minted += t.minted
-	s.worked += t.worked
+	s.x += t.x
 }

@@ -1,0 +1,59 @@
+package ledger
+
+import (
+	"edgenet.dev/proto"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// Guards by name, for tests that switch a countermeasure off.
+var guards = map[string]guard{
+	"timer": guardTimer, "delay": guardDelay, "signer": guardSigner, "freeze": guardFreeze, "slash once": guardSlashOnce,
+	"old key": guardOldKey, "skip": guardSkip, "lists": guardLists, "claim votes": guardClaimVotes, "epoch": guardEpoch,
+	"bonus stake": guardBonusStake, "bonus work": guardBonusWork, "mint cap": guardMintCap, "recovery cost": guardRecoveryCost,
+}
+
+// SwitchOff switches countermeasures of one ledger off.
+func (l *Ledger) SwitchOff(names ...string) {
+	for _, n := range names {
+		g, ok := guards[n]
+		if !ok {
+			panic("no countermeasure " + n)
+		}
+		l.s.off |= g
+	}
+}
+
+// Learn is what a certified checkpoint does to the rules.
+func (l *Ledger) Learn(epoch, x, minted uint64) ([]*Certified, error) {
+	return l.learn(epoch, figures{x, minted})
+}
+
+// X is the work that earned a bonus so far, in CPU-microhours.
+func (l *Ledger) X() uint64 { return l.s.x }
+
+func ExpTables() (whole, fine, finest []uint64) { return expWhole[:], expFine[:], expFinest[:] }
+
+func ExpNeg(u uint64) uint64 { return expNeg(u) }
+
+func UptimeReward(net *proto.Network, staked uint64, answered []uint64) uint64 {
+	return uptimeReward(net, staked, answered)
+}
+
+func ReferralReward(opened, epoch, before, after uint64) uint64 {
+	return referralReward(opened, epoch, before, after)
+}
+
+// Paid is one lane's payment for Reputation.Next.
+type Paid struct {
+	Payer, Worker peer.ID
+	Eligible      uint64
+	Staked        bool
+}
+
+func (r Reputation) Next(net *proto.Network, account peer.ID, epoch uint64, done []Paid, wrong uint64) Reputation {
+	var ws []work
+	for _, p := range done {
+		ws = append(ws, work{p.Payer, p.Worker, p.Eligible, p.Staked})
+	}
+	return r.next(net, account, epoch, ws, wrong)
+}
