@@ -80,7 +80,7 @@ func (l *Ledger) StateHash() proto.Hash {
 	}
 	buf = append(buf, "edgenet/state/1\x00"...)
 	buf = append(buf, l.net.ID.CID().Bytes()...)
-	num(l.s.burned, l.s.minted, l.s.x)
+	num(l.s.burned, l.s.minted, l.s.worked)
 
 	ids := make([]peer.ID, 0, len(l.s.accounts))
 	for id := range l.s.accounts {

@@ -12,7 +12,6 @@ type bonus struct {
 	epoch uint64
 	rate  uint64 // R − 1 in ppm; read when the first source claims one
 	read  bool
-	work  uint64 // v of all its sources
 }
 
 // claimBonus mints on top of a source. The bonus on v microcredits of work is
@@ -55,9 +54,8 @@ func (t *tx) claimBonus(b *bonus, amount, eligible uint64, e *effect) error {
 	if e.minted, err = sum(e.minted, amount); err != nil {
 		return err
 	}
-	b.work = satAdd(b.work, v)
-	e.x = cpuMicrohours(t.net, b.work)
-	return nil
+	e.worked, err = sum(e.worked, v)
+	return err
 }
 
 // workFor is the least v with ⌊v·rate/10^6⌋ ≥ amount: ⌈amount·10^6/rate⌉.
@@ -131,17 +129,17 @@ func epochNeed(epoch uint64) proto.Hash {
 	return proto.HashOf(binary.BigEndian.AppendUint64([]byte("edgenet/checkpoint of epoch\x00"), epoch))
 }
 
-// learn notes what rules read of the certified checkpoint of epoch, and adds
-// the events that waited for it.
-func (l *Ledger) learn(epoch uint64, f figures) ([]*Certified, error) {
-	l.s.figures[epoch] = f
-	l.s.newest = max(l.s.newest, epoch)
+// retry adds the events that waited for what a checkpoint says.
+func (l *Ledger) retry(need proto.Hash) ([]*Certified, error) {
 	var waited []*Certified
-	for _, w := range l.waiting[epochNeed(epoch)] {
+	for _, w := range l.waiting[need] {
 		waited = append(waited, w.c)
 	}
 	for _, c := range waited {
 		l.forget(c.hash)
+	}
+	if len(waited) == 0 {
+		return nil, nil
 	}
 	added, _, err := l.add(nil, waited)
 	return added, err

@@ -56,7 +56,7 @@ func TestBonus(t *testing.T) {
 	if got := l.Account(bob.id).Avail - before; uint64(got) != 400*credit || l.Audit().Minted != 360*proto.OneCredit {
 		t.Fatalf("got %s, minted %s", got, l.Audit().Minted)
 	}
-	if l.X() != 40*1_000_000/60+1 { // 40 credits buy 40 minutes
+	if l.X() != 40*1_000_000/60 { // 40 credits buy 40 minutes
 		t.Fatalf("x is %d", l.X())
 	}
 	// What is left of κ·stake in this epoch is 60 credits of work.

@@ -556,6 +556,9 @@ func (l *Ledger) AddCheckpoint(wire *proto.CertifiedCheckpoint, own ...Record) (
 	}
 	l.know(h)
 	l.hash = proto.Hash{}
+	if _, err := l.retry(epochNeed(e)); err != nil {
+		return true, err
+	}
 	return true, nil
 }
 

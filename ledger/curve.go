@@ -67,18 +67,6 @@ func MintCap(net *proto.Network) proto.Credit {
 	return proto.Credit(min(area, room))
 }
 
-// cpuMicrohours is how much work at the base price v microcredits buy,
-// rounded up, so that x grows by every bonus.
-func cpuMicrohours(net *proto.Network, v uint64) uint64 {
-	hi, lo := bits.Mul64(v, microhours)
-	per := satMul(net.Genesis.BasePrice, 60) // base price is per minute
-	if hi >= per {
-		return 1<<64 - 1
-	}
-	q, rest := bits.Div64(hi, lo, per)
-	return q + min(1, rest)
-}
-
 func satMul(a, b uint64) uint64 {
 	hi, lo := bits.Mul64(a, b)
 	if hi != 0 {

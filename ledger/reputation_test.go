@@ -33,8 +33,13 @@ const minute = 1_000_000 // in the register's units
 
 func TestReputationScore(t *testing.T) {
 	for _, tt := range []struct{ valid, invalid, want uint64 }{
-		{0, 0, 0}, {0, 5 * minute, 0}, {20 * minute, 0, 500_000}, {80 * minute, 0, 800_000}, {80 * minute, 10 * minute, 400_000},
-		{1 << 63, 0, 999_999}, {^uint64(0), ^uint64(0), 615_384},
+		{0, 0, 0},
+		{0, 5 * minute, 0},
+		{20 * minute, 0, 500_000},
+		{80 * minute, 0, 800_000},
+		{80 * minute, 10 * minute, 400_000},
+		{1 << 63, 0, 999_999},
+		{^uint64(0), ^uint64(0), 615_384},
 	} {
 		got := ledger.Reputation{Valid: tt.valid, Invalid: tt.invalid}.Score()
 		if got != tt.want {

@@ -273,7 +273,7 @@ type effect struct {
 	burned uint64
 	fee    uint64  // the part of burned that is a settlement's fee
 	minted uint64  // bonus
-	x      uint64  // CPU-microhours that the bonus was for
+	worked uint64  // microcredits of work that the bonus was for
 	claims []point // receivables of the account that it takes
 	gives  []give  // receivables that it makes
 	hold   *hold   // hold that it makes or changes

@@ -101,7 +101,7 @@ type state struct {
 	inbox    map[peer.ID]map[point]bool      // the same, by owner
 	burned   uint64
 	minted   uint64
-	x        uint64             // CPU-microhours that bonuses were claimed for
+	worked   uint64             // that bonuses were claimed for, microcredits at the base price
 	order    []peer.ID          // accounts with events, sorted as places are
 	figures  map[uint64]figures // by epoch of their checkpoint
 	newest   uint64             // epoch of the newest checkpoint, 0 is the genesis
@@ -141,7 +141,7 @@ type tx struct {
 	taken    map[point]bool
 	burned   uint64
 	minted   uint64
-	x        uint64
+	worked   uint64
 	collect  bool
 	work     []work       // when collect is set
 	fees     []burnt      // when collect is set
@@ -281,7 +281,7 @@ func (t *tx) apply(c *Certified, e effect) {
 	}
 	t.burned += e.burned
 	t.minted += e.minted
-	t.x += e.x
+	t.worked += e.worked
 	t.events[c.hash] = c
 	t.added = append(t.added, c)
 }
@@ -334,5 +334,5 @@ func (t *tx) commit() {
 	}
 	s.burned += t.burned
 	s.minted += t.minted
-	s.x += t.x
+	s.worked += t.worked
 }
