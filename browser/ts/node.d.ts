@@ -13,6 +13,7 @@ declare module "node:worker_threads" {
 
 declare module "node:fs" {
   export function readFileSync(path: URL, encoding: "utf8"): string;
+  export function readFileSync(path: URL): Uint8Array;
 }
 
 declare module "node:process" {
@@ -27,12 +28,19 @@ declare module "node:process" {
 }
 
 declare module "node:assert/strict" {
-  export function equal(got: unknown, want: unknown): void;
-  export function ok(value: unknown, message: string): void;
+  export function equal(got: unknown, want: unknown, message?: string): void;
+  export function ok(value: unknown, message?: string): void;
+  export function deepEqual(got: unknown, want: unknown, message?: string): void;
+  export function throws(f: () => unknown, want: object | ((e: never) => boolean)): void;
+  export function rejects(p: Promise<unknown>, want: object | ((e: never) => boolean)): Promise<void>;
+}
+
+declare module "node:zlib" {
+  export function gzipSync(data: Uint8Array, options: { level: number }): Uint8Array;
 }
 
 declare module "node:test" {
-  export function test(name: string, run: () => void): void;
+  export function test(name: string, run: () => void | Promise<void>): void;
 }
 
 interface ImportMeta {

@@ -1,0 +1,86 @@
+// What the Go side and this side of the node Worker are to each other.
+import type { Executed, Execution } from "./pool";
+
+export interface StartConfig {
+  genesis: Uint8Array;
+  seed: Uint8Array;
+  bootstrap: string[];
+  /** Name of the IndexedDB database; empty when storage is blocked. */
+  db: string;
+  site?: string;
+  payee?: string;
+  types: string[];
+  slots: number;
+  /** Bytes per task. */
+  memory: number;
+  /** Share of all cores. */
+  cpuPercent: number;
+  /** Bytes per second. */
+  bandwidth?: number;
+  work: boolean;
+}
+
+export interface GoTask {
+  type?: string;
+  module?: Uint8Array;
+  input?: Uint8Array;
+  /** JSON of the built-in type. */
+  payload?: string;
+}
+
+export interface GoJob {
+  tasks: GoTask[];
+  redundancy: number;
+  maxMicro: string;
+  priority: number;
+  timeoutMs: number;
+  fuelLimit?: string;
+}
+
+export interface GoResult {
+  status: string;
+  output: Uint8Array;
+  json?: string;
+  verified: boolean;
+  workers: string[];
+  receipts: Uint8Array[];
+  costMicro: string;
+  fuel: string;
+  error?: { code: string; message: string };
+}
+
+export interface GoStats {
+  peerId: string;
+  peers: number;
+  creditsMicro: string;
+  heldMicro: string;
+  receivableMicro: string;
+  tasksRun: number;
+  tasksAccepted: number;
+  running: number;
+  paused: string;
+  uptimeMs: number;
+  reputationPpm: number;
+  stateHash: string;
+}
+
+/** globalThis.edgenetNode, set by Go. */
+export interface GoNode {
+  start(config: StartConfig): Promise<{ peerId: string }>;
+  submit(job: GoJob, progress?: (done: number, total: number) => void): Promise<{ costMicro: string; results: GoResult[] }>;
+  stats(): GoStats;
+  pause(reason: string): void;
+  resume(): void;
+  limits(l: { slots?: number; cpuPercent?: number; bandwidth?: number; types?: string[] }): void;
+  relays(addrs: string[]): void;
+  disconnect(): Promise<void>;
+}
+
+/** globalThis.edgenetHost, set before Go starts. */
+export interface Host {
+  ready(): void;
+  event(kind: string, json: string): void;
+  execute(e: Execution): Promise<Executed>;
+  cancel(id: number): void;
+  resolve(): Promise<string[]>;
+}
