@@ -34,7 +34,9 @@ func (n *Node) discover(ctx context.Context) error {
 	}
 	wait, announced := time.Second, time.Time{}
 	for {
-		lost := n.connectBootstrap(ctx)
+		// A node that can ask for addresses leaves its relays to the transport,
+		// which knows the newest ones and needs two of them.
+		lost := n.cfg.Resolve == nil && n.connectBootstrap(ctx)
 		if n.dht != nil && n.dht.known() > 0 {
 			// Kademlia's own timers refresh a small table every two minutes, which
 			// is most of what an idle node would send; this loop slows down instead.

@@ -30,7 +30,7 @@ func (n *Node) openHost() error {
 		Key: n.cfg.Key, Listen: n.addrs.listen, Announce: n.addrs.announce,
 		Reachability: r, Relay: n.cfg.Relay,
 		RelayLimit: relay.RelayLimit{Data: int64(limits.Bytes), Duration: time.Duration(limits.Seconds) * time.Second},
-		Relays:     n.addrs.bootstrap, UserAgent: n.agent(), Bandwidth: n.traffic,
+		Relays:     n.addrs.bootstrap, Resolve: n.resolve(), UserAgent: n.agent(), Bandwidth: n.traffic,
 	})
 	if err != nil {
 		return err
@@ -44,6 +44,21 @@ func (n *Node) openHost() error {
 	}
 	n.host = routedhost.Wrap(h, lookup{n})
 	return nil
+}
+
+// resolve is Config.Resolve as the transport wants it. Addresses that nobody
+// can read are as good as none.
+func (n *Node) resolve() func(context.Context) ([]peer.AddrInfo, error) {
+	if n.cfg.Resolve == nil {
+		return nil
+	}
+	return func(ctx context.Context) ([]peer.AddrInfo, error) {
+		addrs, err := n.cfg.Resolve(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return parseRelays(n.self, addrs)
+	}
 }
 
 // agent is what identify tells peers.

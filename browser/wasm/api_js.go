@@ -276,11 +276,11 @@ func finish(r *running, parts []*part, progress func(done int)) error {
 }
 
 // outcome gathers the results in the order of the request.
-func outcome(r *running, parts []*part, tasks int) (any, error) {
-	results := make([]any, tasks)
+func outcome(r *running, parts []*part, total int) (any, error) {
+	results := make([]any, total)
 	var cost proto.Credit
 	for _, p := range parts {
-		v, _, err := r.node.Job(p.id)
+		v, tasks, err := r.node.Job(p.id)
 		if err != nil {
 			return nil, err
 		}
@@ -289,6 +289,9 @@ func outcome(r *running, parts []*part, tasks int) (any, error) {
 			res, err := r.node.Result(proto.TaskID{Job: p.id, Index: uint32(i)})
 			if err != nil {
 				return nil, err
+			}
+			if res.Code == proto.CodeOK { // it ended with its job, before it began
+				res.Code, res.Reason = tasks[i].Code, tasks[i].Reason
 			}
 			if results[at], err = resultValue(res, p.spec); err != nil {
 				return nil, err

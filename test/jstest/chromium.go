@@ -86,6 +86,9 @@ func (b *Browser) clean() error {
 	return os.RemoveAll(b.profile)
 }
 
+// Stderr is the end of what the browser said.
+func (b *Browser) Stderr() string { return b.stderr.String() }
+
 // wait returns what comes on done, or why nothing will.
 func (b *Browser) wait(ctx context.Context, done <-chan string) (string, error) {
 	select {
