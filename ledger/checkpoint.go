@@ -36,6 +36,7 @@ var errPruned = proto.CodeConflict.Errorf("the event is covered by a checkpoint"
 // what happens without them.
 var disabled struct {
 	fingerprints bool // salted SHA-256 over heads; without: XOR of ids
+	signatures   bool // of events in a checkpoint's state
 	place        bool // an event has one place; without: it may come again
 	// cut replaces the state at a frontier, which is closed under sources.
 	cut func(l *Ledger, cut map[peer.ID]uint64) (*state, error)

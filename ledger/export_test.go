@@ -15,6 +15,8 @@ func Disable(name string) (restore func()) {
 	switch name {
 	case "fingerprints":
 		disabled.fingerprints = true
+	case "signatures":
+		disabled.signatures = true
 	case "place":
 		disabled.place = true
 	case "closed frontier":

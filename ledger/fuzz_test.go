@@ -96,26 +96,41 @@ func FuzzSync(f *testing.F) {
 	fill(f, l, set...)
 	half := w.ledger()
 	fill(f, half, set[:100]...)
-	// Seeds are the frames of a real session.
-	sides := []*ledger.Sync{ledger.NewSync(l, []byte("a salt of a session"), true), ledger.NewSync(half, nil, false)}
-	out, _, _, err := sides[0].Step(nil)
-	for to := 1; len(out) > 0 && err == nil; to = 1 - to {
-		var answer []*proto.SyncFrame
-		for _, frame := range out {
-			raw, merr := goproto.Marshal(frame)
-			if merr != nil {
-				f.Fatal(merr)
+	pruned := w.ledger()
+	fill(f, pruned, set...)
+	w.checkpoint(pruned)
+	w.prune(pruned, 0)
+	// Seeds are the frames of real sessions: a repair and a join.
+	record := func(initiator, responder *ledger.Ledger) {
+		sides := []*ledger.Sync{ledger.NewSync(initiator, []byte("a salt of a session"), true), ledger.NewSync(responder, nil, false)}
+		out, _, _, err := sides[0].Step(nil)
+		for to := 1; len(out) > 0 && err == nil; to = 1 - to {
+			var answer []*proto.SyncFrame
+			var before []byte
+			for _, frame := range out {
+				raw, merr := goproto.Marshal(frame)
+				if merr != nil {
+					f.Fatal(merr)
+				}
+				f.Add(before, raw, to == 0)
+				before = raw
+				answer, _, _, err = sides[to].Step(frame)
 			}
-			f.Add(raw, raw, to == 0)
-			answer, _, _, err = sides[to].Step(frame)
+			out = answer
 		}
-		out = answer
+		if err != nil {
+			f.Fatal(err)
+		}
 	}
-	if err != nil {
-		f.Fatal(err)
-	}
+	record(l, half)
+	record(w.ledger(), pruned)
 	f.Fuzz(func(t *testing.T, first, second []byte, initiator bool) {
-		s := ledger.NewSync(l, []byte("a salt of a session"), initiator)
+		with := pruned
+		if initiator {
+			with = w.at(t).ledger()
+		}
+		state := with.StateHash()
+		s := ledger.NewSync(with, []byte("a salt of a session"), initiator)
 		if initiator {
 			if _, _, _, err := s.Step(nil); err != nil {
 				t.Fatal(err)
@@ -127,6 +142,9 @@ func FuzzSync(f *testing.F) {
 				return
 			}
 			out, _, done, err := s.Step(in)
+			if with.StateHash() != state { // only a certified state can be installed, and none was asked for yet
+				t.Fatal("a frame changed the state")
+			}
 			if err != nil || done {
 				return
 			}

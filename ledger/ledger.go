@@ -31,8 +31,9 @@ type Ledger struct {
 
 	base        uint64 // epoch of the checkpoint below which events are pruned
 	checkpoints map[uint64]*CheckpointHeader
-	proposed    [][]byte // changes of proposed checkpoints, oldest first
-	proofs      *proofs  // of the base's state; nil when they have to be computed
+	proposed    [][]byte  // changes of proposed checkpoints, oldest first
+	own         []peer.ID // whose chains are kept
+	proofs      *proofs   // of the base's state; nil when they have to be computed
 }
 
 // waiter is a certified event that cannot be judged yet.

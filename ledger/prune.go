@@ -23,6 +23,7 @@ import (
 // CodeMissing means that events or changes below the frontier are not here;
 // reconciliation brings them, or the state. All of it is one durable batch.
 func (l *Ledger) Prune(lag uint64, own ...peer.ID) (moved bool, err error) {
+	l.own = own
 	if l.s.newest < lag || l.s.newest-lag <= l.base {
 		return false, nil
 	}
@@ -165,16 +166,19 @@ func (l *Ledger) install(h *CheckpointHeader, leaves []leaf, kept map[proto.Hash
 	for _, id := range finished {
 		delete(l.intents, id)
 	}
-	for hash, w := range l.pending {
-		if l.s.events[hash] != nil || w.c.Seq < l.next(w.c.Account) {
+	// What waited may have waited for something below the frontier.
+	var again []*Certified
+	for _, hash := range l.queue {
+		if w := l.pending[hash]; w != nil {
 			l.forget(hash)
+			again = append(again, w.c)
 		}
 	}
 	for _, w := range f.waits {
-		l.forget(w.c.hash)
-		l.wait(w)
+		again = append(again, w.c)
 	}
-	return nil
+	_, _, err = l.add(nil, again)
+	return err
 }
 
 func stateKey(l leaf) []byte { return append([]byte{spaceState, l.tree}, l.key...) }

@@ -57,6 +57,7 @@ type Sync struct {
 	told   map[peer.ID]bool   // asked for or told of in this session
 	given  map[peer.ID]uint64 // seq up to which events were given
 	listed map[headID]peer.ID
+	join   joining
 }
 
 // span is a range of accounts; heads are listed when list is set.
@@ -116,20 +117,23 @@ func (s *Sync) Step(in *proto.SyncFrame) (out []*proto.SyncFrame, received []*pr
 		return nil, nil, false, proto.CodeMalformed.Errorf("sync: a second salt")
 	}
 	if carries(in) {
-		if len(in.Ranges)+len(in.WantHeads)+len(in.Chains) > 0 || in.Done {
+		if asks(in) || in.Done {
 			return nil, nil, false, proto.CodeMalformed.Errorf("sync: events come in frames of their own")
 		}
 		if s.burst++; s.burst > syncBurst+1 {
 			return nil, nil, false, proto.CodeTooLarge.Errorf("sync: more than %d frames of events in one turn", syncBurst+1)
 		}
-		return nil, in.Events, false, nil
+		return nil, in.Events, false, s.take(in)
 	}
 	s.burst = 0
-	if in.Done && len(in.Ranges)+len(in.WantHeads)+len(in.Chains) > 0 {
+	if in.Done && asks(in) {
 		return nil, nil, false, proto.CodeMalformed.Errorf("sync: a frame asks and is done")
 	}
 	if s.rounds++; s.rounds > syncRounds {
 		return nil, nil, false, proto.CodeTooLarge.Errorf("sync: more than %d rounds", syncRounds)
+	}
+	if err := s.meet(in); err != nil {
+		return nil, nil, false, err
 	}
 	if err := s.answer(in); err != nil {
 		return nil, nil, false, err
@@ -148,10 +152,16 @@ func (s *Sync) Step(in *proto.SyncFrame) (out []*proto.SyncFrame, received []*pr
 }
 
 // carries tells a frame that brings something from one that ends a turn.
-func carries(in *proto.SyncFrame) bool { return len(in.Events) > 0 }
+func carries(in *proto.SyncFrame) bool {
+	return len(in.Events)+len(in.Checkpoints)+len(in.Leaves) > 0 || in.LastLeaf
+}
+
+func asks(in *proto.SyncFrame) bool {
+	return len(in.Ranges)+len(in.WantHeads)+len(in.Chains)+len(in.WantCheckpoints) > 0 || in.WantState || in.Pruned
+}
 
 func (s *Sync) idle() bool {
-	return len(s.ask)+len(s.want)+len(s.tell)+len(s.push)+len(s.give) == 0
+	return len(s.ask)+len(s.want)+len(s.tell)+len(s.push)+len(s.give) == 0 && s.join.idle()
 }
 
 // answer compares what the other side says with the set.
@@ -248,7 +258,11 @@ func (s *Sync) offer(id peer.ID, from uint64) {
 	if a == nil || len(a.chain) == 0 {
 		return
 	}
-	from, to := max(from, s.given[id], a.chain[0].Seq), a.next()
+	from, to := max(from, s.given[id]), a.next()
+	if from < a.chain[0].Seq {
+		s.join.tell = true // their set must begin at the base here
+		return
+	}
 	if from < to {
 		s.given[id] = to
 		s.give = append(s.give, run{id, from, to})
@@ -298,8 +312,9 @@ func parseRanges(in []*proto.SyncRange) ([]span, error) {
 // turn makes this side's next turn: what it brings as far as the burst allows,
 // then one frame that asks. What does not fit stays for the next turn.
 func (s *Sync) turn() []*proto.SyncFrame {
-	out := s.events(nil)
+	out := s.events(s.state(s.headers(nil)))
 	last := new(proto.SyncFrame)
+	s.greet(last)
 	size := 0
 	room := func(m int) bool {
 		size += m + 4
@@ -329,7 +344,7 @@ func (s *Sync) turn() []*proto.SyncFrame {
 		last.Chains = append(last.Chains, &proto.SyncChain{Key: accountKey(id), Next: s.l.next(id)})
 		s.tell = s.tell[1:]
 	}
-	last.Done = len(last.Ranges)+len(last.WantHeads)+len(last.Chains)+len(s.give)+len(s.push) == 0
+	last.Done = !asks(last) && s.idle()
 	s.saidDone = last.Done
 	return append(out, last)
 }

@@ -6310,22 +6310,24 @@ func (x *VoteError) GetSlot() *Slot {
 
 // SyncFrame: the /sync stream. Ranges over accounts, by their keys.
 type SyncFrame struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ranges        []*SyncRange           `protobuf:"bytes,1,rep,name=ranges,proto3" json:"ranges,omitempty"`
-	Events        []*CertifiedEvent      `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
-	Done          bool                   `protobuf:"varint,4,opt,name=done,proto3" json:"done,omitempty"`
-	Salt          []byte                 `protobuf:"bytes,5,opt,name=salt,proto3" json:"salt,omitempty"`                            // first frame only
-	WantHeads     []byte                 `protobuf:"bytes,6,opt,name=want_heads,json=wantHeads,proto3" json:"want_heads,omitempty"` // listed head ids that the asker does not know, 8 bytes each
-	Chains        []*SyncChain           `protobuf:"bytes,7,rep,name=chains,proto3" json:"chains,omitempty"`
-	Base          uint64                 `protobuf:"varint,8,opt,name=base,proto3" json:"base,omitempty"`     // epoch of the checkpoint that the sender's set begins above
-	Newest        uint64                 `protobuf:"varint,9,opt,name=newest,proto3" json:"newest,omitempty"` // newest certified checkpoint of the sender
-	Checkpoints   []*CertifiedCheckpoint `protobuf:"bytes,10,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"`
-	WantState     bool                   `protobuf:"varint,11,opt,name=want_state,json=wantState,proto3" json:"want_state,omitempty"`    // asks for the state at the other side's base
-	StateEpoch    uint64                 `protobuf:"varint,12,opt,name=state_epoch,json=stateEpoch,proto3" json:"state_epoch,omitempty"` // base that leaves belong to
-	Leaves        []*StateLeaf           `protobuf:"bytes,13,rep,name=leaves,proto3" json:"leaves,omitempty"`
-	LastLeaf      bool                   `protobuf:"varint,14,opt,name=last_leaf,json=lastLeaf,proto3" json:"last_leaf,omitempty"` // no more leaves follow
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Ranges          []*SyncRange           `protobuf:"bytes,1,rep,name=ranges,proto3" json:"ranges,omitempty"`
+	Events          []*CertifiedEvent      `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
+	Done            bool                   `protobuf:"varint,4,opt,name=done,proto3" json:"done,omitempty"`
+	Salt            []byte                 `protobuf:"bytes,5,opt,name=salt,proto3" json:"salt,omitempty"`                            // first frame only
+	WantHeads       []byte                 `protobuf:"bytes,6,opt,name=want_heads,json=wantHeads,proto3" json:"want_heads,omitempty"` // listed head ids that the asker does not know, 8 bytes each
+	Chains          []*SyncChain           `protobuf:"bytes,7,rep,name=chains,proto3" json:"chains,omitempty"`
+	Base            uint64                 `protobuf:"varint,8,opt,name=base,proto3" json:"base,omitempty"`     // epoch of the checkpoint that the sender's set begins above
+	Newest          uint64                 `protobuf:"varint,9,opt,name=newest,proto3" json:"newest,omitempty"` // newest certified checkpoint of the sender
+	Checkpoints     []*CertifiedCheckpoint `protobuf:"bytes,10,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"`
+	WantState       bool                   `protobuf:"varint,11,opt,name=want_state,json=wantState,proto3" json:"want_state,omitempty"`    // asks for the state at the other side's base
+	StateEpoch      uint64                 `protobuf:"varint,12,opt,name=state_epoch,json=stateEpoch,proto3" json:"state_epoch,omitempty"` // base that leaves belong to
+	Leaves          []*StateLeaf           `protobuf:"bytes,13,rep,name=leaves,proto3" json:"leaves,omitempty"`
+	LastLeaf        bool                   `protobuf:"varint,14,opt,name=last_leaf,json=lastLeaf,proto3" json:"last_leaf,omitempty"`                             // no more leaves follow
+	Pruned          bool                   `protobuf:"varint,15,opt,name=pruned,proto3" json:"pruned,omitempty"`                                                 // what the other side lacks is below the sender's base
+	WantCheckpoints []uint64               `protobuf:"varint,16,rep,packed,name=want_checkpoints,json=wantCheckpoints,proto3" json:"want_checkpoints,omitempty"` // epochs whose changes the sender lacks
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *SyncFrame) Reset() {
@@ -6447,6 +6449,20 @@ func (x *SyncFrame) GetLastLeaf() bool {
 		return x.LastLeaf
 	}
 	return false
+}
+
+func (x *SyncFrame) GetPruned() bool {
+	if x != nil {
+		return x.Pruned
+	}
+	return false
+}
+
+func (x *SyncFrame) GetWantCheckpoints() []uint64 {
+	if x != nil {
+		return x.WantCheckpoints
+	}
+	return nil
 }
 
 type SyncRange struct {
@@ -7084,7 +7100,7 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
 	"\amissing\x18\x03 \x03(\fR\amissing\x12$\n" +
-	"\x04slot\x18\x04 \x01(\v2\x10.edgenet.v1.SlotR\x04slot\"\xe5\x03\n" +
+	"\x04slot\x18\x04 \x01(\v2\x10.edgenet.v1.SlotR\x04slot\"\xa8\x04\n" +
 	"\tSyncFrame\x12-\n" +
 	"\x06ranges\x18\x01 \x03(\v2\x15.edgenet.v1.SyncRangeR\x06ranges\x122\n" +
 	"\x06events\x18\x02 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\x06events\x12\x12\n" +
@@ -7102,7 +7118,9 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\vstate_epoch\x18\f \x01(\x04R\n" +
 	"stateEpoch\x12-\n" +
 	"\x06leaves\x18\r \x03(\v2\x15.edgenet.v1.StateLeafR\x06leaves\x12\x1b\n" +
-	"\tlast_leaf\x18\x0e \x01(\bR\blastLeafJ\x04\b\x03\x10\x04\"\x83\x01\n" +
+	"\tlast_leaf\x18\x0e \x01(\bR\blastLeaf\x12\x16\n" +
+	"\x06pruned\x18\x0f \x01(\bR\x06pruned\x12)\n" +
+	"\x10want_checkpoints\x18\x10 \x03(\x04R\x0fwantCheckpointsJ\x04\b\x03\x10\x04\"\x83\x01\n" +
 	"\tSyncRange\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\fR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\fR\x02to\x12 \n" +
