@@ -27,7 +27,7 @@ type joining struct {
 	want    bool                       // ask for the state
 	asked   bool                       // for the state, and it has not come yet
 	serving bool                       // leaves are to be sent
-	served  bool // once per session
+	served  bool                       // once per session
 	epoch   uint64                     // that leaves belong to
 	leaves  []served                   // to be sent
 	got     []*proto.StateLeaf         // received
