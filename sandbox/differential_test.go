@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"regexp"
 	"testing"
 	"time"
 
@@ -161,3 +162,23 @@ func SetBare(ex Executor) { ex.(*pool).bare = true }
 
 // SetMargin changes what a child may hold besides the task's memory, in bytes.
 func SetMargin(ex Executor, n uint64) { ex.(*pool).margin = n }
+
+// SetHostMemory makes an in-process executor one whose host has only n bytes
+// for a guest.
+func SetHostMemory(ex Executor, n uint64) { ex.(*inProcess).engine.most = n }
+
+// Bottomless takes the metering of depth out of m, as run in process.
+func Bottomless(t testing.TB, m *Module) {
+	form, err := m.sliced()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// global.get depth, i32.const cost, i32.sub or i32.add, global.set depth
+	frame := regexp.MustCompile(`(?s)#(.)A.([jk])\$(.)`)
+	code := frame.ReplaceAll(form.code, []byte("#${1}A\x00${2}$$${3}"))
+	if bytes.Equal(code, form.code) {
+		t.Fatal("no frame is metered")
+	}
+	form.code, form.key = code, proto.HashOf(code)
+	m.sliced = func() (metered, error) { return form, nil }
+}

@@ -30,6 +30,21 @@ func FuzzPrepare(f *testing.F) {
 	})
 }
 
+// TestPressure compares the compiler with the interpreter on modules that make
+// it spill.
+func TestPressure(t *testing.T) {
+	d := sandbox.NewDifferential(t, enginetest.Echo())
+	n := uint64(1500)
+	if testing.Short() || raceEnabled {
+		n = 150
+	}
+	for seed := range n {
+		if s := d.Check(t, enginetest.Pressure(seed), nil, 1_000_000); s != proto.StatusOK || t.Failed() {
+			t.Fatalf("seed %d: %s", seed, s)
+		}
+	}
+}
+
 // TestRandomModules compares generated modules; it runs many statuses and
 // enough fuel limits to stop at many points.
 func TestRandomModules(t *testing.T) {

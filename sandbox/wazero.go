@@ -31,6 +31,7 @@ const (
 type engine struct {
 	rt    wazero.Runtime
 	cache wazero.CompilationCache
+	most  uint64 // engineConfig.memory
 
 	mu    sync.Mutex
 	code  map[proto.Hash]*compiled
@@ -51,7 +52,8 @@ type compiled struct {
 type engineConfig struct {
 	cacheDir    string
 	interpreter bool
-	guard       bool // stop guests at the context's end; slow, for plain modules in tests
+	guard       bool   // stop guests at the context's end; slow, for plain modules in tests
+	memory      uint64 // bytes that the host has for a guest, in tests; zero: enough
 }
 
 func newEngine(ctx context.Context, c engineConfig) (*engine, error) {
@@ -60,7 +62,7 @@ func newEngine(ctx context.Context, c engineConfig) (*engine, error) {
 		cfg = wazero.NewRuntimeConfigInterpreter()
 	}
 	cfg = cfg.WithCoreFeatures(api.CoreFeaturesV2).WithDebugInfoEnabled(false).WithMemoryLimitPages(65_536).WithCloseOnContextDone(c.guard)
-	e := &engine{code: map[proto.Hash]*compiled{}}
+	e := &engine{code: map[proto.Hash]*compiled{}, most: c.memory}
 	if c.cacheDir != "" {
 		cache, err := wazero.NewCompilationCacheWithDir(c.cacheDir)
 		if err != nil {
@@ -224,6 +226,9 @@ func (e *engine) execute(ctx context.Context, c *compiled, o order, input []byte
 	g := newGuest(o.abi, input, task)
 	r := &run{guest: g, ctx: ctx}
 	alloc := &allocator{limit: uint64(pages) * pageSize}
+	if e.most > 0 {
+		alloc.limit = min(alloc.limit, e.most)
+	}
 	base := experimental.WithMemoryAllocator(context.WithValue(context.Background(), runKey{}, r), alloc)
 
 	defer alloc.release()
@@ -245,7 +250,8 @@ func (e *engine) execute(ctx context.Context, c *compiled, o order, input []byte
 	r.fuel = mod.ExportedGlobal(instrument.FuelExport).(api.MutableGlobal)
 	depth := mod.ExportedGlobal(instrument.DepthExport).(api.MutableGlobal)
 	depth.Set(uint64(instrument.DepthLimit))
-	mod.ExportedGlobal(instrument.PagesExport).(api.MutableGlobal).Set(uint64(pages))
+	ceiling := mod.ExportedGlobal(instrument.PagesExport).(api.MutableGlobal)
+	ceiling.Set(uint64(pages))
 	if o.sliced {
 		r.reserve = left
 		left = min(left, slice)
@@ -260,7 +266,7 @@ func (e *engine) execute(ctx context.Context, c *compiled, o order, input []byte
 	var engineFault runtime.Error
 	status, code := proto.StatusOK, int32(0)
 	switch {
-	case alloc.failed:
+	case alloc.failed, int32(ceiling.Get()) == -1:
 		return Result{Status: proto.StatusHostOOM, Log: g.log}, nil
 	case errors.Is(err, errStopped):
 		return Result{Status: stopStatus(ctx), Log: g.log}, nil
@@ -277,8 +283,12 @@ func (e *engine) execute(ctx context.Context, c *compiled, o order, input []byte
 		status = proto.StatusBadOutput
 	case err != nil:
 		switch {
-		case int32(depth.Get()) < 0 || strings.Contains(err.Error(), "stack overflow"):
+		case int32(depth.Get()) < 0:
 			return trapped(proto.StatusStackLimit, limit, g.log), nil
+		case strings.Contains(err.Error(), "stack overflow"):
+			// The engine's own stack gave out within the guest's limits. Others
+			// may have more: nothing to vote on.
+			return Result{Status: proto.StatusHostOOM, Log: g.log}, nil
 		case remaining < 0:
 			return trapped(proto.StatusOutOfFuel, limit, g.log), nil
 		}

@@ -64,4 +64,8 @@ var fuel = map[string]proto.Fuel{
 	"sleep moves the clock":       4339,
 	"random":                      4252,
 	"random outside":              4250,
+	"spilled bitselect":           4184,
+	"spilled copysign":            4172,
+	"spilled replace-lane":        4308,
+	"spilled select":              4201,
 }

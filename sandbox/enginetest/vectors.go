@@ -1,6 +1,8 @@
 package enginetest
 
 import (
+	"embed"
+	"slices"
 	"strings"
 
 	"edgenet.dev/proto"
@@ -86,9 +88,31 @@ func Spin() []byte {
 
 // Vectors are the cases in order.
 func Vectors() []Vector {
-	vs := append(reactorVectors(), commandVectors()...)
+	vs := slices.Concat(reactorVectors(), commandVectors(), spilledVectors())
 	for i := range vs {
 		vs[i].Fuel = fuel[vs[i].Name]
+	}
+	return vs
+}
+
+//go:embed testdata/spilled
+var spilled embed.FS
+
+// spilledVectors are what is left of random modules that wazero's compiler for
+// amd64 (1.12) miscompiled: an operand of the instruction lived across a call
+// and came back from memory in the middle of the instruction's machine code.
+func spilledVectors() (vs []Vector) {
+	for _, c := range [][2]string{
+		{"bitselect", "37f4117cf0b13b40c44d4de4dfed9d9132b4abc25798d0df91068df42f081006"},
+		{"copysign", "eb0da69205a519a25a3271019454f90fce0c1bd6e5c685345f1f5d867e1908de"},
+		{"replace-lane", "1951142ca6eb59a77c74dd6bca3ac95ef2962643c60a63dc7abcf010cfba5d6b"},
+		{"select", "cc850a2428d7d510ccb7513c4d5d1e4902d1b869abe7bdf680199f0c4fb3ab91"},
+	} {
+		raw, err := spilled.ReadFile("testdata/spilled/" + c[0] + ".wasm")
+		if err != nil {
+			panic(err) // it is part of this package
+		}
+		vs = append(vs, Vector{Name: "spilled " + c[0], Module: raw, Status: proto.StatusOK, Digest: c[1]})
 	}
 	return vs
 }

@@ -45,6 +45,7 @@ type body struct {
 	locals []byte // parameters and declared locals
 	extra  []byte // locals the rewriter adds: the counter, then temporaries
 	tmp    [256]uint32
+	other  uint32 // second temporary of type v128, or 0
 
 	stack    []byte
 	units    int
@@ -154,6 +155,15 @@ func (f *body) temp(t byte) uint64 {
 		f.tmp[t] = uint32(len(f.locals) + len(f.extra) - 1)
 	}
 	return uint64(f.tmp[t])
+}
+
+// second is the index of another temporary of type v128.
+func (f *body) second() uint64 {
+	if f.other == 0 {
+		f.extra = append(f.extra, V128)
+		f.other = uint32(len(f.locals) + len(f.extra) - 1)
+	}
+	return uint64(f.other)
 }
 
 func units(ts []byte) int {

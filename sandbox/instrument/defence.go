@@ -11,6 +11,7 @@ const (
 	defenceLimits                     // bounds of a module
 	defenceLEB                        // opcodes are decoded and written again
 	defenceStart                      // the start section becomes an export
+	defenceDetour                     // instructions that wazero's compiler gets wrong are avoided
 )
 
 var off defence

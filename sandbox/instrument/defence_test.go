@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -19,17 +20,24 @@ import (
 // TestEachDefenceIsNeeded runs a check with all defences, which must hold, and
 // without one, which the check must notice.
 func TestEachDefenceIsNeeded(t *testing.T) {
-	for _, c := range []struct {
+	type row struct {
 		name    string
 		defence instrument.Defence
 		check   func() error
-	}{
+	}
+	rows := []row{
 		{"stack", instrument.DefenceStack, vectorsHold("recursion 2000")},
 		{"NaN", instrument.DefenceNaN, vectorsHold("NaN")},
 		{"limits", instrument.DefenceLimits, boundsHold},
 		{"LEB", instrument.DefenceLEB, longOpcodeHolds},
 		{"start section", instrument.DefenceStart, vectorsHold("start")},
-	} {
+	}
+	if runtime.GOARCH == "amd64" { // the compilers for others are not known to need it
+		for _, op := range []string{"bitselect", "copysign", "replace-lane", "select"} {
+			rows = append(rows, row{"detour of " + op, instrument.DefenceDetour, vectorsHold("spilled " + op)})
+		}
+	}
+	for _, c := range rows {
 		t.Run(c.name, func(t *testing.T) {
 			if err := c.check(); err != nil {
 				t.Errorf("with the defence: %v", err)
@@ -85,6 +93,9 @@ func vectorsHold(prefix string) func() error {
 			got, err := onBoth(v.Module, v.Input, v.Limits)
 			if err != nil {
 				return fmt.Errorf("%s: %w", v.Name, err)
+			}
+			if v.Digest != "" && proto.HashOf(got.Output).String() == v.Digest {
+				got.Output = nil
 			}
 			if got.Status != v.Status || string(got.Output) != v.Output || got.Fuel != v.Fuel {
 				return fmt.Errorf("%s: %s %q, fuel %d; want %s %q, %d", v.Name, got.Status, got.Output, got.Fuel, v.Status, v.Output, v.Fuel)

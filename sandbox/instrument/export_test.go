@@ -9,6 +9,7 @@ const (
 	DefenceLimits = defenceLimits
 	DefenceLEB    = defenceLEB
 	DefenceStart  = defenceStart
+	DefenceDetour = defenceDetour
 )
 
 // Without runs fn with the rewriter's defences d left out.

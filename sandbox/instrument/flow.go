@@ -100,14 +100,8 @@ func (f *body) note(op int, code []byte, local int32) {
 	if f.need == nil {
 		return
 	}
-	switch kind := f.need[i]; {
-	case kind == 0:
-	case local >= 0:
-		f.canonicalise(kind, uint64(local))
-	default:
-		i := f.temp(kindType[kind])
-		f.blk = appendU(append(f.blk, opLocalTee), i)
-		f.canonicalise(kind, i)
+	if kind := f.need[i]; kind != 0 {
+		f.canonicalise(kind)
 	}
 }
 

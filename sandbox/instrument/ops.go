@@ -34,10 +34,18 @@ const (
 	opI32LtS       = 0x48
 	opI64LtS       = 0x53
 	opI64GtU       = 0x56
-	opF32Eq        = 0x5b
-	opF64Eq        = 0x61
+	opF32Ne        = 0x5c
+	opF64Ne        = 0x62
 	opI32Add       = 0x6a
+	opI32Eq        = 0x46
 	opI32Sub       = 0x6b
+	opI32Or        = 0x72
+	opF32Copysign  = 0x98
+	opF64Copysign  = 0xa6
+	opI32FromF32   = 0xbc
+	opI64FromF64   = 0xbd
+	opF32FromI32   = 0xbe
+	opF64FromI64   = 0xbf
 	opI64Add       = 0x7c
 	opI64Sub       = 0x7d
 	opI64Mul       = 0x7e
@@ -60,11 +68,15 @@ const (
 	miscTableSize  = 0xfc10
 	miscTableFill  = 0xfc11
 
-	simdConst     = 0xfd0c
-	simdShuffle   = 0xfd0d
-	simdBitselect = 0xfd52
-	simdF32x4Eq   = 0xfd41
-	simdF64x2Eq   = 0xfd47
+	simdConst        = 0xfd0c
+	simdShuffle      = 0xfd0d
+	simdI64x2Replace = 0xfd1e
+	simdF64x2Replace = 0xfd22
+	simdAnd          = 0xfd4e
+	simdXor          = 0xfd51
+	simdBitselect    = 0xfd52
+	simdF32x4Eq      = 0xfd41
+	simdF64x2Eq      = 0xfd47
 )
 
 // signature of an opcode without control flow: what it pops and pushes, as

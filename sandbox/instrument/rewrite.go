@@ -7,7 +7,7 @@ const (
 	Reserved    = "edgenet:"
 	FuelExport  = Reserved + "fuel"  // mutable i64: fuel left; negative when exhausted
 	DepthExport = Reserved + "depth" // mutable i32: stack units left; negative when exhausted
-	PagesExport = Reserved + "pages" // mutable i32: largest memory of this task, in pages
+	PagesExport = Reserved + "pages" // mutable i32: largest memory of this task, in pages; -1 after the engine could not grow that far
 	StartExport = Reserved + "start" // the start section's function, called by the host
 	HostModule  = Reserved + "host"  // module of the refuel import
 	RefuelName  = "refuel"           // (fuel i64) -> fuel i64, only when Sliced

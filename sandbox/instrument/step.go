@@ -49,18 +49,14 @@ func (f *body) step() {
 			b = a
 		}
 		f.push(b)
-		if b == V128 {
-			f.blk = appendVectorSelect(f.blk[:mark])
-		}
+		f.detourSelect(b, mark)
 	case opSelectT:
 		if n := r.u32(); n != 1 {
 			r.failAt(at, "select of %d values", n)
 		}
 		t := r.valType()
 		f.blk = append(f.blk, 1, t)
-		if t == V128 {
-			f.blk = appendVectorSelect(f.blk[:mark])
-		}
+		f.detourSelect(t, mark)
 		f.pop(I32)
 		f.pop(t)
 		f.pop(t)
@@ -111,6 +107,7 @@ func (f *body) step() {
 	default:
 		if !f.memory(at, op) {
 			f.numeric(at, op)
+			f.detour(op, mark)
 		}
 	}
 	if !live {
@@ -121,14 +118,6 @@ func (f *body) step() {
 		f.arithmetic = f.arithmetic || makesNaN(op) != 0
 		f.note(op, f.blk[mark:], -1)
 	}
-}
-
-// appendVectorSelect is select of two v128: wazero's compiler for amd64 takes
-// the wrong one at times (seen with 1.12), so a mask chooses the bits.
-func appendVectorSelect(b []byte) []byte {
-	const opI32Eqz, splat = 0x45, 0xfd11
-	b = append(b, opI32Eqz, opI32Const, 1, opI32Sub)
-	return appendOp(appendOp(b, splat), simdBitselect)
 }
 
 func appendOp(b []byte, op int) []byte {
@@ -546,58 +535,25 @@ func (f *body) appendCharge(b []byte, scale, shift int64) []byte {
 	return f.appendCheck(append(b, opI64Sub), len(f.ctrls)-1)
 }
 
-// appendGrow writes memory.grow: charge, then -1 when the task's ceiling would
-// be passed, whatever the engine has left.
+// appendGrow writes memory.grow: charge, then -1 when the task's ceiling or the
+// declared maximum would be passed, whatever the engine has left. An engine
+// that cannot grow within them must not answer -1, which others would not: it
+// ends the run, with pagesGlobal at -1 to tell the host that the end is local.
 func (f *body) appendGrow(b []byte) []byte {
 	n := f.temp(I32)
+	size := appendU([]byte{opMemorySize, 0, opI64ExtendU, opLocalGet}, n)
+	size = append(size, opI64ExtendU, opI64Add)
 	b = append(appendU(append(b, opLocalSet), n), opLocalGet)
-	b = f.appendCharge(b, weightPage, 0)
-	b = append(b, opMemorySize, 0, opI64ExtendU, opLocalGet)
-	b = append(appendU(b, n), opI64ExtendU, opI64Add, opGlobalGet)
-	b = append(appendU(b, f.m.pagesGlobal()), opI64ExtendU, opI64GtU, opIf, I32, opI32Const, 0x7f, opElse, opLocalGet)
-	return append(appendU(b, n), opMemoryGrow, 0, opEnd)
-}
-
-// canonicalise replaces a NaN of the kind on top of the stack, which the local
-// holds too, by the canonical one.
-func (f *body) canonicalise(kind byte, local uint64) {
-	if off&defenceNaN != 0 {
-		return
+	b = append(f.appendCharge(b, weightPage, 0), size...)
+	b = appendU(append(b, opGlobalGet), f.m.pagesGlobal())
+	b = append(b, opI64ExtendU, opI64GtU)
+	if f.m.memMax < f.cfg.MemoryPages {
+		b = appendS(append(append(b, size...), opI64Const), int64(f.m.memMax))
+		b = append(b, opI64GtU, opI32Or)
 	}
-	f.m.nans++
-	// value, NaN, value == value: select or bitselect
-	b := append(f.blk, constNaN(kind)...)
-	b = appendU(append(b, opLocalGet), local)
-	b = appendU(append(b, opLocalGet), local)
-	switch kind {
-	case nanF32:
-		b = append(b, opF32Eq, opSelect)
-	case nanF64:
-		b = append(b, opF64Eq, opSelect)
-	case nanF32x4:
-		b = appendOp(appendOp(b, simdF32x4Eq), simdBitselect)
-	case nanF64x2:
-		b = appendOp(appendOp(b, simdF64x2Eq), simdBitselect)
-	}
-	f.blk = b
-}
-
-func constNaN(kind byte) []byte {
-	f32 := func(b []byte) []byte {
-		const bits = 0x7fc00000
-		return append(b, 0, 0, bits>>16&0xff, bits>>24)
-	}
-	f64 := func(b []byte) []byte {
-		const bits = uint64(0x7ff8) << 48
-		return append(b, 0, 0, 0, 0, 0, 0, byte(bits>>48&0xff), byte(bits>>56))
-	}
-	switch kind {
-	case nanF32:
-		return f32([]byte{opF32Const})
-	case nanF64:
-		return f64([]byte{opF64Const})
-	case nanF32x4:
-		return f32(f32(f32(f32(appendOp(nil, simdConst)))))
-	}
-	return f64(f64(appendOp(nil, simdConst)))
+	b = append(b, opIf, I32, opI32Const, 0x7f, opElse, opLocalGet)
+	b = appendU(append(appendU(b, n), opMemoryGrow, 0, opLocalTee), n)
+	b = append(b, opI32Const, 0x7f, opI32Eq, opIf, 0x40, opI32Const, 0x7f, opGlobalSet)
+	b = append(appendU(b, f.m.pagesGlobal()), opUnreachable, opEnd, opLocalGet)
+	return append(appendU(b, n), opEnd)
 }

@@ -92,7 +92,8 @@ export function execute(code: Code, run: Run, host: Host): Result {
   const fuel = exports[fuelExport] as Instance["fuel"];
   const depth = exports[depthExport] as WebAssembly.Global<"i32">;
   depth.value = depthLimit;
-  (exports[pagesExport] as WebAssembly.Global<"i32">).value = pages;
+  const ceiling = exports[pagesExport] as WebAssembly.Global<"i32">;
+  ceiling.value = pages;
   const first = code.sliced ? Math.min(reserve, slice) : reserve;
   reserve -= first;
   fuel.value = BigInt(first);
@@ -123,6 +124,8 @@ export function execute(code: Code, run: Run, host: Host): Result {
     } else if (e instanceof Stopped) {
       return end(Status.timeout, 0);
     } else if (e instanceof Abort || e instanceof WebAssembly.RuntimeError) {
+      // The engine could not grow the memory as far as the guest may: local.
+      if (ceiling.value === -1) return end(Status.hostOOM, 0);
       if (depth.value < 0) return trapped(Status.stackLimit);
       return trapped(remaining() < 0 ? Status.outOfFuel : Status.trap);
     } else if (e instanceof RangeError || (e instanceof Error && e.name === "InternalError")) {

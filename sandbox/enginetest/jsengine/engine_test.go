@@ -266,6 +266,29 @@ func TestCancelAndTimeout(t *testing.T) {
 	}
 }
 
+// An engine that cannot grow a memory as far as the task may has no vote.
+func TestGrowBeyondTheEngine(t *testing.T) {
+	for name, engine := range map[string]func(string, jsengine.Options) (*jsengine.Engine, error){"Node": jsengine.NewNode, "Chromium": jsengine.NewChromium} {
+		t.Run(name, func(t *testing.T) {
+			e := start(t, engine, jsengine.Options{V8: []string{"--wasm-max-mem-pages=8"}})
+			for _, v := range enginetest.Vectors() {
+				want := v.Status
+				switch v.Name {
+				case "grow to the limit":
+					want = proto.StatusHostOOM // 16 pages
+				case "grow", "grow past the limit", "grow past the maximum":
+				default:
+					continue
+				}
+				res := run(t, e, prepare(t, v.Module), nil, sandbox.Task{Limits: proto.Limits{Fuel: 1_000_000, Memory: v.Limits.Memory}})
+				if res.Status != want || want == proto.StatusOK && (string(res.Output) != v.Output || res.Fuel != v.Fuel) {
+					t.Errorf("%s: %s, want %s", v.Name, show(res), want)
+				}
+			}
+		})
+	}
+}
+
 // A sliced module stops at the wall clock's limit by itself: the Worker lives.
 func TestTimeoutBetweenSlices(t *testing.T) {
 	e := node(t, jsengine.Options{Sliced: true})
