@@ -347,14 +347,15 @@ func (s *step) tick(in *instance) error {
 		w.forget(in) // nobody but one peer ever spoke of it
 		return nil
 	}
-	if in.stored && in.timer.IsZero() && in.contested() { // after a restart
-		in.timer = s.now.Add(w.patience(in.round))
+	restarted := in.stored && in.resend.IsZero()
+	if restarted && in.contested() {
+		s.start(in)
 	}
 	if !in.relay.IsZero() && !s.now.Before(in.relay) {
 		in.relay = time.Time{}
 		s.forward(in)
 	}
-	if in.resend.IsZero() && in.stored || !in.resend.IsZero() && !s.now.Before(in.resend) {
+	if restarted || !in.resend.IsZero() && !s.now.Before(in.resend) {
 		in.resend = s.now.Add(w.cfg.T)
 		in.emit = everything
 		s.forward(in)

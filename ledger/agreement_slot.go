@@ -201,8 +201,8 @@ func (w *Witness) patience(round uint32) time.Duration {
 // start begins the timer of rule 7 unless it runs.
 func (s *step) start(in *instance) {
 	in.expire = time.Time{}
-	if in.timer.IsZero() {
-		in.timer = s.now.Add(s.w.patience(in.round))
+	if in.timer.IsZero() && in.round == 0 {
+		in.timer = s.now.Add(s.w.patience(0))
 	}
 	if in.resend.IsZero() {
 		in.resend = s.now.Add(s.w.cfg.T)
@@ -239,6 +239,11 @@ func (s *step) rules(in *instance) bool {
 		s.enter(in, r)
 		return true
 	}
+	if in.round > 0 && in.timer.IsZero() && in.reached() >= s.w.net.Quorum() {
+		// Only now: if a round could end before a quorum is in it, two groups of
+		// witnesses could follow each other one round apart for ever.
+		in.timer = s.now.Add(s.w.patience(in.round))
+	}
 	if s.lead(in) || s.prepare(in) || s.commit(in) {
 		return true
 	}
@@ -265,6 +270,16 @@ func (in *instance) ahead(f int) uint32 {
 	return tops[f]
 }
 
+// reached counts the witnesses that are in this round or above.
+func (in *instance) reached() (n int) {
+	for _, h := range in.heard {
+		if h.top >= in.round {
+			n++
+		}
+	}
+	return n
+}
+
 // enter is rule 2: from the Report on there is no vote below its round.
 func (s *step) enter(in *instance, round uint32) {
 	w := s.w
@@ -276,7 +291,7 @@ func (s *step) enter(in *instance, round uint32) {
 		in.past[in.round] = in.committed
 	}
 	r := &proto.Report{Slot: in.slot, Round: round}
-	mine := &report{by: w.self, round: round, lock: in.lock}
+	mine := &report{slot: in.slot, by: w.self, round: round, lock: in.lock}
 	if in.lock != nil {
 		mine.body = in.bodies[in.lock.id]
 		r.LockRound, r.LockId, r.LockPqc = in.lock.round, []byte(in.lock.id), in.lock.envelopes(w.net)
@@ -298,7 +313,7 @@ func (s *step) enter(in *instance, round uint32) {
 	h := in.hear(w.self)
 	h.report, h.top = mine, round
 	in.emit.report = true
-	in.timer = s.now.Add(w.patience(round))
+	in.timer = time.Time{}
 	in.resend = s.now.Add(w.cfg.T)
 	in.relay, in.expire = time.Time{}, time.Time{}
 	s.recs = append(s.recs, in.stateRecord(w.net), in.enteredRecord())

@@ -270,7 +270,7 @@ func (w *Witness) read(in *instance, kind byte, rest, value []byte) error {
 // restore rebuilds what follows from the records.
 func (w *Witness) restore(in *instance) {
 	if in.entered != nil {
-		r := &report{by: w.self, round: in.entered.Round, lock: nil}
+		r := &report{slot: in.slot, by: w.self, round: in.entered.Round}
 		if len(in.entered.LockId) > 0 {
 			r.lock = &lock{round: in.entered.LockRound, id: string(in.entered.LockId)}
 		}

@@ -197,3 +197,104 @@ func CodecLoses(fill func(any)) []string {
 	}
 	return lost
 }
+
+// FakeSignatures puts a cheap stand-in before signature checks, for walks of
+// millions of steps: a signature is a hash, and a checked envelope is decoded
+// once. Until restore is called no real signature passes.
+func FakeSignatures() (seal func(by peer.ID, n *proto.Network, p *proto.Payload) []byte, forget, restore func()) {
+	known := map[string]*proto.Signed{}
+	sign := func(by peer.ID, payload []byte) []byte {
+		h := proto.HashOf(append([]byte(by), payload...))
+		return append(h[:], h[:]...)
+	}
+	check := func(_ proto.NetworkID, raw []byte, want ...proto.Kind) (*proto.Signed, error) {
+		s := known[string(raw)]
+		if s == nil {
+			var err error
+			if s, err = proto.Inspect(raw, want...); err != nil {
+				return nil, err
+			}
+			env := new(proto.Envelope)
+			if err := goproto.Unmarshal(raw, env); err != nil {
+				return nil, err
+			}
+			if !bytes.Equal(env.Signature, sign(peer.ID(env.Signer), env.Payload)) {
+				return nil, proto.CodeBadSignature.Errorf("fake signature of %s does not match", s.Signer)
+			}
+			known[string(raw)] = s
+		}
+		for _, k := range want {
+			if s.Kind == k {
+				return s, nil
+			}
+		}
+		return nil, proto.CodeUnknownKind.Errorf("%s where %v was expected", s.Kind, want)
+	}
+	seal = func(by peer.ID, _ *proto.Network, p *proto.Payload) []byte {
+		payload := must(p)
+		return must(&proto.Envelope{Payload: payload, Signer: []byte(by), Signature: sign(by, payload)})
+	}
+	signed, unchecked := openSigned, openUnchecked
+	openSigned = check
+	openUnchecked = func(raw []byte, want ...proto.Kind) (*proto.Signed, error) {
+		if s := known[string(raw)]; s != nil {
+			return check(proto.NetworkID{}, raw, want...)
+		}
+		return proto.Inspect(raw, want...)
+	}
+	return seal, func() { clear(known) }, func() { openSigned, openUnchecked = signed, unchecked }
+}
+
+// SwitchOff disables rule 2, 3 or 5.
+func (w *Witness) SwitchOff(rule int) {
+	switch rule {
+	case 2:
+		w.off.rule2 = true
+	case 3:
+		w.off.rule3 = true
+	case 5:
+		w.off.rule5 = true
+	default:
+		panic("no such rule")
+	}
+}
+
+// Leader names who leads a round r ≥ 1 of a slot.
+func Leader(net *proto.Network, slot *proto.Slot, round uint32) peer.ID {
+	return (&Witness{net: net}).leader(newInstance(slot), round)
+}
+
+// Durable reports whether a store holds the vote or report that a witness is
+// about to sign. Other payloads are no votes.
+func Durable(s Store, p *proto.Payload) (bool, error) {
+	var in *instance
+	var key []byte
+	var want []byte
+	switch b := p.Body.(type) {
+	case *proto.Payload_Prepare:
+		in = newInstance(b.Prepare.Slot)
+		key, want = in.recordKey('p', ""), must(b.Prepare)
+	case *proto.Payload_Commit:
+		in = newInstance(b.Commit.Slot)
+		key, want = in.recordKey('c', ""), must(b.Commit)
+		// With the Commit goes the lock.
+		raw, err := s.Get(in.recordKey('l', ""))
+		if err != nil {
+			return false, err
+		}
+		state := new(proto.Report)
+		if err := goproto.Unmarshal(raw, state); err != nil || state.LockRound != b.Commit.Round || !bytes.Equal(state.LockId, b.Commit.Id) {
+			return false, err
+		}
+	case *proto.Payload_Report:
+		in = newInstance(b.Report.Slot)
+		key, want = in.recordKey('r', ""), must(b.Report)
+	case *proto.Payload_Propose:
+		in = newInstance(b.Propose.Slot)
+		key, want = in.recordKey('o', ""), must(b.Propose)
+	default:
+		return true, nil
+	}
+	raw, err := s.Get(key)
+	return bytes.Equal(raw, want), err
+}

@@ -158,9 +158,9 @@ func voteEvidence(net *proto.Network, ev *proto.Evidence, kind proto.Kind, check
 
 func unseal(net *proto.Network, raw []byte, kind proto.Kind, check bool) (*proto.Signed, error) {
 	if !check {
-		return proto.Inspect(raw, kind)
+		return openUnchecked(raw, kind)
 	}
-	return proto.Unseal(net.ID, raw, kind)
+	return openSigned(net.ID, raw, kind)
 }
 
 // wasSlashed reports whether an offence was punished.
