@@ -39,7 +39,7 @@ func (t *tx) claimBonus(b *bonus, amount, eligible uint64, e *effect) error {
 		return proto.CodeInvalidEvent.Errorf("a bonus on %s credits, the source paid %s for work", proto.Credit(v), proto.Credit(eligible))
 	}
 	p := &e.post
-	if b.epoch > p.bonusEpoch {
+	if b.epoch > p.bonusEpoch || b.epoch != p.bonusEpoch && off.has(guardBonusReset) {
 		p.bonusEpoch, p.bonusUsed = b.epoch, 0
 	}
 	used := satAdd(p.bonusUsed, v)

@@ -10,7 +10,6 @@ import (
 	"edgenet.dev/ledger"
 	"edgenet.dev/ledger/store/mem"
 	"edgenet.dev/proto"
-	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 	goproto "google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
@@ -81,12 +80,7 @@ func TestMergeLawsWithCheckpoints(t *testing.T) {
 	worlds := lawWorlds(t)
 	rapid.Check(t, func(r *rapid.T) {
 		w := rapid.SampledFrom(worlds).Draw(r, "world")
-		h := &history{world: w, l: w.ledger(), owned: map[peer.ID]uint64{}, caps: map[cid.Cid][]lane{}}
-		for i := range 4 {
-			p := someone(fmt.Sprintf("account %d", i))
-			h.people = append(h.people, p)
-			h.owned[p.id] = uint64(w.net.Grants[p.id])
-		}
+		h := newHistory(w)
 		var checkpoints []*proto.CertifiedCheckpoint
 		for range rapid.IntRange(1, 4).Draw(r, "epochs") {
 			for range rapid.IntRange(0, 25).Draw(r, "steps") {

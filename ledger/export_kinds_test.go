@@ -10,6 +10,7 @@ var guards = map[string]guard{
 	"timer": guardTimer, "delay": guardDelay, "signer": guardSigner, "freeze": guardFreeze, "slash once": guardSlashOnce,
 	"old key": guardOldKey, "skip": guardSkip, "lists": guardLists, "claim votes": guardClaimVotes, "epoch": guardEpoch,
 	"bonus stake": guardBonusStake, "bonus work": guardBonusWork, "mint cap": guardMintCap, "recovery cost": guardRecoveryCost,
+	"bonus reset": guardBonusReset, "pump": guardPump, "final": guardFinal,
 }
 
 // SwitchOff switches countermeasures of one ledger off.
@@ -59,3 +60,8 @@ func (r Reputation) Next(net *proto.Network, account peer.ID, epoch uint64, done
 	}
 	return r.next(net, account, epoch, ws, wrong)
 }
+
+// ScoreWithout is Score without the part that a new account must earn first.
+func (r Reputation) ScoreWithout() uint64 { return r.score(0) }
+
+func KindName(ev *proto.Event) string { return kindName(ev) }

@@ -18,6 +18,9 @@ const (
 	guardBonusStake                     // bonus at most kappa times stake per epoch
 	guardBonusWork                      // bonus at most for the work paid
 	guardMintCap                        // bonus ends at the lifetime cap
+	guardBonusReset                     // bonus_used begins again only in a later epoch
+	guardPump                           // x grows only by work that bonuses are claimed for
+	guardFinal                          // Settle returns nothing that a lane may still ask for
 	guardRecoveryCost                   // a Rotate by the recovery key is paid from stake
 )
 

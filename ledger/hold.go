@@ -230,7 +230,7 @@ func (t *tx) settle(account peer.ID, b *proto.Settle, e *effect) error {
 	h.released += before - after
 	if b.Final {
 		for i := range h.lanes {
-			if !h.lanes[i].Done {
+			if !h.lanes[i].Done && !t.base.off.has(guardFinal) {
 				return proto.CodeInvalidEvent.Errorf("final, but lane %d is not done", i)
 			}
 		}
@@ -272,6 +272,11 @@ func (t *tx) leaveHold(h *hold, heldBefore, feeBefore uint64, e *effect) error {
 	var err error
 	if e.post.avail, err = sum(e.post.avail, freed); err != nil {
 		return err
+	}
+	if t.base.off.has(guardPump) {
+		for _, g := range e.gives {
+			e.worked += g.eligible
+		}
 	}
 	e.fee = fee(t.net, h.paid) - feeBefore
 	e.burned += e.fee

@@ -20,6 +20,10 @@ type history struct {
 	people []person
 	owned  map[peer.ID]uint64 // avail + held + receivable, by the reference
 	burned uint64
+	minted uint64
+	stakes map[peer.ID]*stake
+	keys   map[peer.ID]person // that sign for others, by id
+	kinds  map[string]int     // events, to see that draws are not vain
 	caps   map[cid.Cid][]lane
 }
 
@@ -29,13 +33,22 @@ type lane struct {
 	done      bool
 }
 
-func drawHistory(w *world, r *rapid.T, steps int) *history {
-	h := &history{world: w, l: w.ledger(), owned: map[peer.ID]uint64{}, caps: map[cid.Cid][]lane{}}
+func newHistory(w *world) *history {
+	h := &history{world: w, l: w.ledger(), owned: map[peer.ID]uint64{}, caps: map[cid.Cid][]lane{}, stakes: map[peer.ID]*stake{}, keys: map[peer.ID]person{}, kinds: map[string]int{}}
 	for i := range 4 {
 		p := someone(fmt.Sprintf("account %d", i))
 		h.people = append(h.people, p)
 		h.owned[p.id] = uint64(w.net.Grants[p.id])
+		h.stakes[p.id] = new(stake)
+		for _, k := range []person{p, recovery(p), spare(p)} {
+			h.keys[k.id] = k
+		}
 	}
+	return h
+}
+
+func drawHistory(w *world, r *rapid.T, steps int) *history {
+	h := newHistory(w)
 	for range steps {
 		h.step(r)
 		h.check(r)
@@ -53,11 +66,31 @@ func (h *history) step(r *rapid.T) {
 	}
 	var body any
 	var then func(c *ledger.Certified)
+	// Two epochs around the newest checkpoint, and never back.
+	epoch := max(a.Epoch, max(h.l.Epoch(), 2)-2)
+	if n := rapid.IntRange(0, 9).Draw(r, "later"); n == 0 || n < 5 && a.Unbonding > 0 {
+		epoch = min(h.l.Epoch()+2, epoch+1)
+	}
+	signer := h.keys[h.l.Signer(p.id, epoch)]
 	if !a.Opened {
 		body = &proto.Open{Sources: h.some(r, p)}
+		if rapid.Bool().Draw(r, "recoverable") {
+			body.(*proto.Open).RecoveryKey = []byte(recovery(p).id)
+		}
 		then = func(*ledger.Certified) { h.burn(p, g.OpeningCost) }
 	} else {
-		switch rapid.IntRange(0, 5).Draw(r, "kind") {
+		kind := rapid.IntRange(0, 11).Draw(r, "kind")
+		if a.Unbonding > 0 && rapid.Bool().Draw(r, "unbonding") {
+			kind = 8
+		}
+		switch kind {
+		case 8, 9:
+			body, then = h.stake(r, p, epoch, amount)
+		case 10:
+			body, signer = h.rotate(r, p, signer)
+		case 11:
+			h.witnessed(r, p, signer)
+			return
 		case 0:
 			to := rapid.SampledFrom(h.people).Draw(r, "to")
 			body = transfer(to, amount)
@@ -66,7 +99,17 @@ func (h *history) step(r *rapid.T) {
 				h.owned[to.id] += amount
 			}
 		case 1:
-			body = &proto.Receive{Sources: h.some(r, p)}
+			m := &proto.Receive{Sources: h.some(r, p)}
+			if rapid.Bool().Draw(r, "bonus") {
+				h.l.FillBonus(p.id, epoch, m.Sources)
+			}
+			body = m
+			then = func(*ledger.Certified) {
+				for _, s := range m.Sources {
+					h.minted += s.Bonus
+					h.owned[p.id] += s.Bonus
+				}
+			}
 		case 2:
 			m := &proto.Hold{Job: job(1), Budget: amount, DeadlineUnixMs: 9}
 			var lanes []lane
@@ -102,15 +145,16 @@ func (h *history) step(r *rapid.T) {
 			}
 		}
 	}
-	ev, err := h.l.Draft(p.id, 0, 0, body)
+	ev, err := h.l.Draft(p.id, epoch, 0, body)
 	if err != nil {
 		return // a draw that no rule allows; what is allowed is asserted elsewhere
 	}
-	added, err := h.l.Add(h.certify(h.event(p, ev)))
+	added, err := h.l.Add(h.certify(h.event(signer, ev)))
 	if err != nil || len(added) != 1 {
 		r.Fatalf("a drafted event is refused: %d added, %v", len(added), err)
 	}
-	h.burn(p, g.EventCost)
+	h.kinds[ledger.KindName(ev)]++
+	h.cost(p, ev)
 	if then != nil {
 		then(added[0])
 	}
@@ -140,7 +184,7 @@ func (h *history) settle(r *rapid.T, p person, id cid.Cid) (any, func(*ledger.Ce
 		x := &after[i]
 		total += x.paid
 		if rapid.Bool().Draw(r, "pay") {
-			pay := &proto.LanePay{Lane: uint32(i), Amount: rapid.Uint64Range(0, x.cap+2).Draw(r, "cumulative")}
+			pay := &proto.LanePay{Lane: uint32(i), Amount: rapid.Uint64Range(0, x.cap+2).Draw(r, "cumulative"), Fuel: rapid.Uint64Range(0, 60_000*x.cap).Draw(r, "fuel")}
 			if to := min(x.cap, pay.Amount); to > x.paid && !x.done {
 				paid += to - x.paid
 				x.paid = to
@@ -172,13 +216,16 @@ func (h *history) check(r *rapid.T) {
 	if !au.Conserved() {
 		r.Fatalf("not conserved: %+v", au)
 	}
-	if uint64(au.Burned) != h.burned {
-		r.Fatalf("burned %d, the reference says %d", au.Burned, h.burned)
+	if uint64(au.Burned) != h.burned || uint64(au.Minted) != h.minted {
+		r.Fatalf("burned %d, minted %d; the reference says %d and %d", au.Burned, au.Minted, h.burned, h.minted)
 	}
 	for _, p := range h.people {
 		a := h.l.Account(p.id)
 		if got := uint64(a.Avail + a.Held + a.Receivable); got != h.owned[p.id] {
 			r.Fatalf("%s owns %d, the reference says %d", p.id, got, h.owned[p.id])
+		}
+		if s := *h.stakes[p.id]; uint64(a.Staked) != s.staked || uint64(a.Unbonding) != s.unbonding || a.Offences != s.offences {
+			r.Fatalf("%+v, the reference says %+v", a, s)
 		}
 		held := proto.Credit(0)
 		for _, x := range h.l.Holds(p.id) {
@@ -207,8 +254,8 @@ func (h *history) check(r *rapid.T) {
 func lawWorlds(t *testing.T) []*world {
 	four := map[string]uint64{"account 0": 10 * credit, "account 1": 5000, "account 2": 3}
 	return []*world{
-		newWorld(t, 1, four),
-		newWorld(t, 4, four, func(g *proto.Genesis) { g.EventCost, g.OpeningCost, g.FeePpm, g.MinTransfer = 3, 50, 330_000, 7 }),
+		newWorld(t, 1, four, weekly),
+		newWorld(t, 4, four, weekly, func(g *proto.Genesis) { g.EventCost, g.OpeningCost, g.FeePpm, g.MinTransfer = 3, 50, 330_000, 7 }),
 	}
 }
 

@@ -205,7 +205,8 @@ func kindName(ev *proto.Event) string {
 }
 
 // Describe explains an event of the set for a wallet's history: its kind
-// ("open", "transfer", "receive", "hold", "extend", "settle"), the other party
+// ("open", "transfer", "receive", "hold", "extend", "settle", "stake",
+// "unstake", "withdraw", "rotate", "close", "slash", "void"), the other party
 // when there is exactly one, and the change of what the account can spend, in
 // microcredits. Changes of one account's events add up to Avail minus its
 // grant.
@@ -217,6 +218,22 @@ func (l *Ledger) Describe(c *Certified) (kind string, counterparty peer.ID, chan
 // HeldChange is the change of what the account holds, in microcredits.
 func (l *Ledger) HeldChange(c *Certified) int64 {
 	return int64(c.post.held) - int64(l.postBefore(c).held)
+}
+
+// StakeChange is the change of what the account has staked and unbonding, in
+// microcredits.
+func (l *Ledger) StakeChange(c *Certified) (staked, unbonding int64) {
+	before := l.postBefore(c)
+	return int64(c.post.staked) - int64(before.staked), int64(c.post.unbonding) - int64(before.unbonding)
+}
+
+// Bonus is what an event minted for its account.
+func (c *Certified) Bonus() proto.Credit {
+	var total proto.Credit
+	for _, s := range slices.Concat(c.Event.GetOpen().GetSources(), c.Event.GetReceive().GetSources()) {
+		total += proto.Credit(s.GetBonus())
+	}
+	return total
 }
 
 func (l *Ledger) postBefore(c *Certified) post {
@@ -240,6 +257,19 @@ func (l *Ledger) counterparty(c *Certified) peer.ID {
 			}
 		}
 	}
+	payees := func(hold []byte, pays []*proto.LanePay) {
+		id, err := proto.ParseCID(hold)
+		if err != nil {
+			return
+		}
+		if h := l.hold(id); h != nil {
+			for _, p := range pays {
+				if int(p.Lane) < len(h.lanes) {
+					parties[h.lanes[p.Lane].Payee] = true
+				}
+			}
+		}
+	}
 	switch b := c.Event.Body.(type) {
 	case *proto.Event_Transfer:
 		return peer.ID(b.Transfer.To)
@@ -256,15 +286,9 @@ func (l *Ledger) counterparty(c *Certified) peer.ID {
 			parties[peer.ID(x.Worker)] = true
 		}
 	case *proto.Event_Settle:
-		if id, err := proto.ParseCID(b.Settle.Hold); err == nil {
-			if h := l.hold(id); h != nil {
-				for _, p := range b.Settle.Pays {
-					if int(p.Lane) < len(h.lanes) {
-						parties[h.lanes[p.Lane].Payee] = true
-					}
-				}
-			}
-		}
+		payees(b.Settle.Hold, b.Settle.Pays)
+	case *proto.Event_Close:
+		payees(b.Close.Hold, b.Close.Payouts)
 	}
 	if len(parties) != 1 {
 		return ""

@@ -52,11 +52,13 @@ func (r Reputation) Merge(o Reputation) Reputation {
 
 // Score is 10^6 · valid / (valid + 10·invalid + 20 minutes), rounded down: 0
 // for a new account, below 10^6 always.
-func (r Reputation) Score() uint64 {
+func (r Reputation) Score() uint64 { return r.score(reputationStart) }
+
+func (r Reputation) score(start uint64) uint64 {
 	valid := min(r.Valid, 1<<58)
 	invalid := min(r.Invalid, 1<<54)
 	hi, lo := bits.Mul64(valid, 1_000_000)
-	q, _ := bits.Div64(hi, lo, valid+wrongWeight*invalid+reputationStart)
+	q, _ := bits.Div64(hi, lo, max(1, valid+wrongWeight*invalid+start))
 	return q
 }
 

@@ -95,7 +95,7 @@ func TestReputationDecayComposes(t *testing.T) {
 func TestWhitewashing(t *testing.T) {
 	net := newWorld(t, 1, nil).net
 	honest := ledger.Reputation{}
-	best := uint64(0)
+	best, without := uint64(0), uint64(0)
 	for i := range uint64(1000) {
 		payer := someone(fmt.Sprintf("payer %d", i%50))
 		done := func(worker person) []ledger.Paid {
@@ -103,9 +103,12 @@ func TestWhitewashing(t *testing.T) {
 		}
 		honest = honest.Next(net, bob.id, i/2, done(bob), 0)
 		reborn := ledger.Reputation{}.Next(net, carol.id, i/2, done(carol), 0)
-		best = max(best, reborn.Score())
+		best, without = max(best, reborn.Score()), max(without, reborn.ScoreWithout())
 	}
 	if honest.Score() < 900_000 || best > 50_000 {
 		t.Fatalf("honest %d, the best of a thousand new keys %d", honest.Score(), best)
+	}
+	if without < honest.Score() {
+		t.Fatal("without the first twenty minutes a new key is worth no more either: the test shows nothing")
 	}
 }

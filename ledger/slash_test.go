@@ -117,7 +117,7 @@ func TestSlash(t *testing.T) {
 	w.do(l, alice, &proto.Open{RecoveryKey: []byte(carol.id)})
 	w.do(l, alice, ledger.Stake(40*credit))
 	w.do(l, alice, ledger.Unstake(20*credit))
-	first, second := w.twice(l, alice), []byte(nil)
+	first := w.twice(l, alice)
 	w.made(l, mustDraft(l.DraftSlash(first)), nil)
 	a := l.Account(alice.id)
 	if a.Staked != 18*proto.OneCredit || a.Unbonding != 20*proto.OneCredit || !a.Frozen || l.Audit().Burned != 2*proto.OneCredit {
@@ -135,15 +135,77 @@ func TestSlash(t *testing.T) {
 	if l.Account(alice.id).Frozen {
 		t.Fatal("still frozen")
 	}
-	second = w.twice(l, alice)
-	w.made(l, mustDraft(l.DraftSlash(second)), nil)
+	w.made(l, mustDraft(l.DraftSlash(w.twice(l, alice))), nil)
 	a = l.Account(alice.id)
 	if a.Staked+a.Unbonding != 0 || l.Audit().Burned != 40*proto.OneCredit || a.Avail != 60*proto.OneCredit {
 		t.Fatalf("after the second slash: %+v, %+v", a, l.Audit())
 	}
-	// The slot that the second offence was in can be voided when it comes.
-	if _, err := l.DraftVoid(alice.id, nil); err == nil {
-		t.Fatal("voided a slot without an offence")
+}
+
+// An offence may be in a place that comes later: it is slashed at once, and
+// the place itself, which two events claim, is then void.
+func TestVoidAfterSlash(t *testing.T) {
+	w, l := victim(t)
+	next := l.Account(alice.id).Seq + 1
+	post := l.History(alice.id, 1)[0].Event.Post
+	var raw [2][]byte
+	for i := range raw {
+		raw[i] = w.event(alice, &proto.Event{
+			Account: []byte(alice.id), Seq: next + 1, Prev: proto.CIDOf([]byte("prev")).Bytes(), Post: post,
+			AuthorTimeUnixMs: uint64(i), Body: &proto.Event_Transfer{Transfer: transfer(bob, 1)},
+		})
+	}
+	proof, err := ledger.NewEvidence(w.net, raw[0], raw[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := w.made(l, mustDraft(l.DraftSlash(proof)), nil); c.Seq != next {
+		t.Fatalf("slashed at seq %d", c.Seq)
+	}
+	w.made(l, mustDraft(l.DraftVoid(alice.id, nil)), nil)
+	_, err = l.DraftVoid(alice.id, nil)
+	wantCode(t, err, proto.CodeInvalidEvent)
+}
+
+// What is no proof of anything.
+func TestEvidenceIsRefused(t *testing.T) {
+	w, l := victim(t)
+	body := func(by person, seq uint64, amount uint64) []byte {
+		ev := mustDraft(l.Draft(alice.id, 0, 0, transfer(bob, amount)))
+		ev.Seq = seq
+		ev.Post.Key = nil
+		if by.id != alice.id {
+			ev.Post.Key = []byte(by.id)
+		}
+		return w.event(by, ev)
+	}
+	void := mustDraft(l.DraftVoid(alice.id, w.skip(alice, alice, 2)))
+	foreign := newWorld(t, 4, map[string]uint64{"alice": 1})
+	for name, pair := range map[string][2][]byte{
+		"one event":                 {body(alice, 2, 1), body(alice, 2, 1)},
+		"two places":                {body(alice, 2, 1), body(alice, 3, 1)},
+		"two accounts":              {body(alice, 2, 1), w.event(bob, mustDraft(l.Draft(bob.id, 0, 0, transfer(alice, 1))))},
+		"two signers":               {body(alice, 2, 1), body(thief, 2, 2)},
+		"what a witness made":       {body(alice, 2, 1), w.event(w.witnesses[0], void)},
+		"another network":           {body(alice, 2, 1), foreign.event(alice, mustDraft(l.Draft(alice.id, 0, 0, transfer(bob, 2))))},
+		"an event and a vote":       {body(alice, 2, 1), w.commits(body(alice, 2, 1), 0)[0]},
+		"an event and nothing else": {body(alice, 2, 1), nil},
+	} {
+		if _, err := ledger.NewEvidence(w.net, pair[0], pair[1]); err == nil {
+			t.Errorf("%s: evidence", name)
+		}
+	}
+	// Two events by a key that never was the account's: evidence against who
+	// claims it, not against the account.
+	proof, err := ledger.NewEvidence(w.net, body(thief, 2, 1), body(thief, 2, 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = l.DraftSlash(proof)
+	wantCode(t, err, proto.CodeInvalidEvent)
+	ev := mustDraft(l.DraftSlash(w.twice(l, alice)))
+	for _, by := range []person{alice, thief, carol} {
+		w.refused(l, w.certify(w.event(by, ev)), proto.CodeNotWitness)
 	}
 }
 

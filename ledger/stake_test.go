@@ -77,6 +77,59 @@ func TestStake(t *testing.T) {
 	}
 }
 
+// Every kind has a name, and changes of an account's events add up to what it
+// has.
+func TestDescribeEveryKind(t *testing.T) {
+	w, l := earner(t, 1000*credit)
+	w.pays(l, 0, 40*credit, 40*credit)
+	src := w.sources(l, bob)
+	l.FillBonus(bob.id, 0, src)
+	w.do(l, bob, &proto.Receive{Sources: src})
+	w.do(l, bob, ledger.Unstake(100*credit))
+	w.do(l, bob, &proto.Rotate{RecoveryKey: []byte(carol.id)})
+	ev, err := l.DraftVoid(bob.id, w.skip(bob, bob, l.Account(bob.id).Seq+1))
+	w.made(l, ev, err)
+	ev, err = l.DraftSlash(w.twice(l, bob))
+	w.made(l, ev, err)
+	w.add(l, w.signedIn(l, 0, bob, carol, &proto.Rotate{Recovery: true}))
+	until(t, l, week)
+	w.in(l, week, bob, ledger.Withdraw(50*credit))
+	h := w.in(l, week, alice, &proto.Hold{Job: job(2), Budget: 10 * credit, DeadlineUnixMs: 1, Lanes: []*proto.Lane{{Worker: []byte(bob.id), Cap: credit}}})
+	list := w.seal(w.witnesses[0], &proto.Payload{Body: &proto.Payload_ClaimList{ClaimList: &proto.ClaimList{
+		Hold: h.ID.Bytes(), DeadlineUnixMs: 1, Entries: []*proto.ClaimEntry{entry(0, credit)},
+	}}})
+	ev, err = l.DraftClose(h.ID, [][]byte{list})
+	w.made(l, ev, err)
+
+	for _, p := range []person{alice, bob} {
+		avail, staked, unbonding, bonus := int64(w.net.Grants[p.id]), int64(0), int64(0), proto.Credit(0)
+		kinds := ""
+		for _, c := range l.History(p.id, 100) {
+			kind, with, change := l.Describe(c)
+			s, u := l.StakeChange(c)
+			avail, staked, unbonding, bonus = avail+change, staked+s, unbonding+u, bonus+c.Bonus()
+			kinds += kind + " "
+			if kind == "close" && with != bob.id {
+				t.Errorf("close with %s", with)
+			}
+		}
+		a := l.Account(p.id)
+		if avail != int64(a.Avail) || staked != int64(a.Staked) || unbonding != int64(a.Unbonding) {
+			t.Errorf("changes add up to %d, %d, %d; the account has %+v", avail, staked, unbonding, a)
+		}
+		want := map[string]string{
+			string(alice.id): "close hold settle hold open ",
+			string(bob.id):   "withdraw rotate slash void rotate unstake receive stake open ",
+		}[string(p.id)]
+		if kinds != want {
+			t.Errorf("history is %q, want %q", kinds, want)
+		}
+		if p.id == bob.id && bonus != l.Audit().Minted {
+			t.Errorf("bonus %s, minted %s", bonus, l.Audit().Minted)
+		}
+	}
+}
+
 // The lock is seven days whatever an epoch is.
 func TestLockIsSevenDays(t *testing.T) {
 	for _, tt := range []struct{ seconds, want uint64 }{{3600, 168}, {1, 604800}, {7 * 24 * 3600, 1}, {86400, 7}, {100_000, 7}, {1_000_000, 1}} {
