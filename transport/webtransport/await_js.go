@@ -201,11 +201,17 @@ func text(v js.Value, name string) string {
 }
 
 // streamError says what a failed half of a stream means in libp2p's words: the
-// peer reset it, or the whole connection is gone.
+// whole connection is gone, or else the peer reset or stopped the stream.
+// Chromium says the latter by a WebTransportError with a code, or by a plain
+// NetworkError when it had a reset before.
 func streamError(err error) error {
 	var e *jsError
-	if errors.As(err, &e) && e.source == "stream" {
-		return &network.StreamError{ErrorCode: e.code, Remote: true, TransportError: err}
+	if errors.As(err, &e) && e.source == "session" {
+		return &network.ConnError{Remote: true, TransportError: fmt.Errorf("webtransport: %w", err)}
 	}
-	return &network.ConnError{Remote: true, TransportError: fmt.Errorf("webtransport: %w", err)}
+	reset := &network.StreamError{Remote: true, TransportError: err}
+	if e != nil {
+		reset.ErrorCode = e.code
+	}
+	return reset
 }

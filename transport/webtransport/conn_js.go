@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"syscall/js"
+	"time"
 
 	ic "github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -24,6 +25,8 @@ type session struct {
 	mu      sync.Mutex
 	err     error // set before ended is closed
 	streams map[*stream]struct{}
+	aborts  int    // under way
+	closing func() // when they are done
 
 	accepting sync.Mutex
 }
@@ -67,9 +70,40 @@ func (s *session) why() error {
 	return s.err
 }
 
+// abortTime bounds how long a session that is closed waits for aborts.
+const abortTime = time.Second
+
+// close ends the session. Chromium 156 loses its renderer when a session is
+// closed while the abort of a stream waits for a write in flight, so those are
+// let finish first.
 func (s *session) close(code network.ConnErrorCode) {
 	s.end(&network.ConnError{ErrorCode: code, TransportError: net.ErrClosed})
-	call(s.v, "close", map[string]any{"closeCode": uint32(code), "reason": ""})
+	closeNow := sync.OnceFunc(func() {
+		call(s.v, "close", map[string]any{"closeCode": uint32(code), "reason": ""})
+	})
+	s.mu.Lock()
+	wait := s.aborts > 0
+	if wait {
+		timer := time.AfterFunc(abortTime, closeNow)
+		s.closing = func() { timer.Stop(); closeNow() }
+	}
+	s.mu.Unlock()
+	if !wait {
+		closeNow()
+	}
+}
+
+func (s *session) aborting(n int) {
+	s.mu.Lock()
+	s.aborts += n
+	var f func()
+	if s.aborts == 0 {
+		f, s.closing = s.closing, nil
+	}
+	s.mu.Unlock()
+	if f != nil {
+		f()
+	}
 }
 
 // adopt makes a stream of the browser's and ties its life to the session.
@@ -79,7 +113,7 @@ func (s *session) adopt(v js.Value) (*stream, error) {
 		s.mu.Lock()
 		delete(s.streams, st)
 		s.mu.Unlock()
-	})
+	}, s.aborting)
 	if err != nil {
 		return nil, err
 	}

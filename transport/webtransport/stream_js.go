@@ -46,8 +46,9 @@ func (m *memory) give(b js.Value) {
 	}
 }
 
-// openStream takes both halves of a WebTransportBidirectionalStream.
-func openStream(v js.Value, gone func()) (*stream, error) {
+// openStream takes both halves of a WebTransportBidirectionalStream. aborting
+// is told how many aborts began (1) and were done (-1).
+func openStream(v js.Value, gone func(), aborting func(int)) (*stream, error) {
 	src := &readable{memory: small}
 	half := v.Get("readable")
 	reader, err := call(half, "getReader", map[string]any{"mode": "byob"})
@@ -61,7 +62,7 @@ func openStream(v js.Value, gone func()) (*stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newStream(src, &writable{writer: writer}, gone), nil
+	return newStream(src, &writable{writer: writer, aborting: aborting}, gone), nil
 }
 
 // abandon resets a stream that nobody uses.
@@ -120,7 +121,10 @@ func (r *readable) cancel(code network.StreamErrorCode) {
 	}
 }
 
-type writable struct{ writer js.Value }
+type writable struct {
+	writer   js.Value
+	aborting func(int)
+}
 
 func (w *writable) push(b []byte, done func(error)) {
 	m := large
@@ -155,9 +159,13 @@ func (w *writable) close() {
 }
 
 func (w *writable) abort(code network.StreamErrorCode) {
-	if promise, err := call(w.writer, "abort", resetReason(code)); err == nil {
-		ignore(promise)
+	w.aborting(1)
+	promise, err := call(w.writer, "abort", resetReason(code))
+	if err != nil {
+		w.aborting(-1)
+		return
 	}
+	then(promise, func(js.Value, error) { w.aborting(-1) })
 }
 
 // resetReason carries the code to the peer where the engine's WebTransportError
