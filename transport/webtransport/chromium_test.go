@@ -147,7 +147,7 @@ func next(t *testing.T, results <-chan result) result {
 			t.Fatalf("the tab did not start: %s", r.Error)
 		}
 		return r
-	case <-time.After(75 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("no word from the tab")
 	}
 	return result{}
