@@ -89,19 +89,9 @@ func serve(in io.Reader, to io.Writer) error {
 		return err
 	}
 
-	frames := make(chan frame)
-	go func() {
-		// Reading goes on while a guest runs: the end of stdin is the end of
-		// the parent, and of this process.
-		for {
-			kind, b, err := readFrame(r)
-			if err != nil {
-				os.Exit(0)
-			}
-			frames <- frame{kind, b}
-		}
-	}()
-	for f := range frames {
+	frames := source{r: r}
+	for {
+		f := frames.next()
 		if f.kind == frameProbe {
 			if err := writeFrame(w, frameProbe, encodeAttempts(attempts())); err != nil {
 				return err
@@ -120,7 +110,7 @@ func serve(in io.Reader, to io.Writer) error {
 			if err := writeFrame(w, frameNeed); err != nil {
 				return err
 			}
-			load := <-frames
+			load := frames.next()
 			if load.kind != frameLoad {
 				return errFrame
 			}
@@ -146,7 +136,9 @@ func serve(in io.Reader, to io.Writer) error {
 				writeFrame(w, frameProgress, binary.LittleEndian.AppendUint32(nil, permille))
 			}
 		}
+		rest := frames.watch()
 		res, err := e.execute(ctx, c, o, input, task)
+		rest()
 		e.release(ctx, c)
 		if err != nil {
 			err = writeFrame(w, frameFault, []byte(err.Error()))
@@ -157,5 +149,47 @@ func serve(in io.Reader, to io.Writer) error {
 			return err
 		}
 	}
-	return nil
+}
+
+// watchAfter is how long a guest runs before somebody else reads stdin. Most
+// tasks end sooner, and their frames then need no way between threads.
+const watchAfter = 20 * time.Millisecond
+
+// source reads frames. The end of stdin is the end of the parent, and of this
+// process, also while a guest runs.
+type source struct {
+	r     *bufio.Reader
+	ahead chan frame // set while somebody else reads
+}
+
+func (s *source) next() frame {
+	if s.ahead != nil {
+		f := <-s.ahead
+		s.ahead = nil
+		return f
+	}
+	return s.read()
+}
+
+func (s *source) read() frame {
+	kind, b, err := readFrame(s.r)
+	if err != nil {
+		os.Exit(0)
+	}
+	return frame{kind, b}
+}
+
+// watch has stdin read from soon on, until a frame has come. The caller leaves
+// it alone until it calls the function returned.
+func (s *source) watch() (rest func()) {
+	if s.ahead != nil {
+		return func() {} // it waits already
+	}
+	ahead := make(chan frame, 1)
+	timer := time.AfterFunc(watchAfter, func() { ahead <- s.read() })
+	return func() {
+		if !timer.Stop() {
+			s.ahead = ahead
+		}
+	}
 }

@@ -47,7 +47,7 @@ func (p *plain) run(raw []byte, abi ABI, hasInit bool, input []byte, task Task) 
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	r := &run{guest: newGuest(abi, input, task), ctx: ctx, fuel: p.sink.ExportedGlobal(instrument.FuelExport).(api.MutableGlobal)}
-	alloc := &allocator{limit: task.Limits.Memory}
+	alloc := &allocator{limit: task.Limits.Memory, spares: &p.e.spare}
 	defer alloc.release()
 	ctx = experimental.WithMemoryAllocator(context.WithValue(ctx, runKey{}, r), alloc)
 	c, err := p.e.rt.CompileModule(ctx, raw)

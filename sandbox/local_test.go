@@ -82,3 +82,22 @@ func TestEngineStackOverflowIsLocal(t *testing.T) {
 		}
 	})
 }
+
+// A guest finds zeros whatever the one before it left, within the memory that
+// is kept for the next and above.
+func TestMemoryStartsClear(t *testing.T) {
+	inBoth(t, func(t *testing.T, ex sandbox.Executor) {
+		for _, pages := range []int32{1, 3, 4, 5, 40} {
+			dirty, sum := prepare(t, enginetest.Fill(pages, 0xa5)), prepare(t, enginetest.Fill(pages, 0))
+			task := sandbox.Task{Limits: proto.Limits{Memory: 64 << 16}}
+			for range 3 {
+				if res := run(t, ex, context.Background(), dirty, "", task); res.Status != proto.StatusOK || string(res.Output) == "\x00\x00\x00\x00" {
+					t.Fatalf("%d pages: %s, output %x", pages, res.Status, res.Output)
+				}
+				if res := run(t, ex, context.Background(), sum, "", task); res.Status != proto.StatusOK || string(res.Output) != "\x00\x00\x00\x00" {
+					t.Fatalf("%d pages: %s, and the next guest finds %x", pages, res.Status, res.Output)
+				}
+			}
+		}
+	})
+}

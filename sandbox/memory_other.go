@@ -7,8 +7,14 @@ import "github.com/tetratelabs/wazero/experimental"
 // allocator backs linear memory with the Go heap where pages cannot be mapped.
 type allocator struct {
 	limit  uint64 // bytes; the task's ceiling
+	spares *spares
 	failed bool
 }
+
+// spares are kept where memory is mapped.
+type spares struct{}
+
+func (*spares) close() {}
 
 func (a *allocator) Allocate(_, ceiling uint64) experimental.LinearMemory {
 	return &heap{size: min(ceiling, a.limit)}

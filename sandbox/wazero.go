@@ -32,6 +32,7 @@ type engine struct {
 	rt    wazero.Runtime
 	cache wazero.CompilationCache
 	most  uint64 // engineConfig.memory
+	spare spares
 
 	mu    sync.Mutex
 	code  map[proto.Hash]*compiled
@@ -96,6 +97,7 @@ func newEngine(ctx context.Context, c engineConfig) (*engine, error) {
 func (e *engine) close() {
 	ctx := context.Background()
 	e.rt.Close(ctx)
+	e.spare.close()
 	if e.cache != nil {
 		e.cache.Close(ctx)
 	}
@@ -225,7 +227,7 @@ func (e *engine) execute(ctx context.Context, c *compiled, o order, input []byte
 	}
 	g := newGuest(o.abi, input, task)
 	r := &run{guest: g, ctx: ctx}
-	alloc := &allocator{limit: uint64(pages) * pageSize}
+	alloc := &allocator{limit: uint64(pages) * pageSize, spares: &e.spare}
 	if e.most > 0 {
 		alloc.limit = min(alloc.limit, e.most)
 	}

@@ -288,3 +288,18 @@ func TouchAll() []byte {
 			op(0x04, 0x40), get(locA), i32c(16), op(0x74), i32c(1), op(0x36, 2, 0), br(1), op(0x0b)),
 		op(0x3f, 0))).bytes()
 }
+
+// Fill grows memory to so many pages, fills it with b unless that is 0, and
+// returns all its words or-ed.
+func Fill(pages int32, b byte) []byte {
+	fill := []byte(nil)
+	if b != 0 {
+		fill = cat(i32c(0), i32c(int32(b)), i32c(pages<<16), op(0xfc, 11, 0))
+	}
+	const at, all = locA, locB
+	return reactor(cat(
+		i32c(pages-1), op(0x40, 0), op(drop), fill,
+		loop(get(all), get(at), op(0x28, 2, 0), op(0x72), set(all),
+			get(at), i32c(4), op(0x6a), tee(at), i32c(pages<<16), op(0x49), brIf(0)),
+		number(get(all)))).bytes()
+}
