@@ -31,9 +31,8 @@ PROCESS_PACKAGES := ./cmd/... ./sandbox/enginetest/jsengine/... ./test/...
 test-units:
 	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(PROCESS_PACKAGES))")
 
-# Random modules that every engine must agree on. Seed 5911 is a known
-# difference of wazero's compiler (docs/escaped-bugs.md), so fewer for now.
-FUZZ_MODULES ?= 5000
+# Random modules that every engine must agree on.
+FUZZ_MODULES ?= 10000
 
 test-processes:
 	EDGENET_FUZZ_MODULES=$(FUZZ_MODULES) $(GO) test -p 1 -timeout 40m -count 1 $(PROCESS_PACKAGES)

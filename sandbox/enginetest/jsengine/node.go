@@ -82,3 +82,11 @@ func (p *process) close() error {
 	<-p.done
 	return p.cmd.Wait()
 }
+
+// PID is the Node process of e; 0 for a browser.
+func (e *Engine) PID() int {
+	if p, ok := e.link.(*process); ok {
+		return p.cmd.Process.Pid
+	}
+	return 0
+}
