@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -333,6 +334,7 @@ func TestStreamCarries(t *testing.T) {
 					over = true
 				default:
 					out.dst.accept(nil)
+					runtime.Gosched() // js has one thread
 				}
 			}
 			rest = rest[k:]
