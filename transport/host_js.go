@@ -91,7 +91,7 @@ func newTab(c Config) (_ *tab, err error) {
 	opened = append(opened, conns.Close)
 
 	bus := eventbus.NewBus()
-	resources := &network.NullResourceManager{}
+	resources := newLimits()
 	opts := []swarm.Option{swarm.WithResourceManager(resources)}
 	if c.Gater != nil {
 		opts = append(opts, swarm.WithConnectionGater(c.Gater))
