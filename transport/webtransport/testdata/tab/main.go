@@ -43,7 +43,6 @@ type testCase struct {
 var cases []testCase
 
 func main() {
-	js.Global().Get("JSON")
 	if err := json.Unmarshal([]byte(js.Global().Get("CONFIG").String()), &conf); err != nil {
 		post("start", err, 0)
 		return
