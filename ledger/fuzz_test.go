@@ -21,11 +21,26 @@ func FuzzEvent(f *testing.F) {
 		&proto.Hold{Job: job(2), Budget: credit, DeadlineUnixMs: 5, Lanes: []*proto.Lane{{Worker: []byte(carol.id), Cap: 7}}},
 		&proto.Extend{Hold: hold.ID.Bytes(), Budget: 9, DeadlineUnixMs: 8},
 		&proto.Settle{Hold: hold.ID.Bytes(), Pays: []*proto.LanePay{{Amount: 5, Done: w.done(bob, hold.ID, 0, 5)}}, Final: true},
+		ledger.Stake(5), &proto.Rotate{Key: []byte(bob.id), RecoveryKey: []byte(carol.id)},
 	} {
 		ev, err := base.Draft(alice.id, 0, 0, body)
 		if err != nil {
 			f.Fatal(err)
 		}
+		raw, err := goproto.Marshal(ev)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw, true)
+	}
+	list := w.seal(w.witnesses[0], &proto.Payload{Body: &proto.Payload_ClaimList{ClaimList: &proto.ClaimList{
+		Hold: hold.ID.Bytes(), DeadlineUnixMs: 5, Entries: []*proto.ClaimEntry{{Amount: 9, Fuel: 1 << 40}},
+	}}})
+	for _, ev := range []*proto.Event{
+		mustDraft(base.DraftVoid(alice.id, w.skip(alice, alice, 2))),
+		mustDraft(base.DraftSlash(w.twice(base, alice))),
+		mustDraft(base.DraftClose(hold.ID, [][]byte{list})),
+	} {
 		raw, err := goproto.Marshal(ev)
 		if err != nil {
 			f.Fatal(err)
@@ -48,7 +63,12 @@ func FuzzEvent(f *testing.F) {
 		}
 		l := w.ledger()
 		fill(t, l, all(base)...)
-		added, err := l.Add(w.certify(w.seal(alice, payload)))
+		by := alice
+		switch ev.Body.(type) {
+		case *proto.Event_Close, *proto.Event_Slash, *proto.Event_Void:
+			by = w.witnesses[0]
+		}
+		added, err := l.Add(w.certify(w.seal(by, payload)))
 		if (err == nil) != (len(added)+l.Pending() == 1) {
 			t.Fatalf("%d added, %d pending, %v", len(added), l.Pending(), err)
 		}
@@ -153,6 +173,37 @@ func FuzzSync(f *testing.F) {
 					t.Fatalf("answer of %d bytes", n)
 				}
 			}
+		}
+	})
+}
+
+// Whatever a worker files, it is refused or proves at most the lane's cap, and
+// whatever is called evidence is refused or names who signed it.
+func FuzzProofs(f *testing.F) {
+	x := newLease(f, 1)
+	for _, c := range []*proto.WorkClaim{
+		{Voucher: x.voucher(alice, 0, 70*credit)},
+		{Assignments: [][]byte{x.assignments(alice, 0, 0, 1)}, Receipts: []*proto.SignedReceipt{x.receipt(0, 0, 2), x.receipt(0, 1, 3)}},
+	} {
+		c.Hold = x.hold.ID.Bytes()
+		raw, err := goproto.Marshal(c)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw, []byte{})
+	}
+	f.Add([]byte{}, x.twice(x.l, alice))
+	f.Fuzz(func(t *testing.T, claim, evidence []byte) {
+		x := &lease{x.at(t), x.l, x.hold}
+		c := new(proto.WorkClaim)
+		if goproto.Unmarshal(claim, c) == nil && goproto.Size(c) < proto.KindWorkClaim.Cap()/2 {
+			got, err := x.l.CheckClaim(x.seal(bob, &proto.Payload{Body: &proto.Payload_WorkClaim{WorkClaim: c}}))
+			if err == nil && uint64(got.Amount) > 50*credit {
+				t.Fatalf("a claim proves %s", got.Amount)
+			}
+		}
+		if o, err := ledger.CheckEvidence(x.net, evidence); err == nil && o.Account != alice.id {
+			t.Fatalf("evidence against %s", o.Account)
 		}
 	})
 }
