@@ -124,7 +124,7 @@ func (w *wallet) certify(ctx context.Context, body any) (*ledger.Certified, erro
 // sign drafts, makes durable and proposes. Call with the author's token.
 func (w *wallet) sign(ctx context.Context, body any) (*ledger.Certified, error) {
 	w.mu.Lock()
-	ev, err := w.l.Draft(w.n.self, 0, uint64(time.Now().UnixMilli()), body)
+	ev, err := w.l.Draft(w.n.self, w.l.Epoch(), uint64(time.Now().UnixMilli()), body)
 	var raw []byte
 	if err == nil {
 		raw, err = w.n.seal(&proto.Payload{Body: &proto.Payload_Event{Event: ev}})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 func (a *app) walletCmd() *cobra.Command {
 	var memo string
 	var limit uint32
+	var kinds []string
 	transfer := &cobra.Command{
 		Use: "transfer ACCOUNT CREDITS", Short: "Send credits; it is final when the command returns", Args: takes(2, 2, "an ACCOUNT and an amount of CREDITS"),
 		Example: "  edgenetd wallet transfer 12D3KooW… 12.5 --memo lunch",
@@ -24,8 +26,9 @@ func (a *app) walletCmd() *cobra.Command {
 	transfer.Flags().StringVar(&memo, "memo", "", "text for the receiver, at most 140 bytes, public")
 	history := &cobra.Command{
 		Use: "history [ACCOUNT]", Short: "List an account's events, newest first", Args: takes(0, 1, "at most one ACCOUNT"),
-		RunE: func(c *cobra.Command, args []string) error { return a.history(c.Context(), one(args), limit) },
+		RunE: func(c *cobra.Command, args []string) error { return a.history(c.Context(), one(args), limit, kinds) },
 	}
+	history.Flags().StringSliceVar(&kinds, "kind", nil, "only events of these kinds, such as transfer, receive, settle")
 	history.Flags().Uint32Var(&limit, "limit", 50, "how many events to list at most")
 	return family("wallet", "Balances, transfers and the ledger's own sums",
 		&cobra.Command{
@@ -33,6 +36,9 @@ func (a *app) walletCmd() *cobra.Command {
 			RunE: func(c *cobra.Command, args []string) error { return a.balance(c.Context(), one(args)) },
 		},
 		transfer, history,
+		a.stakeCmd("stake", api.StakeRequest_VERB_STAKE, "Put available credits at stake; only staked workers earn a bonus"),
+		a.stakeCmd("unstake", api.StakeRequest_VERB_UNSTAKE, "Take credits from the stake; they can be withdrawn after seven days, and each unstake starts them again"),
+		a.stakeCmd("withdraw", api.StakeRequest_VERB_WITHDRAW, "Make unbonded credits available"),
 		&cobra.Command{
 			Use: "audit", Short: "Sum every term of the ledger and check that credits are conserved", Args: takes(0, 0, ""),
 			RunE: func(c *cobra.Command, _ []string) error { return a.audit(c.Context()) },
@@ -46,15 +52,39 @@ func one(args []string) string {
 	return args[0]
 }
 
+func (a *app) stakeCmd(name string, verb api.StakeRequest_Verb, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: name + " CREDITS", Short: short, Args: takes(1, 1, "an amount of CREDITS"), Example: "  edgenetd wallet " + name + " 100",
+		RunE: func(c *cobra.Command, args []string) error {
+			amount, err := proto.ParseCredit(args[0])
+			if err != nil {
+				return failf(exitUsage, "%v", err)
+			}
+			d, err := a.daemon(c.Context())
+			if err != nil {
+				return err
+			}
+			b, err := call(c.Context(), d.wallet.Stake, &api.StakeRequest{Verb: verb, Amount: uint64(amount)})
+			if err != nil {
+				return err
+			}
+			return a.printBalance(b)
+		},
+	}
+}
+
 type balanceView struct {
-	Account    string `json:"account"`
-	Available  uint64 `json:"available"`
-	Held       uint64 `json:"held"`
-	Staked     uint64 `json:"staked"`
-	Unbonding  uint64 `json:"unbonding"`
-	Receivable uint64 `json:"receivable"`
-	Seq        uint64 `json:"seq"`
-	StateHash  string `json:"state_hash"`
+	Account   string `json:"account"`
+	Available uint64 `json:"available"`
+	Held      uint64 `json:"held"`
+	Staked    uint64 `json:"staked"`
+	Unbonding uint64 `json:"unbonding"`
+	Pending   uint64 `json:"pending"` // paid to the account and not received yet
+	Epoch     uint64 `json:"epoch"`
+	Unbonded  uint64 `json:"unbond_epoch,omitempty"`
+	Frozen    bool   `json:"frozen,omitempty"`
+	Seq       uint64 `json:"seq"`
+	StateHash string `json:"state_hash"`
 }
 
 func (a *app) balance(ctx context.Context, account string) error {
@@ -69,16 +99,33 @@ func (a *app) balance(ctx context.Context, account string) error {
 	if err != nil {
 		return err
 	}
-	v := balanceView{b.Account, b.Available, b.Held, b.Staked, b.Unbonding, b.Receivable, b.Seq, b.StateHash}
+	return a.printBalance(b)
+}
+
+func (a *app) printBalance(b *api.BalanceReply) error {
+	v := balanceView{
+		Account: b.Account, Available: b.Available, Held: b.Held, Staked: b.Staked, Unbonding: b.Unbonding, Pending: b.Receivable,
+		Epoch: b.Epoch, Unbonded: b.UnbondEpoch, Frozen: b.Frozen, Seq: b.Seq, StateHash: b.StateHash,
+	}
 	return a.print(report{data: v, ids: []string{v.Account}, table: func(w io.Writer) {
 		row(w, "account", v.Account)
 		row(w, "available", credits(v.Available))
 		row(w, "held", credits(v.Held))
 		row(w, "staked", credits(v.Staked))
-		row(w, "unbonding", credits(v.Unbonding))
-		row(w, "receivable", credits(v.Receivable))
+		row(w, "unbonding", unbonding(v))
+		row(w, "pending", credits(v.Pending))
+		if v.Frozen {
+			row(w, "frozen", "until a rotate by the recovery key")
+		}
 		row(w, "events", v.Seq)
 	}})
+}
+
+func unbonding(v balanceView) string {
+	if v.Unbonding == 0 {
+		return credits(v.Unbonding)
+	}
+	return fmt.Sprintf("%s, to be withdrawn from epoch %d; now %d", credits(v.Unbonding), v.Unbonded, v.Epoch)
 }
 
 func checkAccount(text string) error {
@@ -132,7 +179,7 @@ type historyView struct {
 	Time         string `json:"time"`
 }
 
-func (a *app) history(ctx context.Context, account string, limit uint32) error {
+func (a *app) history(ctx context.Context, account string, limit uint32, kinds []string) error {
 	if err := checkAccount(account); err != nil {
 		return err
 	}
@@ -140,7 +187,7 @@ func (a *app) history(ctx context.Context, account string, limit uint32) error {
 	if err != nil {
 		return err
 	}
-	reply, err := call(ctx, d.wallet.History, &api.HistoryRequest{Account: account, Limit: limit})
+	reply, err := call(ctx, d.wallet.History, &api.HistoryRequest{Account: account, Limit: limit, Kinds: kinds})
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@ package api
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"connectrpc.com/connect"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -31,6 +33,10 @@ func (s walletServer) Balance(_ context.Context, req *connect.Request[api.Balanc
 	if err != nil {
 		return nil, failure(err)
 	}
+	return connect.NewResponse(s.balance(id)), nil
+}
+
+func (s walletServer) balance(id peer.ID) *api.BalanceReply {
 	a := s.node.Account(id)
 	reply := &api.BalanceReply{
 		Account:    id.String(),
@@ -40,11 +46,32 @@ func (s walletServer) Balance(_ context.Context, req *connect.Request[api.Balanc
 		Unbonding:  uint64(a.Unbonding),
 		Receivable: uint64(a.Receivable),
 		StateHash:  s.node.StateHash().String(),
+
+		UnbondEpoch: a.Unbonded, Epoch: s.node.Epoch(), Frozen: a.Frozen,
 	}
 	if a.Opened {
 		reply.Seq = a.Seq + 1 // events in the chain, the first has number 0
 	}
-	return connect.NewResponse(reply), nil
+	return reply
+}
+
+func (s walletServer) Stake(ctx context.Context, req *connect.Request[api.StakeRequest]) (*connect.Response[api.BalanceReply], error) {
+	amount := proto.Credit(req.Msg.Amount)
+	var err error
+	switch req.Msg.Verb {
+	case api.StakeRequest_VERB_STAKE:
+		err = s.node.Stake(ctx, amount)
+	case api.StakeRequest_VERB_UNSTAKE:
+		err = s.node.Unstake(ctx, amount)
+	case api.StakeRequest_VERB_WITHDRAW:
+		err = s.node.Withdraw(ctx, amount)
+	default:
+		err = proto.CodeMalformed.Errorf("%s: want stake, unstake or withdraw", req.Msg.Verb)
+	}
+	if err != nil {
+		return nil, failure(err)
+	}
+	return connect.NewResponse(s.balance(s.node.ID())), nil
 }
 
 func (s walletServer) Transfer(ctx context.Context, req *connect.Request[api.TransferRequest]) (*connect.Response[api.TransferReply], error) {
@@ -74,8 +101,13 @@ func (s walletServer) History(_ context.Context, req *connect.Request[api.Histor
 		limit = maxHistory
 	}
 	reply := new(api.HistoryReply)
-	for _, e := range s.node.History(id, limit) {
-		reply.Entries = append(reply.Entries, historyEntry(e))
+	for _, e := range s.node.History(id, maxHistory) {
+		if kinds := req.Msg.Kinds; len(kinds) > 0 && !slices.ContainsFunc(kinds, func(k string) bool { return strings.EqualFold(k, e.Kind) }) {
+			continue
+		}
+		if reply.Entries = append(reply.Entries, historyEntry(e)); len(reply.Entries) == limit {
+			break
+		}
 	}
 	return connect.NewResponse(reply), nil
 }

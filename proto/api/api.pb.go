@@ -24,6 +24,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type StakeRequest_Verb int32
+
+const (
+	StakeRequest_VERB_UNSPECIFIED StakeRequest_Verb = 0
+	StakeRequest_VERB_STAKE       StakeRequest_Verb = 1
+	StakeRequest_VERB_UNSTAKE     StakeRequest_Verb = 2
+	StakeRequest_VERB_WITHDRAW    StakeRequest_Verb = 3
+)
+
+// Enum value maps for StakeRequest_Verb.
+var (
+	StakeRequest_Verb_name = map[int32]string{
+		0: "VERB_UNSPECIFIED",
+		1: "VERB_STAKE",
+		2: "VERB_UNSTAKE",
+		3: "VERB_WITHDRAW",
+	}
+	StakeRequest_Verb_value = map[string]int32{
+		"VERB_UNSPECIFIED": 0,
+		"VERB_STAKE":       1,
+		"VERB_UNSTAKE":     2,
+		"VERB_WITHDRAW":    3,
+	}
+)
+
+func (x StakeRequest_Verb) Enum() *StakeRequest_Verb {
+	p := new(StakeRequest_Verb)
+	*p = x
+	return p
+}
+
+func (x StakeRequest_Verb) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (StakeRequest_Verb) Descriptor() protoreflect.EnumDescriptor {
+	return file_api_proto_enumTypes[0].Descriptor()
+}
+
+func (StakeRequest_Verb) Type() protoreflect.EnumType {
+	return &file_api_proto_enumTypes[0]
+}
+
+func (x StakeRequest_Verb) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use StakeRequest_Verb.Descriptor instead.
+func (StakeRequest_Verb) EnumDescriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{27, 0}
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1770,6 +1822,9 @@ type BalanceReply struct {
 	Seq           uint64                 `protobuf:"varint,6,opt,name=seq,proto3" json:"seq,omitempty"`
 	StateHash     string                 `protobuf:"bytes,7,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
 	Unbonding     uint64                 `protobuf:"varint,8,opt,name=unbonding,proto3" json:"unbonding,omitempty"`
+	UnbondEpoch   uint64                 `protobuf:"varint,9,opt,name=unbond_epoch,json=unbondEpoch,proto3" json:"unbond_epoch,omitempty"` // from which unbonding can be withdrawn
+	Epoch         uint64                 `protobuf:"varint,10,opt,name=epoch,proto3" json:"epoch,omitempty"`                               // of the newest checkpoint
+	Frozen        bool                   `protobuf:"varint,11,opt,name=frozen,proto3" json:"frozen,omitempty"`                             // until a Rotate by the recovery key
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1858,6 +1913,27 @@ func (x *BalanceReply) GetUnbonding() uint64 {
 		return x.Unbonding
 	}
 	return 0
+}
+
+func (x *BalanceReply) GetUnbondEpoch() uint64 {
+	if x != nil {
+		return x.UnbondEpoch
+	}
+	return 0
+}
+
+func (x *BalanceReply) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *BalanceReply) GetFrozen() bool {
+	if x != nil {
+		return x.Frozen
+	}
+	return false
 }
 
 type TransferRequest struct {
@@ -1972,17 +2048,72 @@ func (x *TransferReply) GetAvailable() uint64 {
 	return 0
 }
 
+// StakeRequest moves this node's credits between available, staked and
+// unbonding.
+type StakeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Verb          StakeRequest_Verb      `protobuf:"varint,1,opt,name=verb,proto3,enum=edgenet.api.v1.StakeRequest_Verb" json:"verb,omitempty"`
+	Amount        uint64                 `protobuf:"varint,2,opt,name=amount,proto3" json:"amount,omitempty"` // microcredits
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StakeRequest) Reset() {
+	*x = StakeRequest{}
+	mi := &file_api_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StakeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StakeRequest) ProtoMessage() {}
+
+func (x *StakeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StakeRequest.ProtoReflect.Descriptor instead.
+func (*StakeRequest) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *StakeRequest) GetVerb() StakeRequest_Verb {
+	if x != nil {
+		return x.Verb
+	}
+	return StakeRequest_VERB_UNSPECIFIED
+}
+
+func (x *StakeRequest) GetAmount() uint64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
 type HistoryRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Limit         uint32                 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
 	Account       string                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	Kinds         []string               `protobuf:"bytes,3,rep,name=kinds,proto3" json:"kinds,omitempty"` // only these; none = all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_api_proto_msgTypes[27]
+	mi := &file_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1994,7 +2125,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[27]
+	mi := &file_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2007,7 +2138,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{27}
+	return file_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *HistoryRequest) GetLimit() uint32 {
@@ -2024,6 +2155,13 @@ func (x *HistoryRequest) GetAccount() string {
 	return ""
 }
 
+func (x *HistoryRequest) GetKinds() []string {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
 type HistoryReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Entries       []*HistoryEntry        `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
@@ -2033,7 +2171,7 @@ type HistoryReply struct {
 
 func (x *HistoryReply) Reset() {
 	*x = HistoryReply{}
-	mi := &file_api_proto_msgTypes[28]
+	mi := &file_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2183,7 @@ func (x *HistoryReply) String() string {
 func (*HistoryReply) ProtoMessage() {}
 
 func (x *HistoryReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[28]
+	mi := &file_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2196,7 @@ func (x *HistoryReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryReply.ProtoReflect.Descriptor instead.
 func (*HistoryReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{28}
+	return file_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *HistoryReply) GetEntries() []*HistoryEntry {
@@ -2084,7 +2222,7 @@ type HistoryEntry struct {
 
 func (x *HistoryEntry) Reset() {
 	*x = HistoryEntry{}
-	mi := &file_api_proto_msgTypes[29]
+	mi := &file_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2096,7 +2234,7 @@ func (x *HistoryEntry) String() string {
 func (*HistoryEntry) ProtoMessage() {}
 
 func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[29]
+	mi := &file_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2109,7 +2247,7 @@ func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryEntry.ProtoReflect.Descriptor instead.
 func (*HistoryEntry) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{29}
+	return file_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HistoryEntry) GetEvent() string {
@@ -2176,7 +2314,7 @@ type AuditRequest struct {
 
 func (x *AuditRequest) Reset() {
 	*x = AuditRequest{}
-	mi := &file_api_proto_msgTypes[30]
+	mi := &file_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +2326,7 @@ func (x *AuditRequest) String() string {
 func (*AuditRequest) ProtoMessage() {}
 
 func (x *AuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[30]
+	mi := &file_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +2339,7 @@ func (x *AuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRequest.ProtoReflect.Descriptor instead.
 func (*AuditRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{30}
+	return file_api_proto_rawDescGZIP(), []int{31}
 }
 
 type AuditReply struct {
@@ -2224,7 +2362,7 @@ type AuditReply struct {
 
 func (x *AuditReply) Reset() {
 	*x = AuditReply{}
-	mi := &file_api_proto_msgTypes[31]
+	mi := &file_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2236,7 +2374,7 @@ func (x *AuditReply) String() string {
 func (*AuditReply) ProtoMessage() {}
 
 func (x *AuditReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[31]
+	mi := &file_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2249,7 +2387,7 @@ func (x *AuditReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditReply.ProtoReflect.Descriptor instead.
 func (*AuditReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{31}
+	return file_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AuditReply) GetAvailable() uint64 {
@@ -2493,7 +2631,7 @@ const file_api_proto_rawDesc = "" +
 	"\bWhyReply\x12\x14\n" +
 	"\x05lines\x18\x01 \x03(\tR\x05lines\"*\n" +
 	"\x0eBalanceRequest\x12\x18\n" +
-	"\aaccount\x18\x01 \x01(\tR\aaccount\"\xe1\x01\n" +
+	"\aaccount\x18\x01 \x01(\tR\aaccount\"\xb2\x02\n" +
 	"\fBalanceReply\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x1c\n" +
 	"\tavailable\x18\x02 \x01(\x04R\tavailable\x12\x12\n" +
@@ -2505,17 +2643,31 @@ const file_api_proto_rawDesc = "" +
 	"\x03seq\x18\x06 \x01(\x04R\x03seq\x12\x1d\n" +
 	"\n" +
 	"state_hash\x18\a \x01(\tR\tstateHash\x12\x1c\n" +
-	"\tunbonding\x18\b \x01(\x04R\tunbonding\"M\n" +
+	"\tunbonding\x18\b \x01(\x04R\tunbonding\x12!\n" +
+	"\funbond_epoch\x18\t \x01(\x04R\vunbondEpoch\x12\x14\n" +
+	"\x05epoch\x18\n" +
+	" \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06frozen\x18\v \x01(\bR\x06frozen\"M\n" +
 	"\x0fTransferRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x16\n" +
 	"\x06amount\x18\x02 \x01(\x04R\x06amount\x12\x12\n" +
 	"\x04memo\x18\x03 \x01(\tR\x04memo\"C\n" +
 	"\rTransferReply\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x1c\n" +
-	"\tavailable\x18\x02 \x01(\x04R\tavailable\"@\n" +
+	"\tavailable\x18\x02 \x01(\x04R\tavailable\"\xb0\x01\n" +
+	"\fStakeRequest\x125\n" +
+	"\x04verb\x18\x01 \x01(\x0e2!.edgenet.api.v1.StakeRequest.VerbR\x04verb\x12\x16\n" +
+	"\x06amount\x18\x02 \x01(\x04R\x06amount\"Q\n" +
+	"\x04Verb\x12\x14\n" +
+	"\x10VERB_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"VERB_STAKE\x10\x01\x12\x10\n" +
+	"\fVERB_UNSTAKE\x10\x02\x12\x11\n" +
+	"\rVERB_WITHDRAW\x10\x03\"V\n" +
 	"\x0eHistoryRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\rR\x05limit\x12\x18\n" +
-	"\aaccount\x18\x02 \x01(\tR\aaccount\"F\n" +
+	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x14\n" +
+	"\x05kinds\x18\x03 \x03(\tR\x05kinds\"F\n" +
 	"\fHistoryReply\x126\n" +
 	"\aentries\x18\x01 \x03(\v2\x1c.edgenet.api.v1.HistoryEntryR\aentries\"\xda\x01\n" +
 	"\fHistoryEntry\x12\x14\n" +
@@ -2559,10 +2711,11 @@ const file_api_proto_rawDesc = "" +
 	"\x06Cancel\x12\x1d.edgenet.api.v1.CancelRequest\x1a\x1b.edgenet.api.v1.CancelReply\x12:\n" +
 	"\x05Watch\x12\x1a.edgenet.api.v1.GetRequest\x1a\x13.edgenet.api.v1.Job0\x01\x12C\n" +
 	"\aResults\x12\x1a.edgenet.api.v1.GetRequest\x1a\x1a.edgenet.api.v1.TaskResult0\x01\x12;\n" +
-	"\x03Why\x12\x1a.edgenet.api.v1.GetRequest\x1a\x18.edgenet.api.v1.WhyReply2\xb0\x02\n" +
+	"\x03Why\x12\x1a.edgenet.api.v1.GetRequest\x1a\x18.edgenet.api.v1.WhyReply2\xf5\x02\n" +
 	"\rWalletService\x12G\n" +
 	"\aBalance\x12\x1e.edgenet.api.v1.BalanceRequest\x1a\x1c.edgenet.api.v1.BalanceReply\x12J\n" +
-	"\bTransfer\x12\x1f.edgenet.api.v1.TransferRequest\x1a\x1d.edgenet.api.v1.TransferReply\x12G\n" +
+	"\bTransfer\x12\x1f.edgenet.api.v1.TransferRequest\x1a\x1d.edgenet.api.v1.TransferReply\x12C\n" +
+	"\x05Stake\x12\x1c.edgenet.api.v1.StakeRequest\x1a\x1c.edgenet.api.v1.BalanceReply\x12G\n" +
 	"\aHistory\x12\x1e.edgenet.api.v1.HistoryRequest\x1a\x1c.edgenet.api.v1.HistoryReply\x12A\n" +
 	"\x05Audit\x12\x1c.edgenet.api.v1.AuditRequest\x1a\x1a.edgenet.api.v1.AuditReplyB\x17Z\x15edgenet.dev/proto/apib\x06proto3"
 
@@ -2578,84 +2731,90 @@ func file_api_proto_rawDescGZIP() []byte {
 	return file_api_proto_rawDescData
 }
 
-var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_api_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_api_proto_goTypes = []any{
-	(*StatusRequest)(nil),   // 0: edgenet.api.v1.StatusRequest
-	(*StatusReply)(nil),     // 1: edgenet.api.v1.StatusReply
-	(*GossipCount)(nil),     // 2: edgenet.api.v1.GossipCount
-	(*WorkerStatus)(nil),    // 3: edgenet.api.v1.WorkerStatus
-	(*PeersRequest)(nil),    // 4: edgenet.api.v1.PeersRequest
-	(*PeersReply)(nil),      // 5: edgenet.api.v1.PeersReply
-	(*Peer)(nil),            // 6: edgenet.api.v1.Peer
-	(*StopRequest)(nil),     // 7: edgenet.api.v1.StopRequest
-	(*StopReply)(nil),       // 8: edgenet.api.v1.StopReply
-	(*FindPeerRequest)(nil), // 9: edgenet.api.v1.FindPeerRequest
-	(*FindPeerReply)(nil),   // 10: edgenet.api.v1.FindPeerReply
-	(*SubmitRequest)(nil),   // 11: edgenet.api.v1.SubmitRequest
-	(*SubmitReply)(nil),     // 12: edgenet.api.v1.SubmitReply
-	(*ListRequest)(nil),     // 13: edgenet.api.v1.ListRequest
-	(*ListReply)(nil),       // 14: edgenet.api.v1.ListReply
-	(*GetRequest)(nil),      // 15: edgenet.api.v1.GetRequest
-	(*Job)(nil),             // 16: edgenet.api.v1.Job
-	(*TaskInfo)(nil),        // 17: edgenet.api.v1.TaskInfo
-	(*ReplicaInfo)(nil),     // 18: edgenet.api.v1.ReplicaInfo
-	(*TaskResult)(nil),      // 19: edgenet.api.v1.TaskResult
-	(*CancelRequest)(nil),   // 20: edgenet.api.v1.CancelRequest
-	(*CancelReply)(nil),     // 21: edgenet.api.v1.CancelReply
-	(*WhyReply)(nil),        // 22: edgenet.api.v1.WhyReply
-	(*BalanceRequest)(nil),  // 23: edgenet.api.v1.BalanceRequest
-	(*BalanceReply)(nil),    // 24: edgenet.api.v1.BalanceReply
-	(*TransferRequest)(nil), // 25: edgenet.api.v1.TransferRequest
-	(*TransferReply)(nil),   // 26: edgenet.api.v1.TransferReply
-	(*HistoryRequest)(nil),  // 27: edgenet.api.v1.HistoryRequest
-	(*HistoryReply)(nil),    // 28: edgenet.api.v1.HistoryReply
-	(*HistoryEntry)(nil),    // 29: edgenet.api.v1.HistoryEntry
-	(*AuditRequest)(nil),    // 30: edgenet.api.v1.AuditRequest
-	(*AuditReply)(nil),      // 31: edgenet.api.v1.AuditReply
+	(StakeRequest_Verb)(0),  // 0: edgenet.api.v1.StakeRequest.Verb
+	(*StatusRequest)(nil),   // 1: edgenet.api.v1.StatusRequest
+	(*StatusReply)(nil),     // 2: edgenet.api.v1.StatusReply
+	(*GossipCount)(nil),     // 3: edgenet.api.v1.GossipCount
+	(*WorkerStatus)(nil),    // 4: edgenet.api.v1.WorkerStatus
+	(*PeersRequest)(nil),    // 5: edgenet.api.v1.PeersRequest
+	(*PeersReply)(nil),      // 6: edgenet.api.v1.PeersReply
+	(*Peer)(nil),            // 7: edgenet.api.v1.Peer
+	(*StopRequest)(nil),     // 8: edgenet.api.v1.StopRequest
+	(*StopReply)(nil),       // 9: edgenet.api.v1.StopReply
+	(*FindPeerRequest)(nil), // 10: edgenet.api.v1.FindPeerRequest
+	(*FindPeerReply)(nil),   // 11: edgenet.api.v1.FindPeerReply
+	(*SubmitRequest)(nil),   // 12: edgenet.api.v1.SubmitRequest
+	(*SubmitReply)(nil),     // 13: edgenet.api.v1.SubmitReply
+	(*ListRequest)(nil),     // 14: edgenet.api.v1.ListRequest
+	(*ListReply)(nil),       // 15: edgenet.api.v1.ListReply
+	(*GetRequest)(nil),      // 16: edgenet.api.v1.GetRequest
+	(*Job)(nil),             // 17: edgenet.api.v1.Job
+	(*TaskInfo)(nil),        // 18: edgenet.api.v1.TaskInfo
+	(*ReplicaInfo)(nil),     // 19: edgenet.api.v1.ReplicaInfo
+	(*TaskResult)(nil),      // 20: edgenet.api.v1.TaskResult
+	(*CancelRequest)(nil),   // 21: edgenet.api.v1.CancelRequest
+	(*CancelReply)(nil),     // 22: edgenet.api.v1.CancelReply
+	(*WhyReply)(nil),        // 23: edgenet.api.v1.WhyReply
+	(*BalanceRequest)(nil),  // 24: edgenet.api.v1.BalanceRequest
+	(*BalanceReply)(nil),    // 25: edgenet.api.v1.BalanceReply
+	(*TransferRequest)(nil), // 26: edgenet.api.v1.TransferRequest
+	(*TransferReply)(nil),   // 27: edgenet.api.v1.TransferReply
+	(*StakeRequest)(nil),    // 28: edgenet.api.v1.StakeRequest
+	(*HistoryRequest)(nil),  // 29: edgenet.api.v1.HistoryRequest
+	(*HistoryReply)(nil),    // 30: edgenet.api.v1.HistoryReply
+	(*HistoryEntry)(nil),    // 31: edgenet.api.v1.HistoryEntry
+	(*AuditRequest)(nil),    // 32: edgenet.api.v1.AuditRequest
+	(*AuditReply)(nil),      // 33: edgenet.api.v1.AuditReply
 }
 var file_api_proto_depIdxs = []int32{
-	3,  // 0: edgenet.api.v1.StatusReply.worker:type_name -> edgenet.api.v1.WorkerStatus
-	2,  // 1: edgenet.api.v1.StatusReply.gossip:type_name -> edgenet.api.v1.GossipCount
-	6,  // 2: edgenet.api.v1.PeersReply.peers:type_name -> edgenet.api.v1.Peer
-	16, // 3: edgenet.api.v1.ListReply.jobs:type_name -> edgenet.api.v1.Job
-	17, // 4: edgenet.api.v1.Job.task_info:type_name -> edgenet.api.v1.TaskInfo
-	18, // 5: edgenet.api.v1.TaskInfo.replicas:type_name -> edgenet.api.v1.ReplicaInfo
-	29, // 6: edgenet.api.v1.HistoryReply.entries:type_name -> edgenet.api.v1.HistoryEntry
-	0,  // 7: edgenet.api.v1.NodeService.Status:input_type -> edgenet.api.v1.StatusRequest
-	4,  // 8: edgenet.api.v1.NodeService.Peers:input_type -> edgenet.api.v1.PeersRequest
-	7,  // 9: edgenet.api.v1.NodeService.Stop:input_type -> edgenet.api.v1.StopRequest
-	9,  // 10: edgenet.api.v1.NodeService.FindPeer:input_type -> edgenet.api.v1.FindPeerRequest
-	11, // 11: edgenet.api.v1.TaskService.Submit:input_type -> edgenet.api.v1.SubmitRequest
-	13, // 12: edgenet.api.v1.TaskService.List:input_type -> edgenet.api.v1.ListRequest
-	15, // 13: edgenet.api.v1.TaskService.Get:input_type -> edgenet.api.v1.GetRequest
-	20, // 14: edgenet.api.v1.TaskService.Cancel:input_type -> edgenet.api.v1.CancelRequest
-	15, // 15: edgenet.api.v1.TaskService.Watch:input_type -> edgenet.api.v1.GetRequest
-	15, // 16: edgenet.api.v1.TaskService.Results:input_type -> edgenet.api.v1.GetRequest
-	15, // 17: edgenet.api.v1.TaskService.Why:input_type -> edgenet.api.v1.GetRequest
-	23, // 18: edgenet.api.v1.WalletService.Balance:input_type -> edgenet.api.v1.BalanceRequest
-	25, // 19: edgenet.api.v1.WalletService.Transfer:input_type -> edgenet.api.v1.TransferRequest
-	27, // 20: edgenet.api.v1.WalletService.History:input_type -> edgenet.api.v1.HistoryRequest
-	30, // 21: edgenet.api.v1.WalletService.Audit:input_type -> edgenet.api.v1.AuditRequest
-	1,  // 22: edgenet.api.v1.NodeService.Status:output_type -> edgenet.api.v1.StatusReply
-	5,  // 23: edgenet.api.v1.NodeService.Peers:output_type -> edgenet.api.v1.PeersReply
-	8,  // 24: edgenet.api.v1.NodeService.Stop:output_type -> edgenet.api.v1.StopReply
-	10, // 25: edgenet.api.v1.NodeService.FindPeer:output_type -> edgenet.api.v1.FindPeerReply
-	12, // 26: edgenet.api.v1.TaskService.Submit:output_type -> edgenet.api.v1.SubmitReply
-	14, // 27: edgenet.api.v1.TaskService.List:output_type -> edgenet.api.v1.ListReply
-	16, // 28: edgenet.api.v1.TaskService.Get:output_type -> edgenet.api.v1.Job
-	21, // 29: edgenet.api.v1.TaskService.Cancel:output_type -> edgenet.api.v1.CancelReply
-	16, // 30: edgenet.api.v1.TaskService.Watch:output_type -> edgenet.api.v1.Job
-	19, // 31: edgenet.api.v1.TaskService.Results:output_type -> edgenet.api.v1.TaskResult
-	22, // 32: edgenet.api.v1.TaskService.Why:output_type -> edgenet.api.v1.WhyReply
-	24, // 33: edgenet.api.v1.WalletService.Balance:output_type -> edgenet.api.v1.BalanceReply
-	26, // 34: edgenet.api.v1.WalletService.Transfer:output_type -> edgenet.api.v1.TransferReply
-	28, // 35: edgenet.api.v1.WalletService.History:output_type -> edgenet.api.v1.HistoryReply
-	31, // 36: edgenet.api.v1.WalletService.Audit:output_type -> edgenet.api.v1.AuditReply
-	22, // [22:37] is the sub-list for method output_type
-	7,  // [7:22] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	4,  // 0: edgenet.api.v1.StatusReply.worker:type_name -> edgenet.api.v1.WorkerStatus
+	3,  // 1: edgenet.api.v1.StatusReply.gossip:type_name -> edgenet.api.v1.GossipCount
+	7,  // 2: edgenet.api.v1.PeersReply.peers:type_name -> edgenet.api.v1.Peer
+	17, // 3: edgenet.api.v1.ListReply.jobs:type_name -> edgenet.api.v1.Job
+	18, // 4: edgenet.api.v1.Job.task_info:type_name -> edgenet.api.v1.TaskInfo
+	19, // 5: edgenet.api.v1.TaskInfo.replicas:type_name -> edgenet.api.v1.ReplicaInfo
+	0,  // 6: edgenet.api.v1.StakeRequest.verb:type_name -> edgenet.api.v1.StakeRequest.Verb
+	31, // 7: edgenet.api.v1.HistoryReply.entries:type_name -> edgenet.api.v1.HistoryEntry
+	1,  // 8: edgenet.api.v1.NodeService.Status:input_type -> edgenet.api.v1.StatusRequest
+	5,  // 9: edgenet.api.v1.NodeService.Peers:input_type -> edgenet.api.v1.PeersRequest
+	8,  // 10: edgenet.api.v1.NodeService.Stop:input_type -> edgenet.api.v1.StopRequest
+	10, // 11: edgenet.api.v1.NodeService.FindPeer:input_type -> edgenet.api.v1.FindPeerRequest
+	12, // 12: edgenet.api.v1.TaskService.Submit:input_type -> edgenet.api.v1.SubmitRequest
+	14, // 13: edgenet.api.v1.TaskService.List:input_type -> edgenet.api.v1.ListRequest
+	16, // 14: edgenet.api.v1.TaskService.Get:input_type -> edgenet.api.v1.GetRequest
+	21, // 15: edgenet.api.v1.TaskService.Cancel:input_type -> edgenet.api.v1.CancelRequest
+	16, // 16: edgenet.api.v1.TaskService.Watch:input_type -> edgenet.api.v1.GetRequest
+	16, // 17: edgenet.api.v1.TaskService.Results:input_type -> edgenet.api.v1.GetRequest
+	16, // 18: edgenet.api.v1.TaskService.Why:input_type -> edgenet.api.v1.GetRequest
+	24, // 19: edgenet.api.v1.WalletService.Balance:input_type -> edgenet.api.v1.BalanceRequest
+	26, // 20: edgenet.api.v1.WalletService.Transfer:input_type -> edgenet.api.v1.TransferRequest
+	28, // 21: edgenet.api.v1.WalletService.Stake:input_type -> edgenet.api.v1.StakeRequest
+	29, // 22: edgenet.api.v1.WalletService.History:input_type -> edgenet.api.v1.HistoryRequest
+	32, // 23: edgenet.api.v1.WalletService.Audit:input_type -> edgenet.api.v1.AuditRequest
+	2,  // 24: edgenet.api.v1.NodeService.Status:output_type -> edgenet.api.v1.StatusReply
+	6,  // 25: edgenet.api.v1.NodeService.Peers:output_type -> edgenet.api.v1.PeersReply
+	9,  // 26: edgenet.api.v1.NodeService.Stop:output_type -> edgenet.api.v1.StopReply
+	11, // 27: edgenet.api.v1.NodeService.FindPeer:output_type -> edgenet.api.v1.FindPeerReply
+	13, // 28: edgenet.api.v1.TaskService.Submit:output_type -> edgenet.api.v1.SubmitReply
+	15, // 29: edgenet.api.v1.TaskService.List:output_type -> edgenet.api.v1.ListReply
+	17, // 30: edgenet.api.v1.TaskService.Get:output_type -> edgenet.api.v1.Job
+	22, // 31: edgenet.api.v1.TaskService.Cancel:output_type -> edgenet.api.v1.CancelReply
+	17, // 32: edgenet.api.v1.TaskService.Watch:output_type -> edgenet.api.v1.Job
+	20, // 33: edgenet.api.v1.TaskService.Results:output_type -> edgenet.api.v1.TaskResult
+	23, // 34: edgenet.api.v1.TaskService.Why:output_type -> edgenet.api.v1.WhyReply
+	25, // 35: edgenet.api.v1.WalletService.Balance:output_type -> edgenet.api.v1.BalanceReply
+	27, // 36: edgenet.api.v1.WalletService.Transfer:output_type -> edgenet.api.v1.TransferReply
+	25, // 37: edgenet.api.v1.WalletService.Stake:output_type -> edgenet.api.v1.BalanceReply
+	30, // 38: edgenet.api.v1.WalletService.History:output_type -> edgenet.api.v1.HistoryReply
+	33, // 39: edgenet.api.v1.WalletService.Audit:output_type -> edgenet.api.v1.AuditReply
+	24, // [24:40] is the sub-list for method output_type
+	8,  // [8:24] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_api_proto_init() }
@@ -2668,13 +2827,14 @@ func file_api_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_proto_rawDesc), len(file_api_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   32,
+			NumEnums:      1,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   3,
 		},
 		GoTypes:           file_api_proto_goTypes,
 		DependencyIndexes: file_api_proto_depIdxs,
+		EnumInfos:         file_api_proto_enumTypes,
 		MessageInfos:      file_api_proto_msgTypes,
 	}.Build()
 	File_api_proto = out.File

@@ -66,6 +66,8 @@ const (
 	WalletServiceBalanceProcedure = "/edgenet.api.v1.WalletService/Balance"
 	// WalletServiceTransferProcedure is the fully-qualified name of the WalletService's Transfer RPC.
 	WalletServiceTransferProcedure = "/edgenet.api.v1.WalletService/Transfer"
+	// WalletServiceStakeProcedure is the fully-qualified name of the WalletService's Stake RPC.
+	WalletServiceStakeProcedure = "/edgenet.api.v1.WalletService/Stake"
 	// WalletServiceHistoryProcedure is the fully-qualified name of the WalletService's History RPC.
 	WalletServiceHistoryProcedure = "/edgenet.api.v1.WalletService/History"
 	// WalletServiceAuditProcedure is the fully-qualified name of the WalletService's Audit RPC.
@@ -456,6 +458,7 @@ func (UnimplementedTaskServiceHandler) Why(context.Context, *connect.Request[api
 type WalletServiceClient interface {
 	Balance(context.Context, *connect.Request[api.BalanceRequest]) (*connect.Response[api.BalanceReply], error)
 	Transfer(context.Context, *connect.Request[api.TransferRequest]) (*connect.Response[api.TransferReply], error)
+	Stake(context.Context, *connect.Request[api.StakeRequest]) (*connect.Response[api.BalanceReply], error)
 	History(context.Context, *connect.Request[api.HistoryRequest]) (*connect.Response[api.HistoryReply], error)
 	Audit(context.Context, *connect.Request[api.AuditRequest]) (*connect.Response[api.AuditReply], error)
 }
@@ -483,6 +486,12 @@ func NewWalletServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(walletServiceMethods.ByName("Transfer")),
 			connect.WithClientOptions(opts...),
 		),
+		stake: connect.NewClient[api.StakeRequest, api.BalanceReply](
+			httpClient,
+			baseURL+WalletServiceStakeProcedure,
+			connect.WithSchema(walletServiceMethods.ByName("Stake")),
+			connect.WithClientOptions(opts...),
+		),
 		history: connect.NewClient[api.HistoryRequest, api.HistoryReply](
 			httpClient,
 			baseURL+WalletServiceHistoryProcedure,
@@ -502,6 +511,7 @@ func NewWalletServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 type walletServiceClient struct {
 	balance  *connect.Client[api.BalanceRequest, api.BalanceReply]
 	transfer *connect.Client[api.TransferRequest, api.TransferReply]
+	stake    *connect.Client[api.StakeRequest, api.BalanceReply]
 	history  *connect.Client[api.HistoryRequest, api.HistoryReply]
 	audit    *connect.Client[api.AuditRequest, api.AuditReply]
 }
@@ -514,6 +524,11 @@ func (c *walletServiceClient) Balance(ctx context.Context, req *connect.Request[
 // Transfer calls edgenet.api.v1.WalletService.Transfer.
 func (c *walletServiceClient) Transfer(ctx context.Context, req *connect.Request[api.TransferRequest]) (*connect.Response[api.TransferReply], error) {
 	return c.transfer.CallUnary(ctx, req)
+}
+
+// Stake calls edgenet.api.v1.WalletService.Stake.
+func (c *walletServiceClient) Stake(ctx context.Context, req *connect.Request[api.StakeRequest]) (*connect.Response[api.BalanceReply], error) {
+	return c.stake.CallUnary(ctx, req)
 }
 
 // History calls edgenet.api.v1.WalletService.History.
@@ -530,6 +545,7 @@ func (c *walletServiceClient) Audit(ctx context.Context, req *connect.Request[ap
 type WalletServiceHandler interface {
 	Balance(context.Context, *connect.Request[api.BalanceRequest]) (*connect.Response[api.BalanceReply], error)
 	Transfer(context.Context, *connect.Request[api.TransferRequest]) (*connect.Response[api.TransferReply], error)
+	Stake(context.Context, *connect.Request[api.StakeRequest]) (*connect.Response[api.BalanceReply], error)
 	History(context.Context, *connect.Request[api.HistoryRequest]) (*connect.Response[api.HistoryReply], error)
 	Audit(context.Context, *connect.Request[api.AuditRequest]) (*connect.Response[api.AuditReply], error)
 }
@@ -553,6 +569,12 @@ func NewWalletServiceHandler(svc WalletServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(walletServiceMethods.ByName("Transfer")),
 		connect.WithHandlerOptions(opts...),
 	)
+	walletServiceStakeHandler := connect.NewUnaryHandler(
+		WalletServiceStakeProcedure,
+		svc.Stake,
+		connect.WithSchema(walletServiceMethods.ByName("Stake")),
+		connect.WithHandlerOptions(opts...),
+	)
 	walletServiceHistoryHandler := connect.NewUnaryHandler(
 		WalletServiceHistoryProcedure,
 		svc.History,
@@ -571,6 +593,8 @@ func NewWalletServiceHandler(svc WalletServiceHandler, opts ...connect.HandlerOp
 			walletServiceBalanceHandler.ServeHTTP(w, r)
 		case WalletServiceTransferProcedure:
 			walletServiceTransferHandler.ServeHTTP(w, r)
+		case WalletServiceStakeProcedure:
+			walletServiceStakeHandler.ServeHTTP(w, r)
 		case WalletServiceHistoryProcedure:
 			walletServiceHistoryHandler.ServeHTTP(w, r)
 		case WalletServiceAuditProcedure:
@@ -590,6 +614,10 @@ func (UnimplementedWalletServiceHandler) Balance(context.Context, *connect.Reque
 
 func (UnimplementedWalletServiceHandler) Transfer(context.Context, *connect.Request[api.TransferRequest]) (*connect.Response[api.TransferReply], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.WalletService.Transfer is not implemented"))
+}
+
+func (UnimplementedWalletServiceHandler) Stake(context.Context, *connect.Request[api.StakeRequest]) (*connect.Response[api.BalanceReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.WalletService.Stake is not implemented"))
 }
 
 func (UnimplementedWalletServiceHandler) History(context.Context, *connect.Request[api.HistoryRequest]) (*connect.Response[api.HistoryReply], error) {
