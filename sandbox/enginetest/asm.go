@@ -3,6 +3,8 @@ package enginetest
 import (
 	"bytes"
 	"slices"
+
+	"edgenet.dev/sandbox/enginetest/internal/wasm"
 )
 
 // A small assembler for the vectors: readable enough to check by eye, and free
@@ -43,26 +45,18 @@ type imp struct {
 	typ          int
 }
 
-func uleb(v uint64) (b []byte) {
-	for v >= 0x80 {
-		b = append(b, byte(v)|0x80)
-		v >>= 7
-	}
-	return append(b, byte(v))
-}
-
-func sleb(v int64) (b []byte) {
-	for {
-		c := byte(v) & 0x7f
-		v >>= 7
-		if (v == 0 && c < 0x40) || (v == -1 && c >= 0x40) {
-			return append(b, c)
-		}
-		b = append(b, c|0x80)
-	}
-}
-
-func str(s string) []byte { return append(uleb(uint64(len(s))), s...) }
+// Short names of what every module here is full of.
+var (
+	uleb = wasm.U
+	sleb = wasm.S
+	str  = wasm.Name
+	vec  = wasm.Vec
+	i32c = wasm.I32Const
+	i64c = wasm.I64Const
+	get  = wasm.Get[byte]
+	set  = wasm.Set[byte]
+	call = wasm.Call[byte]
+)
 
 func cat(parts ...[]byte) (b []byte) {
 	for _, p := range parts {
@@ -74,13 +68,7 @@ func cat(parts ...[]byte) (b []byte) {
 // op is an opcode with immediates that are written as they are.
 func op(b ...byte) []byte { return b }
 
-func i32c(v int32) []byte { return append([]byte{0x41}, sleb(int64(v))...) }
-func i64c(v int64) []byte { return append([]byte{0x42}, sleb(v)...) }
-
-func get(i byte) []byte        { return []byte{0x20, i} }
-func set(i byte) []byte        { return []byte{0x21, i} }
 func tee(i byte) []byte        { return []byte{0x22, i} }
-func call(i byte) []byte       { return []byte{0x10, i} }
 func br(l byte) []byte         { return []byte{0x0c, l} }
 func brIf(l byte) []byte       { return []byte{0x0d, l} }
 func block(b ...[]byte) []byte { return cat([]byte{0x02, 0x40}, cat(b...), []byte{0x0b}) }
@@ -92,17 +80,9 @@ var zero = map[byte][]byte{
 	v128: append([]byte{0xfd, 12}, make([]byte, 16)...),
 }
 
-func vec(n int, item func(i int) []byte) []byte {
-	b := uleb(uint64(n))
-	for i := range n {
-		b = append(b, item(i)...)
-	}
-	return b
-}
-
 func (a *asm) bytes() []byte {
 	out := []byte("\x00asm\x01\x00\x00\x00")
-	section := func(id byte, b []byte) { out = cat(out, []byte{id}, uleb(uint64(len(b))), b) }
+	section := func(id byte, b []byte) { out = append(out, wasm.Section(id, b)...) }
 	section(1, vec(len(a.types), func(i int) []byte {
 		return cat([]byte{0x60}, uleb(uint64(len(a.types[i][0]))), a.types[i][0], uleb(uint64(len(a.types[i][1]))), a.types[i][1])
 	}))

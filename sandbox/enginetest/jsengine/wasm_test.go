@@ -4,40 +4,26 @@ package jsengine_test
 
 import (
 	"slices"
+
+	"edgenet.dev/sandbox/enginetest/internal/wasm"
 )
 
 // A writer for the modules of these tests.
 
-func uleb(v uint64) (b []byte) {
-	for v >= 0x80 {
-		b = append(b, byte(v)|0x80)
-		v >>= 7
-	}
-	return append(b, byte(v))
-}
-
-func sleb(v int64) (b []byte) {
-	for {
-		c := byte(v) & 0x7f
-		v >>= 7
-		if (v == 0 && c < 0x40) || (v == -1 && c >= 0x40) {
-			return append(b, c)
-		}
-		b = append(b, c|0x80)
-	}
-}
-
-func name(s string) []byte { return append(uleb(uint64(len(s))), s...) }
+var (
+	uleb = wasm.U
+	name = wasm.Name
+)
 
 func list(items ...[]byte) []byte {
-	return append(uleb(uint64(len(items))), slices.Concat(items...)...)
+	return wasm.Vec(len(items), func(i int) []byte { return items[i] })
 }
 
-func i32const(v uint32) []byte { return append([]byte{0x41}, sleb(int64(int32(v)))...) }
-func i64const(v uint64) []byte { return append([]byte{0x42}, sleb(int64(v))...) }
-func get(i uint32) []byte      { return append([]byte{0x20}, uleb(uint64(i))...) }
-func set(i uint32) []byte      { return append([]byte{0x21}, uleb(uint64(i))...) }
-func call(i uint32) []byte     { return append([]byte{0x10}, uleb(uint64(i))...) }
+func i32const(v uint32) []byte { return wasm.I32Const(int32(v)) }
+func i64const(v uint64) []byte { return wasm.I64Const(int64(v)) }
+func get(i uint32) []byte      { return wasm.Get(i) }
+func set(i uint32) []byte      { return wasm.Set(i) }
+func call(i uint32) []byte     { return wasm.Call(i) }
 
 // store32 writes the i32 that code leaves.
 func store32(at uint32, code []byte) []byte {
@@ -117,7 +103,7 @@ func module(imports []imported, funcs []function, data []byte) []byte {
 		{10, list(bodies...)},
 		{11, list(slices.Concat([]byte{0}, i32const(0), endOp, uleb(uint64(len(data))), data))},
 	} {
-		out = slices.Concat(out, []byte{s.id}, uleb(uint64(len(s.body))), s.body)
+		out = append(out, wasm.Section(s.id, s.body)...)
 	}
 	return out
 }
