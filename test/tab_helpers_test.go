@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -22,8 +23,14 @@ var tabFiles = sync.OnceValues(func() (dir string, err error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return "", err
 	}
-	_, err = jstest.Build(context.Background(), dir, "build", "-trimpath", "-ldflags=-s -w", "edgenet.dev/browser/wasm")
-	return dir, err
+	cmd := exec.Command("go", "run", "./browser/build", "-o", filepath.Join(dir, "main.wasm"))
+	if cmd.Dir, err = root(); err != nil {
+		return "", err
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("browser/build: %w\n%s", err, out)
+	}
+	return dir, nil
 })
 
 // tab is a page in a headless Chromium with a node in a Worker of its own.
