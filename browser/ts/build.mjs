@@ -12,7 +12,7 @@ const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const args = process.argv.slice(2);
 const given = args.find((a) => !a.startsWith("--"));
 const out = given ?? here("../dist");
-const scriptsOnly = given !== undefined || args.includes("--scripts") || !existsSync(here("../wasm"));
+const scriptsOnly = given !== undefined || args.includes("--scripts");
 const { name, version, license } = JSON.parse(readFileSync(here("package.json"), "utf8"));
 const common = { bundle: true, minify: true, target: "es2022", legalComments: "none", logLevel: "warning", absWorkingDir: here(".") };
 

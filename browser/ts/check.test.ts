@@ -13,7 +13,7 @@ test("defaults", () => {
     relays,
     cpuLimit: 0.3,
     memoryLimit: 268435456,
-    types: ["vectors", "vector_search", "embedding", "semantic_match", "encryption", "text"],
+    types: ["vectors", "vector_search", "embedding", "semantic_match", "encryption", "text", "custom"],
     focusRequired: false,
     minIdleTime: 5000,
     respectBattery: true,

@@ -73,7 +73,7 @@ export interface Contribution {
   memoryLimit?: number;
   /** Bytes per second. Default unlimited. */
   bandwidthLimit?: number;
-  /** Task types. Default all built-in ones. */
+  /** Task types; "custom" stands for modules that are not built in. Default all. */
   tasks?: string[];
 }
 

@@ -17,6 +17,7 @@ export interface StartConfig {
   cpuPercent: number;
   /** Bytes per second. */
   bandwidth?: number;
+  /** Takes work from the start; pause and resume change it. */
   work: boolean;
 }
 
@@ -68,11 +69,12 @@ export interface GoStats {
 export interface GoNode {
   start(config: StartConfig): Promise<{ peerId: string }>;
   submit(job: GoJob, progress?: (done: number, total: number) => void): Promise<{ costMicro: string; results: GoResult[] }>;
-  stats(): GoStats;
-  pause(reason: string): void;
-  resume(): void;
-  limits(l: { slots?: number; cpuPercent?: number; bandwidth?: number; types?: string[] }): void;
-  relays(addrs: string[]): void;
+  /** Null before start. */
+  stats(): GoStats | null;
+  pause(reason: string): Promise<void>;
+  resume(): Promise<void>;
+  limits(l: { slots?: number; cpuPercent?: number; bandwidth?: number; types?: string[] }): Promise<void>;
+  relays(addrs: string[]): Promise<void>;
   disconnect(): Promise<void>;
 }
 

@@ -67,6 +67,9 @@ const alias: Record<string, string> = { embeddings: "embedding", vector: "vector
 
 export const builtin = ["vectors", "vector_search", "embedding", "semantic_match", "encryption", "text"];
 
+/** What a node may take: also modules that their submitters wrote. */
+const offered = [...builtin, "custom"];
+
 /** Checks what a page passed to init. Throws BAD_CONFIG or BAD_KEY. */
 export function settings(o: InitOptions): Settings {
   if (typeof o !== "object" || o === null) throw bad("init: options are needed, at least relays");
@@ -77,7 +80,7 @@ export function settings(o: InitOptions): Settings {
     relays: o.relays.map(relay),
     cpuLimit: finite("contribution.cpuLimit", c.cpuLimit ?? 0.3, 0.01, 1),
     memoryLimit: integer("contribution.memoryLimit", c.memoryLimit ?? 256 << 20, 16 << 20, 2 ** 40),
-    types: types(c.tasks ?? builtin),
+    types: types(c.tasks ?? offered),
     focusRequired: flag("idle.focusRequired", idle.focusRequired ?? false),
     minIdleTime: finite("idle.minIdleTime", idle.minIdleTime ?? 5000, 0, 86_400_000),
     respectBattery: flag("idle.respectBattery", idle.respectBattery ?? true),
@@ -112,7 +115,7 @@ function types(v: unknown): string[] {
   if (!Array.isArray(v)) throw bad("contribution.tasks: a list of task types is needed");
   return [...new Set(v.map((t) => {
     const name = alias[t as string] ?? t;
-    if (!builtin.includes(name as string)) throw bad(`contribution.tasks: ${String(t)} is none of ${builtin.join(", ")}`);
+    if (!offered.includes(name as string)) throw bad(`contribution.tasks: ${String(t)} is none of ${offered.join(", ")}`);
     return name as string;
   }))];
 }

@@ -49,10 +49,10 @@ class Node {
   private stopped: boolean;
   private verdict: Verdict = { share: 0, reason: "starting" };
   private given = ""; // limits that Go was told last
-  private paused: string | undefined; // reason that Go was told last
+  private paused: string | undefined; // reason that Go was told last, "" for none
   private network: string | undefined;
   private found: Found | undefined;
-  private told = new Map<string, number>(); // warnings, by what they say
+  private warned = new Map<string, number>(); // when, by what it says
   private last = Date.now();
   private stats = "";
   private beats = 0;
@@ -157,7 +157,7 @@ class Node {
       slots,
       memory,
       cpuPercent: this.percent(1),
-      work: true,
+      work: this.look().share > 0,
       ...(s.site !== undefined && { site: s.site }),
       ...(s.payee !== undefined && { payee: s.payee }),
       ...(s.bandwidth !== undefined && { bandwidth: s.bandwidth }),
@@ -165,6 +165,7 @@ class Node {
     this.peerId = (await Promise.race([go.start(config), ended])).peerId;
     this.go = go;
     this.beat();
+    this.publish(); // before any answer, so that nobody sees an older state with it
     setInterval(() => this.beat(), beat);
     post({ started: true });
   }
@@ -237,8 +238,8 @@ class Node {
   private once(e: EdgeNetError): void {
     const key = `${e.code} ${e.message}`;
     const now = performance.now();
-    if (now - (this.told.get(key) ?? -Infinity) < 600_000) return;
-    this.told.set(key, now);
+    if (now - (this.warned.get(key) ?? -Infinity) < 600_000) return;
+    this.warned.set(key, now);
     warn(e);
   }
 
@@ -285,30 +286,37 @@ class Node {
       this.consent = { given: false, expires: 0, cpuLimit: 0 };
       this.pool.stop("no consent");
     }
-    this.verdict = this.gate.update({ ...this.presences.signals(now), consent: this.consent.given, stopped: this.stopped }, now);
-    const { share, reason } = this.verdict;
+    const { share, reason } = this.look();
     if (this.go) {
       if (share > 0) {
         const { slots, cpu } = this.size(share);
         this.pool.resize(slots, cpu);
         const given = `${slots} ${this.percent(share)}`;
-        if (given !== this.given) this.go.limits({ slots, cpuPercent: this.percent(share) });
+        if (given !== this.given) this.told(this.go.limits({ slots, cpuPercent: this.percent(share) }));
         this.given = given;
       }
-      const because = share > 0 ? undefined : reason;
-      if (because !== this.paused) {
-        if (because === undefined) this.go.resume();
-        else this.go.pause(because);
-        this.paused = because;
-      }
+      const because = share > 0 ? "" : reason;
+      if (because !== this.paused) this.told(because === "" ? this.go.resume() : this.go.pause(because));
+      this.paused = because;
     }
     if (timed && ++this.beats % 2 === 0) this.publish();
+  }
+
+  private look(): Verdict {
+    const now = Date.now();
+    this.verdict = this.gate.update({ ...this.presences.signals(now), consent: this.consent.given, stopped: this.stopped }, now);
+    return this.verdict;
+  }
+
+  /** Go takes orders one after the other; one that fails is reported. */
+  private told(order: Promise<void>): void {
+    order.catch((e: unknown) => warn(typed(e)));
   }
 
   private thaw(now: number): void {
     this.presences.thaw(now);
     void this.resolve().then((addrs) => {
-      if (addrs.length > 0) this.go?.relays(addrs);
+      if (addrs.length > 0 && this.go) this.told(this.go.relays(addrs));
     });
   }
 
@@ -319,7 +327,7 @@ class Node {
     const state: State = !g ? "starting" : share > 0 && !g.paused ? "working" : "paused";
     const s: Stats = {
       state,
-      reason: g ? reason || g.paused : reason,
+      reason: reason || (g?.paused ?? ""),
       peerId: g?.peerId ?? this.peerId,
       peers: g?.peers ?? 0,
       credits: toCredits(g?.creditsMicro ?? "0"),
@@ -348,7 +356,7 @@ class Node {
       return;
     }
     if (kind === "credit") {
-      emit({ kind, credits: toCredits(String(v["micro"])), total: toCredits(String(v["totalMicro"])) });
+      emit({ kind, credits: toCredits(String(v["changeMicro"])), total: toCredits(String(v["creditsMicro"])) });
     } else if (kind === "task") {
       emit({ kind, task: v });
     } else if (kind === "error") {

@@ -32,6 +32,7 @@ export async function runProgram(_module: WebAssembly.Module): Promise<void> {
       const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", config.seed as BufferSource));
       peerId = Array.from(digest.subarray(0, 8), (b) => b.toString(16).padStart(2, "0")).join("");
       if (script.dieAfterMs) setTimeout(die, script.dieAfterMs);
+      paused = config.work ? "" : "not asked to work";
       void work(script);
       submitMs = script.submitMs ?? 10;
       return { peerId };
@@ -68,11 +69,11 @@ export async function runProgram(_module: WebAssembly.Module): Promise<void> {
       reputationPpm: 500_000,
       stateHash: "",
     }),
-    pause: (reason) => void (paused = reason),
-    resume: () => void (paused = ""),
-    limits: () => {},
-    relays: () => {},
-    disconnect: () => Promise.resolve(),
+    pause: async (reason) => void (paused = reason),
+    resume: async () => void (paused = ""),
+    limits: async () => {},
+    relays: async () => {},
+    disconnect: async () => {},
   };
   let submitMs = 10;
 
@@ -107,7 +108,7 @@ export async function runProgram(_module: WebAssembly.Module): Promise<void> {
       }
       ran++;
       credits += script.creditMicro ?? 1000;
-      host.event("credit", JSON.stringify({ micro: String(script.creditMicro ?? 1000), totalMicro: String(credits) }));
+      host.event("credit", JSON.stringify({ changeMicro: String(script.creditMicro ?? 1000), creditsMicro: String(credits) }));
       host.event("task", JSON.stringify({ id: String(id), type: "spin", status: r.status }));
     }
   }
