@@ -465,41 +465,47 @@ func (l *Ledger) CheckCheckpoint(raw []byte) (*CheckpointHeader, error) {
 	if err != nil {
 		return nil, err
 	}
+	return h, l.checkBody(h)
+}
+
+func (l *Ledger) checkBody(h *CheckpointHeader) error {
 	e := h.Body.Epoch
 	switch {
 	case e <= l.s.newest:
-		return nil, proto.CodeConflict.Errorf("checkpoint %d: the newest is %d", e, l.s.newest)
+		return proto.CodeConflict.Errorf("checkpoint %d: the newest is %d", e, l.s.newest)
 	case e > l.s.newest+1:
-		return nil, proto.CodeMissing.Errorf("checkpoint %d: the one before it is not known here", e)
+		return proto.CodeMissing.Errorf("checkpoint %d: the one before it is not known here", e)
 	}
 	changes, ok := l.changesNamed(h.Body.ChangesHash)
 	if !ok {
-		return nil, proto.CodeMissing.Errorf("checkpoint %d: its changes are not known here", e)
+		return proto.CodeMissing.Errorf("checkpoint %d: its changes are not known here", e)
 	}
 	if err := h.attach(changes); err != nil {
-		return nil, err
+		return err
 	}
 	cut, err := l.frontier(l.s.newest)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, c := range h.changes {
 		if c.seq < cut[c.account] {
-			return nil, proto.CodeInvalidEvent.Errorf("checkpoint %d: the frontier of %s does not move forward", e, c.account)
+			return proto.CodeInvalidEvent.Errorf("checkpoint %d: the frontier of %s does not move forward", e, c.account)
 		}
 		cut[c.account] = c.seq + 1
 		if l.next(c.account) <= c.seq {
-			return nil, proto.CodeMissing.Errorf("checkpoint %d: events of %s up to %d are not known here", e, c.account, c.seq)
+			return proto.CodeMissing.Errorf("checkpoint %d: events of %s up to %d are not known here", e, c.account, c.seq)
 		}
 	}
 	st, err := l.stateAt(cut)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if want := l.bodyOf(e, st, changes); !goproto.Equal(want, h.Body) {
-		return nil, proto.CodeInvalidEvent.Errorf("checkpoint %d: its roots or totals do not follow from the events", e)
+	want := l.bodyOf(e, st, changes)
+	want.TimeUnixMs = h.Body.TimeUnixMs
+	if !goproto.Equal(want, h.Body) {
+		return proto.CodeInvalidEvent.Errorf("checkpoint %d: its roots or totals do not follow from the events", e)
 	}
-	return h, nil
+	return nil
 }
 
 // AddCheckpoint verifies a certified checkpoint and keeps it, durably and with

@@ -51,7 +51,7 @@ func (l *Ledger) Prune(lag uint64, own ...peer.ID) (moved bool, err error) {
 
 // matches compares a state with what a checkpoint says about it.
 func (l *Ledger) matches(h *CheckpointHeader, s *state, leaves []leaf) error {
-	want := &proto.Checkpoint{Epoch: h.Body.Epoch, Prev: h.Body.Prev, ChangesHash: h.Body.ChangesHash}
+	want := &proto.Checkpoint{Epoch: h.Body.Epoch, Prev: h.Body.Prev, ChangesHash: h.Body.ChangesHash, TimeUnixMs: h.Body.TimeUnixMs}
 	s.summarise(l.net, want)
 	fillRoots(want, leaves)
 	if !goproto.Equal(want, h.Body) {

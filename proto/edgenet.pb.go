@@ -5325,6 +5325,7 @@ type Checkpoint struct {
 	Receivable     uint64                 `protobuf:"varint,18,opt,name=receivable,proto3" json:"receivable,omitempty"`
 	ChangesHash    []byte                 `protobuf:"bytes,19,opt,name=changes_hash,json=changesHash,proto3" json:"changes_hash,omitempty"` // sha2-256 of the marshalled FrontierChanges
 	Worked         uint64                 `protobuf:"varint,20,opt,name=worked,proto3" json:"worked,omitempty"`                             // what x follows from, microcredits at the base price
+	TimeUnixMs     uint64                 `protobuf:"varint,21,opt,name=time_unix_ms,json=timeUnixMs,proto3" json:"time_unix_ms,omitempty"` // when the epoch ended, by the proposer's clock
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -5495,6 +5496,13 @@ func (x *Checkpoint) GetChangesHash() []byte {
 func (x *Checkpoint) GetWorked() uint64 {
 	if x != nil {
 		return x.Worked
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetTimeUnixMs() uint64 {
+	if x != nil {
+		return x.TimeUnixMs
 	}
 	return 0
 }
@@ -7014,7 +7022,7 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x06events\x18\x01 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\x06events\"8\n" +
 	"\bEvidence\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\fR\x05first\x12\x16\n" +
-	"\x06second\x18\x02 \x01(\fR\x06second\"\xb5\x04\n" +
+	"\x06second\x18\x02 \x01(\fR\x06second\"\xd7\x04\n" +
 	"\n" +
 	"Checkpoint\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12#\n" +
@@ -7040,7 +7048,9 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"receivable\x18\x12 \x01(\x04R\n" +
 	"receivable\x12!\n" +
 	"\fchanges_hash\x18\x13 \x01(\fR\vchangesHash\x12\x16\n" +
-	"\x06worked\x18\x14 \x01(\x04R\x06worked\"G\n" +
+	"\x06worked\x18\x14 \x01(\x04R\x06worked\x12 \n" +
+	"\ftime_unix_ms\x18\x15 \x01(\x04R\n" +
+	"timeUnixMs\"G\n" +
 	"\x0fFrontierChanges\x124\n" +
 	"\achanges\x18\x01 \x03(\v2\x1a.edgenet.v1.FrontierChangeR\achanges\"4\n" +
 	"\x0eFrontierChange\x12\x10\n" +
