@@ -9,6 +9,9 @@ GO      ?= go
 TEXT    ?= $(shell $(GO) env GOROOT)/src/testdata/Isaac.Newton-Opticks.txt
 TOOL     = $(GO) tool -modfile=test/tools/$(1).mod $(1)
 
+# Where our own Go lives; build/ holds copies of modules for the tab.
+SOURCES := cmd node market ledger sandbox transport proto browser test
+
 # Packages that build for a browser; test/deps_test.go has the same list.
 JS_PACKAGES := ./proto/... ./ledger ./ledger/store/indexeddb ./market ./sandbox ./transport ./node ./browser/wasm
 GENERATED   := proto/edgenet.pb.go proto/api/api.pb.go proto/api/apiconnect/api.connect.go
@@ -26,7 +29,7 @@ test: setup check test-units test-browser test-processes ## everything that must
 
 # Units run under the race detector. The other group starts daemons and
 # browsers, so its packages go one at a time.
-PROCESS_PACKAGES := ./cmd/... ./sandbox/enginetest/jsengine/... ./test/...
+PROCESS_PACKAGES := ./cmd/... ./sandbox/enginetest/jsengine/... ./transport/webtransport/... ./test/...
 
 test-units:
 	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(PROCESS_PACKAGES))")
@@ -47,14 +50,14 @@ check: lint check-proto ## what needs no test run
 	$(GO) test -count 1 -run 'Import|Browser|Absent|Pure|PackageComment|TopLevel|GoMod|Words|Readme' ./test
 
 lint:
-	@unformatted="$$($(call TOOL,gofumpt) -l .)"; \
+	@unformatted="$$($(call TOOL,gofumpt) -l $(SOURCES))"; \
 	if [ -n "$$unformatted" ]; then echo "run make fmt; not formatted:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(call TOOL,staticcheck) ./...
 	GOOS=js GOARCH=wasm $(GO) vet $(JS_PACKAGES)
 
 fmt:
-	$(call TOOL,gofumpt) -w .
+	$(call TOOL,gofumpt) -w $(SOURCES)
 
 proto: ## regenerate the committed protobuf and Connect code
 	sh test/setup.sh protoc:protobuf-compiler
@@ -83,11 +86,7 @@ generate:
 bench: edgenetd ## measures; prints one table and writes build/bench.json
 	$(GO) run ./test/bench -daemon build/edgenetd -out build/bench.json
 
-# The node in a tab does not exist yet. This builds the Go packages that it will
-# link, for their target, and the task Worker.
-browser: setup
-	GOOS=js GOARCH=wasm $(GO) build $(JS_PACKAGES)
-	@echo "built for js/wasm: $(JS_PACKAGES)"
+browser: setup ## the node in a tab, its loader, Workers and example pages, into browser/dist
 	cd browser/ts && npm ci --no-audit --no-fund && npm run --silent check && npm run --silent build
 
 setup:

@@ -112,8 +112,7 @@ type candidate struct {
 	raw     []byte
 	body    *body
 	reports []*report
-	vouched bool // the highest lock among the reports is for it
-	judged  int  // size of the set when it was refused last
+	judged  int // size of the set when it was refused last
 	err     error
 }
 

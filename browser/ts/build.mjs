@@ -31,11 +31,7 @@ function hashed(dir, stem, suffix, bytes) {
 /** Compiles the node for a tab. */
 function compile(dir) {
   const raw = `${dir}/node.wasm.tmp`;
-  execFileSync("go", ["build", "-trimpath", "-ldflags=-s -w", "-o", raw, "./browser/wasm"], {
-    cwd: here("../.."),
-    env: { ...process.env, GOOS: "js", GOARCH: "wasm", CGO_ENABLED: "0" },
-    stdio: "inherit",
-  });
+  execFileSync("go", ["run", "./browser/build", "-o", raw], { cwd: here("../.."), stdio: "inherit" });
   const bytes = readFileSync(raw);
   rmSync(raw);
   const asset = hashed(dir, "edgenet", "wasm", bytes);

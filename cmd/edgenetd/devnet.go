@@ -22,12 +22,14 @@ import (
 //go:embed sample.txt
 var sampleText []byte
 
+// devnetWitnesses of a devnet certify events; node 0 is the one.
+const devnetWitnesses = 1
+
 // devnetGrant is what the genesis of a devnet gives to each node.
 const devnetGrant = 1000 * proto.OneCredit
 
 type devnetFlags struct {
 	nodes, tasks, slots, liars int
-	witnesses                  int
 	redundancy                 uint32
 	input, dir, receipts       string
 	web, webRoot               string
@@ -40,8 +42,8 @@ func (a *app) devnetCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "devnet", Short: "Run a whole network on this machine, with a real job, and show the proofs", Args: takes(0, 0, ""),
 		Long: `Starts real daemons, each its own process with its own directory, identity and
-ports on the loopback interface. Node 0 is a witness and the only address the
-others know; the first node that is no witness submits. They find each other, the input text is cut into
+ports on the loopback interface. Node 0 is the witness and the only address the
+others know; node 1 submits. They find each other, the input text is cut into
 tasks of type text, every task runs on --redundancy nodes, and the command
 checks what came back: receipts, ledger state on each node, conservation.
 
@@ -52,7 +54,6 @@ node has the same balances and no credit was lost or made.`,
 	}
 	p := c.Flags()
 	p.IntVar(&f.nodes, "nodes", 5, "how many daemons to start, 3 to 64")
-	p.IntVar(&f.witnesses, "witnesses", 1, "how many of them certify events: 1, 4 or 7")
 	p.StringVar(&f.input, "input", "", "text to count the words of (default a short one that ships with the program)")
 	p.IntVar(&f.tasks, "tasks", 24, "how many tasks to cut the text into")
 	p.Uint32Var(&f.redundancy, "redundancy", 2, "how many nodes run each task")
@@ -73,8 +74,6 @@ func (f *devnetFlags) check() error {
 	switch {
 	case f.nodes < 3 || f.nodes > 64:
 		return failf(exitUsage, "--nodes %d: want 3 to 64", f.nodes)
-	case f.witnesses != 1 && f.witnesses != 4 && f.witnesses != 7 || f.witnesses >= f.nodes:
-		return failf(exitUsage, "--witnesses %d of %d nodes: want 1, 4 or 7, and a node more that submits", f.witnesses, f.nodes)
 	case f.tasks < 1 || f.tasks > proto.MaxTasks:
 		return failf(exitUsage, "--tasks %d: want 1 to %d", f.tasks, proto.MaxTasks)
 	case f.slots < 1 || f.slots > 64:
@@ -255,7 +254,7 @@ func (d *devnet) run(ctx context.Context) (*devnetReport, error) {
 
 // submitter is the first node that is no witness: nobody certifies its own
 // payments.
-func (d *devnet) submitter() *devNode { return d.nodes[d.flags.witnesses] }
+func (d *devnet) submitter() *devNode { return d.nodes[devnetWitnesses] }
 
 // create makes the identities and the genesis that names them.
 func (d *devnet) create() error {
@@ -274,7 +273,7 @@ func (d *devnet) create() error {
 		g.Grants = append(g.Grants, &proto.Grant{Account: []byte(n.id), Amount: uint64(devnetGrant)})
 		d.nodes = append(d.nodes, n)
 	}
-	for _, n := range d.nodes[:d.flags.witnesses] {
+	for _, n := range d.nodes[:devnetWitnesses] {
 		g.Witnesses = append(g.Witnesses, []byte(n.id))
 	}
 	var err error

@@ -77,9 +77,9 @@ type devnetBalance struct {
 
 func (d *devnet) role(i int) string {
 	switch {
-	case i < d.flags.witnesses:
+	case i < devnetWitnesses:
 		return "witness, worker"
-	case i == d.flags.witnesses:
+	case i == devnetWitnesses:
 		return "submitter"
 	case d.nodes[i].liar:
 		return "worker that lies"
