@@ -94,9 +94,11 @@ setup:
 
 # With -race the tests build the daemons with it too, and fail when one reports
 # a race.
-soak: ## the kill tests ten times in a row, and all process tests under the race detector
+soak: ## the kill tests ten times in a row, and all process tests under the race detector, pages in Chromium
 	$(GO) test -count 10 -failfast -timeout 90m -run 'Kill' ./test
 	$(GO) test -race -count 1 -timeout 60m ./test ./cmd/...
+	$(MAKE) --no-print-directory browser
+	cd test/browser && npm ci --silent --no-audit --no-fund && npm test
 	sh test/setup.sh firefox-esr:firefox-esr
 	$(GO) test -tags soak -count 1 -timeout 30m -short -run Firefox ./sandbox/enginetest/jsengine
 
