@@ -78,6 +78,13 @@ func (w *world) resolve(context.Context) ([]peer.AddrInfo, error) {
 	return w.answer, w.fails
 }
 
+// answers is what the resolver says from now on.
+func (w *world) answers(found []peer.AddrInfo, fails error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answer, w.fails = found, fails
+}
+
 // place puts a relay at an address, or takes it away, and cuts who is on it.
 func (w *world) place(r peer.AddrInfo) {
 	w.mu.Lock()
@@ -173,13 +180,13 @@ func TestKeeperResolves(t *testing.T) {
 		if len(w.asked) != 0 {
 			t.Fatalf("resolved at %v with the relay up", w.asked)
 		}
-		w.fails = errors.New("web server is down")
+		w.answers(nil, errors.New("web server is down"))
 		w.place(now)
 		after(time.Minute)
 		if n := len(w.asked); n < 2 || n > 6 {
 			t.Fatalf("asked %d times in a minute", n)
 		}
-		w.fails, w.answer = nil, []peer.AddrInfo{now}
+		w.answers([]peer.AddrInfo{now}, nil)
 		if up := after(2 * time.Minute); !slices.Equal(up, []peer.ID{old.ID}) {
 			t.Fatalf("holds %v; %v", up, w.log)
 		}
