@@ -16,6 +16,7 @@ import (
 // Store is a ledger.Store in a directory. One process at a time can open it.
 type Store struct {
 	db     *pebble.DB
+	fs     vfs.FS
 	cache  *pebble.Cache
 	log    *faults
 	closed atomic.Bool
@@ -47,7 +48,7 @@ func OpenFS(dir string, fs vfs.FS) (s *Store, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("ledger store %s: %w", dir, err)
 	}
-	return &Store{db: db, cache: cache, log: log}, nil
+	return &Store{db: db, fs: fs, cache: cache, log: log}, nil
 }
 
 func (s *Store) ready() error {
@@ -71,7 +72,6 @@ func (s *Store) write(batch []ledger.Record, how *pebble.WriteOptions) (err erro
 	if err := s.ready(); err != nil {
 		return err
 	}
-	defer s.log.guard(&err)
 	b := s.db.NewBatch()
 	defer b.Close()
 	for _, r := range batch {
@@ -87,6 +87,12 @@ func (s *Store) write(batch []ledger.Record, how *pebble.WriteOptions) (err erro
 			return fmt.Errorf("ledger store: %w", err)
 		}
 	}
+	return s.commit(b, how)
+}
+
+// commit writes a batch, with log's guard around it.
+func (s *Store) commit(b *pebble.Batch, how *pebble.WriteOptions) (err error) {
+	defer s.log.guard(&err)
 	if err := b.Commit(how); err != nil {
 		return s.log.fail(err)
 	}
