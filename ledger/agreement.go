@@ -19,7 +19,7 @@ const (
 	maxOpened     = 1 << 10 // undecided slots that one peer opened
 	maxWaiters    = 4       // peers told directly when a slot is decided
 	maxRound      = 1 << 20
-	maxObjections = 8
+	maxObjections = 4 // of one report, beside claim lists
 	maxBodies     = 6
 	maxRecent     = 4096 // decided slots of which late votes need no answer
 	maxEvidence   = 4096 // accounts with evidence that no Slash used yet
@@ -39,6 +39,10 @@ type WitnessConfig struct {
 	// newest messages. Round r waits T·2^r, at most 4 T. 0 means
 	// DefaultVoteTimeout.
 	T time.Duration
+	// Fetch says that the driver looks into the outputs of claims: for a claim
+	// that rests on receipts a Fetch is put out, and it counts once Fetched says
+	// that its outputs can be had. Without it nobody looks.
+	Fetch bool
 	// Checkpoints judges and makes the bodies of checkpoint slots. With nil
 	// those slots are refused.
 	Checkpoints Checkpoints
@@ -112,7 +116,15 @@ type Witness struct {
 	slots    map[string]*instance
 	opened   map[peer.ID]int
 	wakes    wakes
-	evidence map[peer.ID]*objection // by account
+	evidence map[peer.ID]*objection                  // by account
+	claims   map[proto.Hash]map[uint32]claimed       // best one by hold and lane
+	touched  map[proto.Hash]bool                     // holds that have records here
+	ended    []proto.Hash                            // of these, maybe: closed ones
+	over     map[peer.ID]map[proto.Hash]finishedHold // by payer
+	fetches  map[string]*fetching                    // by claim
+	pause    time.Time                               // after a failed write, until when holds wait
+	again    []peer.ID                               // accounts whose next place may be to be opened
+	base     uint64                                  // of the ledger, when touched was looked through
 	recent   map[string]map[peer.ID]bool
 	order    []string // of recent, oldest first
 	off      countermeasures
@@ -139,6 +151,8 @@ func NewWitness(net *proto.Network, self peer.ID, l *Ledger, store Store, cfg Wi
 	w := &Witness{
 		net: net, self: self, l: l, store: store, cfg: cfg, slots: map[string]*instance{}, opened: map[peer.ID]int{},
 		evidence: map[peer.ID]*objection{}, recent: map[string]map[peer.ID]bool{},
+		claims: map[proto.Hash]map[uint32]claimed{}, touched: map[proto.Hash]bool{}, base: l.base,
+		over: map[peer.ID]map[proto.Hash]finishedHold{}, fetches: map[string]*fetching{},
 	}
 	for _, p := range net.Witnesses {
 		if p != self {
@@ -156,10 +170,14 @@ func (w *Witness) Live() int { return len(w.slots) }
 
 // Handle takes one frame as received from a peer. What is wrong with it is
 // answered with a VoteError to that peer; a proposal, a skip and a head request
-// get their answer at once or when the slot is decided. An error is a fault of
+// get their answer at once or when the slot is decided, a claim gets a
+// ClaimReply at once or after Fetched. An error is a fault of
 // this machine (its disk, its key), and then nothing may be sent.
 func (w *Witness) Handle(now time.Time, from peer.ID, f *proto.VoteFrame) ([]Output, error) {
 	s := &step{w: w, now: now, from: from}
+	if err := s.holdsOver(); err != nil {
+		return s.fail(err)
+	}
 	var slot *proto.Slot
 	var err error
 	switch b := f.GetBody().(type) {
@@ -179,19 +197,52 @@ func (w *Witness) Handle(now time.Time, from peer.ID, f *proto.VoteFrame) ([]Out
 		err = s.headRequest(b.HeadRequest)
 	case *proto.VoteFrame_Certified:
 		err = s.certified(b.Certified)
+	case *proto.VoteFrame_WorkClaim:
+		err = s.workClaim(b.WorkClaim)
 	case *proto.VoteFrame_Error:
 		s.missing(b.Error) // errors are never answered with errors
 	default:
-		err = proto.CodeMalformed.Errorf("a witness takes proposals, votes, skips, evidence and head requests")
+		err = proto.CodeMalformed.Errorf("a witness takes proposals, votes, skips, evidence, claims and head requests")
 	}
 	var broken *fault
 	switch {
 	case errors.As(err, &broken):
-		return nil, fmt.Errorf("witness: %w", broken.error)
+		return s.fail(err)
 	case err != nil:
 		s.answer(refuse(err, slot))
 	}
+	return s.end()
+}
+
+// end opens the places that this step found to be wanted.
+func (s *step) end() ([]Output, error) {
+	for len(s.w.again) > 0 {
+		account := s.w.again[0]
+		s.w.again = s.w.again[1:]
+		if err := s.pursue(account); err != nil {
+			var broken *fault
+			if !errors.As(err, &broken) {
+				continue // what it builds on has yet to come
+			}
+			s.w.again = append(s.w.again, account)
+			return s.fail(err)
+		}
+	}
+	if err := s.forgetHolds(); err != nil {
+		return s.fail(err)
+	}
 	return s.outs, nil
+}
+
+// fail is the end of a step on a machine that is broken: nothing of it may be
+// sent, and all of it is repeated later.
+func (s *step) fail(err error) ([]Output, error) {
+	var broken *fault
+	if errors.As(err, &broken) {
+		err = broken.error
+	}
+	s.w.pause = s.now.Add(s.w.cfg.T)
+	return nil, fmt.Errorf("witness: %w", err)
 }
 
 // Tick does what is due at now: repeats messages, ends rounds, proposes
@@ -199,8 +250,11 @@ func (w *Witness) Handle(now time.Time, from peer.ID, f *proto.VoteFrame) ([]Out
 func (w *Witness) Tick(now time.Time) ([]Output, error) {
 	s := &step{w: w, now: now}
 	var broken *fault
+	if err := s.holdsOver(); err != nil {
+		return s.fail(err)
+	}
 	if err := s.dueCheckpoint(); errors.As(err, &broken) {
-		return nil, fmt.Errorf("witness: %w", broken.error)
+		return s.fail(err)
 	}
 	for len(w.wakes) > 0 && !w.wakes[0].at.After(now) {
 		x := heap.Pop(&w.wakes).(wake)
@@ -213,10 +267,10 @@ func (w *Witness) Tick(now time.Time) ([]Output, error) {
 		if err := s.tick(in); errors.As(err, &broken) {
 			// Nothing of this call may be sent; it is all repeated later.
 			w.wakeAt(in, now.Add(w.cfg.T))
-			return nil, fmt.Errorf("witness: %w", broken.error)
+			return s.fail(err)
 		}
 	}
-	return s.outs, nil
+	return s.end()
 }
 
 // Next is when Tick has something to do: maybe in the past, which means at
@@ -232,6 +286,20 @@ func (w *Witness) Next() time.Time {
 	var next time.Time
 	if len(w.wakes) > 0 {
 		next = w.wakes[0].at
+	}
+	soon := func(at time.Time) {
+		if at.Before(w.pause) {
+			at = w.pause
+		}
+		if next.IsZero() || at.Before(next) {
+			next = at
+		}
+	}
+	if h := w.soonest(); h != nil {
+		soon(w.l.over(h))
+	}
+	if len(w.again)+len(w.ended) > 0 {
+		soon(atOnce)
 	}
 	if w.cfg.Checkpoints != nil {
 		epoch, at := w.cfg.Checkpoints.Due()

@@ -74,6 +74,9 @@ func (s *step) justified(in *instance, c *candidate) error {
 				return proto.CodeConflict.Errorf("another event may have the place; the witnesses decide")
 			}
 		}
+		if x := w.firstOver(in.account); x != nil {
+			return proto.CodeConflict.Errorf("hold %s is over, and its Close comes first in this account: build on it", x.id.CID())
+		}
 		for _, o := range s.objections(in) {
 			return proto.CodeConflict.Errorf("%s comes first in this account", o.kind)
 		}
@@ -183,7 +186,7 @@ func (w *Witness) expected(in *instance, reports []*report) (*proto.Event, error
 	var list []*objection
 	for _, r := range reports {
 		for _, o := range r.objections {
-			if o.account == in.account {
+			if o.account == in.account || o.kind == proto.KindClaimList {
 				list = append(list, o)
 			}
 		}
@@ -198,7 +201,13 @@ func (w *Witness) expected(in *instance, reports []*report) (*proto.Event, error
 		return nil, proto.CodeNotFinal.Errorf("the event before this place is not known here")
 	}
 	sortObjections(list)
-	for _, kind := range []proto.Kind{proto.KindEvidence, proto.KindSkip} {
+	for _, kind := range []proto.Kind{proto.KindEvidence, proto.KindClaimList, proto.KindSkip} {
+		if kind == proto.KindClaimList {
+			if ev := w.closing(in, list); ev != nil {
+				return ev, nil
+			}
+			continue
+		}
 		for _, o := range list {
 			if o.kind == kind {
 				if ev := w.made(in, o); ev != nil {
@@ -235,14 +244,15 @@ type objection struct {
 	kind     proto.Kind // Evidence, Skip or ClaimList
 	raw      []byte     // envelope
 	signer   peer.ID
-	account  peer.ID
+	account  peer.ID // of a claim list the payer, whom only the state knows: empty
 	seq      uint64
 	evidence *proto.Evidence
+	hold     proto.Hash // of a claim list
 }
 
-// openObjection checks an envelope of Skip or Evidence.
+// openObjection checks an envelope of Skip, Evidence or ClaimList.
 func openObjection(net *proto.Network, raw []byte, check bool) (*objection, error) {
-	kinds := []proto.Kind{proto.KindSkip, proto.KindEvidence}
+	kinds := []proto.Kind{proto.KindSkip, proto.KindEvidence, proto.KindClaimList}
 	s, err := openUnchecked(raw, kinds...)
 	if err == nil && check {
 		s, err = openSigned(net.ID, raw, kinds...)
@@ -254,6 +264,16 @@ func openObjection(net *proto.Network, raw []byte, check bool) (*objection, erro
 	if k := s.Payload.GetSkip(); k != nil {
 		o.account, err = proto.ParsePeer(k.Account)
 		o.seq = k.Seq
+		return o, err
+	}
+	if k := s.Payload.GetClaimList(); k != nil {
+		if !net.IsWitness(s.Signer) {
+			return nil, proto.CodeNotWitness.Errorf("claim list by %s, who is no witness", s.Signer)
+		}
+		id, err := proto.ParseCID(k.Hold)
+		if err == nil {
+			o.hold, err = proto.CIDHash(id)
+		}
 		return o, err
 	}
 	o.evidence = s.Payload.GetEvidence()
@@ -301,6 +321,8 @@ func (s *step) objections(in *instance) []*objection {
 // object keeps an objection that came with a report or on its own.
 func (s *step) object(in *instance, o *objection) {
 	switch {
+	case o.kind == proto.KindClaimList:
+		s.adoptList(in, o)
 	case o.account != in.account:
 	case o.kind == proto.KindSkip && in.skipped == nil && o.seq == in.seq && s.w.validSkip(o) == nil:
 		in.skipped = o

@@ -366,7 +366,7 @@ func (s *step) openReport(raw []byte) (*report, error) {
 	if h := in.heard[sg.Signer]; h != nil && h.report != nil && bytes.Equal(h.report.raw, raw) {
 		return h.report, nil
 	}
-	if m.Round == 0 || m.Round > maxRound || len(m.LockPqc) > len(w.net.Witnesses) || len(m.Objections) > maxObjections {
+	if m.Round == 0 || m.Round > maxRound || len(m.LockPqc) > len(w.net.Witnesses) || len(m.Objections) > maxObjections+len(w.net.Witnesses) {
 		return nil, proto.CodeMalformed.Errorf("report: round %d, %d prepares, %d objections", m.Round, len(m.LockPqc), len(m.Objections))
 	}
 	if _, err := openSigned(w.net.ID, raw, proto.KindReport); err != nil {

@@ -28,7 +28,8 @@ type instance struct {
 	made      *proto.Propose // that this witness led round with
 	bodies    map[string]*body
 	skipped   *objection
-	cert      *proto.CertifiedEvent // certified, but its prev is missing here
+	lists     map[peer.ID]*objection // other witnesses' claim lists; they repeat them
+	cert      *proto.CertifiedEvent  // certified, but its prev is missing here
 
 	// Of this run only: others repeat what they said.
 	heard   map[peer.ID]*heard
@@ -296,7 +297,7 @@ func (s *step) enter(in *instance, round uint32) {
 		r.LockRound, r.LockId, r.LockPqc = in.lock.round, []byte(in.lock.id), in.lock.envelopes(w.net)
 	} else {
 		mine.body = in.favourite()
-		mine.objections = s.objections(in)
+		mine.objections = append(s.objections(in), w.lists(in)...)
 		for _, o := range mine.objections {
 			r.Objections = append(r.Objections, o.raw)
 		}

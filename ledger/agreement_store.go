@@ -150,6 +150,9 @@ func (w *Witness) forget(in *instance) {
 	}
 	delete(w.slots, in.key)
 	w.release(in)
+	if w.over[in.account] != nil || w.evidence[in.account] != nil {
+		w.again = append(w.again, in.account)
+	}
 }
 
 func (w *Witness) release(in *instance) {
@@ -176,6 +179,9 @@ func (w *Witness) load() error {
 			}
 			return err
 		}
+		if len(key) > 1 && key[1] == 'h' {
+			return w.loadClaim(key, value)
+		}
 		slot, kind, rest, err := splitKey(key)
 		if err != nil {
 			return err
@@ -191,6 +197,12 @@ func (w *Witness) load() error {
 	if err != nil {
 		return err
 	}
+	for id := range w.touched {
+		if h := w.l.s.holds[id]; h == nil || h.closed {
+			w.ended = append(w.ended, id)
+		}
+	}
+	w.l.s.rewatch()
 	for _, key := range slices.Sorted(maps.Keys(ins)) {
 		in := ins[key]
 		if _, ok := w.decided(in); ok {

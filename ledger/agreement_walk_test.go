@@ -15,6 +15,7 @@ import (
 	"edgenet.dev/ledger/store/mem"
 	"edgenet.dev/proto"
 	"github.com/libp2p/go-libp2p/core/peer"
+	goproto "google.golang.org/protobuf/proto"
 )
 
 // Random walks over the agreement on one slot. Witnesses are the real machine,
@@ -31,14 +32,20 @@ type arena struct {
 	*world
 	seal  func(by peer.ID, n *proto.Network, p *proto.Payload) []byte
 	base  *mem.Store // alice's account is open
+	seq   uint64
 	slot  *proto.Slot
 	a, b  []byte // two bodies for it
 	skip  []byte
 	ids   [2]string
 	names map[string]string
+
+	hold  *proto.ClaimList // of a hold that is over soon: who it is and when; or nil
+	claim []byte           // bob's, 20 credits
 }
 
-func newArena(tb testing.TB, n int, seal func(peer.ID, *proto.Network, *proto.Payload) []byte) *arena {
+// newArena has a hold of alice's in it when hold is set, which is over a few
+// seconds after the walks begin.
+func newArena(tb testing.TB, n int, seal func(peer.ID, *proto.Network, *proto.Payload) []byte, hold bool) *arena {
 	w := newWorld(tb, n, map[string]uint64{"alice": 100 * credit})
 	x := &arena{world: w, seal: seal, base: mem.New(), names: map[string]string{}}
 	l := w.open(x.base)
@@ -49,7 +56,13 @@ func newArena(tb testing.TB, n int, seal func(peer.ID, *proto.Network, *proto.Pa
 		}
 		return seal(alice.id, w.net, &proto.Payload{Body: &proto.Payload_Event{Event: ev}})
 	}
-	for _, body := range []any{&proto.Open{}, ledger.Stake(10 * credit)} {
+	bodies := []any{&proto.Open{}, ledger.Stake(10 * credit)}
+	if hold {
+		deadline := uint64(clock.UnixMilli()) + 4000 - w.net.Genesis.GraceSeconds*1000
+		x.hold = &proto.ClaimList{DeadlineUnixMs: deadline}
+		bodies = append(bodies, &proto.Hold{Job: job(1), Budget: 31 * credit, DeadlineUnixMs: deadline, Lanes: []*proto.Lane{{Worker: []byte(bob.id), Cap: 30 * credit}}})
+	}
+	for _, body := range bodies {
 		raw := event(body)
 		s, err := proto.Inspect(raw, proto.KindEvent)
 		if err != nil {
@@ -66,8 +79,17 @@ func newArena(tb testing.TB, n int, seal func(peer.ID, *proto.Network, *proto.Pa
 			tb.Fatal(err)
 		}
 	}
-	x.slot = ledger.AccountSlot(alice.id, 2)
-	x.a, x.b = event(transfer(bob, 50*credit)), event(transfer(carol, 60*credit))
+	x.seq = uint64(len(bodies))
+	x.slot = ledger.AccountSlot(alice.id, x.seq)
+	x.a, x.b = event(transfer(bob, 50*credit)), event(transfer(carol, 55*credit))
+	if hold {
+		x.hold.Hold = l.Account(alice.id).Head.Bytes()
+		x.claim = seal(bob.id, w.net, &proto.Payload{Body: &proto.Payload_WorkClaim{WorkClaim: &proto.WorkClaim{
+			Hold: x.hold.Hold, Voucher: seal(alice.id, w.net, &proto.Payload{Body: &proto.Payload_Voucher{Voucher: &proto.Voucher{
+				Hold: x.hold.Hold, Worker: []byte(bob.id), Amount: 20 * credit,
+			}}}),
+		}}})
+	}
 	for i, raw := range [][]byte{x.a, x.b} {
 		s, err := proto.Inspect(raw, proto.KindEvent)
 		if err != nil {
@@ -76,8 +98,17 @@ func newArena(tb testing.TB, n int, seal func(peer.ID, *proto.Network, *proto.Pa
 		x.ids[i] = string(s.ID.Bytes())
 		x.names[x.ids[i]] = string("AB"[i])
 	}
-	x.skip = seal(alice.id, w.net, &proto.Payload{Body: &proto.Payload_Skip{Skip: &proto.Skip{Account: []byte(alice.id), Seq: 2}}})
+	x.skip = seal(alice.id, w.net, &proto.Payload{Body: &proto.Payload_Skip{Skip: &proto.Skip{Account: []byte(alice.id), Seq: x.seq}}})
 	return x
+}
+
+// list is a claim list for bob's lane.
+func (x *arena) list(by peer.ID, amount uint64) []byte {
+	c := goproto.Clone(x.hold).(*proto.ClaimList)
+	if amount > 0 {
+		c.Entries = []*proto.ClaimEntry{{Amount: amount}}
+	}
+	return x.seal(by, x.net, &proto.Payload{Body: &proto.Payload_ClaimList{ClaimList: c}})
 }
 
 func (x *arena) propose(body []byte) *proto.VoteFrame {
@@ -130,6 +161,7 @@ type packet struct {
 }
 
 type ballotKey struct {
+	seq   uint64
 	kind  proto.Kind
 	round uint32
 }
@@ -145,8 +177,8 @@ type walk struct {
 	bag    []packet
 	steps  int
 
-	votes   map[peer.ID]map[ballotKey]string // by honest witnesses
-	commits map[uint32]map[string]map[peer.ID]bool
+	votes   map[peer.ID]map[ballotKey]string                  // by honest witnesses
+	commits map[uint64]map[uint32]map[string]map[peer.ID]bool // by seq and round
 	double  error
 
 	// What the adversary knows.
@@ -155,13 +187,16 @@ type walk struct {
 	bodies   [][]byte
 	ids      map[string][]byte // id to body
 	top      uint32
+
+	kept map[peer.ID]bool // honest witnesses that keep bob's claim
 }
 
 func (x *arena) walk(seed uint64, off int) *walk {
 	w := &walk{
 		arena: x, rnd: rand.New(rand.NewPCG(seed, uint64(x.net.F()))), off: off, index: map[peer.ID]int{},
-		votes: map[peer.ID]map[ballotKey]string{}, commits: map[uint32]map[string]map[peer.ID]bool{},
+		votes: map[peer.ID]map[ballotKey]string{}, commits: map[uint64]map[uint32]map[string]map[peer.ID]bool{},
 		prepares: map[uint32]map[string]map[peer.ID][]byte{}, reports: map[uint32]map[peer.ID][][]byte{}, ids: map[string][]byte{},
+		kept: map[peer.ID]bool{},
 	}
 	w.learnBody(x.a)
 	if w.bad = w.rnd.IntN(4) > 0; w.bad {
@@ -223,6 +258,9 @@ func (w *walk) post(h *walker, outs []ledger.Output, err error) {
 			continue
 		}
 		w.learn(h.id, s.Frame)
+		if r := s.Frame.GetClaimReply(); r != nil && r.Code == 0 {
+			w.kept[h.id] = true
+		}
 		for _, to := range s.To {
 			if i, ok := w.index[to]; ok {
 				w.push(packet{h.id, i, s.Frame})
@@ -251,7 +289,7 @@ func (w *walk) learn(by peer.ID, f *proto.VoteFrame) {
 	case *proto.VoteFrame_Report:
 		raw, kind = b.Report, proto.KindReport
 	case *proto.VoteFrame_Propose:
-		if s, err := proto.Inspect(b.Propose, proto.KindPropose); err == nil {
+		if s, err := proto.Inspect(b.Propose, proto.KindPropose); err == nil && s.Payload.GetPropose().Slot.GetAccount().GetSeq() == w.seq {
 			w.learnBody(s.Payload.GetPropose().Body)
 		}
 		return
@@ -265,16 +303,26 @@ func (w *walk) learn(by peer.ID, f *proto.VoteFrame) {
 	switch {
 	case s.Payload.GetPrepare() != nil:
 		p := s.Payload.GetPrepare()
-		w.voted(by, kind, p.Round, string(p.Id))
+		seq := p.Slot.GetAccount().Seq
+		if w.voted(by, ballotKey{seq, kind, p.Round}, string(p.Id)); seq != w.seq {
+			return // the adversary fights for one place only
+		}
 		put3(w.prepares, p.Round, string(p.Id), s.Signer, raw)
 		w.top = max(w.top, p.Round)
 	case s.Payload.GetCommit() != nil:
 		c := s.Payload.GetCommit()
-		w.voted(by, kind, c.Round, string(c.Id))
-		put3(w.commits, c.Round, string(c.Id), s.Signer, true)
-		w.referee()
+		seq := c.Slot.GetAccount().Seq
+		w.voted(by, ballotKey{seq, kind, c.Round}, string(c.Id))
+		if w.commits[seq] == nil {
+			w.commits[seq] = map[uint32]map[string]map[peer.ID]bool{}
+		}
+		put3(w.commits[seq], c.Round, string(c.Id), s.Signer, true)
+		w.referee(w.commits[seq])
 	default:
 		r := s.Payload.GetReport()
+		if r.Slot.GetAccount().Seq != w.seq {
+			return
+		}
 		if w.reports[r.Round] == nil {
 			w.reports[r.Round] = map[peer.ID][][]byte{}
 		}
@@ -308,23 +356,22 @@ func (w *walk) learnBody(raw []byte) {
 }
 
 // voted finds an honest witness that votes twice in one round.
-func (w *walk) voted(by peer.ID, kind proto.Kind, round uint32, id string) {
+func (w *walk) voted(by peer.ID, k ballotKey, id string) {
 	if w.votes[by] == nil {
 		w.votes[by] = map[ballotKey]string{}
 	}
-	k := ballotKey{kind, round}
 	if old := w.votes[by][k]; old != "" && old != id {
-		w.double = fmt.Errorf("%s votes twice: %s in round %d", by, kind, round)
+		w.double = fmt.Errorf("%s votes twice: %+v", by, k)
 	}
 	w.votes[by][k] = id
 }
 
 // referee counts every bad witness for every certificate: f+1 honest commits
 // of one round are enough for one.
-func (w *walk) referee() {
+func (w *walk) referee(commits map[uint32]map[string]map[peer.ID]bool) {
 	first := ""
-	for _, r := range slices.Sorted(maps.Keys(w.commits)) {
-		for id, by := range w.commits[r] {
+	for _, r := range slices.Sorted(maps.Keys(commits)) {
+		for id, by := range commits[r] {
 			if len(by) < w.net.Quorum()-len(w.liars) {
 				continue
 			}
@@ -371,6 +418,8 @@ func (w *walk) step() {
 			outs, err := h.w.Tick(h.now)
 			w.post(h, outs, err)
 		}
+	case n < 80 && w.hold != nil:
+		w.toSome(bob.id, &proto.VoteFrame{Body: &proto.VoteFrame_WorkClaim{WorkClaim: w.claim}})
 	case n < 84 || !w.bad && n < 86:
 		body := w.a
 		if w.bad && w.rnd.IntN(2) == 0 {
@@ -428,6 +477,9 @@ func (w *walk) falseReport(by peer.ID, round uint32) []byte {
 		return nil
 	}
 	r := &proto.Report{Slot: w.slot, Round: round}
+	if w.hold != nil && w.rnd.IntN(2) == 0 {
+		r.Objections = append(r.Objections, w.list(by, uint64(w.rnd.IntN(3))*15*credit))
+	}
 	if w.rnd.IntN(2) == 0 {
 		for lr := range round {
 			for _, id := range slices.Sorted(maps.Keys(w.prepares[lr])) {
@@ -480,7 +532,7 @@ func (w *walk) falsePropose(body []byte) {
 // decided counts the honest witnesses that have the slot decided.
 func (w *walk) decided() (n int, id string) {
 	for _, h := range w.honest {
-		if c, ok := h.l.At(alice.id, 2); ok {
+		if c, ok := h.l.At(alice.id, w.seq); ok {
 			n++
 			if id != "" && id != string(c.ID.Bytes()) {
 				w.double = errors.New("two honest witnesses decided differently")
@@ -489,6 +541,50 @@ func (w *walk) decided() (n int, id string) {
 		}
 	}
 	return n, id
+}
+
+// ended counts the honest witnesses that have nothing left to decide: the
+// slot, and the hold wherever its Close came.
+func (w *walk) ended() (n int) {
+	if w.hold == nil {
+		n, _ = w.decided()
+		return n
+	}
+	id, err := proto.ParseCID(w.hold.Hold)
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	for _, h := range w.honest {
+		if s, _ := h.l.Hold(id); s.Closed {
+			n++
+		}
+	}
+	return n
+}
+
+// paid checks what Close paid: what all honest witnesses keep cannot be kept
+// from bob, and nobody can invent a claim for him.
+func (w *walk) paid() error {
+	for _, h := range w.honest {
+		closes, got := 0, uint64(0)
+		for _, c := range h.l.History(alice.id, 100) {
+			if b := c.Event.GetClose(); b != nil {
+				closes++
+				for _, p := range b.Payouts {
+					got += p.Amount
+				}
+			}
+		}
+		switch {
+		case closes != 1:
+			return fmt.Errorf("the hold was closed %d times", closes)
+		case got != 0 && got != 15*credit && got != 20*credit, got < 15*credit && len(w.kept) == len(w.honest):
+			return fmt.Errorf("bob got %s, %d of %d witnesses keep his claim on 20 credits", proto.Credit(got), len(w.kept), len(w.honest))
+		case !h.l.Audit().Conserved():
+			return errors.New("not conserved")
+		}
+	}
+	return nil
 }
 
 // settle ends all faults: messages take 50 ms and timers end when they should.
@@ -520,7 +616,7 @@ func (w *walk) settle() time.Duration {
 		w.push(packet{alice.id, i, w.propose(w.a)})
 	}
 	for now.Sub(begin) < 2*time.Minute {
-		if n, _ := w.decided(); n == len(w.honest) || w.double != nil {
+		if w.ended() == len(w.honest) || w.double != nil {
 			return now.Sub(begin)
 		}
 		flush()
@@ -560,7 +656,7 @@ func (w *walk) run() error {
 	for w.steps < limit && w.double == nil {
 		w.step()
 		if w.steps%50 == 0 {
-			if n, _ := w.decided(); n == len(w.honest) {
+			if w.ended() == len(w.honest) {
 				break
 			}
 		}
@@ -569,7 +665,8 @@ func (w *walk) run() error {
 		return w.double
 	}
 	took := w.settle()
-	n, id := w.decided()
+	_, id := w.decided()
+	n := w.ended()
 	switch {
 	case w.double != nil:
 		return w.double
@@ -577,8 +674,10 @@ func (w *walk) run() error {
 		return fmt.Errorf("%d of %d witnesses decided %s after the faults stopped", n, len(w.honest), took)
 	case took > 30*time.Second:
 		return fmt.Errorf("a decision took %s after the faults stopped", took)
-	case !w.bad && w.names[id] != "A":
+	case !w.bad && w.names[id] != "A" && w.hold == nil:
 		return fmt.Errorf("an honest owner's event was replaced")
+	case w.hold != nil:
+		return w.paid()
 	}
 	return nil
 }
@@ -586,11 +685,15 @@ func (w *walk) run() error {
 func TestAgreementWalks(t *testing.T) {
 	seal, forget, restore := ledger.FakeSignatures()
 	defer restore()
-	for _, n := range []int{4, 7} {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			x := newArena(t, n, seal)
+	for _, tt := range []struct {
+		n     int
+		hold  bool
+		share int // of the steps, in percent
+	}{{4, false, 35}, {7, false, 35}, {4, true, 20}, {7, true, 10}} {
+		t.Run(fmt.Sprintf("%d witnesses, hold %v", tt.n, tt.hold), func(t *testing.T) {
+			x := newArena(t, tt.n, seal, tt.hold)
 			steps, outcome := 0, map[string]int{}
-			for seed := uint64(1); steps < *walkSteps/2; seed++ {
+			for seed := uint64(1); steps < *walkSteps/100*tt.share; seed++ {
 				forget()
 				w := x.walk(seed, 0)
 				if err := w.run(); err != nil {
@@ -615,7 +718,7 @@ func TestAgreementNeedsItsRules(t *testing.T) {
 	defer restore()
 	for _, rule := range []int{2, 3, 5} {
 		t.Run(fmt.Sprintf("rule %d", rule), func(t *testing.T) {
-			x := newArena(t, 4, seal)
+			x := newArena(t, 4, seal, false)
 			for seed := uint64(1); seed <= 2000; seed++ {
 				forget()
 				w := x.walk(seed, rule)

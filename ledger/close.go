@@ -24,7 +24,7 @@ type Claimed struct {
 	Worker  peer.ID
 	Amount  proto.Credit // cumulative on the lane, at most its cap
 	Fuel    proto.Fuel   // cumulative
-	Outputs []proto.Hash // results that the worker must still serve, sorted
+	Outputs []proto.Hash // results that the worker must still serve, sorted; none when the voucher decides
 }
 
 // CheckClaim checks a marshalled Envelope of WorkClaim against an open hold of
@@ -35,7 +35,7 @@ type Claimed struct {
 // once. Whether the work is right cannot be seen here, nor whether its Outputs
 // can be fetched, which is the caller's to find out.
 func (l *Ledger) CheckClaim(raw []byte) (Claimed, error) {
-	s, err := proto.Unseal(l.net.ID, raw, proto.KindWorkClaim)
+	s, err := openSigned(l.net.ID, raw, proto.KindWorkClaim)
 	if err != nil {
 		return Claimed{}, fmt.Errorf("claim: %w", err)
 	}
@@ -70,6 +70,8 @@ func (l *Ledger) CheckClaim(raw []byte) (Claimed, error) {
 	}
 	if amount > c.Amount {
 		c.Amount, c.Fuel = amount, max(fuel, c.Fuel)
+	} else {
+		c.Outputs = nil // the payer had them before it signed the voucher
 	}
 	c.Amount = min(c.Amount, lane.Cap)
 	c.Fuel = min(c.Fuel, proto.Fuel(maxCumulativeFuel))
@@ -80,7 +82,7 @@ func (l *Ledger) CheckClaim(raw []byte) (Claimed, error) {
 // byPayer: vouchers and assignments are signed with the key of the payer's
 // peer id, whatever key signs its events.
 func (l *Ledger) byPayer(h *hold, raw []byte, kind proto.Kind) (*proto.Signed, error) {
-	s, err := proto.Unseal(l.net.ID, raw, kind)
+	s, err := openSigned(l.net.ID, raw, kind)
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +229,8 @@ func (l *Ledger) ClaimList(hold cid.Cid, claims []Claimed) (*proto.ClaimList, er
 // nowUnixMs. Only witnesses ask, about a first, unjustified proposal or to
 // start one.
 func (l *Ledger) CloseDue(h HoldState, nowUnixMs uint64) bool {
-	return !h.Closed && nowUnixMs > h.DeadlineUnixMs && nowUnixMs-h.DeadlineUnixMs > l.net.Genesis.GraceSeconds*1000
+	over := uint64(l.over(&hold{deadline: h.DeadlineUnixMs}).UnixMilli())
+	return !h.Closed && nowUnixMs >= over
 }
 
 // DraftClose is the event that closes an open hold with the claim lists (each

@@ -13,7 +13,7 @@ import (
 // never panics and never votes for what it was not shown validly.
 func FuzzVoteFrame(f *testing.F) {
 	x := newArena(f, 4, func(by peer.ID, n *proto.Network, p *proto.Payload) []byte {
-		for _, name := range []string{"alice", "witness 0", "witness 1", "witness 2", "witness 3"} {
+		for _, name := range []string{"alice", "bob", "witness 0", "witness 1", "witness 2", "witness 3"} {
 			if who := someone(name); who.id == by {
 				raw, err := proto.Seal(who.key, n.ID, p)
 				if err != nil {
@@ -23,7 +23,7 @@ func FuzzVoteFrame(f *testing.F) {
 			}
 		}
 		panic("no such key")
-	})
+	}, true)
 	add := func(frame *proto.VoteFrame) {
 		raw, err := goproto.Marshal(frame)
 		if err != nil {
@@ -103,7 +103,7 @@ func (x *arena) frames() []*proto.VoteFrame {
 	}
 	proof := sealed(w[2], &proto.Payload{Body: &proto.Payload_Evidence{Evidence: e}})
 	locked := report(w[1], &proto.Report{Slot: x.slot, Round: 1, LockId: []byte(x.ids[0]), LockPqc: prepares, Body: x.a})
-	free := report(w[2], &proto.Report{Slot: x.slot, Round: 1, Body: x.a, Objections: [][]byte{x.skip, proof}})
+	free := report(w[2], &proto.Report{Slot: x.slot, Round: 1, Body: x.a, Objections: [][]byte{x.skip, proof, x.list(w[2].id, 20*credit)}})
 	third := report(w[3], &proto.Report{Slot: x.slot, Round: 1})
 	leader := ledger.Leader(x.net, x.slot, 1)
 	propose := x.seal(leader, x.net, &proto.Payload{Body: &proto.Payload_Propose{Propose: &proto.Propose{
@@ -119,6 +119,8 @@ func (x *arena) frames() []*proto.VoteFrame {
 		{Body: &proto.VoteFrame_Report{Report: free}},
 		{Body: &proto.VoteFrame_Skip{Skip: x.skip}},
 		{Body: &proto.VoteFrame_Evidence{Evidence: proof}},
+		{Body: &proto.VoteFrame_WorkClaim{WorkClaim: x.claim}},
+		{Body: &proto.VoteFrame_ClaimReply{ClaimReply: &proto.ClaimReply{Claim: []byte(x.ids[0]), Amount: 1}}},
 		{Body: &proto.VoteFrame_HeadRequest{HeadRequest: &proto.HeadRequest{Account: []byte(alice.id), Nonce: []byte("nonce")}}},
 		{Body: &proto.VoteFrame_Error{Error: &proto.VoteError{Code: uint32(proto.CodeMissing), Missing: [][]byte{[]byte(x.ids[0])}, Slot: x.slot}}},
 	}

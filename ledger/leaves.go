@@ -267,6 +267,7 @@ func stateOf(net *proto.Network, body *proto.Checkpoint, leaves []leaf, kept map
 				s.open[h.payer] = map[proto.Hash]bool{}
 			}
 			s.open[h.payer][h.id] = true
+			s.watch(h)
 		case treeUnclaimed:
 			p, r, err := x.receivable()
 			if err != nil {

@@ -106,6 +106,8 @@ type state struct {
 	figures  map[uint64]figures // by epoch of their checkpoint
 	newest   uint64             // epoch of the newest checkpoint, 0 is the genesis
 	off      guard
+
+	deadlines deadlines // of open holds
 }
 
 // figures are what rules read of a certified checkpoint. Those of epoch 0, the
@@ -308,6 +310,9 @@ func (t *tx) commit() {
 	}
 	maps.Copy(s.events, t.events)
 	for id, h := range t.holds {
+		if old := s.holds[id]; !h.closed && (old == nil || old.deadline != h.deadline) {
+			s.watch(h)
+		}
 		s.holds[id] = h
 		if s.open[h.payer] == nil {
 			s.open[h.payer] = map[proto.Hash]bool{}

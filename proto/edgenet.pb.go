@@ -5932,6 +5932,8 @@ type VoteFrame struct {
 	//	*VoteFrame_Certified
 	//	*VoteFrame_Skip
 	//	*VoteFrame_Evidence
+	//	*VoteFrame_WorkClaim
+	//	*VoteFrame_ClaimReply
 	Body          isVoteFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -6064,6 +6066,24 @@ func (x *VoteFrame) GetEvidence() []byte {
 	return nil
 }
 
+func (x *VoteFrame) GetWorkClaim() []byte {
+	if x != nil {
+		if x, ok := x.Body.(*VoteFrame_WorkClaim); ok {
+			return x.WorkClaim
+		}
+	}
+	return nil
+}
+
+func (x *VoteFrame) GetClaimReply() *ClaimReply {
+	if x != nil {
+		if x, ok := x.Body.(*VoteFrame_ClaimReply); ok {
+			return x.ClaimReply
+		}
+	}
+	return nil
+}
+
 type isVoteFrame_Body interface {
 	isVoteFrame_Body()
 }
@@ -6108,6 +6128,14 @@ type VoteFrame_Evidence struct {
 	Evidence []byte `protobuf:"bytes,10,opt,name=evidence,proto3,oneof"` // marshalled Envelope of Evidence
 }
 
+type VoteFrame_WorkClaim struct {
+	WorkClaim []byte `protobuf:"bytes,11,opt,name=work_claim,json=workClaim,proto3,oneof"` // marshalled Envelope of WorkClaim
+}
+
+type VoteFrame_ClaimReply struct {
+	ClaimReply *ClaimReply `protobuf:"bytes,12,opt,name=claim_reply,json=claimReply,proto3,oneof"`
+}
+
 func (*VoteFrame_Propose) isVoteFrame_Body() {}
 
 func (*VoteFrame_Prepare) isVoteFrame_Body() {}
@@ -6128,6 +6156,88 @@ func (*VoteFrame_Skip) isVoteFrame_Body() {}
 
 func (*VoteFrame_Evidence) isVoteFrame_Body() {}
 
+func (*VoteFrame_WorkClaim) isVoteFrame_Body() {}
+
+func (*VoteFrame_ClaimReply) isVoteFrame_Body() {}
+
+// ClaimReply is a witness's answer to a WorkClaim. Code 0: it keeps the claim
+// and will list at least this much on the lane.
+type ClaimReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Claim         []byte                 `protobuf:"bytes,1,opt,name=claim,proto3" json:"claim,omitempty"` // CID bytes of the WorkClaim; empty when it could not be read
+	Code          uint32                 `protobuf:"varint,2,opt,name=code,proto3" json:"code,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Amount        uint64                 `protobuf:"varint,4,opt,name=amount,proto3" json:"amount,omitempty"` // cumulative, microcredits
+	Fuel          uint64                 `protobuf:"varint,5,opt,name=fuel,proto3" json:"fuel,omitempty"`     // cumulative
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClaimReply) Reset() {
+	*x = ClaimReply{}
+	mi := &file_proto_edgenet_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClaimReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClaimReply) ProtoMessage() {}
+
+func (x *ClaimReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClaimReply.ProtoReflect.Descriptor instead.
+func (*ClaimReply) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *ClaimReply) GetClaim() []byte {
+	if x != nil {
+		return x.Claim
+	}
+	return nil
+}
+
+func (x *ClaimReply) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *ClaimReply) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ClaimReply) GetAmount() uint64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+func (x *ClaimReply) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
+	}
+	return 0
+}
+
 type HeadRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       []byte                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
@@ -6138,7 +6248,7 @@ type HeadRequest struct {
 
 func (x *HeadRequest) Reset() {
 	*x = HeadRequest{}
-	mi := &file_proto_edgenet_proto_msgTypes[76]
+	mi := &file_proto_edgenet_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6150,7 +6260,7 @@ func (x *HeadRequest) String() string {
 func (*HeadRequest) ProtoMessage() {}
 
 func (x *HeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[76]
+	mi := &file_proto_edgenet_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6163,7 +6273,7 @@ func (x *HeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadRequest.ProtoReflect.Descriptor instead.
 func (*HeadRequest) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{76}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *HeadRequest) GetAccount() []byte {
@@ -6192,7 +6302,7 @@ type HeadReport struct {
 
 func (x *HeadReport) Reset() {
 	*x = HeadReport{}
-	mi := &file_proto_edgenet_proto_msgTypes[77]
+	mi := &file_proto_edgenet_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6204,7 +6314,7 @@ func (x *HeadReport) String() string {
 func (*HeadReport) ProtoMessage() {}
 
 func (x *HeadReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[77]
+	mi := &file_proto_edgenet_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6217,7 +6327,7 @@ func (x *HeadReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadReport.ProtoReflect.Descriptor instead.
 func (*HeadReport) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{77}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *HeadReport) GetAccount() []byte {
@@ -6260,7 +6370,7 @@ type VoteError struct {
 
 func (x *VoteError) Reset() {
 	*x = VoteError{}
-	mi := &file_proto_edgenet_proto_msgTypes[78]
+	mi := &file_proto_edgenet_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6272,7 +6382,7 @@ func (x *VoteError) String() string {
 func (*VoteError) ProtoMessage() {}
 
 func (x *VoteError) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[78]
+	mi := &file_proto_edgenet_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6285,7 +6395,7 @@ func (x *VoteError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteError.ProtoReflect.Descriptor instead.
 func (*VoteError) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{78}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *VoteError) GetCode() uint32 {
@@ -6340,7 +6450,7 @@ type SyncFrame struct {
 
 func (x *SyncFrame) Reset() {
 	*x = SyncFrame{}
-	mi := &file_proto_edgenet_proto_msgTypes[79]
+	mi := &file_proto_edgenet_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6352,7 +6462,7 @@ func (x *SyncFrame) String() string {
 func (*SyncFrame) ProtoMessage() {}
 
 func (x *SyncFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[79]
+	mi := &file_proto_edgenet_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6365,7 +6475,7 @@ func (x *SyncFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncFrame.ProtoReflect.Descriptor instead.
 func (*SyncFrame) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{79}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *SyncFrame) GetRanges() []*SyncRange {
@@ -6486,7 +6596,7 @@ type SyncRange struct {
 
 func (x *SyncRange) Reset() {
 	*x = SyncRange{}
-	mi := &file_proto_edgenet_proto_msgTypes[80]
+	mi := &file_proto_edgenet_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6498,7 +6608,7 @@ func (x *SyncRange) String() string {
 func (*SyncRange) ProtoMessage() {}
 
 func (x *SyncRange) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[80]
+	mi := &file_proto_edgenet_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6511,7 +6621,7 @@ func (x *SyncRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncRange.ProtoReflect.Descriptor instead.
 func (*SyncRange) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{80}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *SyncRange) GetFrom() []byte {
@@ -6561,7 +6671,7 @@ type SyncChain struct {
 
 func (x *SyncChain) Reset() {
 	*x = SyncChain{}
-	mi := &file_proto_edgenet_proto_msgTypes[81]
+	mi := &file_proto_edgenet_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6573,7 +6683,7 @@ func (x *SyncChain) String() string {
 func (*SyncChain) ProtoMessage() {}
 
 func (x *SyncChain) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[81]
+	mi := &file_proto_edgenet_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6586,7 +6696,7 @@ func (x *SyncChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncChain.ProtoReflect.Descriptor instead.
 func (*SyncChain) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{81}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *SyncChain) GetKey() []byte {
@@ -7082,7 +7192,7 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\aaccount\x18\x02 \x01(\v2\x16.edgenet.v1.StateProofR\aaccount\x124\n" +
 	"\tunclaimed\x18\x03 \x03(\v2\x16.edgenet.v1.StateProofR\tunclaimed\x122\n" +
 	"\x06events\x18\x04 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\x06events\x12\x12\n" +
-	"\x04code\x18\x05 \x01(\rR\x04code\"\xff\x02\n" +
+	"\x04code\x18\x05 \x01(\rR\x04code\"\xdb\x03\n" +
 	"\tVoteFrame\x12\x1a\n" +
 	"\apropose\x18\x01 \x01(\fH\x00R\apropose\x12\x1a\n" +
 	"\aprepare\x18\x02 \x01(\fH\x00R\aprepare\x12\x18\n" +
@@ -7095,8 +7205,19 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\tcertified\x18\b \x01(\v2\x1a.edgenet.v1.CertifiedEventH\x00R\tcertified\x12\x14\n" +
 	"\x04skip\x18\t \x01(\fH\x00R\x04skip\x12\x1c\n" +
 	"\bevidence\x18\n" +
-	" \x01(\fH\x00R\bevidenceB\x06\n" +
-	"\x04body\"=\n" +
+	" \x01(\fH\x00R\bevidence\x12\x1f\n" +
+	"\n" +
+	"work_claim\x18\v \x01(\fH\x00R\tworkClaim\x129\n" +
+	"\vclaim_reply\x18\f \x01(\v2\x16.edgenet.v1.ClaimReplyH\x00R\n" +
+	"claimReplyB\x06\n" +
+	"\x04body\"z\n" +
+	"\n" +
+	"ClaimReply\x12\x14\n" +
+	"\x05claim\x18\x01 \x01(\fR\x05claim\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\rR\x04code\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06amount\x18\x04 \x01(\x04R\x06amount\x12\x12\n" +
+	"\x04fuel\x18\x05 \x01(\x04R\x04fuel\"=\n" +
 	"\vHeadRequest\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x14\n" +
 	"\x05nonce\x18\x02 \x01(\fR\x05nonce\"\x82\x01\n" +
@@ -7153,7 +7274,7 @@ func file_proto_edgenet_proto_rawDescGZIP() []byte {
 	return file_proto_edgenet_proto_rawDescData
 }
 
-var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
+var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 83)
 var file_proto_edgenet_proto_goTypes = []any{
 	(*Envelope)(nil),            // 0: edgenet.v1.Envelope
 	(*Payload)(nil),             // 1: edgenet.v1.Payload
@@ -7231,12 +7352,13 @@ var file_proto_edgenet_proto_goTypes = []any{
 	(*ProofRequest)(nil),        // 73: edgenet.v1.ProofRequest
 	(*ProofReply)(nil),          // 74: edgenet.v1.ProofReply
 	(*VoteFrame)(nil),           // 75: edgenet.v1.VoteFrame
-	(*HeadRequest)(nil),         // 76: edgenet.v1.HeadRequest
-	(*HeadReport)(nil),          // 77: edgenet.v1.HeadReport
-	(*VoteError)(nil),           // 78: edgenet.v1.VoteError
-	(*SyncFrame)(nil),           // 79: edgenet.v1.SyncFrame
-	(*SyncRange)(nil),           // 80: edgenet.v1.SyncRange
-	(*SyncChain)(nil),           // 81: edgenet.v1.SyncChain
+	(*ClaimReply)(nil),          // 76: edgenet.v1.ClaimReply
+	(*HeadRequest)(nil),         // 77: edgenet.v1.HeadRequest
+	(*HeadReport)(nil),          // 78: edgenet.v1.HeadReport
+	(*VoteError)(nil),           // 79: edgenet.v1.VoteError
+	(*SyncFrame)(nil),           // 80: edgenet.v1.SyncFrame
+	(*SyncRange)(nil),           // 81: edgenet.v1.SyncRange
+	(*SyncChain)(nil),           // 82: edgenet.v1.SyncChain
 }
 var file_proto_edgenet_proto_depIdxs = []int32{
 	5,  // 0: edgenet.v1.Payload.peer_record:type_name -> edgenet.v1.PeerRecord
@@ -7253,7 +7375,7 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	60, // 11: edgenet.v1.Payload.prepare:type_name -> edgenet.v1.Prepare
 	61, // 12: edgenet.v1.Payload.commit:type_name -> edgenet.v1.Commit
 	62, // 13: edgenet.v1.Payload.skip:type_name -> edgenet.v1.Skip
-	77, // 14: edgenet.v1.Payload.head_report:type_name -> edgenet.v1.HeadReport
+	78, // 14: edgenet.v1.Payload.head_report:type_name -> edgenet.v1.HeadReport
 	66, // 15: edgenet.v1.Payload.evidence:type_name -> edgenet.v1.Evidence
 	67, // 16: edgenet.v1.Payload.checkpoint:type_name -> edgenet.v1.Checkpoint
 	53, // 17: edgenet.v1.Payload.work_claim:type_name -> edgenet.v1.WorkClaim
@@ -7323,21 +7445,22 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	72, // 81: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
 	72, // 82: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
 	64, // 83: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
-	76, // 84: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
-	78, // 85: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
+	77, // 84: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
+	79, // 85: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
 	64, // 86: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
-	64, // 87: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
-	56, // 88: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
-	80, // 89: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
-	64, // 90: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
-	81, // 91: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
-	70, // 92: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	71, // 93: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
-	94, // [94:94] is the sub-list for method output_type
-	94, // [94:94] is the sub-list for method input_type
-	94, // [94:94] is the sub-list for extension type_name
-	94, // [94:94] is the sub-list for extension extendee
-	0,  // [0:94] is the sub-list for field type_name
+	76, // 87: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
+	64, // 88: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
+	56, // 89: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
+	81, // 90: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
+	64, // 91: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
+	82, // 92: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
+	70, // 93: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	71, // 94: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
+	95, // [95:95] is the sub-list for method output_type
+	95, // [95:95] is the sub-list for method input_type
+	95, // [95:95] is the sub-list for extension type_name
+	95, // [95:95] is the sub-list for extension extendee
+	0,  // [0:95] is the sub-list for field type_name
 }
 
 func init() { file_proto_edgenet_proto_init() }
@@ -7412,6 +7535,8 @@ func file_proto_edgenet_proto_init() {
 		(*VoteFrame_Certified)(nil),
 		(*VoteFrame_Skip)(nil),
 		(*VoteFrame_Evidence)(nil),
+		(*VoteFrame_WorkClaim)(nil),
+		(*VoteFrame_ClaimReply)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -7419,7 +7544,7 @@ func file_proto_edgenet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_edgenet_proto_rawDesc), len(file_proto_edgenet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   82,
+			NumMessages:   83,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
