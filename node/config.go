@@ -62,6 +62,13 @@ type Config struct {
 	// Store keeps the ledger and is the node's to close once New returned.
 	// nil keeps it in memory.
 	Store ledger.Store
+	// VoteTimeout is how long a witness waits for the first round of the
+	// agreement and between repetitions. 0 = ledger.DefaultVoteTimeout.
+	VoteTimeout time.Duration
+	// KeepEpochs is for how many epochs certified events stay after a
+	// checkpoint covers them, for peers that missed a few. Events of this
+	// node's own account stay for ever. 0 = DefaultKeepEpochs.
+	KeepEpochs uint64
 	// Version is told to peers.
 	Version string
 	// Tamper, a test hook, alters a worker's real output before it signs.
@@ -70,6 +77,9 @@ type Config struct {
 	// next job. Default 2 s.
 	Linger time.Duration
 }
+
+// DefaultKeepEpochs is a day of the default epochs.
+const DefaultKeepEpochs = 24
 
 var defaultListen = []string{
 	"/ip4/127.0.0.1/tcp/0",
@@ -84,6 +94,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Listen == nil {
 		c.Listen = defaultListen
+	}
+	if c.KeepEpochs == 0 {
+		c.KeepEpochs = DefaultKeepEpochs
 	}
 	if c.DHT == "" {
 		c.DHT = "auto"

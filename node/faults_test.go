@@ -163,7 +163,7 @@ func TestRestartGoesOn(t *testing.T) {
 	if v, _, err := second.Job(id); err != nil || v.Record.State.Final() {
 		t.Fatalf("after the restart: %+v, %v", v, err)
 	}
-	l.nodes = append(l.nodes, second)
+	l.nodes[1] = second
 	for i := 2; i < 5; i++ {
 		l.start(i, nil)
 	}

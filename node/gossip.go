@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -19,7 +18,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
-	goproto "google.golang.org/protobuf/proto"
 
 	"edgenet.dev/market"
 	"edgenet.dev/proto"
@@ -282,49 +280,6 @@ func stale(data any, now time.Time) bool {
 		return s.Payload.GetClaim().GetExpiresUnixMs() < end
 	}
 	return false
-}
-
-// maxGossipEvents bounds one message of the credits topic.
-const maxGossipEvents = 64
-
-// credits takes in a batch of certified events and reports whether one of them
-// is new to gossip here.
-func (g *gossip) credits(data []byte) (fresh bool, err error) {
-	var batch proto.CertifiedEvents
-	if err := goproto.Unmarshal(data, &batch); err != nil {
-		return false, proto.CodeMalformed.Errorf("credits: %v", err)
-	}
-	if len(batch.Events) == 0 || len(batch.Events) > maxGossipEvents {
-		return false, proto.CodeTooLarge.Errorf("credits: %d events, want 1 to %d", len(batch.Events), maxGossipEvents)
-	}
-	var hashes []proto.Hash
-	for _, e := range batch.Events {
-		s, err := proto.Inspect(e.GetEvent(), proto.KindEvent)
-		if err != nil {
-			return false, err
-		}
-		h, err := proto.CIDHash(s.ID)
-		if err != nil {
-			return false, err
-		}
-		hashes = append(hashes, h)
-		fresh = fresh || !g.passed.Contains(h)
-	}
-	if !fresh {
-		return false, nil
-	}
-	err = g.n.wallet.absorb(batch.Events)
-	var wire *proto.Error
-	if errors.As(err, &wire) {
-		return false, err // the bytes are at fault
-	}
-	if err != nil { // our disk is: not the sender's fault
-		g.n.log.Error("keep certified events", zap.Error(err))
-	}
-	for _, h := range hashes {
-		g.passed.Add(h, struct{}{})
-	}
-	return true, nil
 }
 
 func (g *gossip) allow(p peer.ID) bool {

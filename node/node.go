@@ -48,6 +48,7 @@ type Node struct {
 	traffic *bandwidth
 	offered atomic.Pointer[market.Worker] // what the market offers for this node
 	serving chan struct{}                 // blobs being served
+	proving chan struct{}                 // proofs being made
 
 	ready    chan struct{}
 	running  atomic.Bool
@@ -89,7 +90,7 @@ func New(cfg Config) (*Node, error) {
 		cfg: cfg, addrs: addrs, self: self, net: cfg.Network, log: cfg.Log,
 		started: time.Now(), builtins: builtinBlobs(), store: store,
 		traffic: newBandwidth(cfg.Bandwidth),
-		ready:   make(chan struct{}), done: make(chan struct{}), serving: make(chan struct{}, maxBlobStreams),
+		ready:   make(chan struct{}), done: make(chan struct{}), serving: make(chan struct{}, maxBlobStreams), proving: make(chan struct{}, maxProofs),
 	}
 	n.offered.Store(&n.cfg.Worker)
 	if n.kv, err = openKV(cfg.Dir); err != nil {
@@ -171,7 +172,8 @@ func (n *Node) start() error {
 	n.handle("task", n.work.serve)
 	n.handle("blob", n.serveBlob)
 	n.handle("sync", n.sync.serve)
-	n.handle("vote", n.wallet.serveVote)
+	n.handle("vote", n.wallet.votes.serve)
+	n.handle("proof", n.serveProof)
 	n.handle("directory", n.serveDirectory)
 
 	n.goRun("jobs", n.jobs.run)
@@ -191,7 +193,7 @@ func (n *Node) stop(cancel context.CancelFunc) error {
 	n.closing.Unlock()
 	var errs []error
 	if n.host != nil {
-		for _, p := range []string{"task", "blob", "sync", "vote", "directory"} {
+		for _, p := range []string{"task", "blob", "sync", "vote", "proof", "directory"} {
 			n.host.RemoveStreamHandler(n.net.ID.Protocol(p))
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,22 +24,30 @@ import (
 	"edgenet.dev/sandbox/modules"
 )
 
-// lab is a network of real nodes on loopback in one process. Node 0 is the
-// witness, node 1 submits, the others work.
+// lab is a network of real nodes on loopback in one process. The first nodes
+// are the witnesses, the next one submits, the others work.
 type lab struct {
-	t     testing.TB
-	net   *proto.Network
-	keys  []crypto.PrivKey
-	nodes []*node.Node
-	exec  sandbox.Executor
+	t         testing.TB
+	net       *proto.Network
+	keys      []crypto.PrivKey
+	nodes     []*node.Node // nil when not started
+	stops     map[int]func()
+	witnesses int
+	exec      sandbox.Executor
 }
 
 const grant = 1000 * proto.OneCredit
 
-func newLab(t testing.TB, n int) *lab {
+func newLab(t testing.TB, n int) *lab { return newLabOf(t, n, 1, nil) }
+
+// newLabOf makes keys for n nodes of which the first are witnesses.
+func newLabOf(t testing.TB, n, witnesses int, edit func(*proto.Genesis)) *lab {
 	t.Helper()
-	l := &lab{t: t}
+	l := &lab{t: t, witnesses: witnesses, nodes: make([]*node.Node, n), stops: map[int]func(){}}
 	g := &proto.Genesis{Name: "lab", Nonce: make([]byte, 16)}
+	if edit != nil {
+		edit(g)
+	}
 	if _, err := rand.Read(g.Nonce); err != nil {
 		t.Fatal(err)
 	}
@@ -52,8 +61,8 @@ func newLab(t testing.TB, n int) *lab {
 			t.Fatal(err)
 		}
 		l.keys = append(l.keys, key)
-		if i == 0 {
-			g.Witnesses = [][]byte{[]byte(id)}
+		if i < witnesses {
+			g.Witnesses = append(g.Witnesses, []byte(id))
 		}
 		g.Grants = append(g.Grants, &proto.Grant{Account: []byte(id), Amount: uint64(grant)})
 	}
@@ -78,10 +87,10 @@ func (l *lab) start(i int, edit func(*node.Config)) *node.Node {
 		Network: l.net, Key: l.keys[i], DHT: "server", Log: logger(l.t).Named(fmt.Sprint("node", i)),
 		Listen: []string{"/ip4/127.0.0.1/udp/0/quic-v1"}, Linger: 500 * time.Millisecond,
 	}
-	if len(l.nodes) > 0 {
+	if l.nodes[0] != nil {
 		cfg.Bootstrap = l.nodes[0].Addrs()
 	}
-	if i > 1 {
+	if i > l.witnesses {
 		cfg.Executor = l.exec
 		cfg.Worker = market.Worker{Enabled: true, Slots: 2, Types: modules.Types(), Custom: true}
 	}
@@ -95,7 +104,7 @@ func (l *lab) start(i int, edit func(*node.Config)) *node.Node {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
-	l.t.Cleanup(func() {
+	l.stops[i] = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			l.t.Errorf("node %d: %v", i, err)
@@ -103,18 +112,16 @@ func (l *lab) start(i int, edit func(*node.Config)) *node.Node {
 		if err := n.Close(); err != nil {
 			l.t.Errorf("node %d: close: %v", i, err)
 		}
+		l.nodes[i] = nil
 	})
+	l.t.Cleanup(l.stops[i])
 	select {
 	case <-n.Ready():
 	case err := <-done:
 		done <- err
 		l.t.Fatalf("node %d: %v", i, err)
 	}
-	if i == len(l.nodes) {
-		l.nodes = append(l.nodes, n)
-	} else {
-		l.nodes[i] = n
-	}
+	l.nodes[i] = n
 	return n
 }
 
@@ -135,7 +142,7 @@ func (l *lab) startAll(n int, edit func(i int, c *node.Config)) {
 		})
 	}
 	l.until("workers follow the offers", func() bool {
-		return l.nodes[1].Stats().Peers > 0 && l.nodes[0].Stats().Peers >= n-1
+		return l.nodes[l.witnesses].Stats().Peers > 0 && l.nodes[0].Stats().Peers >= n-1
 	})
 }
 
@@ -153,6 +160,9 @@ func (l *lab) settled() {
 	l.t.Helper()
 	l.until("every node has the same ledger and nothing is held", func() bool {
 		for _, n := range l.nodes {
+			if n == nil {
+				continue
+			}
 			a := n.Audit()
 			if n.StateHash() != l.nodes[0].StateHash() || a.Held != 0 || a.Receivable != 0 || !a.Conserved() {
 				return false

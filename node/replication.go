@@ -12,31 +12,10 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"go.uber.org/zap"
-	goproto "google.golang.org/protobuf/proto"
 
 	"edgenet.dev/ledger"
 	"edgenet.dev/proto"
 )
-
-// cutBatch takes the events that fit one gossip message.
-func cutBatch(events []*proto.CertifiedEvent) (batch, rest []*proto.CertifiedEvent) {
-	size := 0
-	for i, e := range events {
-		size += goproto.Size(e) + 4
-		if i > 0 && (size > proto.MaxGossip || i == maxGossipEvents) {
-			return events[:i], events[i:]
-		}
-	}
-	return events, nil
-}
-
-func (w *wallet) publish(ctx context.Context, batch []*proto.CertifiedEvent) error {
-	raw, err := goproto.Marshal(&proto.CertifiedEvents{Events: batch})
-	if err != nil {
-		return err
-	}
-	return w.n.gossip.publish(ctx, w.n.net.ID.CreditsTopic(), "credits", raw)
-}
 
 // syncer reconciles the ledger with peers: on connect, then ever more rarely
 // while both sides are equal.
@@ -49,6 +28,7 @@ type syncer struct {
 
 type syncPeer struct {
 	next time.Time
+	last time.Time // end of the newest session
 	wait time.Duration
 	busy bool
 }
@@ -140,6 +120,18 @@ func (s *syncer) due(now time.Time) []peer.ID {
 	return out
 }
 
+// soon plans a session with everybody now: something is known to be missing.
+func (s *syncer) soon() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for _, sp := range s.peers {
+		if sp.wait = syncFirst; now.Before(sp.next) && now.Sub(sp.last) > time.Second {
+			sp.next = now
+		}
+	}
+}
+
 func (s *syncer) ended(p peer.ID, changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,7 +144,8 @@ func (s *syncer) ended(p peer.ID, changed bool) {
 	if changed {
 		sp.wait = syncFirst
 	}
-	sp.next = time.Now().Add(sp.wait)
+	sp.last = time.Now()
+	sp.next = sp.last.Add(sp.wait)
 }
 
 // with runs one session as the initiator and reports whether the sets differed.
@@ -197,7 +190,17 @@ func (s *syncer) session(st network.Stream, salt []byte) (moved bool, err error)
 	w := s.n.wallet
 	w.mu.Lock()
 	sess := ledger.NewSync(w.l, salt, salt != nil)
+	epoch, base := w.l.Epoch(), w.l.Base()
 	w.mu.Unlock()
+	defer func() { // checkpoints and state are installed by the session itself
+		w.mu.Lock()
+		changed := w.l.Epoch() != epoch || w.l.Base() != base
+		w.mu.Unlock()
+		if changed {
+			moved = true
+			w.newEpoch()
+		}
+	}()
 	out := bufio.NewWriterSize(st, 64<<10)
 	in := frames(st, proto.MaxSyncFrame+1024)
 	step := func(f *proto.SyncFrame) (bool, error) {

@@ -43,3 +43,7 @@ func (n *Node) Epoch() uint64 {
 	defer n.wallet.mu.Unlock()
 	return n.wallet.l.Epoch()
 }
+
+// Base is the epoch of the checkpoint below which this node pruned events; 0
+// is the genesis.
+func (n *Node) Base() uint64 { return n.wallet.base() }

@@ -1,278 +1,352 @@
 package node
 
 import (
+	"bufio"
 	"context"
-	"crypto/rand"
-	"errors"
-	"fmt"
 	"slices"
+	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
-	"edgenet.dev/ledger"
-	"edgenet.dev/market"
 	"edgenet.dev/proto"
 )
 
-// The /vote stream: one request, one reply. The witness's state machine is
-// ledger.Witness; here it meets the network.
+// The /vote streams. A node keeps one stream to each witness that it has
+// something to say to, and a witness answers others on the stream that they
+// opened. What is said belongs to ledger.Witness, ledger.Proposal and
+// ledger.Recovery, which repeat it until it is answered: so a frame may be lost
+// here at any time, and no queue needs to be long.
 
-// serveVote answers proposals and head requests.
-func (w *wallet) serveVote(s network.Stream) {
-	s.SetDeadline(time.Now().Add(30 * time.Second))
-	var req proto.VoteFrame
-	if err := frames(s, proto.MaxVoteFrame).Read(&req); err != nil {
-		s.Reset()
-		return
-	}
-	reply, err := w.vote(s.Conn().RemotePeer(), &req)
-	if err != nil {
-		w.n.log.Error("witness", zap.Error(err)) // a fault of this machine: say nothing
-		s.Reset()
-		return
-	}
-	if err := proto.WriteFrame(s, reply, proto.MaxVoteFrame); err != nil {
-		s.Reset()
-		return
-	}
-	s.Close()
+// Bounds of /vote.
+const (
+	maxCallers   = 512       // peers that are no witnesses, served at once
+	maxCall      = 512 << 10 // bytes in one of their frames
+	callRate     = 100       // of their frames per second, and how many at once
+	callBurst    = 400
+	witnessRate  = 5000
+	witnessBurst = 20_000
+	voteQueue    = 1024 // frames that wait for one peer; older ones are dropped
+	voteQueueMax = 8 << 20
+
+	voteIdle    = time.Minute // an author's stream ends after so long without a frame
+	voteWrite   = 10 * time.Second
+	voteDial    = 10 * time.Second
+	voteWaitMin = 100 * time.Millisecond
+	voteWaitMax = 5 * time.Second
+)
+
+// votes moves frames between this node and others.
+type votes struct {
+	n     *Node
+	heard func(from peer.ID, f *proto.VoteFrame) error // called by many goroutines
+
+	mu      sync.Mutex
+	links   map[peer.ID]*frameQueue // to witnesses; each has a goroutine, kept until the node ends
+	callers map[peer.ID]*caller     // newest stream that a peer opened
+	limits  *lru.Cache[peer.ID, *rate.Limiter]
 }
 
-func (w *wallet) vote(from peer.ID, req *proto.VoteFrame) (*proto.VoteFrame, error) {
-	refuse := func(code proto.Code, reason string) *proto.VoteFrame {
-		return &proto.VoteFrame{Body: &proto.VoteFrame_Error{Error: &proto.VoteError{Code: uint32(code), Reason: reason}}}
-	}
-	if w.witness == nil {
-		return refuse(proto.CodeNotWitness, "this node is no witness of the network"), nil
-	}
-	now := time.Now()
-	w.mu.Lock()
-	outs, err := w.witness.Handle(now, from, req)
-	if next := w.witness.Next(); err == nil && !next.IsZero() && !next.After(now) {
-		var more []ledger.Output
-		more, err = w.witness.Tick(now)
-		outs = append(outs, more...)
-	}
-	w.mu.Unlock()
+// caller is a stream that a peer opened.
+type caller struct {
+	s    network.Stream
+	out  *frameQueue
+	last time.Time // of its newest frame; guarded by votes.mu
+}
+
+func newVotes(n *Node, heard func(peer.ID, *proto.VoteFrame) error) (*votes, error) {
+	limits, err := lru.New[peer.ID, *rate.Limiter](4 * maxCallers)
 	if err != nil {
 		return nil, err
 	}
-	reply := refuse(proto.CodeBusy, "not decided yet")
-	for _, o := range outs {
-		switch o := o.(type) {
-		case ledger.Send:
-			if slices.Contains(o.To, from) {
-				reply = o.Frame
-			}
-		case ledger.Added:
-			for _, c := range o.Events {
-				w.certified.push(c.Wire)
-			}
-			w.noticedAny()
+	return &votes{n: n, heard: heard, links: map[peer.ID]*frameQueue{}, callers: map[peer.ID]*caller{}, limits: limits}, nil
+}
+
+// send queues a frame. It never blocks: what a peer does not take is dropped.
+func (v *votes) send(to peer.ID, f *proto.VoteFrame) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.n.net.IsWitness(to) {
+		if c := v.callers[to]; c != nil {
+			c.out.push(f)
+		}
+		return
+	}
+	v.link(to).push(f)
+}
+
+// link is the queue to a witness, with its goroutine. Call with mu held.
+func (v *votes) link(to peer.ID) *frameQueue {
+	q := v.links[to]
+	if q == nil {
+		q = newFrameQueue()
+		v.links[to] = q
+		v.n.goDo(func(ctx context.Context) { v.keep(ctx, to, q) })
+	}
+	return q
+}
+
+// meet opens streams to all other witnesses before anything has to be said.
+func (v *votes) meet() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, p := range v.n.net.Witnesses {
+		if p != v.n.self {
+			v.link(p)
 		}
 	}
-	return reply, nil
 }
 
-func (w *wallet) noticedAny() {
-	select {
-	case w.income <- struct{}{}:
-	default:
-	}
-}
-
-// ask sends one proposal to the witness, which may be this node.
-func (w *wallet) ask(ctx context.Context, raw []byte, attach []*proto.CertifiedEvent) (*proto.VoteFrame, error) {
-	p, err := ledger.NewPropose(raw, attach)
-	if err != nil {
-		return nil, err
-	}
-	env, err := w.n.seal(p)
-	if err != nil {
-		return nil, err
-	}
-	return w.exchange(ctx, &proto.VoteFrame{Body: &proto.VoteFrame_Propose{Propose: env}})
-}
-
-func (w *wallet) exchange(ctx context.Context, req *proto.VoteFrame) (*proto.VoteFrame, error) {
-	if w.witness != nil {
-		return w.vote(w.n.self, req)
-	}
-	if len(w.n.net.Witnesses) == 0 {
-		return nil, errNoWitness
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	s, err := w.n.stream(ctx, w.n.net.Witnesses[0], "vote")
-	if err != nil {
-		return nil, fmt.Errorf("witness: %w", err)
-	}
-	defer s.Reset()
-	if t, ok := ctx.Deadline(); ok {
-		s.SetDeadline(t)
-	}
-	// The deadline bounds a dead witness, ctx a node that ends meanwhile.
-	defer context.AfterFunc(ctx, func() { s.Reset() })()
-	if err := proto.WriteFrame(s, req, proto.MaxVoteFrame); err != nil {
-		return nil, fmt.Errorf("witness: %w", err)
-	}
-	if err := s.CloseWrite(); err != nil {
-		return nil, fmt.Errorf("witness: %w", err)
-	}
-	var reply proto.VoteFrame
-	if err := frames(s, proto.MaxVoteFrame).Read(&reply); err != nil {
-		return nil, fmt.Errorf("witness: %w", err)
-	}
-	return &reply, nil
-}
-
-// recover brings this account's chain up to what the witness knows before
-// anything is signed: an own event on disk is finished first, and so is a body
-// that only the witness has (after a restore from backup, say), because a
-// second body for its place would be equivocation. Call with the author's token.
-func (w *wallet) recover(ctx context.Context) error {
-	w.mu.Lock()
-	raw, open := w.l.Intent(w.n.self)
-	w.mu.Unlock()
-	if w.recovered && !open {
-		return nil
-	}
-	if !w.recovered {
-		if err := w.recoverHead(ctx); err != nil {
-			return fmt.Errorf("recover this account's head: %w", err)
-		}
-		w.recovered = true
-		w.mu.Lock()
-		raw, open = w.l.Intent(w.n.self)
-		w.mu.Unlock()
-	}
-	if !open {
-		return nil
-	}
-	c, err := w.propose(ctx, raw)
-	if err != nil {
-		return fmt.Errorf("finish an earlier event: %w", err)
-	}
-	w.lateHold(c)
-	return nil
-}
-
-// lateHold tells the market of a hold that an earlier run asked for and that
-// was certified only now, so that it is closed like the others of that run.
-func (w *wallet) lateHold(c *ledger.Certified) {
-	id := c.ID
-	if x := c.Event.GetExtend(); x != nil {
-		var err error
-		if id, err = proto.ParseCID(x.Hold); err != nil {
+// keep carries the queue to a witness over one stream after the other. A
+// witness keeps its streams; an author has one while it has something to say.
+func (v *votes) keep(ctx context.Context, to peer.ID, q *frameQueue) {
+	witness := v.n.net.IsWitness(v.n.self)
+	wait := voteWaitMin
+	for ctx.Err() == nil {
+		if !witness && !q.wait(ctx) {
 			return
 		}
-	} else if c.Event.GetHold() == nil {
-		return
-	}
-	st, ok := w.holdState(id)
-	if !ok {
-		return
-	}
-	for _, l := range st.Lanes {
-		w.n.leases.miss(l.Worker)
-	}
-	w.n.jobs.post(market.HoldCertified{Hold: holdRecord(st)})
-}
-
-func (w *wallet) recoverHead(ctx context.Context) error {
-	if w.witness != nil {
-		return nil // its own store is the witness's
-	}
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
-		err := w.askHead(ctx)
-		if err == nil || final(err) {
-			return err
+		dial, cancel := context.WithTimeout(ctx, voteDial)
+		s, err := v.n.stream(dial, to, "vote")
+		cancel()
+		if err == nil {
+			begun := time.Now()
+			err = v.carry(ctx, to, q, s)
+			if time.Since(begun) > voteWaitMax {
+				wait = voteWaitMin
+			}
 		}
 		if ctx.Err() != nil {
-			return fmt.Errorf("the witness does not answer: %w", context.Cause(ctx))
+			return
 		}
-		w.n.log.Info("witness does not answer yet", zap.Error(err))
+		if err == nil { // idle
+			wait = voteWaitMin
+			continue
+		}
+		v.n.log.Debug("witness cannot be reached", zap.Stringer("witness", to), zap.Error(err))
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
 		}
+		wait = min(2*wait, voteWaitMax)
 	}
 }
 
-func (w *wallet) askHead(ctx context.Context) error {
-	nonce := make([]byte, 16)
-	if _, err := rand.Read(nonce); err != nil {
-		return err
-	}
-	reply, err := w.exchange(ctx, &proto.VoteFrame{Body: &proto.VoteFrame_HeadRequest{
-		HeadRequest: &proto.HeadRequest{Account: []byte(w.n.self), Nonce: nonce},
-	}})
-	if err != nil {
-		return err
-	}
-	if e := reply.GetError(); e != nil {
-		return proto.Code(e.Code).Errorf("witness: %s", clip(e.Reason, 256))
-	}
-	_, head, above, err := ledger.VerifyHead(w.n.net, reply.GetHeadReport(), w.n.self, nonce)
-	if err != nil {
-		return err
-	}
-	if head != nil {
-		w.mu.Lock()
-		has := w.l.Has(head.ID)
-		w.mu.Unlock()
-		if !has { // the chain in between comes by reconciliation
-			if _, err := w.n.sync.with(ctx, w.n.net.Witnesses[0]); err != nil {
-				return fmt.Errorf("fetch this account's events: %w", err)
+// carry writes the queue to a stream and takes what comes back, until either
+// direction fails. nil says that there was nothing to say for voteIdle.
+func (v *votes) carry(ctx context.Context, to peer.ID, q *frameQueue, s network.Stream) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var reader sync.WaitGroup
+	defer reader.Wait()
+	defer s.Reset() // ends the reader
+	reader.Go(func() {
+		in := frames(s, proto.MaxVoteFrame)
+		for {
+			var f proto.VoteFrame
+			err := in.Read(&f)
+			if err == nil {
+				err = v.heard(to, &f)
 			}
-			w.mu.Lock()
-			has = w.l.Has(head.ID)
-			w.mu.Unlock()
-			if !has {
-				return errors.New("this account's newest event did not arrive")
+			if err != nil {
+				cancel(err)
+				return
 			}
 		}
+	})
+	idle := voteIdle
+	if v.n.net.IsWitness(v.n.self) {
+		idle = 0
 	}
-	for _, body := range above {
-		w.mu.Lock()
-		err := w.l.SaveIntent(body)
-		w.mu.Unlock()
-		if err != nil && proto.CodeOf(err) != proto.CodeConflict {
-			return err
-		}
-		c, err := w.propose(ctx, body)
-		if err != nil {
-			return err
-		}
-		w.lateHold(c)
-	}
-	return nil
+	return v.write(ctx, q, s, idle)
 }
 
-// gossipCertified publishes what this witness certified, batched: everyone
-// hears of an event within a flush, and a burst costs few messages.
-func (w *wallet) gossipCertified(ctx context.Context) {
-	const flush = 100 * time.Millisecond // decisions.md: within 200 ms
+// write sends what is queued until ctx ends, the stream fails, or nothing was
+// queued for idle (0: for ever), which is no error.
+func (v *votes) write(ctx context.Context, q *frameQueue, s network.Stream, idle time.Duration) error {
+	out := bufio.NewWriterSize(s, 16<<10)
 	for {
-		events := w.certified.pull(ctx)
-		if events == nil {
-			return
+		pull, cancel := ctx, context.CancelFunc(func() {})
+		if idle > 0 {
+			pull, cancel = context.WithTimeout(ctx, idle)
+		}
+		ok := q.wait(pull)
+		cancel()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if !ok {
+			return nil
+		}
+		list := q.take()
+		s.SetWriteDeadline(time.Now().Add(voteWrite))
+		for _, f := range list {
+			if err := proto.WriteFrame(out, f, proto.MaxVoteFrame); err != nil {
+				return err
+			}
+		}
+		if err := out.Flush(); err != nil {
+			return err
+		}
+	}
+}
+
+// serve takes frames from a peer that opened a stream, and answers on it. A
+// newer stream of the same peer replaces it.
+func (v *votes) serve(s network.Stream) {
+	defer s.Reset()
+	from := s.Conn().RemotePeer()
+	c := &caller{s: s, out: newFrameQueue(), last: time.Now()}
+	limit := v.admit(from, c)
+	ctx, cancel := context.WithCancel(v.n.ctx)
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		defer s.Reset() // ends the reader
+		if err := v.write(ctx, c.out, s, 0); err != nil && ctx.Err() == nil {
+			v.n.log.Debug("vote stream", zap.Stringer("peer", from), zap.Error(err))
+		}
+	})
+	err := v.read(ctx, from, c, limit)
+	cancel()
+	writer.Wait()
+	v.mu.Lock()
+	if v.callers[from] == c {
+		delete(v.callers, from)
+	}
+	v.mu.Unlock()
+	if v.n.ctx.Err() == nil {
+		v.n.log.Debug("vote stream", zap.Stringer("peer", from), zap.Error(err))
+	}
+}
+
+// admit makes c the stream of its peer. When too many are served, the one that
+// was silent for longest goes.
+func (v *votes) admit(from peer.ID, c *caller) *rate.Limiter {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if old := v.callers[from]; old != nil {
+		old.s.Reset()
+	}
+	v.callers[from] = c
+	witness := v.n.net.IsWitness(from)
+	if len(v.callers) > maxCallers+len(v.n.net.Witnesses) {
+		var quiet peer.ID
+		for p, x := range v.callers {
+			if x != c && !v.n.net.IsWitness(p) && (quiet == "" || x.last.Before(v.callers[quiet].last)) {
+				quiet = p
+			}
+		}
+		if quiet != "" {
+			v.callers[quiet].s.Reset()
+			delete(v.callers, quiet)
+		}
+	}
+	limit, ok := v.limits.Get(from) // a new stream is no new budget
+	if !ok {
+		if limit = rate.NewLimiter(callRate, callBurst); witness {
+			limit = rate.NewLimiter(witnessRate, witnessBurst)
+		}
+		v.limits.Add(from, limit)
+	}
+	return limit
+}
+
+// read takes frames as fast as the peer's budget allows; a faster peer waits.
+func (v *votes) read(ctx context.Context, from peer.ID, c *caller, limit *rate.Limiter) error {
+	size := proto.MaxVoteFrame
+	witness := v.n.net.IsWitness(from)
+	if !witness {
+		size = maxCall
+	}
+	in := frames(c.s, size)
+	for {
+		if !witness {
+			c.s.SetReadDeadline(time.Now().Add(2 * voteIdle))
+		}
+		var f proto.VoteFrame
+		if err := in.Read(&f); err != nil {
+			return err
+		}
+		if err := limit.Wait(ctx); err != nil {
+			return err
+		}
+		v.mu.Lock()
+		c.last = time.Now()
+		v.mu.Unlock()
+		if err := v.heard(from, &f); err != nil {
+			return err
+		}
+	}
+}
+
+// frameQueue holds frames for one peer. When it is full the oldest go.
+type frameQueue struct {
+	mu    sync.Mutex
+	items []*proto.VoteFrame
+	bytes int
+	wake  chan struct{}
+}
+
+func newFrameQueue() *frameQueue { return &frameQueue{wake: make(chan struct{}, 1)} }
+
+func frameSize(f *proto.VoteFrame) int {
+	n := 64
+	switch b := f.GetBody().(type) {
+	case *proto.VoteFrame_Propose:
+		n += len(b.Propose)
+	case *proto.VoteFrame_Report:
+		n += len(b.Report)
+	case *proto.VoteFrame_Certified:
+		n += len(b.Certified.GetEvent()) + 256*len(b.Certified.GetCertificate().GetCommits())
+	default:
+		n += 512
+	}
+	return n
+}
+
+func (q *frameQueue) push(f *proto.VoteFrame) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if slices.Contains(q.items, f) { // a repetition of what still waits
+		return
+	}
+	q.items = append(q.items, f)
+	q.bytes += frameSize(f)
+	for len(q.items) > 1 && (len(q.items) > voteQueue || q.bytes > voteQueueMax) {
+		q.bytes -= frameSize(q.items[0])
+		q.items = q.items[1:]
+	}
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// wait reports whether something is queued before ctx ends.
+func (q *frameQueue) wait(ctx context.Context) bool {
+	for {
+		q.mu.Lock()
+		some := len(q.items) > 0
+		q.mu.Unlock()
+		if some {
+			return true
 		}
 		select {
-		case <-time.After(flush):
+		case <-q.wake:
 		case <-ctx.Done():
-			return
-		}
-		events = append(events, w.certified.take()...)
-		for len(events) > 0 {
-			batch, rest := cutBatch(events)
-			events = rest
-			if err := w.publish(ctx, batch); err != nil && ctx.Err() == nil {
-				w.n.log.Warn("gossip certified events", zap.Error(err))
-			}
+			return false
 		}
 	}
+}
+
+func (q *frameQueue) take() []*proto.VoteFrame {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	items := q.items
+	q.items, q.bytes = nil, 0
+	return items
 }

@@ -19,38 +19,62 @@ import (
 // wallet owns the ledger: it authors the node's own events, votes when the
 // genesis names this node, and takes in what others certified.
 type wallet struct {
-	n *Node
+	n     *Node
+	votes *votes
 
-	mu      sync.Mutex // guards l and witness
+	mu      sync.Mutex // guards what follows
 	l       *ledger.Ledger
 	witness *ledger.Witness // nil when not named
+	talk    talk            // what this account is saying to the witnesses, or nil
+	tick    time.Time       // when the witness' loop wakes next; zero: when told
+	start   start           // of this account, when the node began
 
 	author    chan struct{}     // holds one token: one event of this account at a time
-	recovered bool              // head known to agree with the witness; guarded by author
+	recovered bool              // head known to agree with a quorum of witnesses; guarded by author
 	ops       *outbox[walletOp] // holds and settlements, in order
-	certified *outbox[*proto.CertifiedEvent]
+	certified *outbox[certifiedItem]
 	income    chan struct{} // something may be receivable
+	moved     chan struct{} // talk may have an answer
+	due       chan struct{} // tick moved to an earlier time
+	epochs    chan struct{} // a checkpoint may be new
 }
 
 type walletOp func(ctx context.Context)
 
+// start is what the store knew of this node's account: whatever certified
+// event is above it and not the intent was signed by a run that the store does
+// not remember.
+type start struct {
+	next   uint64 // seq
+	intent cid.Cid
+}
+
 func newWallet(n *Node) (*wallet, error) {
-	// The ledger's agreement serves any number; this node asks one witness and
-	// waits for its answer.
-	if w := len(n.net.Witnesses); w > 1 {
-		return nil, fmt.Errorf("node: the genesis names %d witnesses; this version runs networks of one", w)
-	}
 	l, err := ledger.Open(n.net, n.store)
 	if err != nil {
 		return nil, err
 	}
 	w := &wallet{
-		n: n, l: l, author: make(chan struct{}, 1), ops: newOutbox[walletOp](),
-		certified: newOutbox[*proto.CertifiedEvent](), income: make(chan struct{}, 1),
+		n: n, l: l, author: make(chan struct{}, 1), ops: newOutbox[walletOp](), certified: newOutbox[certifiedItem](),
+		income: make(chan struct{}, 1), moved: make(chan struct{}, 1), due: make(chan struct{}, 1), epochs: make(chan struct{}, 1),
 	}
 	w.author <- struct{}{}
+	if w.votes, err = newVotes(n, w.heard); err != nil {
+		return nil, err
+	}
+	if a := l.Account(n.self); a.Head.Defined() {
+		w.start.next = a.Seq + 1
+	}
+	if raw, ok := l.Intent(n.self); ok {
+		if s, err := proto.Inspect(raw, proto.KindEvent); err == nil {
+			w.start.intent = s.ID
+		}
+	}
 	if n.net.IsWitness(n.self) {
-		if w.witness, err = ledger.NewWitness(n.net, n.self, l, n.store, ledger.WitnessConfig{Sign: n.seal}); err != nil {
+		w.witness, err = ledger.NewWitness(n.net, n.self, l, n.store, ledger.WitnessConfig{
+			Sign: n.seal, T: n.cfg.VoteTimeout, Checkpoints: ledger.NewEpochs(l),
+		})
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -58,13 +82,18 @@ func newWallet(n *Node) (*wallet, error) {
 }
 
 // do queues an operation that must come to an end: it is tried until the
-// witness certifies or refuses it, or the node ends.
+// witnesses certify or refuse it, or the node ends.
 func (w *wallet) do(op walletOp) { w.ops.push(op) }
 
-// run works through queued operations, claims income and gossips what this
-// witness certified.
+// run works through queued operations, claims income and, on a witness, votes
+// and gossips what was certified.
 func (w *wallet) run(ctx context.Context) error {
+	if w.witness != nil {
+		w.votes.meet()
+		w.n.goDo(w.runWitness)
+	}
 	w.n.goDo(w.gossipCertified)
+	w.n.goDo(w.prune)
 	w.n.goDo(w.claimIncome)
 	w.n.goDo(w.resume)
 	for {
@@ -78,141 +107,150 @@ func (w *wallet) run(ctx context.Context) error {
 	}
 }
 
-// resume finishes an event that an earlier run signed but did not see
-// certified, so that it does not wait for the next operation.
-func (w *wallet) resume(ctx context.Context) {
+// heard takes a frame from a peer's stream. An error is this machine's fault.
+func (w *wallet) heard(from peer.ID, f *proto.VoteFrame) error {
+	now := time.Now()
 	w.mu.Lock()
-	_, open := w.l.Intent(w.n.self)
-	w.mu.Unlock()
-	if !open {
-		return
-	}
-	if err := w.lock(ctx); err != nil {
-		return
-	}
-	defer w.unlock()
-	if err := w.recover(ctx); err != nil && ctx.Err() == nil {
-		w.n.log.Warn("finish the event of an earlier run", zap.Error(err))
-	}
-}
-
-func (w *wallet) lock(ctx context.Context) error {
-	select {
-	case <-w.author:
+	defer w.mu.Unlock()
+	if w.witness == nil && !w.n.net.IsWitness(from) {
+		w.votes.send(from, refusal(proto.CodeNotWitness, "this node is no witness of the network"))
 		return nil
-	case <-ctx.Done():
-		return proto.CodeBusy.Errorf("an earlier event of this account still waits for the witness; try again when it can be reached")
 	}
+	outs, err := w.hand(now, from, f)
+	if err == nil {
+		err = w.deliver(now, outs)
+	}
+	return err
 }
 
-func (w *wallet) unlock() { w.author <- struct{}{} }
+func refusal(code proto.Code, reason string) *proto.VoteFrame {
+	return &proto.VoteFrame{Body: &proto.VoteFrame_Error{Error: &proto.VoteError{Code: uint32(code), Reason: reason}}}
+}
 
-// certify authors one event of this account and returns once it is certified.
-// When ctx ends in between the signed event stays on disk and is finished
-// later; nothing else is signed for its place.
-func (w *wallet) certify(ctx context.Context, body any) (*ledger.Certified, error) {
-	if err := w.lock(ctx); err != nil {
-		return nil, err
+// hand gives a frame to whom it may concern: the witness, the author, or both
+// of them. Call with mu held.
+func (w *wallet) hand(now time.Time, from peer.ID, f *proto.VoteFrame) (outs []ledger.Output, err error) {
+	answer, vote := false, w.witness != nil
+	switch f.GetBody().(type) {
+	case *proto.VoteFrame_HeadReport:
+		answer, vote = true, false
+	case *proto.VoteFrame_Commit, *proto.VoteFrame_Certified, *proto.VoteFrame_Error:
+		answer = true
 	}
-	defer w.unlock()
-	if err := w.recover(ctx); err != nil {
-		return nil, err
-	}
-	if a := w.account(w.n.self); !a.Opened {
-		if _, err := w.sign(ctx, &proto.Open{}); err != nil {
-			return nil, fmt.Errorf("open the account: %w", err)
+	if vote {
+		if outs, err = w.witness.Handle(now, from, f); err != nil {
+			return nil, err
 		}
-	}
-	return w.sign(ctx, body)
-}
-
-// sign drafts, makes durable and proposes. Call with the author's token.
-func (w *wallet) sign(ctx context.Context, body any) (*ledger.Certified, error) {
-	w.mu.Lock()
-	ev, err := w.l.Draft(w.n.self, w.l.Epoch(), uint64(time.Now().UnixMilli()), body)
-	var raw []byte
-	if err == nil {
-		raw, err = w.n.seal(&proto.Payload{Body: &proto.Payload_Event{Event: ev}})
-	}
-	if err == nil {
-		err = w.l.SaveIntent(raw)
-	}
-	w.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	return w.propose(ctx, raw)
-}
-
-// propose asks the witness until it certifies or refuses. Call with the
-// author's token.
-func (w *wallet) propose(ctx context.Context, raw []byte) (*ledger.Certified, error) {
-	s, err := proto.Inspect(raw, proto.KindEvent)
-	if err != nil {
-		return nil, err
-	}
-	ev := s.Payload.GetEvent()
-	w.mu.Lock()
-	attach := w.l.Attachments(ev)
-	w.mu.Unlock()
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
-		reply, err := w.ask(ctx, raw, attach)
-		if err == nil {
-			var done *ledger.Certified
-			if done, attach, err = w.answered(s.ID, reply, attach); done != nil || final(err) {
-				return done, err
+		if next := w.witness.Next(); !next.IsZero() && !next.After(now) { // a single witness waits for nobody
+			more, err := w.witness.Tick(now)
+			if err != nil {
+				return nil, err
 			}
+			outs = append(outs, more...)
 		}
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("the event is signed and waits for the witness: %w", context.Cause(ctx))
-		}
-		w.n.log.Info("witness did not certify yet", zap.Stringer("event", s.ID), zap.Error(err))
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-		}
+		w.wakeWitness()
 	}
+	if answer && w.talk != nil {
+		more, err := w.talk.Handle(now, from, f)
+		if err != nil && !faulty(err) {
+			return nil, err
+		}
+		if err != nil {
+			w.n.log.Debug("answer of a witness", zap.Stringer("witness", from), zap.Error(err))
+		}
+		outs = append(outs, more...)
+		wake(w.moved)
+	}
+	return outs, nil
 }
 
-// final tells a refusal from trouble that passes.
-func final(err error) bool {
-	switch proto.CodeOf(err) {
-	case proto.CodeOK, proto.CodeInternal, proto.CodeMissing, proto.CodeBusy, proto.CodeShutdown, proto.CodeRateLimited:
-		return false
-	}
-	return true
+// faulty tells a sender's fault, which carries a code, from one of this machine.
+func faulty(err error) bool {
+	var wire *proto.Error
+	return errors.As(err, &wire)
 }
 
-// answered handles one VoteFrame. On CodeMissing it returns what to attach.
-func (w *wallet) answered(id cid.Cid, reply *proto.VoteFrame, attach []*proto.CertifiedEvent) (*ledger.Certified, []*proto.CertifiedEvent, error) {
-	switch b := reply.Body.(type) {
-	case *proto.VoteFrame_Certified:
-		if err := w.absorb([]*proto.CertifiedEvent{b.Certified}); err != nil {
-			return nil, attach, err
-		}
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if c, ok := w.l.Get(id); ok {
-			return c, attach, nil
-		}
-		return nil, attach, proto.CodeConflict.Errorf("another event of this account has the place: was its key used elsewhere?")
-	case *proto.VoteFrame_Error:
-		code := proto.Code(b.Error.Code)
-		err := code.Errorf("witness: %s", clip(b.Error.Reason, 256))
-		if code == proto.CodeMissing {
-			w.mu.Lock()
-			for _, m := range b.Error.Missing {
-				if c, e := proto.ParseCID(m); e == nil {
-					if have, ok := w.l.Get(c); ok && len(attach) < 64 {
-						attach = append(attach, have.Wire)
-					}
+// deliver does what the state machines want done. Call with mu held.
+func (w *wallet) deliver(now time.Time, outs []ledger.Output) error {
+	for len(outs) > 0 {
+		o := outs[0]
+		outs = outs[1:]
+		switch o := o.(type) {
+		case ledger.Send:
+			for _, to := range o.To {
+				if to != w.n.self {
+					w.votes.send(to, o.Frame)
+					continue
 				}
+				more, err := w.hand(now, to, o.Frame)
+				if err != nil {
+					return err
+				}
+				outs = append(outs, more...)
 			}
-			w.mu.Unlock()
+		case ledger.Added:
+			for _, c := range o.Events {
+				w.publishLater(now, c)
+			}
+			w.noticed(o.Events)
+		case ledger.CheckpointAdded:
+			w.checkpointed(now, o.Wire)
+		case ledger.Misconduct:
+			w.n.log.Warn("two votes or events for one place", zap.Stringer("by", o.By), zap.Stringer("slot", o.Slot))
+			more, err := w.accuse(now, o.Evidence)
+			if err != nil {
+				return err
+			}
+			outs = append(outs, more...)
 		}
-		return nil, attach, err
 	}
-	return nil, attach, proto.CodeMalformed.Errorf("witness answered with %T", reply.Body)
+	return nil
+}
+
+func wake(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// wakeWitness lets the witness' loop look again when it would sleep too long.
+// Call with mu held.
+func (w *wallet) wakeWitness() {
+	if next := w.witness.Next(); !next.IsZero() && (w.tick.IsZero() || next.Before(w.tick)) {
+		wake(w.due)
+	}
+}
+
+// runWitness does what is due by the clock: repetitions, rounds, checkpoints.
+func (w *wallet) runWitness(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-w.due:
+		case <-ctx.Done():
+			return
+		}
+		now := time.Now()
+		w.mu.Lock()
+		outs, err := w.witness.Tick(now)
+		if err == nil {
+			err = w.deliver(now, outs)
+		}
+		w.tick = w.witness.Next()
+		wait := time.Duration(1<<63 - 1)
+		switch {
+		case err != nil: // the disk; nothing was sent
+			w.n.log.Error("witness", zap.Error(err))
+			wait = time.Second
+		case !w.tick.IsZero():
+			wait = max(time.Until(w.tick), time.Millisecond)
+		}
+		w.mu.Unlock()
+		timer.Reset(wait)
+	}
 }
 
 // absorb takes in certified events from anywhere. An error with a code is the
@@ -247,12 +285,9 @@ func (w *wallet) absorb(events []*proto.CertifiedEvent) error {
 
 // noticed wakes whoever waits for new events.
 func (w *wallet) noticed(added []*ledger.Certified) {
-	if len(added) == 0 {
-		return
-	}
-	select {
-	case w.income <- struct{}{}:
-	default:
+	if len(added) > 0 {
+		wake(w.income)
+		wake(w.moved)
 	}
 }
 
@@ -509,5 +544,3 @@ func (n *Node) Events() int {
 	defer n.wallet.mu.Unlock()
 	return n.wallet.l.Len()
 }
-
-var errNoWitness = errors.New("the genesis names no witness that this node can ask")

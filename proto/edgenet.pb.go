@@ -5205,9 +5205,12 @@ func (x *CertifiedEvent) GetCertificate() *Certificate {
 	return nil
 }
 
+// CertifiedEvents is one message of the credits topic.
 type CertifiedEvents struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Events        []*CertifiedEvent      `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	Checkpoints   []*CertifiedCheckpoint `protobuf:"bytes,2,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"` // without changes that are too long
+	Evidence      [][]byte               `protobuf:"bytes,3,rep,name=evidence,proto3" json:"evidence,omitempty"`       // marshalled Envelopes of Evidence
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5245,6 +5248,20 @@ func (*CertifiedEvents) Descriptor() ([]byte, []int) {
 func (x *CertifiedEvents) GetEvents() []*CertifiedEvent {
 	if x != nil {
 		return x.Events
+	}
+	return nil
+}
+
+func (x *CertifiedEvents) GetCheckpoints() []*CertifiedCheckpoint {
+	if x != nil {
+		return x.Checkpoints
+	}
+	return nil
+}
+
+func (x *CertifiedEvents) GetEvidence() [][]byte {
+	if x != nil {
+		return x.Evidence
 	}
 	return nil
 }
@@ -7127,9 +7144,11 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\acommits\x18\x01 \x03(\fR\acommits\"a\n" +
 	"\x0eCertifiedEvent\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\fR\x05event\x129\n" +
-	"\vcertificate\x18\x02 \x01(\v2\x17.edgenet.v1.CertificateR\vcertificate\"E\n" +
+	"\vcertificate\x18\x02 \x01(\v2\x17.edgenet.v1.CertificateR\vcertificate\"\xa4\x01\n" +
 	"\x0fCertifiedEvents\x122\n" +
-	"\x06events\x18\x01 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\x06events\"8\n" +
+	"\x06events\x18\x01 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\x06events\x12A\n" +
+	"\vcheckpoints\x18\x02 \x03(\v2\x1f.edgenet.v1.CertifiedCheckpointR\vcheckpoints\x12\x1a\n" +
+	"\bevidence\x18\x03 \x03(\fR\bevidence\"8\n" +
 	"\bEvidence\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\fR\x05first\x12\x16\n" +
 	"\x06second\x18\x02 \x01(\fR\x06second\"\xd7\x04\n" +
@@ -7437,30 +7456,31 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	56, // 73: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
 	63, // 74: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
 	64, // 75: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
-	69, // 76: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
-	63, // 77: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
-	64, // 78: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
-	71, // 79: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
-	70, // 80: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
-	72, // 81: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
-	72, // 82: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
-	64, // 83: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
-	77, // 84: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
-	79, // 85: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
-	64, // 86: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
-	76, // 87: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
-	64, // 88: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
-	56, // 89: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
-	81, // 90: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
-	64, // 91: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
-	82, // 92: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
-	70, // 93: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	71, // 94: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
-	95, // [95:95] is the sub-list for method output_type
-	95, // [95:95] is the sub-list for method input_type
-	95, // [95:95] is the sub-list for extension type_name
-	95, // [95:95] is the sub-list for extension extendee
-	0,  // [0:95] is the sub-list for field type_name
+	70, // 76: edgenet.v1.CertifiedEvents.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	69, // 77: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
+	63, // 78: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
+	64, // 79: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
+	71, // 80: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
+	70, // 81: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
+	72, // 82: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
+	72, // 83: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
+	64, // 84: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
+	77, // 85: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
+	79, // 86: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
+	64, // 87: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
+	76, // 88: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
+	64, // 89: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
+	56, // 90: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
+	81, // 91: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
+	64, // 92: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
+	82, // 93: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
+	70, // 94: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	71, // 95: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
+	96, // [96:96] is the sub-list for method output_type
+	96, // [96:96] is the sub-list for method input_type
+	96, // [96:96] is the sub-list for extension type_name
+	96, // [96:96] is the sub-list for extension extendee
+	0,  // [0:96] is the sub-list for field type_name
 }
 
 func init() { file_proto_edgenet_proto_init() }

@@ -1,0 +1,86 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"edgenet.dev/proto"
+)
+
+// The /proof stream: one ProofRequest, one ProofReply, for light clients. What
+// a reply says is proven by the certificate of its checkpoint; see
+// ledger.VerifyCheckpoint and ledger.VerifyAccount.
+
+const (
+	maxProofs    = 16 // served at once
+	proofTimeout = 30 * time.Second
+	maxProof     = proto.MaxSyncFrame + 1024
+)
+
+func (n *Node) serveProof(s network.Stream) {
+	s.SetDeadline(time.Now().Add(proofTimeout))
+	select {
+	case n.proving <- struct{}{}:
+		defer func() { <-n.proving }()
+	default: // the client asks another node
+		s.Reset()
+		return
+	}
+	var q proto.ProofRequest
+	err := frames(s, proto.MaxBlobFrame).Read(&q)
+	if err == nil {
+		err = proto.WriteFrame(s, n.prove(&q), maxProof)
+	}
+	if err != nil {
+		s.Reset()
+		return
+	}
+	s.Close()
+}
+
+func (n *Node) prove(q *proto.ProofRequest) *proto.ProofReply {
+	account, err := proto.ParsePeer(q.GetAccount())
+	var r *proto.ProofReply
+	if err == nil {
+		n.wallet.mu.Lock()
+		r, err = n.wallet.l.Prove(account)
+		n.wallet.mu.Unlock()
+	}
+	if err != nil {
+		return &proto.ProofReply{Code: uint32(proto.CodeOf(err))}
+	}
+	return r
+}
+
+// AskProof asks a peer for what its base checkpoint proves about an account.
+// The reply is not checked: see ledger.VerifyCheckpoint, ledger.VerifyAccount
+// and ledger.VerifyReceivable. CodeNotFound says that the peer has no
+// checkpoint yet.
+func (n *Node) AskProof(ctx context.Context, from, account peer.ID) (*proto.ProofReply, error) {
+	if err := n.isReady(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
+	defer cancel()
+	s, err := n.stream(ctx, from, "proof")
+	if err != nil {
+		return nil, err
+	}
+	defer s.Reset()
+	defer context.AfterFunc(ctx, func() { s.Reset() })()
+	if err := proto.WriteFrame(s, &proto.ProofRequest{Account: []byte(account)}, proto.MaxBlobFrame); err != nil {
+		return nil, fmt.Errorf("proof of %s: %w", account, err)
+	}
+	r := new(proto.ProofReply)
+	if err := frames(s, maxProof).Read(r); err != nil {
+		return nil, fmt.Errorf("proof of %s: %w", account, err)
+	}
+	if r.Code != 0 {
+		return nil, proto.Code(r.Code).Errorf("proof of %s: the peer answers %s", account, proto.Code(r.Code))
+	}
+	return r, nil
+}

@@ -1,0 +1,130 @@
+//go:build !js
+
+package node_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"edgenet.dev/ledger"
+	"edgenet.dev/market"
+	"edgenet.dev/node"
+	"edgenet.dev/proto"
+)
+
+func (l *lab) submitter() *node.Node { return l.nodes[l.witnesses] }
+
+func (l *lab) texts(n int) [][]byte {
+	out := make([][]byte, n)
+	for i := range out {
+		out[i] = []byte(strings.Repeat(text+" ", i+1))
+	}
+	return out
+}
+
+// With one of four witnesses away a job is certified,
+// verified and paid; the one that comes back has the same ledger.
+func TestFourWitnessesOneAway(t *testing.T) {
+	l := newLabOf(t, 7, 4, nil)
+	for _, i := range []int{0, 1, 2, 4, 5, 6} {
+		l.start(i, nil)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	rs, err := l.submitter().SubmitBatch(ctx, node.JobSpec{Type: "text", Inputs: l.texts(8), Options: market.Options{Redundancy: 2}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range rs {
+		if r.State != market.Done || !r.Verified || len(r.Workers) != 2 {
+			t.Fatalf("task %d: %+v", i, r)
+		}
+	}
+	l.settled()
+	l.start(3, nil)
+	l.settled()
+
+	// Another one goes, and a witness pays, too.
+	l.stops[1]()
+	if _, err := l.nodes[2].Transfer(ctx, l.submitter().ID(), proto.OneCredit, "from a witness"); err != nil {
+		t.Fatal(err)
+	}
+	l.settled()
+	for _, c := range l.nodes[0].History(l.nodes[2].ID(), 1) {
+		if n := len(c.Wire.Certificate.Commits); n != 3 {
+			t.Errorf("a certificate of %d commits, want a quorum of 3", n)
+		}
+	}
+}
+
+// Checkpoints are certified while the network runs, every node prunes what
+// they cover, a node that joins then never sees it and has the same ledger, and
+// what it proves about an account convinces whoever knows the genesis only.
+func TestJoinFromCheckpoint(t *testing.T) {
+	l := newLabOf(t, 6, 4, func(g *proto.Genesis) { g.EpochSeconds = 1 })
+	short := func(c *node.Config) { c.KeepEpochs = 1 }
+	for i := range 5 {
+		l.start(i, short)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	payer, to := l.submitter(), l.nodes[0].ID()
+	const payments = 20
+	for range payments {
+		if _, err := payer.Transfer(ctx, to, proto.OneCredit, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.settled()
+	events := payer.Events()
+	l.until("every node pruned", func() bool {
+		for _, n := range l.nodes[:5] {
+			if n.Base() == 0 || n != payer && n != l.nodes[0] && n.Events() >= payments {
+				return false
+			}
+		}
+		return true
+	})
+	if got := payer.Events(); got < payments {
+		t.Errorf("the payer holds %d events, its own chain of %d ended", got, payments)
+	}
+	joined := l.start(5, short)
+	l.until("the new node has the ledger", func() bool {
+		return joined.Base() > 0 && joined.StateHash() == l.nodes[0].StateHash()
+	})
+	l.settled()
+	if got := joined.Events(); got >= payments {
+		t.Errorf("the new node holds %d of %d events: it replayed history", got, events)
+	}
+	if a := joined.Account(payer.ID()); a.Avail != grant-payments*proto.OneCredit {
+		t.Errorf("the new node says that the payer has %s", a.Avail)
+	}
+	// It spends what it has and goes on.
+	if _, err := joined.Transfer(ctx, to, proto.OneCredit, ""); err != nil {
+		t.Fatal(err)
+	}
+	l.settled()
+
+	var reply *proto.ProofReply
+	var header *ledger.CheckpointHeader
+	l.until("a checkpoint proves the payer's balance", func() bool {
+		var err error
+		if reply, err = payer.AskProof(ctx, joined.ID(), payer.ID()); err != nil {
+			t.Fatal(err)
+		}
+		if header, err = ledger.VerifyCheckpoint(l.net, reply.Checkpoint); err != nil {
+			t.Fatal(err)
+		}
+		proven, err := ledger.VerifyAccount(l.net, header, reply.Account)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return proven.ID == payer.ID() && proven.State.Avail == grant-payments*proto.OneCredit
+	})
+	reply.Account.Leaf.Value[len(reply.Account.Leaf.Value)-1] ^= 1
+	if _, err := ledger.VerifyAccount(l.net, header, reply.Account); err == nil {
+		t.Error("a changed state is proven, too")
+	}
+}
