@@ -70,3 +70,7 @@ func eventKey(account peer.ID, seq uint64, id proto.Hash) []byte {
 }
 
 func intentKey(account peer.ID) []byte { return append([]byte{spaceIntent}, account...) }
+
+// IsVote reports whether a record is of a witness's agreement: without those
+// that it wrote last, a witness must not vote.
+func IsVote(key []byte) bool { return len(key) > 0 && key[0] == spaceVote }

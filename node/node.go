@@ -102,6 +102,9 @@ func New(cfg Config) (*Node, error) {
 	if n.wallet, err = newWallet(n); err != nil {
 		return fail(err)
 	}
+	if err := n.wallet.afterRestore(); err != nil {
+		return fail(err)
+	}
 	if n.jobs, err = newJobs(n); err != nil {
 		return fail(err)
 	}

@@ -29,6 +29,7 @@ const (
 	exitStorage      = 8
 	exitNotFound     = 9
 	exitInsufficient = 10
+	exitWaiting      = 11
 	exitInterrupted  = 130
 )
 
@@ -40,12 +41,15 @@ const exitCodesHelp = `Exit codes of every command:
     3  no daemon answers in the data directory
     4  a task failed, was cancelled, or its result was not verified as asked;
        a devnet did not agree
-    5  input refused: genesis, module, configuration, task input or receipt
+    5  input refused: genesis, module, configuration, task input, receipt,
+       transfer or backup
     6  busy: the data directory, socket or port belongs to another process
     7  wrong passphrase
     8  storage: the disk is full or cannot be written
     9  nothing is there under that name: job, peer, file or identity
    10  the balance or the budget does not cover it
+   11  not final: too few witnesses answered in time; the message says whether
+       anything was signed
   130  interrupted by Ctrl-C or a termination signal
 `
 
@@ -125,6 +129,8 @@ func remote(err error) error {
 		return &exitError{exitInsufficient, text}
 	case proto.CodeNotFound.String():
 		return &exitError{exitNotFound, text}
+	case proto.CodeTimeout.String():
+		return &exitError{exitWaiting, text}
 	}
 	switch ce.Code() {
 	case connect.CodeCanceled:

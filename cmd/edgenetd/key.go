@@ -7,12 +7,14 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"edgenet.dev/node/audit"
 	"edgenet.dev/node/identity"
 )
 
@@ -51,6 +53,9 @@ func (a *app) keyExport(out, passFile string) error {
 	if err != nil {
 		return err
 	}
+	if err := logKey(dir, audit.KeyExport, key); err != nil {
+		return err
+	}
 	if out == "" {
 		_, err = a.out.Write(armored)
 		return err
@@ -85,7 +90,19 @@ func (a *app) keyImport(path, passFile string) error {
 	case err != nil:
 		return err
 	}
+	if err := logKey(dir, audit.KeyImport, key); err != nil {
+		return err
+	}
 	return a.printKey(key, "imported into "+dir)
+}
+
+// logKey notes in dir's audit log what was done with a key.
+func logKey(dir, act string, key crypto.PrivKey) error {
+	id, err := peer.IDFromPrivateKey(key)
+	if err != nil {
+		return err
+	}
+	return audit.Open(dir).Add(time.Now(), act, "key", id.String())
 }
 
 func (a *app) printKey(key crypto.PrivKey, what string) error {

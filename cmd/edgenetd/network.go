@@ -18,7 +18,16 @@ func (a *app) networkCmd() *cobra.Command {
 	g := new(proto.Genesis)
 	create := &cobra.Command{
 		Use: "create", Short: "Write the genesis of a new network", Args: takes(0, 0, ""),
-		Example: "  edgenetd network create --name office --witness 12D3KooW… --grant 12D3KooW…=1000 --out genesis.pb",
+		Long: `Writes the genesis of a new network. Its bytes are the network: give the same
+file to everybody. It cannot be changed afterwards.
+
+The witnesses make events final. With one, that daemon is a trusted server.
+With 4, 7, 10, … (3f+1) of them, f may be away or bad, and 2f+1 must answer.
+Every witness is an ordinary daemon: 'edgenetd init' makes its identity and
+'edgenetd id -q' prints the peer id to name here; then 'edgenetd init
+--genesis' joins it.`,
+		Example: "  edgenetd network create --name office --witness 12D3KooW… --grant 12D3KooW…=1000 --out genesis.pb\n" +
+			"  edgenetd network create --name town --witness ID1,ID2,ID3,ID4 --kappa-ppm 10000 --out genesis.pb",
 		RunE: func(*cobra.Command, []string) error {
 			g.Name = name
 			return a.networkCreate(g, out, witnesses, grants)
@@ -35,6 +44,7 @@ func (a *app) networkCmd() *cobra.Command {
 	f.Uint64Var(&g.CurveM, "curve-m", 0, "most a new network pays for work, as a multiple (default 10)")
 	f.Uint64Var(&g.CurveDCpuHours, "curve-d", 0, "CPU hours over which the multiple falls (default 1000000)")
 	f.Uint64Var(&g.KappaPpm, "kappa-ppm", 0, "bonus per epoch at most, in parts per million of a worker's stake (default 0: no bonus)")
+	f.Uint64Var(&g.MinTransfer, "min-transfer", 0, "microcredits that a transfer moves at least (default 1)")
 	f.Uint64Var(&g.EventCost, "event-cost", 0, "microcredits that every event burns (default 0)")
 	f.Uint64Var(&g.OpeningCost, "opening-cost", 0, "microcredits that opening an account burns (default 0)")
 	f.Uint32Var(&g.Shards, "shards", 0, "offer and claim topics (default 1)")
@@ -85,6 +95,9 @@ func (a *app) networkCreate(g *proto.Genesis, out string, witnesses, grants []st
 		}
 		g.Grants = append(g.Grants, &proto.Grant{Account: []byte(id), Amount: uint64(c)})
 	}
+	if n := len(g.Witnesses); n%3 != 1 {
+		return failf(exitUsage, "%d witnesses cannot decide: want 3f+1, that is %d or %d, of which f may be bad; correct the --witness flags", n, (n-1)/3*3+1, (n-1)/3*3+4)
+	}
 	n, err := newGenesis(g)
 	if err != nil {
 		return failf(exitUsage, "%v; correct the flags of 'edgenetd network create'", err)
@@ -120,12 +133,17 @@ type networkView struct {
 	Name         string            `json:"name"`
 	File         string            `json:"file,omitempty"`
 	Witnesses    []string          `json:"witnesses"`
-	Quorum       int               `json:"quorum"`
+	Quorum       int               `json:"quorum"` // witnesses that must answer
+	Faulty       int               `json:"faulty"` // that may be away or bad
 	Grants       map[string]uint64 `json:"grants"` // microcredits
 	BasePrice    uint64            `json:"base_price"`
 	FeePpm       uint64            `json:"fee_ppm"`
 	EpochSeconds uint64            `json:"epoch_seconds"`
 	GraceSeconds uint64            `json:"grace_seconds"`
+	KappaPpm     uint64            `json:"kappa_ppm"`
+	EventCost    uint64            `json:"event_cost"`
+	OpeningCost  uint64            `json:"opening_cost"`
+	MinTransfer  uint64            `json:"min_transfer"`
 	Shards       uint32            `json:"shards"`
 	Diversity    bool              `json:"diversity"`
 	CurveM       uint64            `json:"curve_m"`
@@ -137,8 +155,9 @@ type networkView struct {
 func (a *app) printNetwork(n *proto.Network, file string) error {
 	g := n.Genesis
 	v := networkView{
-		ID: n.ID.String(), Short: n.ID.Short(), Name: g.Name, File: file, Quorum: n.Quorum(), Grants: map[string]uint64{},
+		ID: n.ID.String(), Short: n.ID.Short(), Name: g.Name, File: file, Quorum: n.Quorum(), Faulty: n.F(), Grants: map[string]uint64{},
 		BasePrice: g.BasePrice, FeePpm: g.FeePpm, EpochSeconds: g.EpochSeconds, GraceSeconds: g.GraceSeconds,
+		KappaPpm: g.KappaPpm, EventCost: g.EventCost, OpeningCost: g.OpeningCost, MinTransfer: g.MinTransfer,
 		Shards: g.Shards, Diversity: g.Diversity, CurveM: g.CurveM, CurveD: g.CurveDCpuHours,
 		RelayBytes: g.Relay.Bytes, RelaySeconds: g.Relay.Seconds,
 	}
@@ -160,15 +179,26 @@ func (a *app) printNetwork(n *proto.Network, file string) error {
 		for _, id := range v.Witnesses {
 			row(w, "witness", id)
 		}
+		row(w, "quorum", fmt.Sprintf("%d of %d; %d may be away or bad", v.Quorum, len(v.Witnesses), v.Faulty))
 		for _, id := range accounts {
 			row(w, "grant", fmt.Sprintf("%s %s credits", id, credits(v.Grants[id])))
 		}
 		row(w, "base price", credits(v.BasePrice)+" credits per 60 Gfuel")
 		row(w, "fee", fmt.Sprintf("%g %%", float64(v.FeePpm)/10_000))
+		row(w, "costs", fmt.Sprintf("%s per event, %s to open an account; transfers of %s at least", credits(v.EventCost), credits(v.OpeningCost), credits(v.MinTransfer)))
+		row(w, "epoch", fmt.Sprintf("%d s", v.EpochSeconds))
 		row(w, "grace", fmt.Sprintf("%d s", v.GraceSeconds))
 		row(w, "shards", v.Shards)
 		row(w, "diversity", yesNo(v.Diversity))
 		row(w, "curve", fmt.Sprintf("M %d, D %d CPU hours", v.CurveM, v.CurveD))
+		row(w, "bonus", bonusText(v.KappaPpm))
 		row(w, "relay limits", fmt.Sprintf("%s and %d s per connection", bytesText(v.RelayBytes), v.RelaySeconds))
 	}})
+}
+
+func bonusText(kappaPpm uint64) string {
+	if kappaPpm == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("per epoch on work worth at most %g %% of a worker's stake", float64(kappaPpm)/10_000)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,37 +14,21 @@ import (
 	"edgenet.dev/proto/api"
 )
 
+// defaultPatience is how long a command waits for the witnesses. An event that
+// was signed by then is finished by the daemon.
+const defaultPatience = 30 * time.Second
+
 func (a *app) walletCmd() *cobra.Command {
-	var memo string
-	var limit uint32
-	var kinds []string
-	transfer := &cobra.Command{
-		Use: "transfer ACCOUNT CREDITS", Short: "Send credits; it is final when the command returns", Args: takes(2, 2, "an ACCOUNT and an amount of CREDITS"),
-		Example: "  edgenetd wallet transfer 12D3KooW… 12.5 --memo lunch",
-		RunE: func(c *cobra.Command, args []string) error {
-			return a.transfer(c.Context(), args[0], args[1], memo)
-		},
-	}
-	transfer.Flags().StringVar(&memo, "memo", "", "text for the receiver, at most 140 bytes, public")
-	history := &cobra.Command{
-		Use: "history [ACCOUNT]", Short: "List an account's events, newest first", Args: takes(0, 1, "at most one ACCOUNT"),
-		RunE: func(c *cobra.Command, args []string) error { return a.history(c.Context(), one(args), limit, kinds) },
-	}
-	history.Flags().StringSliceVar(&kinds, "kind", nil, "only events of these kinds, such as transfer, receive, settle")
-	history.Flags().Uint32Var(&limit, "limit", 50, "how many events to list at most")
-	return family("wallet", "Balances, transfers and the ledger's own sums",
+	return family("wallet", "Balances, transfers, rewards, backups and the ledger's own sums",
 		&cobra.Command{
 			Use: "balance [ACCOUNT]", Short: "Show an account's balance, by default this node's", Args: takes(0, 1, "at most one ACCOUNT"),
 			RunE: func(c *cobra.Command, args []string) error { return a.balance(c.Context(), one(args)) },
 		},
-		transfer, history,
+		a.transferCmd(), a.historyCmd(), a.rewardsCmd(),
 		a.stakeCmd("stake", api.StakeRequest_VERB_STAKE, "Put available credits at stake; only staked workers earn a bonus"),
 		a.stakeCmd("unstake", api.StakeRequest_VERB_UNSTAKE, "Take credits from the stake; they can be withdrawn after seven days, and each unstake starts them again"),
 		a.stakeCmd("withdraw", api.StakeRequest_VERB_WITHDRAW, "Make unbonded credits available"),
-		&cobra.Command{
-			Use: "audit", Short: "Sum every term of the ledger and check that credits are conserved", Args: takes(0, 0, ""),
-			RunE: func(c *cobra.Command, _ []string) error { return a.audit(c.Context()) },
-		})
+		a.auditCmd(), a.backupCmd(), a.restoreCmd())
 }
 
 func one(args []string) string {
@@ -52,39 +38,66 @@ func one(args []string) string {
 	return args[0]
 }
 
-func (a *app) stakeCmd(name string, verb api.StakeRequest_Verb, short string) *cobra.Command {
-	return &cobra.Command{
-		Use: name + " CREDITS", Short: short, Args: takes(1, 1, "an amount of CREDITS"), Example: "  edgenetd wallet " + name + " 100",
-		RunE: func(c *cobra.Command, args []string) error {
-			amount, err := proto.ParseCredit(args[0])
-			if err != nil {
-				return failf(exitUsage, "%v", err)
-			}
-			d, err := a.daemon(c.Context())
-			if err != nil {
-				return err
-			}
-			b, err := call(c.Context(), d.wallet.Stake, &api.StakeRequest{Verb: verb, Amount: uint64(amount)})
-			if err != nil {
-				return err
-			}
-			return a.printBalance(b)
-		},
+func checkAccount(text string) error {
+	if text == "" {
+		return nil
 	}
+	if _, err := parseAccount(text); err != nil {
+		return failf(exitUsage, "%v", err)
+	}
+	return nil
+}
+
+func waitFlag(c *cobra.Command, wait *time.Duration) {
+	c.Flags().DurationVar(wait, "wait", defaultPatience, "how long to wait for the witnesses; what is signed by then is finished by the daemon")
+}
+
+func patienceMs(wait time.Duration) (uint64, error) {
+	if wait < time.Second {
+		return 0, failf(exitUsage, "--wait %s: want at least 1s", wait)
+	}
+	return uint64(wait.Milliseconds()), nil
 }
 
 type balanceView struct {
-	Account   string `json:"account"`
-	Available uint64 `json:"available"`
-	Held      uint64 `json:"held"`
-	Staked    uint64 `json:"staked"`
-	Unbonding uint64 `json:"unbonding"`
-	Pending   uint64 `json:"pending"` // paid to the account and not received yet
-	Epoch     uint64 `json:"epoch"`
-	Unbonded  uint64 `json:"unbond_epoch,omitempty"`
-	Frozen    bool   `json:"frozen,omitempty"`
-	Seq       uint64 `json:"seq"`
-	StateHash string `json:"state_hash"`
+	Account    string       `json:"account"`
+	Available  uint64       `json:"available"`
+	Held       uint64       `json:"held"`
+	Staked     uint64       `json:"staked"`
+	Unbonding  uint64       `json:"unbonding"`
+	Pending    uint64       `json:"pending"` // paid to the account and not received yet
+	Waiting    *waitingView `json:"waiting,omitempty"`
+	Epoch      uint64       `json:"epoch"`
+	Unbonded   uint64       `json:"unbond_epoch,omitempty"`   // from which unbonding can be withdrawn
+	UnbondedIn uint64       `json:"unbond_seconds,omitempty"` // until then, in whole epochs
+	Frozen     bool         `json:"frozen,omitempty"`
+	Offences   uint64       `json:"offences,omitempty"`
+	Seq        uint64       `json:"seq"` // events in the chain
+	StateHash  string       `json:"state_hash"`
+}
+
+// waitingView is a signed event that the witnesses have not made final yet.
+type waitingView struct {
+	Event        string `json:"event"`
+	Seq          uint64 `json:"seq"`
+	Kind         string `json:"kind"`
+	Amount       int64  `json:"amount"` // change of available
+	Counterparty string `json:"counterparty,omitempty"`
+	Memo         string `json:"memo,omitempty"`
+}
+
+func balanceOf(b *api.BalanceReply) balanceView {
+	v := balanceView{
+		Account: b.Account, Available: b.Available, Held: b.Held, Staked: b.Staked, Unbonding: b.Unbonding, Pending: b.Receivable,
+		Epoch: b.Epoch, Unbonded: b.UnbondEpoch, Frozen: b.Frozen, Offences: b.Offences, Seq: b.Seq, StateHash: b.StateHash,
+	}
+	if b.UnbondEpoch > b.Epoch {
+		v.UnbondedIn = (b.UnbondEpoch - b.Epoch) * b.EpochSeconds
+	}
+	if w := b.Waiting; w != nil {
+		v.Waiting = &waitingView{w.Event, w.Seq, w.Kind, w.Amount, w.Counterparty, w.Memo}
+	}
+	return v
 }
 
 func (a *app) balance(ctx context.Context, account string) error {
@@ -103,10 +116,7 @@ func (a *app) balance(ctx context.Context, account string) error {
 }
 
 func (a *app) printBalance(b *api.BalanceReply) error {
-	v := balanceView{
-		Account: b.Account, Available: b.Available, Held: b.Held, Staked: b.Staked, Unbonding: b.Unbonding, Pending: b.Receivable,
-		Epoch: b.Epoch, Unbonded: b.UnbondEpoch, Frozen: b.Frozen, Seq: b.Seq, StateHash: b.StateHash,
-	}
+	v := balanceOf(b)
 	return a.print(report{data: v, ids: []string{v.Account}, table: func(w io.Writer) {
 		row(w, "account", v.Account)
 		row(w, "available", credits(v.Available))
@@ -114,31 +124,72 @@ func (a *app) printBalance(b *api.BalanceReply) error {
 		row(w, "staked", credits(v.Staked))
 		row(w, "unbonding", unbonding(v))
 		row(w, "pending", credits(v.Pending))
+		if x := v.Waiting; x != nil {
+			row(w, "waiting", waitingText(x))
+		}
+		if v.Offences > 0 {
+			row(w, "offences", v.Offences)
+		}
 		if v.Frozen {
-			row(w, "frozen", "until a rotate by the recovery key")
+			row(w, "frozen", "until 'edgenetd key recover' with the account's recovery key")
 		}
 		row(w, "events", v.Seq)
 	}})
 }
 
+func waitingText(x *waitingView) string {
+	text := fmt.Sprintf("%s, %s available, signed and not final yet", x.Kind, signedCredits(x.Amount))
+	if x.Counterparty != "" {
+		text += "; with " + x.Counterparty
+	}
+	if x.Memo != "" {
+		text += fmt.Sprintf("; memo %q", x.Memo)
+	}
+	return text
+}
+
 func unbonding(v balanceView) string {
-	if v.Unbonding == 0 {
+	switch {
+	case v.Unbonding == 0:
 		return credits(v.Unbonding)
+	case v.UnbondedIn == 0:
+		return credits(v.Unbonding) + ", can be withdrawn"
 	}
-	return fmt.Sprintf("%s, to be withdrawn from epoch %d; now %d", credits(v.Unbonding), v.Unbonded, v.Epoch)
+	return fmt.Sprintf("%s, can be withdrawn from epoch %d, in about %s; now %d", credits(v.Unbonding), v.Unbonded, long(v.UnbondedIn), v.Epoch)
 }
 
-func checkAccount(text string) error {
-	if text == "" {
-		return nil
+// long is a number of seconds for people, in its two largest units.
+func long(seconds uint64) string {
+	d := time.Duration(min(seconds, math.MaxInt64/uint64(time.Second))) * time.Second
+	days := d / (24 * time.Hour)
+	rest := d - days*24*time.Hour
+	if days == 0 {
+		return strings.TrimSuffix(strings.TrimSuffix(rest.Truncate(time.Second).String(), "0s"), "0m")
 	}
-	if _, err := parseAccount(text); err != nil {
-		return failf(exitUsage, "%v", err)
-	}
-	return nil
+	return fmt.Sprintf("%dd%dh", days, rest/time.Hour)
 }
 
-func (a *app) transfer(ctx context.Context, to, amount, memo string) error {
+func (a *app) transferCmd() *cobra.Command {
+	var memo string
+	var wait time.Duration
+	c := &cobra.Command{
+		Use: "transfer ACCOUNT CREDITS", Short: "Send credits; it is final when the command returns", Args: takes(2, 2, "an ACCOUNT and an amount of CREDITS"),
+		Long: `Sends credits to an account, which need not exist yet. When the command returns
+with code 0 the transfer is final. When too few witnesses answer in time it
+returns with code 11 and says whether the transfer was signed: if it was, the
+daemon finishes it as soon as they answer, also after a restart, and sending it
+again would pay twice.`,
+		Example: "  edgenetd wallet transfer 12D3KooW… 12.5 --memo lunch",
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.transfer(c.Context(), args[0], args[1], memo, wait)
+		},
+	}
+	c.Flags().StringVar(&memo, "memo", "", "text for the receiver, at most 140 bytes, public")
+	waitFlag(c, &wait)
+	return c
+}
+
+func (a *app) transfer(ctx context.Context, to, amount, memo string, wait time.Duration) error {
 	if _, err := parseAccount(to); err != nil {
 		return failf(exitUsage, "%v", err)
 	}
@@ -146,126 +197,83 @@ func (a *app) transfer(ctx context.Context, to, amount, memo string) error {
 	if err != nil {
 		return failf(exitUsage, "%v", err)
 	}
+	if c == 0 {
+		return failf(exitUsage, "amount %q: want more than 0", amount)
+	}
 	if len(memo) > 140 {
 		return failf(exitUsage, "the memo has %d bytes; at most 140 fit", len(memo))
 	}
+	ms, err := patienceMs(wait)
+	if err != nil {
+		return err
+	}
 	d, err := a.daemon(ctx)
 	if err != nil {
 		return err
 	}
-	reply, err := call(ctx, d.wallet.Transfer, &api.TransferRequest{To: to, Amount: uint64(c), Memo: memo})
+	reply, err := call(ctx, d.wallet.Transfer, &api.TransferRequest{To: to, Amount: uint64(c), Memo: memo, WaitMs: ms})
 	if err != nil {
 		return err
 	}
-	return a.print(report{
-		data: map[string]any{"event": reply.Event, "to": to, "amount": uint64(c), "available": reply.Available},
+	err = a.print(report{
+		data: map[string]any{"event": reply.Event, "to": to, "amount": uint64(c), "available": reply.Available, "final": !reply.Waiting},
 		ids:  []string{reply.Event},
 		table: func(w io.Writer) {
 			row(w, "event", reply.Event)
-			row(w, "sent", credits(c)+" credits to "+to)
+			if reply.Waiting {
+				row(w, "signed", credits(c)+" credits to "+to)
+			} else {
+				row(w, "sent", credits(c)+" credits to "+to)
+			}
 			row(w, "available", credits(reply.Available))
 		},
 	})
-}
-
-type historyView struct {
-	Event        string `json:"event"`
-	Seq          uint64 `json:"seq"`
-	Kind         string `json:"kind"`
-	Counterparty string `json:"counterparty,omitempty"`
-	Amount       int64  `json:"amount"`
-	Available    uint64 `json:"available"`
-	Memo         string `json:"memo,omitempty"`
-	Time         string `json:"time"`
-}
-
-func (a *app) history(ctx context.Context, account string, limit uint32, kinds []string) error {
-	if err := checkAccount(account); err != nil {
-		return err
-	}
-	d, err := a.daemon(ctx)
-	if err != nil {
-		return err
-	}
-	reply, err := call(ctx, d.wallet.History, &api.HistoryRequest{Account: account, Limit: limit, Kinds: kinds})
-	if err != nil {
-		return err
-	}
-	list := []historyView{}
-	r := report{}
-	for _, e := range reply.Entries {
-		at := time.UnixMilli(int64(e.TimeUnixMs)).UTC().Format(time.RFC3339)
-		list = append(list, historyView{e.Event, e.Seq, e.Kind, e.Counterparty, e.Amount, e.Available, e.Memo, at})
-		r.ids = append(r.ids, e.Event)
-	}
-	r.data = list
-	r.table = func(w io.Writer) {
-		row(w, "SEQ", "TIME", "KIND", "AMOUNT", "AVAILABLE", "COUNTERPARTY", "MEMO")
-		for i, e := range list {
-			row(w, e.Seq, clock(reply.Entries[i].TimeUnixMs), e.Kind, signedCredits(e.Amount), credits(e.Available), dash(e.Counterparty), dash(e.Memo))
-		}
-	}
-	return a.print(r)
-}
-
-// auditView is the supply equation with its terms as the daemon summed them.
-type auditView struct {
-	Available  uint64 `json:"available"`
-	Held       uint64 `json:"held"`
-	Staked     uint64 `json:"staked"`
-	Unbonding  uint64 `json:"unbonding"`
-	Receivable uint64 `json:"receivable"`
-	Burned     uint64 `json:"burned"`
-	Sum        uint64 `json:"sum"`
-	Genesis    uint64 `json:"genesis"`
-	Minted     uint64 `json:"minted"`
-	Conserved  bool   `json:"conserved"`
-	StateHash  string `json:"state_hash"`
-	Events     uint64 `json:"events"`
-}
-
-func auditOf(r *api.AuditReply) auditView {
-	v := auditView{
-		Available: r.Available, Held: r.Held, Staked: r.Staked, Unbonding: r.Unbonding, Receivable: r.Receivable,
-		Burned: r.Burned, Genesis: r.Genesis, Minted: r.Minted, StateHash: r.StateHash, Events: r.Events,
-	}
-	v.Sum = r.Available + r.Held + r.Staked + r.Unbonding + r.Receivable + r.Burned
-	v.Conserved = r.Conserved && v.Sum == r.Genesis+r.Minted
-	return v
-}
-
-func (a *app) audit(ctx context.Context) error {
-	d, err := a.daemon(ctx)
-	if err != nil {
-		return err
-	}
-	reply, err := call(ctx, d.wallet.Audit, &api.AuditRequest{})
-	if err != nil {
-		return err
-	}
-	v := auditOf(reply)
-	err = a.print(report{data: v, ids: []string{v.StateHash}, table: func(w io.Writer) {
-		for _, t := range []struct {
-			name  string
-			value uint64
-		}{
-			{"available", v.Available},
-			{"held", v.Held},
-			{"staked", v.Staked},
-			{"unbonding", v.Unbonding},
-			{"receivable", v.Receivable},
-			{"burned", v.Burned},
-			{"sum", v.Sum},
-			{"genesis + minted", v.Genesis + v.Minted},
-		} {
-			row(w, t.name, credits(t.value))
-		}
-		row(w, "conserved", yesNo(v.Conserved))
-		row(w, "events", v.Events)
-		row(w, "state", v.StateHash)
-	}})
-	if err == nil && !v.Conserved {
-		return failf(exitFailure, "credits are not conserved on this node; stop it, keep its directory %s and report the fault", d.dir)
+	if err == nil && reply.Waiting {
+		return failf(exitWaiting, "the transfer is signed and not final: too few witnesses answered within %s; the daemon goes on asking them, so do not send it again, and see 'edgenetd wallet balance'", wait)
 	}
 	return err
+}
+
+func (a *app) stakeCmd(name string, verb api.StakeRequest_Verb, short string) *cobra.Command {
+	var wait time.Duration
+	c := &cobra.Command{
+		Use: name + " CREDITS", Short: short, Args: takes(1, 1, "an amount of CREDITS"), Example: "  edgenetd wallet " + name + " 100",
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.stake(c.Context(), verb, args[0], wait)
+		},
+	}
+	waitFlag(c, &wait)
+	return c
+}
+
+func (a *app) stake(ctx context.Context, verb api.StakeRequest_Verb, text string, wait time.Duration) error {
+	amount, err := proto.ParseCredit(text)
+	if err != nil {
+		return failf(exitUsage, "%v", err)
+	}
+	if amount == 0 {
+		return failf(exitUsage, "amount %q: want more than 0", text)
+	}
+	ms, err := patienceMs(wait)
+	if err != nil {
+		return err
+	}
+	d, err := a.daemon(ctx)
+	if err != nil {
+		return err
+	}
+	if verb == api.StakeRequest_VERB_WITHDRAW {
+		b, err := call(ctx, d.wallet.Balance, new(api.BalanceRequest))
+		if err != nil {
+			return err
+		}
+		if v := balanceOf(b); v.UnbondedIn > 0 && uint64(amount) <= v.Unbonding {
+			return failf(exitRefused, "nothing can be withdrawn yet: %s; every unstake starts the seven days again", unbonding(v))
+		}
+	}
+	b, err := call(ctx, d.wallet.Stake, &api.StakeRequest{Verb: verb, Amount: uint64(amount), WaitMs: ms})
+	if err != nil {
+		return err
+	}
+	return a.printBalance(b)
 }

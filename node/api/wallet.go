@@ -4,8 +4,10 @@ package api
 
 import (
 	"context"
+	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -17,8 +19,11 @@ import (
 
 type walletServer struct{ *server }
 
-// maxHistory is the number of events that one History call returns at most.
-const maxHistory = 10_000
+// Bounds of what one call of the wallet service returns.
+const (
+	maxHistory = 10_000 // entries
+	maxScan    = 1 << 20
+)
 
 // account resolves the account a request names; empty is the node's own.
 func (s walletServer) account(text string) (peer.ID, error) {
@@ -47,7 +52,8 @@ func (s walletServer) balance(id peer.ID) *api.BalanceReply {
 		Receivable: uint64(a.Receivable),
 		StateHash:  s.node.StateHash().String(),
 
-		UnbondEpoch: a.Unbonded, Epoch: s.node.Epoch(), Frozen: a.Frozen,
+		UnbondEpoch: a.Unbonded, Epoch: s.node.Epoch(), EpochSeconds: s.node.Network().Genesis.EpochSeconds,
+		Frozen: a.Frozen, Offences: uint64(a.Offences), Waiting: s.waiting(id),
 	}
 	if a.Opened {
 		reply.Seq = a.Seq + 1 // events in the chain, the first has number 0
@@ -55,21 +61,60 @@ func (s walletServer) balance(id peer.ID) *api.BalanceReply {
 	return reply
 }
 
+func (s walletServer) waiting(id peer.ID) *api.Waiting {
+	w, ok := s.node.Waiting(id)
+	if !ok {
+		return nil
+	}
+	out := &api.Waiting{Event: w.ID.String(), Seq: w.Seq, Kind: w.Kind, Amount: w.Change, Memo: w.Event.GetTransfer().GetMemo()}
+	if w.Counterparty != "" {
+		out.Counterparty = w.Counterparty.String()
+	}
+	return out
+}
+
+// patience bounds ctx by what a request says it waits for the witnesses.
+func patience(ctx context.Context, waitMs uint64) (context.Context, context.CancelFunc) {
+	if waitMs == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Duration(min(waitMs, 1<<40))*time.Millisecond)
+}
+
+// awaited turns the end of ctx, the caller still there, into the error that
+// says so. signed tells whether the caller's own event was signed meanwhile.
+func awaited(ctx, caller context.Context, err error, signed bool) error {
+	if ctx.Err() == nil || caller.Err() != nil {
+		return err
+	}
+	if signed {
+		return proto.CodeTimeout.Errorf("it is signed, and too few witnesses answered to make it final; the daemon goes on asking them, so do not do it again: 'edgenetd wallet balance' shows when it is final")
+	}
+	return proto.CodeTimeout.Errorf("too few witnesses answered; nothing new was signed, try again when they can be reached (%v)", err)
+}
+
 func (s walletServer) Stake(ctx context.Context, req *connect.Request[api.StakeRequest]) (*connect.Response[api.BalanceReply], error) {
 	amount := proto.Credit(req.Msg.Amount)
+	if amount == 0 {
+		return nil, failure(proto.CodeMalformed.Errorf("an amount of 0 moves nothing"))
+	}
+	wait, cancel := patience(ctx, req.Msg.WaitMs)
+	defer cancel()
 	var err error
+	kind := ""
 	switch req.Msg.Verb {
 	case api.StakeRequest_VERB_STAKE:
-		err = s.node.Stake(ctx, amount)
+		kind, err = "stake", s.node.Stake(wait, amount)
 	case api.StakeRequest_VERB_UNSTAKE:
-		err = s.node.Unstake(ctx, amount)
+		kind, err = "unstake", s.node.Unstake(wait, amount)
 	case api.StakeRequest_VERB_WITHDRAW:
-		err = s.node.Withdraw(ctx, amount)
+		kind, err = "withdraw", s.node.Withdraw(wait, amount)
 	default:
 		err = proto.CodeMalformed.Errorf("%s: want stake, unstake or withdraw", req.Msg.Verb)
 	}
 	if err != nil {
-		return nil, failure(err)
+		w, ok := s.node.Waiting(s.node.ID())
+		return nil, failure(awaited(wait, ctx, err, ok && w.Kind == kind))
 	}
 	return connect.NewResponse(s.balance(s.node.ID())), nil
 }
@@ -82,9 +127,22 @@ func (s walletServer) Transfer(ctx context.Context, req *connect.Request[api.Tra
 	if len(req.Msg.Memo) > 140 {
 		return nil, failure(proto.CodeTooLarge.Errorf("memo of %d bytes, at most 140", len(req.Msg.Memo)))
 	}
-	event, err := s.node.Transfer(ctx, to, proto.Credit(req.Msg.Amount), req.Msg.Memo)
+	if least := proto.Credit(s.node.Network().Genesis.MinTransfer); proto.Credit(req.Msg.Amount) < least {
+		return nil, failure(proto.CodeMalformed.Errorf("a transfer of %s credits is less than this network's least, %s", proto.Credit(req.Msg.Amount), least))
+	}
+	wait, cancel := patience(ctx, req.Msg.WaitMs)
+	defer cancel()
+	event, err := s.node.Transfer(wait, to, proto.Credit(req.Msg.Amount), req.Msg.Memo)
 	if err != nil {
-		return nil, failure(err)
+		w, ok := s.node.Waiting(s.node.ID())
+		t := w.Event.GetTransfer()
+		ok = ok && peer.ID(t.GetTo()) == to && t.GetAmount() == req.Msg.Amount && t.GetMemo() == req.Msg.Memo
+		if ok && wait.Err() != nil && ctx.Err() == nil {
+			return connect.NewResponse(&api.TransferReply{
+				Event: w.ID.String(), Available: uint64(s.node.Account(s.node.ID()).Avail), Waiting: true,
+			}), nil
+		}
+		return nil, failure(awaited(wait, ctx, err, ok))
 	}
 	return connect.NewResponse(&api.TransferReply{
 		Event: event.String(), Available: uint64(s.node.Account(s.node.ID()).Avail),
@@ -92,27 +150,38 @@ func (s walletServer) Transfer(ctx context.Context, req *connect.Request[api.Tra
 }
 
 func (s walletServer) History(_ context.Context, req *connect.Request[api.HistoryRequest]) (*connect.Response[api.HistoryReply], error) {
-	id, err := s.account(req.Msg.Account)
+	m := req.Msg
+	id, err := s.account(m.Account)
 	if err != nil {
 		return nil, failure(err)
 	}
-	limit := int(min(req.Msg.Limit, maxHistory))
+	var with peer.ID
+	if m.Counterparty != "" {
+		if with, err = parsePeer(m.Counterparty); err != nil {
+			return nil, failure(err)
+		}
+	}
+	limit := int(min(m.Limit, maxHistory))
 	if limit == 0 {
 		limit = maxHistory
 	}
 	reply := new(api.HistoryReply)
-	for _, e := range s.node.History(id, maxHistory) {
-		if kinds := req.Msg.Kinds; len(kinds) > 0 && !slices.ContainsFunc(kinds, func(k string) bool { return strings.EqualFold(k, e.Kind) }) {
-			continue
-		}
-		if reply.Entries = append(reply.Entries, historyEntry(e)); len(reply.Entries) == limit {
+	for _, e := range s.node.History(id, maxScan) { // newest first
+		if e.Seq < m.SinceSeq || len(reply.Entries) == limit {
 			break
 		}
+		if len(m.Kinds) > 0 && !slices.ContainsFunc(m.Kinds, func(k string) bool { return strings.EqualFold(k, e.Kind) }) {
+			continue
+		}
+		if with != "" && e.Counterparty != with {
+			continue
+		}
+		reply.Entries = append(reply.Entries, s.historyEntry(e))
 	}
 	return connect.NewResponse(reply), nil
 }
 
-func historyEntry(h node.HistoryEntry) *api.HistoryEntry {
+func (s walletServer) historyEntry(h node.HistoryEntry) *api.HistoryEntry {
 	e := &api.HistoryEntry{
 		Event:      h.ID.String(),
 		Seq:        h.Seq,
@@ -121,27 +190,77 @@ func historyEntry(h node.HistoryEntry) *api.HistoryEntry {
 		Amount:     h.Change,
 		Memo:       h.Event.GetTransfer().GetMemo(),
 		TimeUnixMs: h.Event.GetAuthorTimeUnixMs(),
+		Held:       h.Held,
+		Bonus:      uint64(h.Bonus()),
+		Epoch:      h.Event.GetEpoch(),
 	}
+	e.Staked, e.Unbonding = s.node.StakeChange(h.Certified)
 	if h.Counterparty != "" {
 		e.Counterparty = h.Counterparty.String()
 	}
 	return e
 }
 
+func (s walletServer) Rewards(_ context.Context, req *connect.Request[api.RewardsRequest]) (*connect.Response[api.RewardsReply], error) {
+	id, err := s.account(req.Msg.Account)
+	if err != nil {
+		return nil, failure(err)
+	}
+	limit := int(req.Msg.Limit)
+	if limit == 0 {
+		limit = maxScan
+	}
+	reply := &api.RewardsReply{Totals: map[string]uint64{}}
+	for _, r := range s.node.Rewards(id, limit) {
+		if len(reply.Rewards) == maxHistory {
+			break
+		}
+		w := &api.Reward{
+			Kind: r.Kind, Amount: uint64(r.Amount), Event: r.Event.ID.String(), Seq: r.Event.Seq, Epoch: r.Event.Event.GetEpoch(),
+			Source: r.Source.String(), Index: r.Index, Paid: uint64(r.Paid), RatePpm: r.Rate, Limit: string(r.Limit), Reason: r.Reason,
+		}
+		if r.From != "" {
+			w.From = r.From.String()
+		}
+		reply.Rewards = append(reply.Rewards, w)
+		reply.Totals[r.Kind] += uint64(r.Amount)
+	}
+	return connect.NewResponse(reply), nil
+}
+
 func (s walletServer) Audit(context.Context, *connect.Request[api.AuditRequest]) (*connect.Response[api.AuditReply], error) {
-	a, st := s.node.Audit(), s.node.Stats()
-	return connect.NewResponse(&api.AuditReply{
-		Available:  uint64(a.Avail),
-		Held:       uint64(a.Held),
-		Staked:     uint64(a.Staked),
-		Unbonding:  uint64(a.Unbonding),
-		Receivable: uint64(a.Receivable),
-		Burned:     uint64(a.Burned),
-		Genesis:    uint64(a.Genesis),
-		Minted:     uint64(a.Minted),
-		Conserved:  a.Conserved(),
-		StateHash:  s.node.StateHash().String(),
-		Events:     uint64(st.Events),
-		Accounts:   uint64(s.node.Accounts()),
-	}), nil
+	return connect.NewResponse(AuditOf(s.node.Books())), nil
+}
+
+// AuditOf is the wire form of a ledger's books.
+func AuditOf(b node.Books) *api.AuditReply {
+	return &api.AuditReply{
+		Available:   uint64(b.Avail),
+		Held:        uint64(b.Held),
+		HeldByHolds: uint64(b.HeldByHolds),
+		Staked:      uint64(b.Staked),
+		Unbonding:   uint64(b.Unbonding),
+		Receivable:  uint64(b.Receivable),
+		Burned:      uint64(b.Burned),
+		Genesis:     uint64(b.Genesis),
+		Minted:      uint64(b.Minted),
+		Conserved:   b.Conserved(),
+		StateHash:   b.StateHash.String(),
+		Events:      uint64(b.Events),
+		Accounts:    uint64(b.Accounts),
+		Kinds:       b.Kinds,
+		Epoch:       b.Epoch,
+		BaseEpoch:   b.Base,
+		Pending:     uint64(b.Pending),
+	}
+}
+
+func (s walletServer) Backup(_ context.Context, req *connect.Request[api.BackupRequest]) (*connect.Response[api.BackupReply], error) {
+	if !filepath.IsAbs(req.Msg.Dir) {
+		return nil, failure(proto.CodeMalformed.Errorf("backup: %q is no absolute path", req.Msg.Dir))
+	}
+	if err := s.node.Backup(req.Msg.Dir); err != nil {
+		return nil, failure(err)
+	}
+	return connect.NewResponse(new(api.BackupReply)), nil
 }

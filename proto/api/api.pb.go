@@ -73,7 +73,7 @@ func (x StakeRequest_Verb) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StakeRequest_Verb.Descriptor instead.
 func (StakeRequest_Verb) EnumDescriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{27, 0}
+	return file_api_proto_rawDescGZIP(), []int{28, 0}
 }
 
 type StatusRequest struct {
@@ -1822,9 +1822,12 @@ type BalanceReply struct {
 	Seq           uint64                 `protobuf:"varint,6,opt,name=seq,proto3" json:"seq,omitempty"`
 	StateHash     string                 `protobuf:"bytes,7,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
 	Unbonding     uint64                 `protobuf:"varint,8,opt,name=unbonding,proto3" json:"unbonding,omitempty"`
-	UnbondEpoch   uint64                 `protobuf:"varint,9,opt,name=unbond_epoch,json=unbondEpoch,proto3" json:"unbond_epoch,omitempty"` // from which unbonding can be withdrawn
-	Epoch         uint64                 `protobuf:"varint,10,opt,name=epoch,proto3" json:"epoch,omitempty"`                               // of the newest checkpoint
-	Frozen        bool                   `protobuf:"varint,11,opt,name=frozen,proto3" json:"frozen,omitempty"`                             // until a Rotate by the recovery key
+	UnbondEpoch   uint64                 `protobuf:"varint,9,opt,name=unbond_epoch,json=unbondEpoch,proto3" json:"unbond_epoch,omitempty"`     // from which unbonding can be withdrawn
+	Epoch         uint64                 `protobuf:"varint,10,opt,name=epoch,proto3" json:"epoch,omitempty"`                                   // of the newest checkpoint
+	Frozen        bool                   `protobuf:"varint,11,opt,name=frozen,proto3" json:"frozen,omitempty"`                                 // until a Rotate by the recovery key
+	EpochSeconds  uint64                 `protobuf:"varint,12,opt,name=epoch_seconds,json=epochSeconds,proto3" json:"epoch_seconds,omitempty"` // length of an epoch
+	Waiting       *Waiting               `protobuf:"bytes,13,opt,name=waiting,proto3" json:"waiting,omitempty"`                                // absent: every signed event is certified
+	Offences      uint64                 `protobuf:"varint,14,opt,name=offences,proto3" json:"offences,omitempty"`                             // that were slashed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1936,18 +1939,127 @@ func (x *BalanceReply) GetFrozen() bool {
 	return false
 }
 
+func (x *BalanceReply) GetEpochSeconds() uint64 {
+	if x != nil {
+		return x.EpochSeconds
+	}
+	return 0
+}
+
+func (x *BalanceReply) GetWaiting() *Waiting {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+func (x *BalanceReply) GetOffences() uint64 {
+	if x != nil {
+		return x.Offences
+	}
+	return 0
+}
+
+// Waiting is an event of the account that is signed, on this node's disk, and
+// not certified yet. The daemon proposes it until it is.
+type Waiting struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Event         string                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	Seq           uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	Kind          string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	Amount        int64                  `protobuf:"varint,4,opt,name=amount,proto3" json:"amount,omitempty"` // change of available
+	Counterparty  string                 `protobuf:"bytes,5,opt,name=counterparty,proto3" json:"counterparty,omitempty"`
+	Memo          string                 `protobuf:"bytes,6,opt,name=memo,proto3" json:"memo,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Waiting) Reset() {
+	*x = Waiting{}
+	mi := &file_api_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Waiting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Waiting) ProtoMessage() {}
+
+func (x *Waiting) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
+func (*Waiting) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Waiting) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *Waiting) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Waiting) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Waiting) GetAmount() int64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+func (x *Waiting) GetCounterparty() string {
+	if x != nil {
+		return x.Counterparty
+	}
+	return ""
+}
+
+func (x *Waiting) GetMemo() string {
+	if x != nil {
+		return x.Memo
+	}
+	return ""
+}
+
 type TransferRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	To            string                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
 	Amount        uint64                 `protobuf:"varint,2,opt,name=amount,proto3" json:"amount,omitempty"`
 	Memo          string                 `protobuf:"bytes,3,opt,name=memo,proto3" json:"memo,omitempty"`
+	WaitMs        uint64                 `protobuf:"varint,4,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"` // for the certificate; 0 = as long as the call
+	Account       string                 `protobuf:"bytes,5,opt,name=account,proto3" json:"account,omitempty"`              // of whom; empty = this node's; else one whose key this node has
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TransferRequest) Reset() {
 	*x = TransferRequest{}
-	mi := &file_api_proto_msgTypes[25]
+	mi := &file_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1959,7 +2071,7 @@ func (x *TransferRequest) String() string {
 func (*TransferRequest) ProtoMessage() {}
 
 func (x *TransferRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[25]
+	mi := &file_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1972,7 +2084,7 @@ func (x *TransferRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferRequest.ProtoReflect.Descriptor instead.
 func (*TransferRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{25}
+	return file_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TransferRequest) GetTo() string {
@@ -1996,17 +2108,32 @@ func (x *TransferRequest) GetMemo() string {
 	return ""
 }
 
+func (x *TransferRequest) GetWaitMs() uint64 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
+func (x *TransferRequest) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
 type TransferReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Event         string                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
 	Available     uint64                 `protobuf:"varint,2,opt,name=available,proto3" json:"available,omitempty"`
+	Waiting       bool                   `protobuf:"varint,3,opt,name=waiting,proto3" json:"waiting,omitempty"` // signed, and not certified within wait_ms
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TransferReply) Reset() {
 	*x = TransferReply{}
-	mi := &file_api_proto_msgTypes[26]
+	mi := &file_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2018,7 +2145,7 @@ func (x *TransferReply) String() string {
 func (*TransferReply) ProtoMessage() {}
 
 func (x *TransferReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[26]
+	mi := &file_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2031,7 +2158,7 @@ func (x *TransferReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferReply.ProtoReflect.Descriptor instead.
 func (*TransferReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{26}
+	return file_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TransferReply) GetEvent() string {
@@ -2048,19 +2175,28 @@ func (x *TransferReply) GetAvailable() uint64 {
 	return 0
 }
 
+func (x *TransferReply) GetWaiting() bool {
+	if x != nil {
+		return x.Waiting
+	}
+	return false
+}
+
 // StakeRequest moves this node's credits between available, staked and
 // unbonding.
 type StakeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Verb          StakeRequest_Verb      `protobuf:"varint,1,opt,name=verb,proto3,enum=edgenet.api.v1.StakeRequest_Verb" json:"verb,omitempty"`
-	Amount        uint64                 `protobuf:"varint,2,opt,name=amount,proto3" json:"amount,omitempty"` // microcredits
+	Amount        uint64                 `protobuf:"varint,2,opt,name=amount,proto3" json:"amount,omitempty"`               // microcredits
+	WaitMs        uint64                 `protobuf:"varint,3,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"` // as in TransferRequest
+	Account       string                 `protobuf:"bytes,4,opt,name=account,proto3" json:"account,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StakeRequest) Reset() {
 	*x = StakeRequest{}
-	mi := &file_api_proto_msgTypes[27]
+	mi := &file_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2072,7 +2208,7 @@ func (x *StakeRequest) String() string {
 func (*StakeRequest) ProtoMessage() {}
 
 func (x *StakeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[27]
+	mi := &file_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2085,7 +2221,7 @@ func (x *StakeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StakeRequest.ProtoReflect.Descriptor instead.
 func (*StakeRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{27}
+	return file_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StakeRequest) GetVerb() StakeRequest_Verb {
@@ -2102,18 +2238,34 @@ func (x *StakeRequest) GetAmount() uint64 {
 	return 0
 }
 
+func (x *StakeRequest) GetWaitMs() uint64 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
+func (x *StakeRequest) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
 type HistoryRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Limit         uint32                 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
 	Account       string                 `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
-	Kinds         []string               `protobuf:"bytes,3,rep,name=kinds,proto3" json:"kinds,omitempty"` // only these; none = all
+	Kinds         []string               `protobuf:"bytes,3,rep,name=kinds,proto3" json:"kinds,omitempty"`                        // only these; none = all
+	Counterparty  string                 `protobuf:"bytes,4,opt,name=counterparty,proto3" json:"counterparty,omitempty"`          // only events with this one
+	SinceSeq      uint64                 `protobuf:"varint,5,opt,name=since_seq,json=sinceSeq,proto3" json:"since_seq,omitempty"` // only events from this place in the chain on
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_api_proto_msgTypes[28]
+	mi := &file_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2125,7 +2277,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[28]
+	mi := &file_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2138,7 +2290,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{28}
+	return file_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *HistoryRequest) GetLimit() uint32 {
@@ -2162,6 +2314,20 @@ func (x *HistoryRequest) GetKinds() []string {
 	return nil
 }
 
+func (x *HistoryRequest) GetCounterparty() string {
+	if x != nil {
+		return x.Counterparty
+	}
+	return ""
+}
+
+func (x *HistoryRequest) GetSinceSeq() uint64 {
+	if x != nil {
+		return x.SinceSeq
+	}
+	return 0
+}
+
 type HistoryReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Entries       []*HistoryEntry        `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
@@ -2171,7 +2337,7 @@ type HistoryReply struct {
 
 func (x *HistoryReply) Reset() {
 	*x = HistoryReply{}
-	mi := &file_api_proto_msgTypes[29]
+	mi := &file_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2183,7 +2349,7 @@ func (x *HistoryReply) String() string {
 func (*HistoryReply) ProtoMessage() {}
 
 func (x *HistoryReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[29]
+	mi := &file_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +2362,7 @@ func (x *HistoryReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryReply.ProtoReflect.Descriptor instead.
 func (*HistoryReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{29}
+	return file_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HistoryReply) GetEntries() []*HistoryEntry {
@@ -2216,13 +2382,18 @@ type HistoryEntry struct {
 	Available     uint64                 `protobuf:"varint,6,opt,name=available,proto3" json:"available,omitempty"` // after
 	Memo          string                 `protobuf:"bytes,7,opt,name=memo,proto3" json:"memo,omitempty"`
 	TimeUnixMs    uint64                 `protobuf:"varint,8,opt,name=time_unix_ms,json=timeUnixMs,proto3" json:"time_unix_ms,omitempty"`
+	Held          int64                  `protobuf:"varint,9,opt,name=held,proto3" json:"held,omitempty"`            // change of held
+	Staked        int64                  `protobuf:"varint,10,opt,name=staked,proto3" json:"staked,omitempty"`       // change of staked
+	Unbonding     int64                  `protobuf:"varint,11,opt,name=unbonding,proto3" json:"unbonding,omitempty"` // change of unbonding
+	Bonus         uint64                 `protobuf:"varint,12,opt,name=bonus,proto3" json:"bonus,omitempty"`         // minted by this event, within amount
+	Epoch         uint64                 `protobuf:"varint,13,opt,name=epoch,proto3" json:"epoch,omitempty"`         // of the event
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HistoryEntry) Reset() {
 	*x = HistoryEntry{}
-	mi := &file_api_proto_msgTypes[30]
+	mi := &file_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2234,7 +2405,7 @@ func (x *HistoryEntry) String() string {
 func (*HistoryEntry) ProtoMessage() {}
 
 func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[30]
+	mi := &file_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2247,7 +2418,7 @@ func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryEntry.ProtoReflect.Descriptor instead.
 func (*HistoryEntry) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{30}
+	return file_api_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HistoryEntry) GetEvent() string {
@@ -2306,6 +2477,278 @@ func (x *HistoryEntry) GetTimeUnixMs() uint64 {
 	return 0
 }
 
+func (x *HistoryEntry) GetHeld() int64 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
+}
+
+func (x *HistoryEntry) GetStaked() int64 {
+	if x != nil {
+		return x.Staked
+	}
+	return 0
+}
+
+func (x *HistoryEntry) GetUnbonding() int64 {
+	if x != nil {
+		return x.Unbonding
+	}
+	return 0
+}
+
+func (x *HistoryEntry) GetBonus() uint64 {
+	if x != nil {
+		return x.Bonus
+	}
+	return 0
+}
+
+func (x *HistoryEntry) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+type RewardsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       string                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"` // empty = this node
+	Limit         uint32                 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`    // newest events that are looked at; 0 = all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RewardsRequest) Reset() {
+	*x = RewardsRequest{}
+	mi := &file_api_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RewardsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RewardsRequest) ProtoMessage() {}
+
+func (x *RewardsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RewardsRequest.ProtoReflect.Descriptor instead.
+func (*RewardsRequest) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *RewardsRequest) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *RewardsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type RewardsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rewards       []*Reward              `protobuf:"bytes,1,rep,name=rewards,proto3" json:"rewards,omitempty"`                                                                          // newest first
+	Totals        map[string]uint64      `protobuf:"bytes,2,rep,name=totals,proto3" json:"totals,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // by kind, of those listed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RewardsReply) Reset() {
+	*x = RewardsReply{}
+	mi := &file_api_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RewardsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RewardsReply) ProtoMessage() {}
+
+func (x *RewardsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RewardsReply.ProtoReflect.Descriptor instead.
+func (*RewardsReply) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *RewardsReply) GetRewards() []*Reward {
+	if x != nil {
+		return x.Rewards
+	}
+	return nil
+}
+
+func (x *RewardsReply) GetTotals() map[string]uint64 {
+	if x != nil {
+		return x.Totals
+	}
+	return nil
+}
+
+// Reward is what was minted for an account, and why.
+type Reward struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`      // bonus, uptime, referral
+	Amount        uint64                 `protobuf:"varint,2,opt,name=amount,proto3" json:"amount,omitempty"` // 0: a bonus that a rule did not allow
+	Event         string                 `protobuf:"bytes,3,opt,name=event,proto3" json:"event,omitempty"`    // that claimed it
+	Seq           uint64                 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`                     // of the event
+	Source        string                 `protobuf:"bytes,6,opt,name=source,proto3" json:"source,omitempty"`                    // the payment or checkpoint it is for
+	Index         uint32                 `protobuf:"varint,7,opt,name=index,proto3" json:"index,omitempty"`                     // in the source
+	From          string                 `protobuf:"bytes,8,opt,name=from,proto3" json:"from,omitempty"`                        // who paid
+	Paid          uint64                 `protobuf:"varint,9,opt,name=paid,proto3" json:"paid,omitempty"`                       // for the work
+	RatePpm       uint64                 `protobuf:"varint,10,opt,name=rate_ppm,json=ratePpm,proto3" json:"rate_ppm,omitempty"` // R at the time, 1000000 = no bonus
+	Limit         string                 `protobuf:"bytes,11,opt,name=limit,proto3" json:"limit,omitempty"`                     // what kept it lower: "", stake, work, ...
+	Reason        string                 `protobuf:"bytes,12,opt,name=reason,proto3" json:"reason,omitempty"`                   // a sentence
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reward) Reset() {
+	*x = Reward{}
+	mi := &file_api_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reward) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reward) ProtoMessage() {}
+
+func (x *Reward) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reward.ProtoReflect.Descriptor instead.
+func (*Reward) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Reward) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Reward) GetAmount() uint64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+func (x *Reward) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *Reward) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Reward) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Reward) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Reward) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Reward) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Reward) GetPaid() uint64 {
+	if x != nil {
+		return x.Paid
+	}
+	return 0
+}
+
+func (x *Reward) GetRatePpm() uint64 {
+	if x != nil {
+		return x.RatePpm
+	}
+	return 0
+}
+
+func (x *Reward) GetLimit() string {
+	if x != nil {
+		return x.Limit
+	}
+	return ""
+}
+
+func (x *Reward) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type AuditRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2314,7 +2757,7 @@ type AuditRequest struct {
 
 func (x *AuditRequest) Reset() {
 	*x = AuditRequest{}
-	mi := &file_api_proto_msgTypes[31]
+	mi := &file_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2326,7 +2769,7 @@ func (x *AuditRequest) String() string {
 func (*AuditRequest) ProtoMessage() {}
 
 func (x *AuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[31]
+	mi := &file_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2339,7 +2782,7 @@ func (x *AuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRequest.ProtoReflect.Descriptor instead.
 func (*AuditRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{31}
+	return file_api_proto_rawDescGZIP(), []int{35}
 }
 
 type AuditReply struct {
@@ -2356,13 +2799,18 @@ type AuditReply struct {
 	StateHash     string                 `protobuf:"bytes,10,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`
 	Events        uint64                 `protobuf:"varint,11,opt,name=events,proto3" json:"events,omitempty"`
 	Accounts      uint64                 `protobuf:"varint,12,opt,name=accounts,proto3" json:"accounts,omitempty"`
+	HeldByHolds   uint64                 `protobuf:"varint,13,opt,name=held_by_holds,json=heldByHolds,proto3" json:"held_by_holds,omitempty"`                                          // the same as held, summed over open holds
+	Kinds         map[string]uint64      `protobuf:"bytes,14,rep,name=kinds,proto3" json:"kinds,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // events above the base checkpoint, by kind
+	Epoch         uint64                 `protobuf:"varint,15,opt,name=epoch,proto3" json:"epoch,omitempty"`                                                                           // of the newest checkpoint
+	BaseEpoch     uint64                 `protobuf:"varint,16,opt,name=base_epoch,json=baseEpoch,proto3" json:"base_epoch,omitempty"`                                                  // of the checkpoint below which events are pruned
+	Pending       uint64                 `protobuf:"varint,17,opt,name=pending,proto3" json:"pending,omitempty"`                                                                       // certified events that wait for others
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AuditReply) Reset() {
 	*x = AuditReply{}
-	mi := &file_api_proto_msgTypes[32]
+	mi := &file_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2374,7 +2822,7 @@ func (x *AuditReply) String() string {
 func (*AuditReply) ProtoMessage() {}
 
 func (x *AuditReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[32]
+	mi := &file_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2387,7 +2835,7 @@ func (x *AuditReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditReply.ProtoReflect.Descriptor instead.
 func (*AuditReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{32}
+	return file_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *AuditReply) GetAvailable() uint64 {
@@ -2472,6 +2920,121 @@ func (x *AuditReply) GetAccounts() uint64 {
 		return x.Accounts
 	}
 	return 0
+}
+
+func (x *AuditReply) GetHeldByHolds() uint64 {
+	if x != nil {
+		return x.HeldByHolds
+	}
+	return 0
+}
+
+func (x *AuditReply) GetKinds() map[string]uint64 {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
+}
+
+func (x *AuditReply) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *AuditReply) GetBaseEpoch() uint64 {
+	if x != nil {
+		return x.BaseEpoch
+	}
+	return 0
+}
+
+func (x *AuditReply) GetPending() uint64 {
+	if x != nil {
+		return x.Pending
+	}
+	return 0
+}
+
+type BackupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Dir           string                 `protobuf:"bytes,1,opt,name=dir,proto3" json:"dir,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupRequest) Reset() {
+	*x = BackupRequest{}
+	mi := &file_api_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupRequest) ProtoMessage() {}
+
+func (x *BackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
+func (*BackupRequest) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *BackupRequest) GetDir() string {
+	if x != nil {
+		return x.Dir
+	}
+	return ""
+}
+
+type BackupReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupReply) Reset() {
+	*x = BackupReply{}
+	mi := &file_api_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupReply) ProtoMessage() {}
+
+func (x *BackupReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupReply.ProtoReflect.Descriptor instead.
+func (*BackupReply) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{38}
 }
 
 var File_api_proto protoreflect.FileDescriptor
@@ -2631,7 +3194,7 @@ const file_api_proto_rawDesc = "" +
 	"\bWhyReply\x12\x14\n" +
 	"\x05lines\x18\x01 \x03(\tR\x05lines\"*\n" +
 	"\x0eBalanceRequest\x12\x18\n" +
-	"\aaccount\x18\x01 \x01(\tR\aaccount\"\xb2\x02\n" +
+	"\aaccount\x18\x01 \x01(\tR\aaccount\"\xa6\x03\n" +
 	"\fBalanceReply\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x1c\n" +
 	"\tavailable\x18\x02 \x01(\x04R\tavailable\x12\x12\n" +
@@ -2647,29 +3210,46 @@ const file_api_proto_rawDesc = "" +
 	"\funbond_epoch\x18\t \x01(\x04R\vunbondEpoch\x12\x14\n" +
 	"\x05epoch\x18\n" +
 	" \x01(\x04R\x05epoch\x12\x16\n" +
-	"\x06frozen\x18\v \x01(\bR\x06frozen\"M\n" +
+	"\x06frozen\x18\v \x01(\bR\x06frozen\x12#\n" +
+	"\repoch_seconds\x18\f \x01(\x04R\fepochSeconds\x121\n" +
+	"\awaiting\x18\r \x01(\v2\x17.edgenet.api.v1.WaitingR\awaiting\x12\x1a\n" +
+	"\boffences\x18\x0e \x01(\x04R\boffences\"\x95\x01\n" +
+	"\aWaiting\x12\x14\n" +
+	"\x05event\x18\x01 \x01(\tR\x05event\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06amount\x18\x04 \x01(\x03R\x06amount\x12\"\n" +
+	"\fcounterparty\x18\x05 \x01(\tR\fcounterparty\x12\x12\n" +
+	"\x04memo\x18\x06 \x01(\tR\x04memo\"\x80\x01\n" +
 	"\x0fTransferRequest\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x16\n" +
 	"\x06amount\x18\x02 \x01(\x04R\x06amount\x12\x12\n" +
-	"\x04memo\x18\x03 \x01(\tR\x04memo\"C\n" +
+	"\x04memo\x18\x03 \x01(\tR\x04memo\x12\x17\n" +
+	"\await_ms\x18\x04 \x01(\x04R\x06waitMs\x12\x18\n" +
+	"\aaccount\x18\x05 \x01(\tR\aaccount\"]\n" +
 	"\rTransferReply\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x1c\n" +
-	"\tavailable\x18\x02 \x01(\x04R\tavailable\"\xb0\x01\n" +
+	"\tavailable\x18\x02 \x01(\x04R\tavailable\x12\x18\n" +
+	"\awaiting\x18\x03 \x01(\bR\awaiting\"\xe3\x01\n" +
 	"\fStakeRequest\x125\n" +
 	"\x04verb\x18\x01 \x01(\x0e2!.edgenet.api.v1.StakeRequest.VerbR\x04verb\x12\x16\n" +
-	"\x06amount\x18\x02 \x01(\x04R\x06amount\"Q\n" +
+	"\x06amount\x18\x02 \x01(\x04R\x06amount\x12\x17\n" +
+	"\await_ms\x18\x03 \x01(\x04R\x06waitMs\x12\x18\n" +
+	"\aaccount\x18\x04 \x01(\tR\aaccount\"Q\n" +
 	"\x04Verb\x12\x14\n" +
 	"\x10VERB_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"VERB_STAKE\x10\x01\x12\x10\n" +
 	"\fVERB_UNSTAKE\x10\x02\x12\x11\n" +
-	"\rVERB_WITHDRAW\x10\x03\"V\n" +
+	"\rVERB_WITHDRAW\x10\x03\"\x97\x01\n" +
 	"\x0eHistoryRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\rR\x05limit\x12\x18\n" +
 	"\aaccount\x18\x02 \x01(\tR\aaccount\x12\x14\n" +
-	"\x05kinds\x18\x03 \x03(\tR\x05kinds\"F\n" +
+	"\x05kinds\x18\x03 \x03(\tR\x05kinds\x12\"\n" +
+	"\fcounterparty\x18\x04 \x01(\tR\fcounterparty\x12\x1b\n" +
+	"\tsince_seq\x18\x05 \x01(\x04R\bsinceSeq\"F\n" +
 	"\fHistoryReply\x126\n" +
-	"\aentries\x18\x01 \x03(\v2\x1c.edgenet.api.v1.HistoryEntryR\aentries\"\xda\x01\n" +
+	"\aentries\x18\x01 \x03(\v2\x1c.edgenet.api.v1.HistoryEntryR\aentries\"\xd0\x02\n" +
 	"\fHistoryEntry\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x12\n" +
@@ -2679,8 +3259,37 @@ const file_api_proto_rawDesc = "" +
 	"\tavailable\x18\x06 \x01(\x04R\tavailable\x12\x12\n" +
 	"\x04memo\x18\a \x01(\tR\x04memo\x12 \n" +
 	"\ftime_unix_ms\x18\b \x01(\x04R\n" +
-	"timeUnixMs\"\x0e\n" +
-	"\fAuditRequest\"\xcf\x02\n" +
+	"timeUnixMs\x12\x12\n" +
+	"\x04held\x18\t \x01(\x03R\x04held\x12\x16\n" +
+	"\x06staked\x18\n" +
+	" \x01(\x03R\x06staked\x12\x1c\n" +
+	"\tunbonding\x18\v \x01(\x03R\tunbonding\x12\x14\n" +
+	"\x05bonus\x18\f \x01(\x04R\x05bonus\x12\x14\n" +
+	"\x05epoch\x18\r \x01(\x04R\x05epoch\"@\n" +
+	"\x0eRewardsRequest\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\"\xbd\x01\n" +
+	"\fRewardsReply\x120\n" +
+	"\arewards\x18\x01 \x03(\v2\x16.edgenet.api.v1.RewardR\arewards\x12@\n" +
+	"\x06totals\x18\x02 \x03(\v2(.edgenet.api.v1.RewardsReply.TotalsEntryR\x06totals\x1a9\n" +
+	"\vTotalsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x91\x02\n" +
+	"\x06Reward\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06amount\x18\x02 \x01(\x04R\x06amount\x12\x14\n" +
+	"\x05event\x18\x03 \x01(\tR\x05event\x12\x10\n" +
+	"\x03seq\x18\x04 \x01(\x04R\x03seq\x12\x14\n" +
+	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06source\x18\x06 \x01(\tR\x06source\x12\x14\n" +
+	"\x05index\x18\a \x01(\rR\x05index\x12\x12\n" +
+	"\x04from\x18\b \x01(\tR\x04from\x12\x12\n" +
+	"\x04paid\x18\t \x01(\x04R\x04paid\x12\x19\n" +
+	"\brate_ppm\x18\n" +
+	" \x01(\x04R\aratePpm\x12\x14\n" +
+	"\x05limit\x18\v \x01(\tR\x05limit\x12\x16\n" +
+	"\x06reason\x18\f \x01(\tR\x06reason\"\x0e\n" +
+	"\fAuditRequest\"\xb9\x04\n" +
 	"\n" +
 	"AuditReply\x12\x1c\n" +
 	"\tavailable\x18\x01 \x01(\x04R\tavailable\x12\x12\n" +
@@ -2698,7 +3307,20 @@ const file_api_proto_rawDesc = "" +
 	"state_hash\x18\n" +
 	" \x01(\tR\tstateHash\x12\x16\n" +
 	"\x06events\x18\v \x01(\x04R\x06events\x12\x1a\n" +
-	"\baccounts\x18\f \x01(\x04R\baccounts2\xa2\x02\n" +
+	"\baccounts\x18\f \x01(\x04R\baccounts\x12\"\n" +
+	"\rheld_by_holds\x18\r \x01(\x04R\vheldByHolds\x12;\n" +
+	"\x05kinds\x18\x0e \x03(\v2%.edgenet.api.v1.AuditReply.KindsEntryR\x05kinds\x12\x14\n" +
+	"\x05epoch\x18\x0f \x01(\x04R\x05epoch\x12\x1d\n" +
+	"\n" +
+	"base_epoch\x18\x10 \x01(\x04R\tbaseEpoch\x12\x18\n" +
+	"\apending\x18\x11 \x01(\x04R\apending\x1a8\n" +
+	"\n" +
+	"KindsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"!\n" +
+	"\rBackupRequest\x12\x10\n" +
+	"\x03dir\x18\x01 \x01(\tR\x03dir\"\r\n" +
+	"\vBackupReply2\xa2\x02\n" +
 	"\vNodeService\x12D\n" +
 	"\x06Status\x12\x1d.edgenet.api.v1.StatusRequest\x1a\x1b.edgenet.api.v1.StatusReply\x12A\n" +
 	"\x05Peers\x12\x1c.edgenet.api.v1.PeersRequest\x1a\x1a.edgenet.api.v1.PeersReply\x12>\n" +
@@ -2711,13 +3333,15 @@ const file_api_proto_rawDesc = "" +
 	"\x06Cancel\x12\x1d.edgenet.api.v1.CancelRequest\x1a\x1b.edgenet.api.v1.CancelReply\x12:\n" +
 	"\x05Watch\x12\x1a.edgenet.api.v1.GetRequest\x1a\x13.edgenet.api.v1.Job0\x01\x12C\n" +
 	"\aResults\x12\x1a.edgenet.api.v1.GetRequest\x1a\x1a.edgenet.api.v1.TaskResult0\x01\x12;\n" +
-	"\x03Why\x12\x1a.edgenet.api.v1.GetRequest\x1a\x18.edgenet.api.v1.WhyReply2\xf5\x02\n" +
+	"\x03Why\x12\x1a.edgenet.api.v1.GetRequest\x1a\x18.edgenet.api.v1.WhyReply2\x84\x04\n" +
 	"\rWalletService\x12G\n" +
 	"\aBalance\x12\x1e.edgenet.api.v1.BalanceRequest\x1a\x1c.edgenet.api.v1.BalanceReply\x12J\n" +
 	"\bTransfer\x12\x1f.edgenet.api.v1.TransferRequest\x1a\x1d.edgenet.api.v1.TransferReply\x12C\n" +
 	"\x05Stake\x12\x1c.edgenet.api.v1.StakeRequest\x1a\x1c.edgenet.api.v1.BalanceReply\x12G\n" +
-	"\aHistory\x12\x1e.edgenet.api.v1.HistoryRequest\x1a\x1c.edgenet.api.v1.HistoryReply\x12A\n" +
-	"\x05Audit\x12\x1c.edgenet.api.v1.AuditRequest\x1a\x1a.edgenet.api.v1.AuditReplyB\x17Z\x15edgenet.dev/proto/apib\x06proto3"
+	"\aHistory\x12\x1e.edgenet.api.v1.HistoryRequest\x1a\x1c.edgenet.api.v1.HistoryReply\x12G\n" +
+	"\aRewards\x12\x1e.edgenet.api.v1.RewardsRequest\x1a\x1c.edgenet.api.v1.RewardsReply\x12A\n" +
+	"\x05Audit\x12\x1c.edgenet.api.v1.AuditRequest\x1a\x1a.edgenet.api.v1.AuditReply\x12D\n" +
+	"\x06Backup\x12\x1d.edgenet.api.v1.BackupRequest\x1a\x1b.edgenet.api.v1.BackupReplyB\x17Z\x15edgenet.dev/proto/apib\x06proto3"
 
 var (
 	file_api_proto_rawDescOnce sync.Once
@@ -2732,7 +3356,7 @@ func file_api_proto_rawDescGZIP() []byte {
 }
 
 var file_api_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_api_proto_goTypes = []any{
 	(StakeRequest_Verb)(0),  // 0: edgenet.api.v1.StakeRequest.Verb
 	(*StatusRequest)(nil),   // 1: edgenet.api.v1.StatusRequest
@@ -2760,14 +3384,22 @@ var file_api_proto_goTypes = []any{
 	(*WhyReply)(nil),        // 23: edgenet.api.v1.WhyReply
 	(*BalanceRequest)(nil),  // 24: edgenet.api.v1.BalanceRequest
 	(*BalanceReply)(nil),    // 25: edgenet.api.v1.BalanceReply
-	(*TransferRequest)(nil), // 26: edgenet.api.v1.TransferRequest
-	(*TransferReply)(nil),   // 27: edgenet.api.v1.TransferReply
-	(*StakeRequest)(nil),    // 28: edgenet.api.v1.StakeRequest
-	(*HistoryRequest)(nil),  // 29: edgenet.api.v1.HistoryRequest
-	(*HistoryReply)(nil),    // 30: edgenet.api.v1.HistoryReply
-	(*HistoryEntry)(nil),    // 31: edgenet.api.v1.HistoryEntry
-	(*AuditRequest)(nil),    // 32: edgenet.api.v1.AuditRequest
-	(*AuditReply)(nil),      // 33: edgenet.api.v1.AuditReply
+	(*Waiting)(nil),         // 26: edgenet.api.v1.Waiting
+	(*TransferRequest)(nil), // 27: edgenet.api.v1.TransferRequest
+	(*TransferReply)(nil),   // 28: edgenet.api.v1.TransferReply
+	(*StakeRequest)(nil),    // 29: edgenet.api.v1.StakeRequest
+	(*HistoryRequest)(nil),  // 30: edgenet.api.v1.HistoryRequest
+	(*HistoryReply)(nil),    // 31: edgenet.api.v1.HistoryReply
+	(*HistoryEntry)(nil),    // 32: edgenet.api.v1.HistoryEntry
+	(*RewardsRequest)(nil),  // 33: edgenet.api.v1.RewardsRequest
+	(*RewardsReply)(nil),    // 34: edgenet.api.v1.RewardsReply
+	(*Reward)(nil),          // 35: edgenet.api.v1.Reward
+	(*AuditRequest)(nil),    // 36: edgenet.api.v1.AuditRequest
+	(*AuditReply)(nil),      // 37: edgenet.api.v1.AuditReply
+	(*BackupRequest)(nil),   // 38: edgenet.api.v1.BackupRequest
+	(*BackupReply)(nil),     // 39: edgenet.api.v1.BackupReply
+	nil,                     // 40: edgenet.api.v1.RewardsReply.TotalsEntry
+	nil,                     // 41: edgenet.api.v1.AuditReply.KindsEntry
 }
 var file_api_proto_depIdxs = []int32{
 	4,  // 0: edgenet.api.v1.StatusReply.worker:type_name -> edgenet.api.v1.WorkerStatus
@@ -2776,45 +3408,53 @@ var file_api_proto_depIdxs = []int32{
 	17, // 3: edgenet.api.v1.ListReply.jobs:type_name -> edgenet.api.v1.Job
 	18, // 4: edgenet.api.v1.Job.task_info:type_name -> edgenet.api.v1.TaskInfo
 	19, // 5: edgenet.api.v1.TaskInfo.replicas:type_name -> edgenet.api.v1.ReplicaInfo
-	0,  // 6: edgenet.api.v1.StakeRequest.verb:type_name -> edgenet.api.v1.StakeRequest.Verb
-	31, // 7: edgenet.api.v1.HistoryReply.entries:type_name -> edgenet.api.v1.HistoryEntry
-	1,  // 8: edgenet.api.v1.NodeService.Status:input_type -> edgenet.api.v1.StatusRequest
-	5,  // 9: edgenet.api.v1.NodeService.Peers:input_type -> edgenet.api.v1.PeersRequest
-	8,  // 10: edgenet.api.v1.NodeService.Stop:input_type -> edgenet.api.v1.StopRequest
-	10, // 11: edgenet.api.v1.NodeService.FindPeer:input_type -> edgenet.api.v1.FindPeerRequest
-	12, // 12: edgenet.api.v1.TaskService.Submit:input_type -> edgenet.api.v1.SubmitRequest
-	14, // 13: edgenet.api.v1.TaskService.List:input_type -> edgenet.api.v1.ListRequest
-	16, // 14: edgenet.api.v1.TaskService.Get:input_type -> edgenet.api.v1.GetRequest
-	21, // 15: edgenet.api.v1.TaskService.Cancel:input_type -> edgenet.api.v1.CancelRequest
-	16, // 16: edgenet.api.v1.TaskService.Watch:input_type -> edgenet.api.v1.GetRequest
-	16, // 17: edgenet.api.v1.TaskService.Results:input_type -> edgenet.api.v1.GetRequest
-	16, // 18: edgenet.api.v1.TaskService.Why:input_type -> edgenet.api.v1.GetRequest
-	24, // 19: edgenet.api.v1.WalletService.Balance:input_type -> edgenet.api.v1.BalanceRequest
-	26, // 20: edgenet.api.v1.WalletService.Transfer:input_type -> edgenet.api.v1.TransferRequest
-	28, // 21: edgenet.api.v1.WalletService.Stake:input_type -> edgenet.api.v1.StakeRequest
-	29, // 22: edgenet.api.v1.WalletService.History:input_type -> edgenet.api.v1.HistoryRequest
-	32, // 23: edgenet.api.v1.WalletService.Audit:input_type -> edgenet.api.v1.AuditRequest
-	2,  // 24: edgenet.api.v1.NodeService.Status:output_type -> edgenet.api.v1.StatusReply
-	6,  // 25: edgenet.api.v1.NodeService.Peers:output_type -> edgenet.api.v1.PeersReply
-	9,  // 26: edgenet.api.v1.NodeService.Stop:output_type -> edgenet.api.v1.StopReply
-	11, // 27: edgenet.api.v1.NodeService.FindPeer:output_type -> edgenet.api.v1.FindPeerReply
-	13, // 28: edgenet.api.v1.TaskService.Submit:output_type -> edgenet.api.v1.SubmitReply
-	15, // 29: edgenet.api.v1.TaskService.List:output_type -> edgenet.api.v1.ListReply
-	17, // 30: edgenet.api.v1.TaskService.Get:output_type -> edgenet.api.v1.Job
-	22, // 31: edgenet.api.v1.TaskService.Cancel:output_type -> edgenet.api.v1.CancelReply
-	17, // 32: edgenet.api.v1.TaskService.Watch:output_type -> edgenet.api.v1.Job
-	20, // 33: edgenet.api.v1.TaskService.Results:output_type -> edgenet.api.v1.TaskResult
-	23, // 34: edgenet.api.v1.TaskService.Why:output_type -> edgenet.api.v1.WhyReply
-	25, // 35: edgenet.api.v1.WalletService.Balance:output_type -> edgenet.api.v1.BalanceReply
-	27, // 36: edgenet.api.v1.WalletService.Transfer:output_type -> edgenet.api.v1.TransferReply
-	25, // 37: edgenet.api.v1.WalletService.Stake:output_type -> edgenet.api.v1.BalanceReply
-	30, // 38: edgenet.api.v1.WalletService.History:output_type -> edgenet.api.v1.HistoryReply
-	33, // 39: edgenet.api.v1.WalletService.Audit:output_type -> edgenet.api.v1.AuditReply
-	24, // [24:40] is the sub-list for method output_type
-	8,  // [8:24] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	26, // 6: edgenet.api.v1.BalanceReply.waiting:type_name -> edgenet.api.v1.Waiting
+	0,  // 7: edgenet.api.v1.StakeRequest.verb:type_name -> edgenet.api.v1.StakeRequest.Verb
+	32, // 8: edgenet.api.v1.HistoryReply.entries:type_name -> edgenet.api.v1.HistoryEntry
+	35, // 9: edgenet.api.v1.RewardsReply.rewards:type_name -> edgenet.api.v1.Reward
+	40, // 10: edgenet.api.v1.RewardsReply.totals:type_name -> edgenet.api.v1.RewardsReply.TotalsEntry
+	41, // 11: edgenet.api.v1.AuditReply.kinds:type_name -> edgenet.api.v1.AuditReply.KindsEntry
+	1,  // 12: edgenet.api.v1.NodeService.Status:input_type -> edgenet.api.v1.StatusRequest
+	5,  // 13: edgenet.api.v1.NodeService.Peers:input_type -> edgenet.api.v1.PeersRequest
+	8,  // 14: edgenet.api.v1.NodeService.Stop:input_type -> edgenet.api.v1.StopRequest
+	10, // 15: edgenet.api.v1.NodeService.FindPeer:input_type -> edgenet.api.v1.FindPeerRequest
+	12, // 16: edgenet.api.v1.TaskService.Submit:input_type -> edgenet.api.v1.SubmitRequest
+	14, // 17: edgenet.api.v1.TaskService.List:input_type -> edgenet.api.v1.ListRequest
+	16, // 18: edgenet.api.v1.TaskService.Get:input_type -> edgenet.api.v1.GetRequest
+	21, // 19: edgenet.api.v1.TaskService.Cancel:input_type -> edgenet.api.v1.CancelRequest
+	16, // 20: edgenet.api.v1.TaskService.Watch:input_type -> edgenet.api.v1.GetRequest
+	16, // 21: edgenet.api.v1.TaskService.Results:input_type -> edgenet.api.v1.GetRequest
+	16, // 22: edgenet.api.v1.TaskService.Why:input_type -> edgenet.api.v1.GetRequest
+	24, // 23: edgenet.api.v1.WalletService.Balance:input_type -> edgenet.api.v1.BalanceRequest
+	27, // 24: edgenet.api.v1.WalletService.Transfer:input_type -> edgenet.api.v1.TransferRequest
+	29, // 25: edgenet.api.v1.WalletService.Stake:input_type -> edgenet.api.v1.StakeRequest
+	30, // 26: edgenet.api.v1.WalletService.History:input_type -> edgenet.api.v1.HistoryRequest
+	33, // 27: edgenet.api.v1.WalletService.Rewards:input_type -> edgenet.api.v1.RewardsRequest
+	36, // 28: edgenet.api.v1.WalletService.Audit:input_type -> edgenet.api.v1.AuditRequest
+	38, // 29: edgenet.api.v1.WalletService.Backup:input_type -> edgenet.api.v1.BackupRequest
+	2,  // 30: edgenet.api.v1.NodeService.Status:output_type -> edgenet.api.v1.StatusReply
+	6,  // 31: edgenet.api.v1.NodeService.Peers:output_type -> edgenet.api.v1.PeersReply
+	9,  // 32: edgenet.api.v1.NodeService.Stop:output_type -> edgenet.api.v1.StopReply
+	11, // 33: edgenet.api.v1.NodeService.FindPeer:output_type -> edgenet.api.v1.FindPeerReply
+	13, // 34: edgenet.api.v1.TaskService.Submit:output_type -> edgenet.api.v1.SubmitReply
+	15, // 35: edgenet.api.v1.TaskService.List:output_type -> edgenet.api.v1.ListReply
+	17, // 36: edgenet.api.v1.TaskService.Get:output_type -> edgenet.api.v1.Job
+	22, // 37: edgenet.api.v1.TaskService.Cancel:output_type -> edgenet.api.v1.CancelReply
+	17, // 38: edgenet.api.v1.TaskService.Watch:output_type -> edgenet.api.v1.Job
+	20, // 39: edgenet.api.v1.TaskService.Results:output_type -> edgenet.api.v1.TaskResult
+	23, // 40: edgenet.api.v1.TaskService.Why:output_type -> edgenet.api.v1.WhyReply
+	25, // 41: edgenet.api.v1.WalletService.Balance:output_type -> edgenet.api.v1.BalanceReply
+	28, // 42: edgenet.api.v1.WalletService.Transfer:output_type -> edgenet.api.v1.TransferReply
+	25, // 43: edgenet.api.v1.WalletService.Stake:output_type -> edgenet.api.v1.BalanceReply
+	31, // 44: edgenet.api.v1.WalletService.History:output_type -> edgenet.api.v1.HistoryReply
+	34, // 45: edgenet.api.v1.WalletService.Rewards:output_type -> edgenet.api.v1.RewardsReply
+	37, // 46: edgenet.api.v1.WalletService.Audit:output_type -> edgenet.api.v1.AuditReply
+	39, // 47: edgenet.api.v1.WalletService.Backup:output_type -> edgenet.api.v1.BackupReply
+	30, // [30:48] is the sub-list for method output_type
+	12, // [12:30] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_api_proto_init() }
@@ -2828,7 +3468,7 @@ func file_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_proto_rawDesc), len(file_api_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   33,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

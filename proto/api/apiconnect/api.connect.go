@@ -70,8 +70,12 @@ const (
 	WalletServiceStakeProcedure = "/edgenet.api.v1.WalletService/Stake"
 	// WalletServiceHistoryProcedure is the fully-qualified name of the WalletService's History RPC.
 	WalletServiceHistoryProcedure = "/edgenet.api.v1.WalletService/History"
+	// WalletServiceRewardsProcedure is the fully-qualified name of the WalletService's Rewards RPC.
+	WalletServiceRewardsProcedure = "/edgenet.api.v1.WalletService/Rewards"
 	// WalletServiceAuditProcedure is the fully-qualified name of the WalletService's Audit RPC.
 	WalletServiceAuditProcedure = "/edgenet.api.v1.WalletService/Audit"
+	// WalletServiceBackupProcedure is the fully-qualified name of the WalletService's Backup RPC.
+	WalletServiceBackupProcedure = "/edgenet.api.v1.WalletService/Backup"
 )
 
 // NodeServiceClient is a client for the edgenet.api.v1.NodeService service.
@@ -460,7 +464,11 @@ type WalletServiceClient interface {
 	Transfer(context.Context, *connect.Request[api.TransferRequest]) (*connect.Response[api.TransferReply], error)
 	Stake(context.Context, *connect.Request[api.StakeRequest]) (*connect.Response[api.BalanceReply], error)
 	History(context.Context, *connect.Request[api.HistoryRequest]) (*connect.Response[api.HistoryReply], error)
+	Rewards(context.Context, *connect.Request[api.RewardsRequest]) (*connect.Response[api.RewardsReply], error)
 	Audit(context.Context, *connect.Request[api.AuditRequest]) (*connect.Response[api.AuditReply], error)
+	// Backup writes a copy of the ledger's store, as of one moment, into a new
+	// directory on the daemon's machine.
+	Backup(context.Context, *connect.Request[api.BackupRequest]) (*connect.Response[api.BackupReply], error)
 }
 
 // NewWalletServiceClient constructs a client for the edgenet.api.v1.WalletService service. By
@@ -498,10 +506,22 @@ func NewWalletServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(walletServiceMethods.ByName("History")),
 			connect.WithClientOptions(opts...),
 		),
+		rewards: connect.NewClient[api.RewardsRequest, api.RewardsReply](
+			httpClient,
+			baseURL+WalletServiceRewardsProcedure,
+			connect.WithSchema(walletServiceMethods.ByName("Rewards")),
+			connect.WithClientOptions(opts...),
+		),
 		audit: connect.NewClient[api.AuditRequest, api.AuditReply](
 			httpClient,
 			baseURL+WalletServiceAuditProcedure,
 			connect.WithSchema(walletServiceMethods.ByName("Audit")),
+			connect.WithClientOptions(opts...),
+		),
+		backup: connect.NewClient[api.BackupRequest, api.BackupReply](
+			httpClient,
+			baseURL+WalletServiceBackupProcedure,
+			connect.WithSchema(walletServiceMethods.ByName("Backup")),
 			connect.WithClientOptions(opts...),
 		),
 	}
@@ -513,7 +533,9 @@ type walletServiceClient struct {
 	transfer *connect.Client[api.TransferRequest, api.TransferReply]
 	stake    *connect.Client[api.StakeRequest, api.BalanceReply]
 	history  *connect.Client[api.HistoryRequest, api.HistoryReply]
+	rewards  *connect.Client[api.RewardsRequest, api.RewardsReply]
 	audit    *connect.Client[api.AuditRequest, api.AuditReply]
+	backup   *connect.Client[api.BackupRequest, api.BackupReply]
 }
 
 // Balance calls edgenet.api.v1.WalletService.Balance.
@@ -536,9 +558,19 @@ func (c *walletServiceClient) History(ctx context.Context, req *connect.Request[
 	return c.history.CallUnary(ctx, req)
 }
 
+// Rewards calls edgenet.api.v1.WalletService.Rewards.
+func (c *walletServiceClient) Rewards(ctx context.Context, req *connect.Request[api.RewardsRequest]) (*connect.Response[api.RewardsReply], error) {
+	return c.rewards.CallUnary(ctx, req)
+}
+
 // Audit calls edgenet.api.v1.WalletService.Audit.
 func (c *walletServiceClient) Audit(ctx context.Context, req *connect.Request[api.AuditRequest]) (*connect.Response[api.AuditReply], error) {
 	return c.audit.CallUnary(ctx, req)
+}
+
+// Backup calls edgenet.api.v1.WalletService.Backup.
+func (c *walletServiceClient) Backup(ctx context.Context, req *connect.Request[api.BackupRequest]) (*connect.Response[api.BackupReply], error) {
+	return c.backup.CallUnary(ctx, req)
 }
 
 // WalletServiceHandler is an implementation of the edgenet.api.v1.WalletService service.
@@ -547,7 +579,11 @@ type WalletServiceHandler interface {
 	Transfer(context.Context, *connect.Request[api.TransferRequest]) (*connect.Response[api.TransferReply], error)
 	Stake(context.Context, *connect.Request[api.StakeRequest]) (*connect.Response[api.BalanceReply], error)
 	History(context.Context, *connect.Request[api.HistoryRequest]) (*connect.Response[api.HistoryReply], error)
+	Rewards(context.Context, *connect.Request[api.RewardsRequest]) (*connect.Response[api.RewardsReply], error)
 	Audit(context.Context, *connect.Request[api.AuditRequest]) (*connect.Response[api.AuditReply], error)
+	// Backup writes a copy of the ledger's store, as of one moment, into a new
+	// directory on the daemon's machine.
+	Backup(context.Context, *connect.Request[api.BackupRequest]) (*connect.Response[api.BackupReply], error)
 }
 
 // NewWalletServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -581,10 +617,22 @@ func NewWalletServiceHandler(svc WalletServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(walletServiceMethods.ByName("History")),
 		connect.WithHandlerOptions(opts...),
 	)
+	walletServiceRewardsHandler := connect.NewUnaryHandler(
+		WalletServiceRewardsProcedure,
+		svc.Rewards,
+		connect.WithSchema(walletServiceMethods.ByName("Rewards")),
+		connect.WithHandlerOptions(opts...),
+	)
 	walletServiceAuditHandler := connect.NewUnaryHandler(
 		WalletServiceAuditProcedure,
 		svc.Audit,
 		connect.WithSchema(walletServiceMethods.ByName("Audit")),
+		connect.WithHandlerOptions(opts...),
+	)
+	walletServiceBackupHandler := connect.NewUnaryHandler(
+		WalletServiceBackupProcedure,
+		svc.Backup,
+		connect.WithSchema(walletServiceMethods.ByName("Backup")),
 		connect.WithHandlerOptions(opts...),
 	)
 	return "/edgenet.api.v1.WalletService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -597,8 +645,12 @@ func NewWalletServiceHandler(svc WalletServiceHandler, opts ...connect.HandlerOp
 			walletServiceStakeHandler.ServeHTTP(w, r)
 		case WalletServiceHistoryProcedure:
 			walletServiceHistoryHandler.ServeHTTP(w, r)
+		case WalletServiceRewardsProcedure:
+			walletServiceRewardsHandler.ServeHTTP(w, r)
 		case WalletServiceAuditProcedure:
 			walletServiceAuditHandler.ServeHTTP(w, r)
+		case WalletServiceBackupProcedure:
+			walletServiceBackupHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -624,6 +676,14 @@ func (UnimplementedWalletServiceHandler) History(context.Context, *connect.Reque
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.WalletService.History is not implemented"))
 }
 
+func (UnimplementedWalletServiceHandler) Rewards(context.Context, *connect.Request[api.RewardsRequest]) (*connect.Response[api.RewardsReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.WalletService.Rewards is not implemented"))
+}
+
 func (UnimplementedWalletServiceHandler) Audit(context.Context, *connect.Request[api.AuditRequest]) (*connect.Response[api.AuditReply], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.WalletService.Audit is not implemented"))
+}
+
+func (UnimplementedWalletServiceHandler) Backup(context.Context, *connect.Request[api.BackupRequest]) (*connect.Response[api.BackupReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.WalletService.Backup is not implemented"))
 }

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"edgenet.dev/proto/api"
+)
+
+// eventKinds are the kinds that history filters by, as the ledger names them.
+var eventKinds = []string{
+	"open", "transfer", "receive", "hold", "extend", "settle", "stake", "unstake", "withdraw", "rotate", "close", "slash", "void",
+}
+
+func (a *app) historyCmd() *cobra.Command {
+	var limit uint32
+	var kinds []string
+	var with string
+	var since uint64
+	c := &cobra.Command{
+		Use: "history [ACCOUNT]", Short: "List an account's events, newest first", Args: takes(0, 1, "at most one ACCOUNT"),
+		Example: "  edgenetd wallet history --kind transfer,receive --limit 20\n  edgenetd wallet history --with 12D3KooW… -o json\n  edgenetd wallet history --since 120",
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.history(c.Context(), &api.HistoryRequest{Account: one(args), Limit: limit, Kinds: kinds, Counterparty: with, SinceSeq: since})
+		},
+	}
+	f := c.Flags()
+	f.StringSliceVar(&kinds, "kind", nil, "only events of these kinds, such as transfer, receive, settle")
+	f.StringVar(&with, "with", "", "only events with this account")
+	f.Uint64Var(&since, "since", 0, "only events from this number on")
+	f.Uint32Var(&limit, "limit", 50, "how many events to list at most")
+	_ = c.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(eventKinds, cobra.ShellCompDirectiveNoFileComp))
+	return c
+}
+
+type historyView struct {
+	Event        string `json:"event"`
+	Seq          uint64 `json:"seq"`
+	Kind         string `json:"kind"`
+	Counterparty string `json:"counterparty,omitempty"`
+	Amount       int64  `json:"amount"` // change of available
+	Available    uint64 `json:"available"`
+	Held         int64  `json:"held,omitempty"` // changes, as amount is one
+	Staked       int64  `json:"staked,omitempty"`
+	Unbonding    int64  `json:"unbonding,omitempty"`
+	Bonus        uint64 `json:"bonus,omitempty"`
+	Memo         string `json:"memo,omitempty"`
+	Time         string `json:"time"` // by the author's clock, a hint
+	Epoch        uint64 `json:"epoch"`
+}
+
+func (a *app) history(ctx context.Context, req *api.HistoryRequest) error {
+	for _, account := range []string{req.Account, req.Counterparty} {
+		if err := checkAccount(account); err != nil {
+			return err
+		}
+	}
+	for _, k := range req.Kinds {
+		if !slices.Contains(eventKinds, strings.ToLower(k)) {
+			hint := "the kinds are " + strings.Join(eventKinds, ", ")
+			if near := nearest(strings.ToLower(k), eventKinds); near != "" {
+				hint = "did you mean " + near + "?"
+			}
+			return failf(exitUsage, "--kind %q is no kind of event; %s", k, hint)
+		}
+	}
+	if req.Limit == 0 {
+		return failf(exitUsage, "--limit 0 lists nothing; want at least 1")
+	}
+	d, err := a.daemon(ctx)
+	if err != nil {
+		return err
+	}
+	reply, err := call(ctx, d.wallet.History, req)
+	if err != nil {
+		return err
+	}
+	list := []historyView{}
+	r := report{}
+	for _, e := range reply.Entries {
+		list = append(list, historyView{
+			Event: e.Event, Seq: e.Seq, Kind: e.Kind, Counterparty: e.Counterparty, Amount: e.Amount, Available: e.Available,
+			Held: e.Held, Staked: e.Staked, Unbonding: e.Unbonding, Bonus: e.Bonus, Memo: e.Memo,
+			Time: time.UnixMilli(int64(e.TimeUnixMs)).UTC().Format(time.RFC3339), Epoch: e.Epoch,
+		})
+		r.ids = append(r.ids, e.Event)
+	}
+	r.data = list
+	r.table = func(w io.Writer) {
+		row(w, "SEQ", "TIME", "KIND", "AMOUNT", "AVAILABLE", "COUNTERPARTY", "MEMO")
+		for i, e := range list {
+			row(w, e.Seq, clock(reply.Entries[i].TimeUnixMs), e.Kind, signedCredits(e.Amount), credits(e.Available), dash(e.Counterparty), dash(e.Memo))
+		}
+	}
+	return a.print(r)
+}
+
+func (a *app) rewardsCmd() *cobra.Command {
+	var limit uint32
+	c := &cobra.Command{
+		Use: "rewards [ACCOUNT]", Short: "Explain what was minted for an account, by default this node's", Args: takes(0, 1, "at most one ACCOUNT"),
+		Long: `Lists what was minted for the account beside what others paid it, newest first:
+for which payment, the multiple R of that time, and what kept it lower if
+something did.`,
+		RunE: func(c *cobra.Command, args []string) error { return a.rewards(c.Context(), one(args), limit) },
+	}
+	c.Flags().Uint32Var(&limit, "limit", 0, "look at this many of the account's newest events only; 0: all")
+	return c
+}
+
+type rewardView struct {
+	Kind     string `json:"kind"`
+	Amount   uint64 `json:"amount"`
+	Event    string `json:"event"`
+	Seq      uint64 `json:"seq"`
+	Epoch    uint64 `json:"epoch"`
+	Source   string `json:"source"`
+	Index    uint32 `json:"index"`
+	From     string `json:"from,omitempty"`
+	Paid     uint64 `json:"paid"`
+	Multiple string `json:"multiple,omitempty"` // R as a decimal
+	Limit    string `json:"limit,omitempty"`
+	Reason   string `json:"reason"`
+}
+
+func (a *app) rewards(ctx context.Context, account string, limit uint32) error {
+	if err := checkAccount(account); err != nil {
+		return err
+	}
+	d, err := a.daemon(ctx)
+	if err != nil {
+		return err
+	}
+	reply, err := call(ctx, d.wallet.Rewards, &api.RewardsRequest{Account: account, Limit: limit})
+	if err != nil {
+		return err
+	}
+	list := []rewardView{}
+	r := report{}
+	for _, x := range reply.Rewards {
+		v := rewardView{
+			Kind: x.Kind, Amount: x.Amount, Event: x.Event, Seq: x.Seq, Epoch: x.Epoch, Source: x.Source, Index: x.Index,
+			From: x.From, Paid: x.Paid, Limit: x.Limit, Reason: x.Reason,
+		}
+		if x.RatePpm > 0 {
+			v.Multiple = fmt.Sprintf("%d.%06d", x.RatePpm/1_000_000, x.RatePpm%1_000_000)
+		}
+		list = append(list, v)
+		r.ids = append(r.ids, x.Event)
+	}
+	totals := reply.Totals
+	if totals == nil {
+		totals = map[string]uint64{}
+	}
+	r.data = map[string]any{"rewards": list, "totals": totals}
+	r.table = func(w io.Writer) {
+		row(w, "SEQ", "KIND", "AMOUNT", "PAID", "MULTIPLE", "FROM", "REASON")
+		for _, v := range list {
+			row(w, v.Seq, v.Kind, credits(v.Amount), credits(v.Paid), dash(v.Multiple), dash(v.From), v.Reason)
+		}
+		for _, kind := range []string{"bonus", "uptime", "referral"} {
+			if n, ok := totals[kind]; ok {
+				row(w, "total", kind, credits(n))
+			}
+		}
+	}
+	return a.print(r)
+}

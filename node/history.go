@@ -1,0 +1,101 @@
+package node
+
+import (
+	"fmt"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"edgenet.dev/ledger"
+	"edgenet.dev/proto"
+)
+
+// Waiting is a signed event of an account that is on this node's disk and not
+// certified yet. The node proposes it until it is, or another event has its
+// place.
+type Waiting struct {
+	ID           cid.Cid
+	Seq          uint64
+	Kind         string
+	Counterparty peer.ID // "" unless there is exactly one
+	Change       int64   // of what can be spent once it is certified, microcredits
+	Event        *proto.Event
+}
+
+// Waiting reads the account's event that waits for the witnesses, if there is
+// one.
+func (n *Node) Waiting(account peer.ID) (Waiting, bool) {
+	n.wallet.mu.Lock()
+	defer n.wallet.mu.Unlock()
+	raw, ok := n.wallet.l.Intent(account)
+	if !ok {
+		return Waiting{}, false
+	}
+	s, err := proto.Inspect(raw, proto.KindEvent)
+	if err != nil {
+		return Waiting{}, false
+	}
+	ev := s.Payload.GetEvent()
+	w := Waiting{ID: s.ID, Seq: ev.Seq, Event: ev, Change: int64(ev.GetPost().GetAvail()) - int64(n.wallet.l.Account(account).Avail)}
+	w.Kind, w.Counterparty, _ = n.wallet.l.Describe(&ledger.Certified{Event: ev, Account: account, Seq: ev.Seq})
+	return w, true
+}
+
+// StakeChange is the change of what an event's account has staked and
+// unbonding, in microcredits.
+func (n *Node) StakeChange(c *ledger.Certified) (staked, unbonding int64) {
+	n.wallet.mu.Lock()
+	defer n.wallet.mu.Unlock()
+	return n.wallet.l.StakeChange(c)
+}
+
+// Books are a ledger at one moment: the terms of the supply equation, each
+// summed on its own, and what they were summed over.
+type Books struct {
+	ledger.Audit
+	StateHash proto.Hash        // equal on nodes that hold equal sets
+	Events    int               // certified events in the set
+	Accounts  int               // that have events
+	Kinds     map[string]uint64 // events above the base checkpoint and of chains that are kept whole, by kind
+	Pending   int               // certified events that wait for others and are in no sum
+	Epoch     uint64            // of the newest checkpoint
+	Base      uint64            // epoch of the checkpoint below which events are pruned
+}
+
+// BooksOf reads a ledger that nobody else uses meanwhile.
+func BooksOf(l *ledger.Ledger) Books {
+	b := Books{
+		Audit: l.Audit(), StateHash: l.StateHash(), Events: l.Len(), Kinds: map[string]uint64{},
+		Pending: l.Pending(), Epoch: l.Epoch(), Base: l.Base(),
+	}
+	accounts := l.Accounts()
+	b.Accounts = len(accounts)
+	for _, id := range accounts {
+		for _, c := range l.History(id, b.Events) {
+			kind, _, _ := l.Describe(c)
+			b.Kinds[kind]++
+		}
+	}
+	return b
+}
+
+// Books reads this node's ledger.
+func (n *Node) Books() Books {
+	n.wallet.mu.Lock()
+	defer n.wallet.mu.Unlock()
+	return BooksOf(n.wallet.l)
+}
+
+// Backup writes a copy of the ledger's store into the new directory dir while
+// the node runs: the store as it was at one moment during the call. It fails
+// when the store cannot be copied, as one in memory.
+func (n *Node) Backup(dir string) error {
+	b, ok := n.store.(interface{ Backup(dir string) error })
+	if !ok {
+		return proto.CodeNotFound.Errorf("backup: this node's ledger is not on disk")
+	}
+	if err := b.Backup(dir); err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	return nil
+}
