@@ -199,6 +199,8 @@ func (w *Witness) Handle(now time.Time, from peer.ID, f *proto.VoteFrame) ([]Out
 		err = s.certified(b.Certified)
 	case *proto.VoteFrame_WorkClaim:
 		err = s.workClaim(b.WorkClaim)
+	case *proto.VoteFrame_ProbeReport:
+		err = s.w.l.KeepProbes(b.ProbeReport)
 	case *proto.VoteFrame_Error:
 		s.missing(b.Error) // errors are never answered with errors
 	default:
@@ -303,6 +305,9 @@ func (w *Witness) Next() time.Time {
 	}
 	if w.cfg.Checkpoints != nil {
 		epoch, at := w.cfg.Checkpoints.Due()
+		if at.IsZero() { // which would mean never
+			at = atOnce
+		}
 		if w.slots[slotKey(checkpointSlot(epoch))] == nil && (next.IsZero() || at.Before(next)) {
 			next = at
 		}

@@ -80,16 +80,19 @@ const inFlight = epochLead + 2
 // when what the figures do not show yet could pass the lifetime cap: no more
 // than the stake allows, and stake is never more than there is.
 func (t *tx) rate(f figures) uint64 {
-	r := mintRate(t.net, f.x)
-	supply := f.minted
-	for _, g := range t.net.Grants {
-		supply += uint64(g)
-	}
-	unseen := satMul(inFlight, mulDiv(stakeCap(t.net, supply), r, 1_000_000))
-	if satAdd(f.minted, unseen) > uint64(MintCap(t.net)) && !t.base.off.has(guardMintCap) {
+	if satAdd(f.minted, unseen(t.net, f)) > uint64(MintCap(t.net)) && !t.base.off.has(guardMintCap) {
 		return 0
 	}
-	return r
+	return mintRate(t.net, f.x)
+}
+
+// unseen bounds the bonuses at the rate of f that f does not show yet.
+func unseen(net *proto.Network, f figures) uint64 {
+	supply := f.minted
+	for _, g := range net.Grants {
+		supply += uint64(g)
+	}
+	return satMul(inFlight, mulDiv(stakeCap(net, supply), mintRate(net, f.x), 1_000_000))
 }
 
 // FillBonus sets in sources, to be claimed together by the account in an event
@@ -143,52 +146,4 @@ func (l *Ledger) retry(need proto.Hash) ([]*Certified, error) {
 	}
 	added, _, err := l.add(nil, waited)
 	return added, err
-}
-
-// Rewards in checkpoints. They are receivables (checkpoint, index) of accounts
-// and count as minted.
-
-const (
-	// uptimePpm of the probes must be answered.
-	uptimePpm = 900_000
-	// uptimeSeconds of reference CPU is what an epoch of being up is worth.
-	uptimeSeconds = 1
-	// A referrer gets referralPpm of the fees that the referee's payments burn
-	// in its first referralEpochs, at most referralCap.
-	referralPpm    = 50_000
-	referralEpochs = 720
-	referralCap    = 10 * uint64(proto.OneCredit)
-)
-
-// uptimeReward is what an account with the given stake gets for an epoch.
-// answered has, per signed probe report of a quorum of distinct witnesses, the
-// probes answered in ppm. f+1 of them must agree, so that one is honest. Like
-// bonuses it is at most κ·stake, so that a thousand idle identities are worth
-// no more than their stake.
-func uptimeReward(net *proto.Network, staked uint64, answered []uint64) uint64 {
-	if len(answered) < net.Quorum() {
-		return 0
-	}
-	up := 0
-	for _, a := range answered {
-		if a >= uptimePpm {
-			up++
-		}
-	}
-	if up < net.F()+1 {
-		return 0
-	}
-	return min(mulDiv(net.Genesis.BasePrice, uptimeSeconds, 60), stakeCap(net, staked))
-}
-
-// referralReward is what a referrer gets for an epoch in which the fees burned
-// by a referee's payments since it opened went from before to after. Nothing
-// is due when the epoch is not among the referee's first ones. Fees are at
-// least as much, so referring oneself earns less than it burns.
-func referralReward(opened, epoch, before, after uint64) uint64 {
-	if epoch < opened || epoch-opened >= referralEpochs || after < before {
-		return 0
-	}
-	total := func(fees uint64) uint64 { return min(referralCap, mulDiv(fees, referralPpm, 1_000_000)) }
-	return total(after) - total(before)
 }

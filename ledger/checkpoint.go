@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 
 	"edgenet.dev/proto"
@@ -21,7 +22,7 @@ import (
 // MaxChanges bounds the accounts whose frontier one checkpoint moves; the rest
 // follow in the next. Their list stays below maxChangesSize.
 const (
-	MaxChanges     = 5000
+	MaxChanges     = 3000
 	maxChangesSize = 256 << 10
 	// Certified checkpoints this much older than the base are forgotten: an
 	// event above it has an epoch at most epochLead before it.
@@ -48,8 +49,8 @@ type CheckpointHeader struct {
 	Body *proto.Checkpoint          // not to be changed
 	Wire *proto.CertifiedCheckpoint // with its changes when they are known
 
-	hash    proto.Hash
-	changes []change // nil when they are not known
+	hash proto.Hash
+	news
 }
 
 // change moves an account's frontier to the event at seq.
@@ -123,47 +124,72 @@ func (h *CheckpointHeader) attach(raw []byte) error {
 	if hash := proto.HashOf(raw); !bytes.Equal(hash[:], h.Body.ChangesHash) {
 		return proto.CodeMalformed.Errorf("checkpoint %d: these are not its changes", h.Body.Epoch)
 	}
-	changes, err := parseChanges(raw)
+	n, err := parseChanges(raw)
 	if err != nil {
 		return err
 	}
-	h.changes = changes
+	if total, ok := totalReward(n.rewards); !ok || total != h.Body.Rewarded {
+		return proto.CodeInvalidEvent.Errorf("checkpoint %d: its rewards are not what it says", h.Body.Epoch)
+	}
+	h.news = n
 	if h.Wire != nil {
 		h.Wire.Changes = raw
 	}
 	return nil
 }
 
-// parseChanges wants what marshalChanges makes: keys ascending, nothing else.
-func parseChanges(raw []byte) ([]change, error) {
+// news is what a checkpoint adds to the one before it.
+type news struct {
+	changes []change // nil when they are not known
+	rewards []reward
+	probes  [][]byte
+}
+
+// parseChanges wants what marshal makes: keys ascending, nothing else.
+func parseChanges(raw []byte) (n news, err error) {
 	if len(raw) > maxChangesSize {
-		return nil, proto.CodeTooLarge.Errorf("checkpoint: changes of %d bytes, at most %d", len(raw), maxChangesSize)
+		return n, proto.CodeTooLarge.Errorf("checkpoint: changes of %d bytes, at most %d", len(raw), maxChangesSize)
 	}
 	m := new(proto.FrontierChanges)
 	if err := goproto.Unmarshal(raw, m); err != nil {
-		return nil, proto.CodeMalformed.Errorf("checkpoint: changes: %v", err)
+		return n, proto.CodeMalformed.Errorf("checkpoint: changes: %v", err)
 	}
-	out := make([]change, 0, len(m.Changes))
+	n = news{changes: make([]change, 0, len(m.Changes)), probes: m.Probes}
 	for i, c := range m.Changes {
 		id, err := accountOfKey(c.GetKey())
 		if err != nil {
-			return nil, err
+			return n, err
 		}
 		if i > 0 && bytes.Compare(m.Changes[i-1].Key, c.Key) >= 0 {
-			return nil, proto.CodeMalformed.Errorf("checkpoint: changes are not sorted")
+			return n, proto.CodeMalformed.Errorf("checkpoint: changes are not sorted")
 		}
-		out = append(out, change{id, c.Seq})
+		n.changes = append(n.changes, change{id, c.Seq})
 	}
-	if again, err := marshalChanges(out); err != nil || !bytes.Equal(again, raw) {
-		return nil, proto.CodeMalformed.Errorf("checkpoint: changes in another form than the one")
+	if len(m.Rewards) > maxRewards || len(m.Probes) > maxProbes {
+		return n, proto.CodeTooLarge.Errorf("checkpoint: %d rewards, %d probe reports", len(m.Rewards), len(m.Probes))
 	}
-	return out, nil
+	for _, w := range m.Rewards {
+		r, err := parseReward(w)
+		if err != nil {
+			return n, err
+		}
+		n.rewards = append(n.rewards, r)
+	}
+	if again, err := n.marshal(); err != nil || !bytes.Equal(again, raw) {
+		return n, proto.CodeMalformed.Errorf("checkpoint: changes in another form than the one")
+	}
+	return n, nil
 }
 
-func marshalChanges(changes []change) ([]byte, error) {
-	m := new(proto.FrontierChanges)
-	for _, c := range changes {
+const maxProbes = 100
+
+func (n news) marshal() ([]byte, error) {
+	m := &proto.FrontierChanges{Probes: n.probes}
+	for _, c := range n.changes {
 		m.Changes = append(m.Changes, &proto.FrontierChange{Key: accountKey(c.account), Seq: c.seq})
+	}
+	for _, r := range n.rewards {
+		m.Rewards = append(m.Rewards, r.wire())
 	}
 	return goproto.MarshalOptions{Deterministic: true}.Marshal(m)
 }
@@ -228,11 +254,28 @@ func (l *Ledger) DraftCheckpoint(epoch uint64) (body *proto.Checkpoint, changes 
 			return nil, nil, err
 		}
 	}
-	if changes, err = marshalChanges(moved); err != nil {
+	cut := maps.Clone(before)
+	for _, c := range moved {
+		cut[c.account] = c.seq + 1
+	}
+	return l.draftBody(epoch, st, cut, news{changes: moved, probes: l.quorumOfProbes(epoch)})
+}
+
+// draftBody adds what follows from the state at the cut.
+func (l *Ledger) draftBody(epoch uint64, st *state, cut map[peer.ID]uint64, n news) (*proto.Checkpoint, []byte, error) {
+	all, err := l.standings(epoch, st, cut)
+	if err != nil {
+		return nil, nil, err
+	}
+	if n.rewards, err = l.rewards(epoch, st, all.referral, n.probes); err != nil {
+		return nil, nil, err
+	}
+	changes, err := n.marshal()
+	if err != nil {
 		return nil, nil, fmt.Errorf("checkpoint %d: %w", epoch, err)
 	}
 	l.KeepChanges(changes)
-	return l.bodyOf(epoch, st, changes), changes, nil
+	return l.bodyOf(epoch, st, all, n, changes), changes, nil
 }
 
 // maxChanges is MaxChanges; tests make it smaller.
@@ -249,7 +292,7 @@ func (l *Ledger) bounded(before map[peer.ID]uint64, epoch uint64) (*state, []cha
 		events = append(events, a.chain[a.kept:]...)
 	}
 	seen := map[peer.ID]bool{}
-	st, err := l.refold(events, func(c *Certified) bool {
+	st, err := l.refold(epoch, events, func(c *Certified) bool {
 		if c.Seq < before[c.Account] || seen[c.Account] {
 			return true
 		}
@@ -271,13 +314,15 @@ func (l *Ledger) bounded(before map[peer.ID]uint64, epoch uint64) (*state, []cha
 	return st, moved, nil
 }
 
-// refold applies events to a fresh copy of the base state; allow is asked
-// before an event that could become effective does.
-func (l *Ledger) refold(events []*Certified, allow func(*Certified) bool) (*state, error) {
+// refold applies events to a fresh copy of the base state, with the rewards of
+// the checkpoints before epoch; allow is asked before an event that could
+// become effective does.
+func (l *Ledger) refold(epoch uint64, events []*Certified, allow func(*Certified) bool) (*state, error) {
 	st, err := l.foundation()
 	if err != nil {
 		return nil, err
 	}
+	l.grants(&st, epoch)
 	t := newTx(l.net, &st)
 	t.trusted = true
 	foldInto(t, events, nil, allow)
@@ -285,13 +330,18 @@ func (l *Ledger) refold(events []*Certified, allow func(*Certified) bool) (*stat
 	return &st, nil
 }
 
-// stateAt is the state with exactly the events below the cut, which must be
-// effective here. A cut that is not closed is refused.
-func (l *Ledger) stateAt(cut map[peer.ID]uint64) (*state, error) {
+// stateAt is the state with exactly the events below the cut of an epoch's
+// checkpoint, which must be effective here. A cut that is not closed is
+// refused.
+func (l *Ledger) stateAt(epoch uint64, cut map[peer.ID]uint64) (*state, error) {
 	if disabled.cut != nil {
 		return disabled.cut(l, cut)
 	}
 	whole := true
+	for e := epoch; e <= l.s.newest; e++ { // their rewards come after the cut
+		h := l.checkpoints[e]
+		whole = whole && h != nil && len(h.rewards) == 0
+	}
 	var events []*Certified
 	for _, id := range l.s.order {
 		a := l.s.accounts[id]
@@ -305,7 +355,7 @@ func (l *Ledger) stateAt(cut map[peer.ID]uint64) (*state, error) {
 	if whole && len(cut) == len(l.s.order) {
 		return &l.s, nil
 	}
-	st, err := l.refold(events, nil)
+	st, err := l.refold(epoch, events, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -343,15 +393,16 @@ func (l *Ledger) foundation() (state, error) {
 func (s *state) adopt(from *state) { s.figures, s.newest, s.off = from.figures, from.newest, from.off }
 
 // bodyOf summarises a state.
-func (l *Ledger) bodyOf(epoch uint64, s *state, changes []byte) *proto.Checkpoint {
-	b := &proto.Checkpoint{Epoch: epoch}
+func (l *Ledger) bodyOf(epoch uint64, s *state, all stood, n news, changes []byte) *proto.Checkpoint {
+	total, _ := totalReward(n.rewards)
+	b := &proto.Checkpoint{Epoch: epoch, Rewarded: total}
 	if h := l.checkpoints[epoch-1]; h != nil {
 		b.Prev = h.ID.Bytes()
 	}
 	hash := proto.HashOf(changes)
 	b.ChangesHash = hash[:]
 	s.summarise(l.net, b)
-	fillRoots(b, s.leaves())
+	fillRoots(b, append(s.leaves(), all.leaves()...))
 	return b
 }
 
@@ -496,11 +547,22 @@ func (l *Ledger) checkBody(h *CheckpointHeader) error {
 			return proto.CodeMissing.Errorf("checkpoint %d: events of %s up to %d are not known here", e, c.account, c.seq)
 		}
 	}
-	st, err := l.stateAt(cut)
+	st, err := l.stateAt(e, cut)
 	if err != nil {
 		return err
 	}
-	want := l.bodyOf(e, st, changes)
+	all, err := l.standings(e, st, cut)
+	if err != nil {
+		return err
+	}
+	rewards, err := l.rewards(e, st, all.referral, h.probes)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(rewards, h.rewards) {
+		return proto.CodeInvalidEvent.Errorf("checkpoint %d: its rewards do not follow from the events", e)
+	}
+	want := l.bodyOf(e, st, all, h.news, changes)
 	want.TimeUnixMs = h.Body.TimeUnixMs
 	if !goproto.Equal(want, h.Body) {
 		return proto.CodeInvalidEvent.Errorf("checkpoint %d: its roots or totals do not follow from the events", e)
@@ -563,8 +625,10 @@ func (l *Ledger) AddCheckpoint(wire *proto.CertifiedCheckpoint, own ...Record) (
 	}
 	l.know(h)
 	l.hash = proto.Hash{}
-	if _, err := l.retry(epochNeed(e)); err != nil {
-		return true, err
+	for _, need := range []proto.Hash{epochNeed(e), h.hash} {
+		if _, err := l.retry(need); err != nil {
+			return true, err
+		}
 	}
 	return true, nil
 }
@@ -574,7 +638,11 @@ func (l *Ledger) AddCheckpoint(wire *proto.CertifiedCheckpoint, own ...Record) (
 func (l *Ledger) know(h *CheckpointHeader) {
 	e := h.Body.Epoch
 	l.checkpoints[e] = h
-	l.s.figures[e] = figures{x: h.Body.X, minted: h.Body.Minted}
+	l.s.figures[e] = figures{x: h.Body.X, minted: satAdd(h.Body.Minted, h.Body.Rewarded)}
+	l.stood = nil
+	if e >= l.base {
+		l.s.grant(h)
+	}
 	l.s.newest = max(l.s.newest, e)
 }
 

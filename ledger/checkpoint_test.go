@@ -78,6 +78,12 @@ func (w *world) prune(l *ledger.Ledger, lag uint64, own ...peer.ID) {
 // computes the same roots.
 func TestMergeLawsWithCheckpoints(t *testing.T) {
 	worlds := lawWorlds(t)
+	kinds := map[string]int{}
+	defer func() {
+		if kinds["uptime"] == 0 || kinds["referral"] == 0 {
+			t.Errorf("no checkpoint rewarded anybody: %v", kinds)
+		}
+	}()
 	rapid.Check(t, func(r *rapid.T) {
 		w := rapid.SampledFrom(worlds).Draw(r, "world")
 		h := newHistory(w)
@@ -86,10 +92,34 @@ func TestMergeLawsWithCheckpoints(t *testing.T) {
 			for range rapid.IntRange(0, 25).Draw(r, "steps") {
 				h.step(r)
 			}
+			if rapid.Bool().Draw(r, "probes") {
+				for _, p := range w.witnesses[:w.net.Quorum()] {
+					var up []peer.ID
+					for _, q := range h.people {
+						if rapid.Bool().Draw(r, "up") {
+							up = append(up, q.id)
+						}
+					}
+					w.probe(h.l, p, up...)
+				}
+			}
 			checkpoints = append(checkpoints, w.checkpoint(h.l))
+			for _, p := range h.people {
+				for _, x := range h.l.Rewards(p.id) {
+					if x.Epoch == h.l.Epoch() && x.Kind != "bonus" {
+						h.minted += uint64(x.Amount)
+						h.owned[p.id] += uint64(x.Amount)
+						h.kinds[x.Kind]++
+					}
+				}
+			}
+			h.check(r)
 		}
 		for range rapid.IntRange(0, 15).Draw(r, "tail") {
 			h.step(r)
+		}
+		for k, n := range h.kinds {
+			kinds[k] += n
 		}
 		set, want := all(h.l), h.l.StateHash()
 
@@ -144,6 +174,11 @@ func TestMergeLawsWithCheckpoints(t *testing.T) {
 		}
 		if _, err := l.Prune(0); err != nil {
 			r.Fatal(err)
+		}
+		for _, p := range h.people {
+			if got, want := l.Reputation(p.id), h.l.Reputation(p.id); got != want {
+				r.Fatalf("reputation %+v after pruning, %+v before", got, want)
+			}
 		}
 		x := w.open(store)
 		if l.StateHash() != want || x.StateHash() != want || x.Audit() != h.l.Audit() || x.Base() != uint64(len(checkpoints)) {

@@ -21,6 +21,7 @@ const (
 	guardBonusReset                     // bonus_used begins again only in a later epoch
 	guardPump                           // x grows only by work that bonuses are claimed for
 	guardFinal                          // Settle returns nothing that a lane may still ask for
+	guardProbes                         // uptime is what f+1 of a quorum of witnesses saw
 	guardRecoveryCost                   // a Rotate by the recovery key is paid from stake
 )
 

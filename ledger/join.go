@@ -281,6 +281,9 @@ func (s *Sync) state(out []*proto.SyncFrame) []*proto.SyncFrame {
 // base of this ledger: every leaf must lead to the checkpoint's roots, and
 // every event is verified. What is here above its frontier stays.
 func (l *Ledger) installState(h *CheckpointHeader, parts []*proto.StateLeaf) error {
+	if h.changes == nil {
+		return proto.CodeMissing.Errorf("checkpoint %d: its changes are not known here", h.Body.Epoch)
+	}
 	var leaves []leaf
 	wires := map[proto.Hash]*proto.CertifiedEvent{}
 	for _, p := range parts {

@@ -141,7 +141,7 @@ func (w *world) certify(raw []byte) *proto.CertifiedEvent {
 // draft signs and certifies the next event of an account, without adding it.
 func (w *world) draft(l *ledger.Ledger, by person, body any) *proto.CertifiedEvent {
 	w.tb.Helper()
-	ev, err := l.Draft(by.id, 0, 1_700_000_000_000, body)
+	ev, err := l.Draft(by.id, l.Epoch(), 1_700_000_000_000, body)
 	if err != nil {
 		w.tb.Fatal(err)
 	}

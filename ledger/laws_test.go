@@ -77,6 +77,9 @@ func (h *history) step(r *rapid.T) {
 		if rapid.Bool().Draw(r, "recoverable") {
 			body.(*proto.Open).RecoveryKey = []byte(recovery(p).id)
 		}
+		if q := rapid.SampledFrom(h.people).Draw(r, "referrer"); q.id != p.id {
+			body.(*proto.Open).Referrer = []byte(q.id)
+		}
 		then = func(*ledger.Certified) { h.burn(p, g.OpeningCost) }
 	} else {
 		kind := rapid.IntRange(0, 11).Draw(r, "kind")

@@ -284,6 +284,15 @@ func stateOf(net *proto.Network, body *proto.Checkpoint, leaves []leaf, kept map
 			if s.accounts[r.to].receivable, err = sum(s.accounts[r.to].receivable, r.amount); err != nil {
 				return s, err
 			}
+		case treeReputation:
+			id, v, err := x.standing()
+			if err != nil {
+				return s, err
+			}
+			if s.standing == nil {
+				s.standing = map[peer.ID]standing{}
+			}
+			s.standing[id] = v
 		default:
 			return s, proto.CodeMalformed.Errorf("checkpoint: no tree %q", x.tree)
 		}

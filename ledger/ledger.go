@@ -31,9 +31,12 @@ type Ledger struct {
 
 	base        uint64 // epoch of the checkpoint below which events are pruned
 	checkpoints map[uint64]*CheckpointHeader
-	proposed    [][]byte  // changes of proposed checkpoints, oldest first
-	own         []peer.ID // whose chains are kept
-	proofs      *proofs   // of the base's state; nil when they have to be computed
+	proposed    [][]byte           // changes of proposed checkpoints, oldest first
+	own         []peer.ID          // whose chains are kept
+	proofs      *proofs            // of the base's state; nil when they have to be computed
+	probes      map[peer.ID][]byte // probe reports for probesFor
+	probesFor   uint64
+	stood       map[peer.ID]standing // at the newest checkpoint; nil when they have to be computed
 }
 
 // waiter is a certified event that cannot be judged yet.

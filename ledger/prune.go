@@ -37,12 +37,16 @@ func (l *Ledger) Prune(lag uint64, own ...peer.ID) (moved bool, err error) {
 			return false, proto.CodeMissing.Errorf("checkpoint %d: events of %s are not known here", epoch, id)
 		}
 	}
-	st, err := l.stateAt(cut)
+	st, err := l.stateAt(epoch, cut)
 	if err != nil {
 		return false, err
 	}
 	h := l.checkpoints[epoch]
-	leaves := st.leaves()
+	all, err := l.standings(epoch, st, cut)
+	if err != nil {
+		return false, err
+	}
+	leaves := append(st.leaves(), all.leaves()...)
 	if err := l.matches(h, st, leaves); err != nil {
 		return false, err
 	}
@@ -51,7 +55,7 @@ func (l *Ledger) Prune(lag uint64, own ...peer.ID) (moved bool, err error) {
 
 // matches compares a state with what a checkpoint says about it.
 func (l *Ledger) matches(h *CheckpointHeader, s *state, leaves []leaf) error {
-	want := &proto.Checkpoint{Epoch: h.Body.Epoch, Prev: h.Body.Prev, ChangesHash: h.Body.ChangesHash, TimeUnixMs: h.Body.TimeUnixMs}
+	want := &proto.Checkpoint{Epoch: h.Body.Epoch, Prev: h.Body.Prev, ChangesHash: h.Body.ChangesHash, TimeUnixMs: h.Body.TimeUnixMs, Rewarded: h.Body.Rewarded}
 	s.summarise(l.net, want)
 	fillRoots(want, leaves)
 	if !goproto.Equal(want, h.Body) {
@@ -104,6 +108,9 @@ func (l *Ledger) install(h *CheckpointHeader, leaves []leaf, kept map[proto.Hash
 		return err
 	}
 	st.adopt(&l.s)
+	for e := h.Body.Epoch; e <= l.s.newest; e++ {
+		st.grant(l.checkpoints[e])
+	}
 	var tail []*Certified
 	for _, id := range l.s.order {
 		for _, c := range l.s.accounts[id].chain {
@@ -162,7 +169,7 @@ func (l *Ledger) install(h *CheckpointHeader, leaves []leaf, kept map[proto.Hash
 	if err := l.store.Append(batch...); err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
-	l.s, l.base, l.hash, l.proofs = st, h.Body.Epoch, proto.Hash{}, nil
+	l.s, l.base, l.hash, l.proofs, l.stood = st, h.Body.Epoch, proto.Hash{}, nil, nil
 	for _, id := range finished {
 		delete(l.intents, id)
 	}
@@ -268,6 +275,7 @@ func (l *Ledger) found(all []*Certified) (tail []*Certified, err error) {
 		return nil, err
 	}
 	st.adopt(&l.s)
+	l.grants(&st, l.s.newest+1)
 	l.s = st
 	return tail, nil
 }

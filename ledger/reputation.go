@@ -80,12 +80,6 @@ type work struct {
 	staked        bool   // the payer has stake
 }
 
-// burnt is the fee of a Settle or Close.
-type burnt struct {
-	payer  peer.ID
-	amount uint64
-}
-
 // next is the register in the checkpoint of epoch, which comes after that of
 // r: what staked payers paid for in between is added, by each no more than
 // payerCap, and what re-execution showed to be wrong.

@@ -409,7 +409,7 @@ func (t *tx) claim(account peer.ID, epoch uint64, sources []*proto.Source, e *ef
 			return err
 		}
 		r, ok := t.receivable(p)
-		if !ok && t.event(p.source) == nil { // a pruned event's points are still there
+		if !ok && t.event(p.source) == nil && !t.base.rewarded[p.source] { // a pruned event's points are still there
 			lacking = append(lacking, p.source)
 			continue
 		}

@@ -107,7 +107,10 @@ type state struct {
 	newest   uint64             // epoch of the newest checkpoint, 0 is the genesis
 	off      guard
 
-	deadlines deadlines // of open holds
+	deadlines deadlines            // of open holds
+	standing  map[peer.ID]standing // at the base
+	deeds     []deed               // of the events above the base
+	rewarded  map[proto.Hash]bool  // checkpoints whose rewards are in the state
 }
 
 // figures are what rules read of a certified checkpoint. Those of epoch 0, the
@@ -144,9 +147,7 @@ type tx struct {
 	burned   uint64
 	minted   uint64
 	worked   uint64
-	collect  bool
-	work     []work       // when collect is set
-	fees     []burnt      // when collect is set
+	deeds    []deed
 	added    []*Certified // in the order they became effective
 }
 
@@ -259,16 +260,7 @@ func (t *tx) apply(c *Certified, e effect) {
 		t.made[point{c.hash, g.index}] = receivable{g.to, c.Account, g.amount, g.eligible}
 		t.edit(g.to).receivable += g.amount
 	}
-	if t.collect {
-		for _, g := range e.gives {
-			if g.worker != "" {
-				t.work = append(t.work, work{c.Account, g.worker, g.eligible, e.post.staked > 0})
-			}
-		}
-		if e.fee > 0 {
-			t.fees = append(t.fees, burnt{c.Account, e.fee})
-		}
-	}
+	t.deeds = append(t.deeds, deeds(c, e)...)
 	a.post, a.epoch = e.post, c.Event.Epoch
 	a.chain = append(a.chain, c)
 	if h := e.hold; h != nil {
@@ -340,4 +332,5 @@ func (t *tx) commit() {
 	s.burned += t.burned
 	s.minted += t.minted
 	s.worked += t.worked
+	s.deeds = append(s.deeds, t.deeds...)
 }

@@ -17,6 +17,7 @@ func TestThreats(t *testing.T) {
 		guards []string
 		try    func(t *testing.T, off []string) (succeeds bool)
 	}{
+		{"uptime", "one bad witness says who was up", []string{"probes"}, uptimeByOne},
 		{"key theft", "the thief withdraws the stake", []string{"timer"}, thiefWithdraws},
 		{"key theft", "the thief's own key takes over", []string{"delay"}, thiefRotates},
 		{"key theft", "the stolen key signs after recovery", []string{"signer"}, stolenKeySigns},

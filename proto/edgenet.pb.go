@@ -112,6 +112,7 @@ type Payload struct {
 	//	*Payload_Checkpoint
 	//	*Payload_WorkClaim
 	//	*Payload_ClaimList
+	//	*Payload_ProbeReport
 	Body          isPayload_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -325,6 +326,15 @@ func (x *Payload) GetClaimList() *ClaimList {
 	return nil
 }
 
+func (x *Payload) GetProbeReport() *ProbeReport {
+	if x != nil {
+		if x, ok := x.Body.(*Payload_ProbeReport); ok {
+			return x.ProbeReport
+		}
+	}
+	return nil
+}
+
 type isPayload_Body interface {
 	isPayload_Body()
 }
@@ -405,6 +415,10 @@ type Payload_ClaimList struct {
 	ClaimList *ClaimList `protobuf:"bytes,19,opt,name=claim_list,json=claimList,proto3,oneof"`
 }
 
+type Payload_ProbeReport struct {
+	ProbeReport *ProbeReport `protobuf:"bytes,20,opt,name=probe_report,json=probeReport,proto3,oneof"`
+}
+
 func (*Payload_PeerRecord) isPayload_Body() {}
 
 func (*Payload_Offer) isPayload_Body() {}
@@ -442,6 +456,8 @@ func (*Payload_Checkpoint) isPayload_Body() {}
 func (*Payload_WorkClaim) isPayload_Body() {}
 
 func (*Payload_ClaimList) isPayload_Body() {}
+
+func (*Payload_ProbeReport) isPayload_Body() {}
 
 // Genesis is the network. Its marshalled bytes (genesis.pb) are authoritative;
 // the network id is their CID.
@@ -5343,6 +5359,7 @@ type Checkpoint struct {
 	ChangesHash    []byte                 `protobuf:"bytes,19,opt,name=changes_hash,json=changesHash,proto3" json:"changes_hash,omitempty"` // sha2-256 of the marshalled FrontierChanges
 	Worked         uint64                 `protobuf:"varint,20,opt,name=worked,proto3" json:"worked,omitempty"`                             // what x follows from, microcredits at the base price
 	TimeUnixMs     uint64                 `protobuf:"varint,21,opt,name=time_unix_ms,json=timeUnixMs,proto3" json:"time_unix_ms,omitempty"` // when the epoch ended, by the proposer's clock
+	Rewarded       uint64                 `protobuf:"varint,22,opt,name=rewarded,proto3" json:"rewarded,omitempty"`                         // sum of this checkpoint's rewards; not in minted, nor in receivable
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -5524,11 +5541,20 @@ func (x *Checkpoint) GetTimeUnixMs() uint64 {
 	return 0
 }
 
-// FrontierChanges lists the accounts whose frontier is not the one of the
-// checkpoint before, in the order of their keys.
+func (x *Checkpoint) GetRewarded() uint64 {
+	if x != nil {
+		return x.Rewarded
+	}
+	return 0
+}
+
+// FrontierChanges is what a checkpoint adds to the one before: the accounts
+// whose frontier moved, in the order of their keys, and what it pays.
 type FrontierChanges struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Changes       []*FrontierChange      `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	Rewards       []*Reward              `protobuf:"bytes,2,rep,name=rewards,proto3" json:"rewards,omitempty"` // for referrals by (key, referee), then for uptime by key
+	Probes        [][]byte               `protobuf:"bytes,3,rep,name=probes,proto3" json:"probes,omitempty"`   // marshalled Envelopes of ProbeReport of a quorum, or none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5570,6 +5596,136 @@ func (x *FrontierChanges) GetChanges() []*FrontierChange {
 	return nil
 }
 
+func (x *FrontierChanges) GetRewards() []*Reward {
+	if x != nil {
+		return x.Rewards
+	}
+	return nil
+}
+
+func (x *FrontierChanges) GetProbes() [][]byte {
+	if x != nil {
+		return x.Probes
+	}
+	return nil
+}
+
+// Reward is a receivable (checkpoint, index).
+type Reward struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`         // 32-byte public key of the account that gets it
+	Amount        uint64                 `protobuf:"varint,2,opt,name=amount,proto3" json:"amount,omitempty"`  // microcredits
+	Referee       []byte                 `protobuf:"bytes,3,opt,name=referee,proto3" json:"referee,omitempty"` // 32-byte public key; empty: for uptime
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reward) Reset() {
+	*x = Reward{}
+	mi := &file_proto_edgenet_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reward) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reward) ProtoMessage() {}
+
+func (x *Reward) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reward.ProtoReflect.Descriptor instead.
+func (*Reward) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *Reward) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Reward) GetAmount() uint64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+func (x *Reward) GetReferee() []byte {
+	if x != nil {
+		return x.Referee
+	}
+	return nil
+}
+
+// ProbeReport is what a witness saw of who was up in an epoch. Bit i (of byte
+// i/8, lowest first) is the i-th account, by key, at the frontier of the
+// checkpoint before: it answered at least 90 % of this witness's probes.
+type ProbeReport struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Up            []byte                 `protobuf:"bytes,2,opt,name=up,proto3" json:"up,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeReport) Reset() {
+	*x = ProbeReport{}
+	mi := &file_proto_edgenet_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeReport) ProtoMessage() {}
+
+func (x *ProbeReport) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeReport.ProtoReflect.Descriptor instead.
+func (*ProbeReport) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *ProbeReport) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *ProbeReport) GetUp() []byte {
+	if x != nil {
+		return x.Up
+	}
+	return nil
+}
+
 type FrontierChange struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`  // 32-byte public key of the account
@@ -5580,7 +5736,7 @@ type FrontierChange struct {
 
 func (x *FrontierChange) Reset() {
 	*x = FrontierChange{}
-	mi := &file_proto_edgenet_proto_msgTypes[69]
+	mi := &file_proto_edgenet_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5592,7 +5748,7 @@ func (x *FrontierChange) String() string {
 func (*FrontierChange) ProtoMessage() {}
 
 func (x *FrontierChange) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[69]
+	mi := &file_proto_edgenet_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5605,7 +5761,7 @@ func (x *FrontierChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierChange.ProtoReflect.Descriptor instead.
 func (*FrontierChange) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{69}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *FrontierChange) GetKey() []byte {
@@ -5633,7 +5789,7 @@ type CertifiedCheckpoint struct {
 
 func (x *CertifiedCheckpoint) Reset() {
 	*x = CertifiedCheckpoint{}
-	mi := &file_proto_edgenet_proto_msgTypes[70]
+	mi := &file_proto_edgenet_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5645,7 +5801,7 @@ func (x *CertifiedCheckpoint) String() string {
 func (*CertifiedCheckpoint) ProtoMessage() {}
 
 func (x *CertifiedCheckpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[70]
+	mi := &file_proto_edgenet_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5658,7 +5814,7 @@ func (x *CertifiedCheckpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertifiedCheckpoint.ProtoReflect.Descriptor instead.
 func (*CertifiedCheckpoint) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{70}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *CertifiedCheckpoint) GetCheckpoint() []byte {
@@ -5696,7 +5852,7 @@ type StateLeaf struct {
 
 func (x *StateLeaf) Reset() {
 	*x = StateLeaf{}
-	mi := &file_proto_edgenet_proto_msgTypes[71]
+	mi := &file_proto_edgenet_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5708,7 +5864,7 @@ func (x *StateLeaf) String() string {
 func (*StateLeaf) ProtoMessage() {}
 
 func (x *StateLeaf) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[71]
+	mi := &file_proto_edgenet_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5721,7 +5877,7 @@ func (x *StateLeaf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateLeaf.ProtoReflect.Descriptor instead.
 func (*StateLeaf) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{71}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *StateLeaf) GetTree() uint32 {
@@ -5764,7 +5920,7 @@ type StateProof struct {
 
 func (x *StateProof) Reset() {
 	*x = StateProof{}
-	mi := &file_proto_edgenet_proto_msgTypes[72]
+	mi := &file_proto_edgenet_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5776,7 +5932,7 @@ func (x *StateProof) String() string {
 func (*StateProof) ProtoMessage() {}
 
 func (x *StateProof) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[72]
+	mi := &file_proto_edgenet_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5789,7 +5945,7 @@ func (x *StateProof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateProof.ProtoReflect.Descriptor instead.
 func (*StateProof) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{72}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *StateProof) GetLeaf() *StateLeaf {
@@ -5822,7 +5978,7 @@ type ProofRequest struct {
 
 func (x *ProofRequest) Reset() {
 	*x = ProofRequest{}
-	mi := &file_proto_edgenet_proto_msgTypes[73]
+	mi := &file_proto_edgenet_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5834,7 +5990,7 @@ func (x *ProofRequest) String() string {
 func (*ProofRequest) ProtoMessage() {}
 
 func (x *ProofRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[73]
+	mi := &file_proto_edgenet_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5847,7 +6003,7 @@ func (x *ProofRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofRequest.ProtoReflect.Descriptor instead.
 func (*ProofRequest) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{73}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ProofRequest) GetAccount() []byte {
@@ -5871,7 +6027,7 @@ type ProofReply struct {
 
 func (x *ProofReply) Reset() {
 	*x = ProofReply{}
-	mi := &file_proto_edgenet_proto_msgTypes[74]
+	mi := &file_proto_edgenet_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5883,7 +6039,7 @@ func (x *ProofReply) String() string {
 func (*ProofReply) ProtoMessage() {}
 
 func (x *ProofReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[74]
+	mi := &file_proto_edgenet_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5896,7 +6052,7 @@ func (x *ProofReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofReply.ProtoReflect.Descriptor instead.
 func (*ProofReply) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{74}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ProofReply) GetCheckpoint() *CertifiedCheckpoint {
@@ -5951,6 +6107,7 @@ type VoteFrame struct {
 	//	*VoteFrame_Evidence
 	//	*VoteFrame_WorkClaim
 	//	*VoteFrame_ClaimReply
+	//	*VoteFrame_ProbeReport
 	Body          isVoteFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -5958,7 +6115,7 @@ type VoteFrame struct {
 
 func (x *VoteFrame) Reset() {
 	*x = VoteFrame{}
-	mi := &file_proto_edgenet_proto_msgTypes[75]
+	mi := &file_proto_edgenet_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5970,7 +6127,7 @@ func (x *VoteFrame) String() string {
 func (*VoteFrame) ProtoMessage() {}
 
 func (x *VoteFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[75]
+	mi := &file_proto_edgenet_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5983,7 +6140,7 @@ func (x *VoteFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteFrame.ProtoReflect.Descriptor instead.
 func (*VoteFrame) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{75}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *VoteFrame) GetBody() isVoteFrame_Body {
@@ -6101,6 +6258,15 @@ func (x *VoteFrame) GetClaimReply() *ClaimReply {
 	return nil
 }
 
+func (x *VoteFrame) GetProbeReport() []byte {
+	if x != nil {
+		if x, ok := x.Body.(*VoteFrame_ProbeReport); ok {
+			return x.ProbeReport
+		}
+	}
+	return nil
+}
+
 type isVoteFrame_Body interface {
 	isVoteFrame_Body()
 }
@@ -6153,6 +6319,10 @@ type VoteFrame_ClaimReply struct {
 	ClaimReply *ClaimReply `protobuf:"bytes,12,opt,name=claim_reply,json=claimReply,proto3,oneof"`
 }
 
+type VoteFrame_ProbeReport struct {
+	ProbeReport []byte `protobuf:"bytes,13,opt,name=probe_report,json=probeReport,proto3,oneof"` // marshalled Envelope of ProbeReport
+}
+
 func (*VoteFrame_Propose) isVoteFrame_Body() {}
 
 func (*VoteFrame_Prepare) isVoteFrame_Body() {}
@@ -6177,6 +6347,8 @@ func (*VoteFrame_WorkClaim) isVoteFrame_Body() {}
 
 func (*VoteFrame_ClaimReply) isVoteFrame_Body() {}
 
+func (*VoteFrame_ProbeReport) isVoteFrame_Body() {}
+
 // ClaimReply is a witness's answer to a WorkClaim. Code 0: it keeps the claim
 // and will list at least this much on the lane.
 type ClaimReply struct {
@@ -6192,7 +6364,7 @@ type ClaimReply struct {
 
 func (x *ClaimReply) Reset() {
 	*x = ClaimReply{}
-	mi := &file_proto_edgenet_proto_msgTypes[76]
+	mi := &file_proto_edgenet_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6204,7 +6376,7 @@ func (x *ClaimReply) String() string {
 func (*ClaimReply) ProtoMessage() {}
 
 func (x *ClaimReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[76]
+	mi := &file_proto_edgenet_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6217,7 +6389,7 @@ func (x *ClaimReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimReply.ProtoReflect.Descriptor instead.
 func (*ClaimReply) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{76}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ClaimReply) GetClaim() []byte {
@@ -6265,7 +6437,7 @@ type HeadRequest struct {
 
 func (x *HeadRequest) Reset() {
 	*x = HeadRequest{}
-	mi := &file_proto_edgenet_proto_msgTypes[77]
+	mi := &file_proto_edgenet_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6277,7 +6449,7 @@ func (x *HeadRequest) String() string {
 func (*HeadRequest) ProtoMessage() {}
 
 func (x *HeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[77]
+	mi := &file_proto_edgenet_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6290,7 +6462,7 @@ func (x *HeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadRequest.ProtoReflect.Descriptor instead.
 func (*HeadRequest) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{77}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *HeadRequest) GetAccount() []byte {
@@ -6319,7 +6491,7 @@ type HeadReport struct {
 
 func (x *HeadReport) Reset() {
 	*x = HeadReport{}
-	mi := &file_proto_edgenet_proto_msgTypes[78]
+	mi := &file_proto_edgenet_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6331,7 +6503,7 @@ func (x *HeadReport) String() string {
 func (*HeadReport) ProtoMessage() {}
 
 func (x *HeadReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[78]
+	mi := &file_proto_edgenet_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6344,7 +6516,7 @@ func (x *HeadReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadReport.ProtoReflect.Descriptor instead.
 func (*HeadReport) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{78}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *HeadReport) GetAccount() []byte {
@@ -6387,7 +6559,7 @@ type VoteError struct {
 
 func (x *VoteError) Reset() {
 	*x = VoteError{}
-	mi := &file_proto_edgenet_proto_msgTypes[79]
+	mi := &file_proto_edgenet_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6399,7 +6571,7 @@ func (x *VoteError) String() string {
 func (*VoteError) ProtoMessage() {}
 
 func (x *VoteError) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[79]
+	mi := &file_proto_edgenet_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6412,7 +6584,7 @@ func (x *VoteError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteError.ProtoReflect.Descriptor instead.
 func (*VoteError) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{79}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *VoteError) GetCode() uint32 {
@@ -6467,7 +6639,7 @@ type SyncFrame struct {
 
 func (x *SyncFrame) Reset() {
 	*x = SyncFrame{}
-	mi := &file_proto_edgenet_proto_msgTypes[80]
+	mi := &file_proto_edgenet_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6479,7 +6651,7 @@ func (x *SyncFrame) String() string {
 func (*SyncFrame) ProtoMessage() {}
 
 func (x *SyncFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[80]
+	mi := &file_proto_edgenet_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6492,7 +6664,7 @@ func (x *SyncFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncFrame.ProtoReflect.Descriptor instead.
 func (*SyncFrame) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{80}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *SyncFrame) GetRanges() []*SyncRange {
@@ -6613,7 +6785,7 @@ type SyncRange struct {
 
 func (x *SyncRange) Reset() {
 	*x = SyncRange{}
-	mi := &file_proto_edgenet_proto_msgTypes[81]
+	mi := &file_proto_edgenet_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6625,7 +6797,7 @@ func (x *SyncRange) String() string {
 func (*SyncRange) ProtoMessage() {}
 
 func (x *SyncRange) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[81]
+	mi := &file_proto_edgenet_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6638,7 +6810,7 @@ func (x *SyncRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncRange.ProtoReflect.Descriptor instead.
 func (*SyncRange) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{81}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *SyncRange) GetFrom() []byte {
@@ -6688,7 +6860,7 @@ type SyncChain struct {
 
 func (x *SyncChain) Reset() {
 	*x = SyncChain{}
-	mi := &file_proto_edgenet_proto_msgTypes[82]
+	mi := &file_proto_edgenet_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6700,7 +6872,7 @@ func (x *SyncChain) String() string {
 func (*SyncChain) ProtoMessage() {}
 
 func (x *SyncChain) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[82]
+	mi := &file_proto_edgenet_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6713,7 +6885,7 @@ func (x *SyncChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncChain.ProtoReflect.Descriptor instead.
 func (*SyncChain) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{82}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *SyncChain) GetKey() []byte {
@@ -6739,7 +6911,7 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\bEnvelope\x12\x18\n" +
 	"\apayload\x18\x01 \x01(\fR\apayload\x12\x16\n" +
 	"\x06signer\x18\x02 \x01(\fR\x06signer\x12\x1c\n" +
-	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xde\a\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\x9c\b\n" +
 	"\aPayload\x129\n" +
 	"\vpeer_record\x18\x01 \x01(\v2\x16.edgenet.v1.PeerRecordH\x00R\n" +
 	"peerRecord\x12)\n" +
@@ -6768,8 +6940,9 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\n" +
 	"work_claim\x18\x12 \x01(\v2\x15.edgenet.v1.WorkClaimH\x00R\tworkClaim\x126\n" +
 	"\n" +
-	"claim_list\x18\x13 \x01(\v2\x15.edgenet.v1.ClaimListH\x00R\tclaimListB\x06\n" +
-	"\x04bodyJ\x04\b\x14\x10 \"\xc5\x04\n" +
+	"claim_list\x18\x13 \x01(\v2\x15.edgenet.v1.ClaimListH\x00R\tclaimList\x12<\n" +
+	"\fprobe_report\x18\x14 \x01(\v2\x17.edgenet.v1.ProbeReportH\x00R\vprobeReportB\x06\n" +
+	"\x04bodyJ\x04\b\x15\x10 \"\xc5\x04\n" +
 	"\aGenesis\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05nonce\x18\x02 \x01(\fR\x05nonce\x12\x1c\n" +
@@ -7151,7 +7324,7 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\bevidence\x18\x03 \x03(\fR\bevidence\"8\n" +
 	"\bEvidence\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\fR\x05first\x12\x16\n" +
-	"\x06second\x18\x02 \x01(\fR\x06second\"\xd7\x04\n" +
+	"\x06second\x18\x02 \x01(\fR\x06second\"\xf3\x04\n" +
 	"\n" +
 	"Checkpoint\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12#\n" +
@@ -7179,9 +7352,19 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\fchanges_hash\x18\x13 \x01(\fR\vchangesHash\x12\x16\n" +
 	"\x06worked\x18\x14 \x01(\x04R\x06worked\x12 \n" +
 	"\ftime_unix_ms\x18\x15 \x01(\x04R\n" +
-	"timeUnixMs\"G\n" +
+	"timeUnixMs\x12\x1a\n" +
+	"\brewarded\x18\x16 \x01(\x04R\brewarded\"\x8d\x01\n" +
 	"\x0fFrontierChanges\x124\n" +
-	"\achanges\x18\x01 \x03(\v2\x1a.edgenet.v1.FrontierChangeR\achanges\"4\n" +
+	"\achanges\x18\x01 \x03(\v2\x1a.edgenet.v1.FrontierChangeR\achanges\x12,\n" +
+	"\arewards\x18\x02 \x03(\v2\x12.edgenet.v1.RewardR\arewards\x12\x16\n" +
+	"\x06probes\x18\x03 \x03(\fR\x06probes\"L\n" +
+	"\x06Reward\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x16\n" +
+	"\x06amount\x18\x02 \x01(\x04R\x06amount\x12\x18\n" +
+	"\areferee\x18\x03 \x01(\fR\areferee\"3\n" +
+	"\vProbeReport\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x0e\n" +
+	"\x02up\x18\x02 \x01(\fR\x02up\"4\n" +
 	"\x0eFrontierChange\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\x8a\x01\n" +
@@ -7211,7 +7394,7 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\aaccount\x18\x02 \x01(\v2\x16.edgenet.v1.StateProofR\aaccount\x124\n" +
 	"\tunclaimed\x18\x03 \x03(\v2\x16.edgenet.v1.StateProofR\tunclaimed\x122\n" +
 	"\x06events\x18\x04 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\x06events\x12\x12\n" +
-	"\x04code\x18\x05 \x01(\rR\x04code\"\xdb\x03\n" +
+	"\x04code\x18\x05 \x01(\rR\x04code\"\x80\x04\n" +
 	"\tVoteFrame\x12\x1a\n" +
 	"\apropose\x18\x01 \x01(\fH\x00R\apropose\x12\x1a\n" +
 	"\aprepare\x18\x02 \x01(\fH\x00R\aprepare\x12\x18\n" +
@@ -7228,7 +7411,8 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\n" +
 	"work_claim\x18\v \x01(\fH\x00R\tworkClaim\x129\n" +
 	"\vclaim_reply\x18\f \x01(\v2\x16.edgenet.v1.ClaimReplyH\x00R\n" +
-	"claimReplyB\x06\n" +
+	"claimReply\x12#\n" +
+	"\fprobe_report\x18\r \x01(\fH\x00R\vprobeReportB\x06\n" +
 	"\x04body\"z\n" +
 	"\n" +
 	"ClaimReply\x12\x14\n" +
@@ -7293,7 +7477,7 @@ func file_proto_edgenet_proto_rawDescGZIP() []byte {
 	return file_proto_edgenet_proto_rawDescData
 }
 
-var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 83)
+var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 85)
 var file_proto_edgenet_proto_goTypes = []any{
 	(*Envelope)(nil),            // 0: edgenet.v1.Envelope
 	(*Payload)(nil),             // 1: edgenet.v1.Payload
@@ -7364,20 +7548,22 @@ var file_proto_edgenet_proto_goTypes = []any{
 	(*Evidence)(nil),            // 66: edgenet.v1.Evidence
 	(*Checkpoint)(nil),          // 67: edgenet.v1.Checkpoint
 	(*FrontierChanges)(nil),     // 68: edgenet.v1.FrontierChanges
-	(*FrontierChange)(nil),      // 69: edgenet.v1.FrontierChange
-	(*CertifiedCheckpoint)(nil), // 70: edgenet.v1.CertifiedCheckpoint
-	(*StateLeaf)(nil),           // 71: edgenet.v1.StateLeaf
-	(*StateProof)(nil),          // 72: edgenet.v1.StateProof
-	(*ProofRequest)(nil),        // 73: edgenet.v1.ProofRequest
-	(*ProofReply)(nil),          // 74: edgenet.v1.ProofReply
-	(*VoteFrame)(nil),           // 75: edgenet.v1.VoteFrame
-	(*ClaimReply)(nil),          // 76: edgenet.v1.ClaimReply
-	(*HeadRequest)(nil),         // 77: edgenet.v1.HeadRequest
-	(*HeadReport)(nil),          // 78: edgenet.v1.HeadReport
-	(*VoteError)(nil),           // 79: edgenet.v1.VoteError
-	(*SyncFrame)(nil),           // 80: edgenet.v1.SyncFrame
-	(*SyncRange)(nil),           // 81: edgenet.v1.SyncRange
-	(*SyncChain)(nil),           // 82: edgenet.v1.SyncChain
+	(*Reward)(nil),              // 69: edgenet.v1.Reward
+	(*ProbeReport)(nil),         // 70: edgenet.v1.ProbeReport
+	(*FrontierChange)(nil),      // 71: edgenet.v1.FrontierChange
+	(*CertifiedCheckpoint)(nil), // 72: edgenet.v1.CertifiedCheckpoint
+	(*StateLeaf)(nil),           // 73: edgenet.v1.StateLeaf
+	(*StateProof)(nil),          // 74: edgenet.v1.StateProof
+	(*ProofRequest)(nil),        // 75: edgenet.v1.ProofRequest
+	(*ProofReply)(nil),          // 76: edgenet.v1.ProofReply
+	(*VoteFrame)(nil),           // 77: edgenet.v1.VoteFrame
+	(*ClaimReply)(nil),          // 78: edgenet.v1.ClaimReply
+	(*HeadRequest)(nil),         // 79: edgenet.v1.HeadRequest
+	(*HeadReport)(nil),          // 80: edgenet.v1.HeadReport
+	(*VoteError)(nil),           // 81: edgenet.v1.VoteError
+	(*SyncFrame)(nil),           // 82: edgenet.v1.SyncFrame
+	(*SyncRange)(nil),           // 83: edgenet.v1.SyncRange
+	(*SyncChain)(nil),           // 84: edgenet.v1.SyncChain
 }
 var file_proto_edgenet_proto_depIdxs = []int32{
 	5,  // 0: edgenet.v1.Payload.peer_record:type_name -> edgenet.v1.PeerRecord
@@ -7394,93 +7580,95 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	60, // 11: edgenet.v1.Payload.prepare:type_name -> edgenet.v1.Prepare
 	61, // 12: edgenet.v1.Payload.commit:type_name -> edgenet.v1.Commit
 	62, // 13: edgenet.v1.Payload.skip:type_name -> edgenet.v1.Skip
-	78, // 14: edgenet.v1.Payload.head_report:type_name -> edgenet.v1.HeadReport
+	80, // 14: edgenet.v1.Payload.head_report:type_name -> edgenet.v1.HeadReport
 	66, // 15: edgenet.v1.Payload.evidence:type_name -> edgenet.v1.Evidence
 	67, // 16: edgenet.v1.Payload.checkpoint:type_name -> edgenet.v1.Checkpoint
 	53, // 17: edgenet.v1.Payload.work_claim:type_name -> edgenet.v1.WorkClaim
 	54, // 18: edgenet.v1.Payload.claim_list:type_name -> edgenet.v1.ClaimList
-	3,  // 19: edgenet.v1.Genesis.grants:type_name -> edgenet.v1.Grant
-	4,  // 20: edgenet.v1.Genesis.relay:type_name -> edgenet.v1.RelayLimits
-	10, // 21: edgenet.v1.AssignmentBatch.assignments:type_name -> edgenet.v1.Assignment
-	18, // 22: edgenet.v1.TaskFrame.assign:type_name -> edgenet.v1.Assign
-	24, // 23: edgenet.v1.TaskFrame.reveal:type_name -> edgenet.v1.Reveal
-	29, // 24: edgenet.v1.TaskFrame.abort:type_name -> edgenet.v1.Abort
-	30, // 25: edgenet.v1.TaskFrame.pay:type_name -> edgenet.v1.Pay
-	20, // 26: edgenet.v1.TaskFrame.accepted:type_name -> edgenet.v1.Accepted
-	21, // 27: edgenet.v1.TaskFrame.refused:type_name -> edgenet.v1.Refused
-	22, // 28: edgenet.v1.TaskFrame.commits:type_name -> edgenet.v1.Commits
-	26, // 29: edgenet.v1.TaskFrame.results:type_name -> edgenet.v1.Results
-	28, // 30: edgenet.v1.TaskFrame.progress:type_name -> edgenet.v1.Progress
-	31, // 31: edgenet.v1.TaskFrame.done:type_name -> edgenet.v1.DoneReply
-	19, // 32: edgenet.v1.Assign.inputs:type_name -> edgenet.v1.Input
-	64, // 33: edgenet.v1.Assign.hold:type_name -> edgenet.v1.CertifiedEvent
-	64, // 34: edgenet.v1.Assign.extends:type_name -> edgenet.v1.CertifiedEvent
-	17, // 35: edgenet.v1.Accepted.tasks:type_name -> edgenet.v1.TaskRef
-	17, // 36: edgenet.v1.Refused.task:type_name -> edgenet.v1.TaskRef
-	23, // 37: edgenet.v1.Commits.commitments:type_name -> edgenet.v1.Commitment
-	17, // 38: edgenet.v1.Commitment.task:type_name -> edgenet.v1.TaskRef
-	25, // 39: edgenet.v1.Reveal.tasks:type_name -> edgenet.v1.RevealTask
-	17, // 40: edgenet.v1.RevealTask.task:type_name -> edgenet.v1.TaskRef
-	23, // 41: edgenet.v1.RevealTask.commits:type_name -> edgenet.v1.Commitment
-	27, // 42: edgenet.v1.Results.items:type_name -> edgenet.v1.ResultItem
-	17, // 43: edgenet.v1.Progress.task:type_name -> edgenet.v1.TaskRef
-	17, // 44: edgenet.v1.Abort.tasks:type_name -> edgenet.v1.TaskRef
-	36, // 45: edgenet.v1.DirectoryReply.peers:type_name -> edgenet.v1.PeerAddrs
-	37, // 46: edgenet.v1.Event.post:type_name -> edgenet.v1.Post
-	39, // 47: edgenet.v1.Event.open:type_name -> edgenet.v1.Open
-	40, // 48: edgenet.v1.Event.transfer:type_name -> edgenet.v1.Transfer
-	41, // 49: edgenet.v1.Event.receive:type_name -> edgenet.v1.Receive
-	44, // 50: edgenet.v1.Event.hold:type_name -> edgenet.v1.Hold
-	45, // 51: edgenet.v1.Event.extend:type_name -> edgenet.v1.Extend
-	46, // 52: edgenet.v1.Event.settle:type_name -> edgenet.v1.Settle
-	48, // 53: edgenet.v1.Event.stake:type_name -> edgenet.v1.Amount
-	48, // 54: edgenet.v1.Event.unstake:type_name -> edgenet.v1.Amount
-	48, // 55: edgenet.v1.Event.withdraw:type_name -> edgenet.v1.Amount
-	49, // 56: edgenet.v1.Event.rotate:type_name -> edgenet.v1.Rotate
-	50, // 57: edgenet.v1.Event.close:type_name -> edgenet.v1.Close
-	51, // 58: edgenet.v1.Event.slash:type_name -> edgenet.v1.Slash
-	52, // 59: edgenet.v1.Event.void:type_name -> edgenet.v1.Void
-	42, // 60: edgenet.v1.Open.sources:type_name -> edgenet.v1.Source
-	42, // 61: edgenet.v1.Receive.sources:type_name -> edgenet.v1.Source
-	43, // 62: edgenet.v1.Hold.lanes:type_name -> edgenet.v1.Lane
-	43, // 63: edgenet.v1.Extend.lanes:type_name -> edgenet.v1.Lane
-	47, // 64: edgenet.v1.Settle.pays:type_name -> edgenet.v1.LanePay
-	47, // 65: edgenet.v1.Close.payouts:type_name -> edgenet.v1.LanePay
-	13, // 66: edgenet.v1.WorkClaim.receipts:type_name -> edgenet.v1.SignedReceipt
-	55, // 67: edgenet.v1.ClaimList.entries:type_name -> edgenet.v1.ClaimEntry
-	57, // 68: edgenet.v1.Slot.account:type_name -> edgenet.v1.AccountSlot
-	56, // 69: edgenet.v1.Propose.slot:type_name -> edgenet.v1.Slot
-	64, // 70: edgenet.v1.Propose.attachments:type_name -> edgenet.v1.CertifiedEvent
-	56, // 71: edgenet.v1.Report.slot:type_name -> edgenet.v1.Slot
-	56, // 72: edgenet.v1.Prepare.slot:type_name -> edgenet.v1.Slot
-	56, // 73: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
-	63, // 74: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
-	64, // 75: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
-	70, // 76: edgenet.v1.CertifiedEvents.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	69, // 77: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
-	63, // 78: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
-	64, // 79: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
-	71, // 80: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
-	70, // 81: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
-	72, // 82: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
-	72, // 83: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
-	64, // 84: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
-	77, // 85: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
-	79, // 86: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
-	64, // 87: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
-	76, // 88: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
-	64, // 89: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
-	56, // 90: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
-	81, // 91: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
-	64, // 92: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
-	82, // 93: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
-	70, // 94: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	71, // 95: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
-	96, // [96:96] is the sub-list for method output_type
-	96, // [96:96] is the sub-list for method input_type
-	96, // [96:96] is the sub-list for extension type_name
-	96, // [96:96] is the sub-list for extension extendee
-	0,  // [0:96] is the sub-list for field type_name
+	70, // 19: edgenet.v1.Payload.probe_report:type_name -> edgenet.v1.ProbeReport
+	3,  // 20: edgenet.v1.Genesis.grants:type_name -> edgenet.v1.Grant
+	4,  // 21: edgenet.v1.Genesis.relay:type_name -> edgenet.v1.RelayLimits
+	10, // 22: edgenet.v1.AssignmentBatch.assignments:type_name -> edgenet.v1.Assignment
+	18, // 23: edgenet.v1.TaskFrame.assign:type_name -> edgenet.v1.Assign
+	24, // 24: edgenet.v1.TaskFrame.reveal:type_name -> edgenet.v1.Reveal
+	29, // 25: edgenet.v1.TaskFrame.abort:type_name -> edgenet.v1.Abort
+	30, // 26: edgenet.v1.TaskFrame.pay:type_name -> edgenet.v1.Pay
+	20, // 27: edgenet.v1.TaskFrame.accepted:type_name -> edgenet.v1.Accepted
+	21, // 28: edgenet.v1.TaskFrame.refused:type_name -> edgenet.v1.Refused
+	22, // 29: edgenet.v1.TaskFrame.commits:type_name -> edgenet.v1.Commits
+	26, // 30: edgenet.v1.TaskFrame.results:type_name -> edgenet.v1.Results
+	28, // 31: edgenet.v1.TaskFrame.progress:type_name -> edgenet.v1.Progress
+	31, // 32: edgenet.v1.TaskFrame.done:type_name -> edgenet.v1.DoneReply
+	19, // 33: edgenet.v1.Assign.inputs:type_name -> edgenet.v1.Input
+	64, // 34: edgenet.v1.Assign.hold:type_name -> edgenet.v1.CertifiedEvent
+	64, // 35: edgenet.v1.Assign.extends:type_name -> edgenet.v1.CertifiedEvent
+	17, // 36: edgenet.v1.Accepted.tasks:type_name -> edgenet.v1.TaskRef
+	17, // 37: edgenet.v1.Refused.task:type_name -> edgenet.v1.TaskRef
+	23, // 38: edgenet.v1.Commits.commitments:type_name -> edgenet.v1.Commitment
+	17, // 39: edgenet.v1.Commitment.task:type_name -> edgenet.v1.TaskRef
+	25, // 40: edgenet.v1.Reveal.tasks:type_name -> edgenet.v1.RevealTask
+	17, // 41: edgenet.v1.RevealTask.task:type_name -> edgenet.v1.TaskRef
+	23, // 42: edgenet.v1.RevealTask.commits:type_name -> edgenet.v1.Commitment
+	27, // 43: edgenet.v1.Results.items:type_name -> edgenet.v1.ResultItem
+	17, // 44: edgenet.v1.Progress.task:type_name -> edgenet.v1.TaskRef
+	17, // 45: edgenet.v1.Abort.tasks:type_name -> edgenet.v1.TaskRef
+	36, // 46: edgenet.v1.DirectoryReply.peers:type_name -> edgenet.v1.PeerAddrs
+	37, // 47: edgenet.v1.Event.post:type_name -> edgenet.v1.Post
+	39, // 48: edgenet.v1.Event.open:type_name -> edgenet.v1.Open
+	40, // 49: edgenet.v1.Event.transfer:type_name -> edgenet.v1.Transfer
+	41, // 50: edgenet.v1.Event.receive:type_name -> edgenet.v1.Receive
+	44, // 51: edgenet.v1.Event.hold:type_name -> edgenet.v1.Hold
+	45, // 52: edgenet.v1.Event.extend:type_name -> edgenet.v1.Extend
+	46, // 53: edgenet.v1.Event.settle:type_name -> edgenet.v1.Settle
+	48, // 54: edgenet.v1.Event.stake:type_name -> edgenet.v1.Amount
+	48, // 55: edgenet.v1.Event.unstake:type_name -> edgenet.v1.Amount
+	48, // 56: edgenet.v1.Event.withdraw:type_name -> edgenet.v1.Amount
+	49, // 57: edgenet.v1.Event.rotate:type_name -> edgenet.v1.Rotate
+	50, // 58: edgenet.v1.Event.close:type_name -> edgenet.v1.Close
+	51, // 59: edgenet.v1.Event.slash:type_name -> edgenet.v1.Slash
+	52, // 60: edgenet.v1.Event.void:type_name -> edgenet.v1.Void
+	42, // 61: edgenet.v1.Open.sources:type_name -> edgenet.v1.Source
+	42, // 62: edgenet.v1.Receive.sources:type_name -> edgenet.v1.Source
+	43, // 63: edgenet.v1.Hold.lanes:type_name -> edgenet.v1.Lane
+	43, // 64: edgenet.v1.Extend.lanes:type_name -> edgenet.v1.Lane
+	47, // 65: edgenet.v1.Settle.pays:type_name -> edgenet.v1.LanePay
+	47, // 66: edgenet.v1.Close.payouts:type_name -> edgenet.v1.LanePay
+	13, // 67: edgenet.v1.WorkClaim.receipts:type_name -> edgenet.v1.SignedReceipt
+	55, // 68: edgenet.v1.ClaimList.entries:type_name -> edgenet.v1.ClaimEntry
+	57, // 69: edgenet.v1.Slot.account:type_name -> edgenet.v1.AccountSlot
+	56, // 70: edgenet.v1.Propose.slot:type_name -> edgenet.v1.Slot
+	64, // 71: edgenet.v1.Propose.attachments:type_name -> edgenet.v1.CertifiedEvent
+	56, // 72: edgenet.v1.Report.slot:type_name -> edgenet.v1.Slot
+	56, // 73: edgenet.v1.Prepare.slot:type_name -> edgenet.v1.Slot
+	56, // 74: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
+	63, // 75: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
+	64, // 76: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
+	72, // 77: edgenet.v1.CertifiedEvents.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	71, // 78: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
+	69, // 79: edgenet.v1.FrontierChanges.rewards:type_name -> edgenet.v1.Reward
+	63, // 80: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
+	64, // 81: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
+	73, // 82: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
+	72, // 83: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
+	74, // 84: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
+	74, // 85: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
+	64, // 86: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
+	79, // 87: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
+	81, // 88: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
+	64, // 89: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
+	78, // 90: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
+	64, // 91: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
+	56, // 92: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
+	83, // 93: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
+	64, // 94: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
+	84, // 95: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
+	72, // 96: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	73, // 97: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
+	98, // [98:98] is the sub-list for method output_type
+	98, // [98:98] is the sub-list for method input_type
+	98, // [98:98] is the sub-list for extension type_name
+	98, // [98:98] is the sub-list for extension extendee
+	0,  // [0:98] is the sub-list for field type_name
 }
 
 func init() { file_proto_edgenet_proto_init() }
@@ -7508,6 +7696,7 @@ func file_proto_edgenet_proto_init() {
 		(*Payload_Checkpoint)(nil),
 		(*Payload_WorkClaim)(nil),
 		(*Payload_ClaimList)(nil),
+		(*Payload_ProbeReport)(nil),
 	}
 	file_proto_edgenet_proto_msgTypes[16].OneofWrappers = []any{
 		(*TaskFrame_Assign)(nil),
@@ -7544,7 +7733,7 @@ func file_proto_edgenet_proto_init() {
 		(*Slot_Account)(nil),
 		(*Slot_CheckpointEpoch)(nil),
 	}
-	file_proto_edgenet_proto_msgTypes[75].OneofWrappers = []any{
+	file_proto_edgenet_proto_msgTypes[77].OneofWrappers = []any{
 		(*VoteFrame_Propose)(nil),
 		(*VoteFrame_Prepare)(nil),
 		(*VoteFrame_Commit)(nil),
@@ -7557,6 +7746,7 @@ func file_proto_edgenet_proto_init() {
 		(*VoteFrame_Evidence)(nil),
 		(*VoteFrame_WorkClaim)(nil),
 		(*VoteFrame_ClaimReply)(nil),
+		(*VoteFrame_ProbeReport)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -7564,7 +7754,7 @@ func file_proto_edgenet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_edgenet_proto_rawDesc), len(file_proto_edgenet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   83,
+			NumMessages:   85,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -36,6 +36,7 @@ const (
 	KindCheckpoint
 	KindWorkClaim
 	KindClaimList
+	KindProbeReport
 )
 
 // kinds holds the domain name and the payload cap in bytes of each kind.
@@ -62,6 +63,7 @@ var kinds = [...]struct {
 	KindCheckpoint:  {"checkpoint", 4 << 10},
 	KindWorkClaim:   {"work-claim", 256 << 10},
 	KindClaimList:   {"claim-list", 4 << 10},
+	KindProbeReport: {"probe-report", 8 << 10},
 }
 
 func (k Kind) known() bool { return k >= 1 && int(k) < len(kinds) }
@@ -243,6 +245,8 @@ func kindOf(p *Payload) Kind {
 		return KindWorkClaim
 	case *Payload_ClaimList:
 		return KindClaimList
+	case *Payload_ProbeReport:
+		return KindProbeReport
 	}
 	return 0
 }
