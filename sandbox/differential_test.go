@@ -38,6 +38,7 @@ func newPlain(t testing.TB, echo []byte, interpreter bool) *plain {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sink.ExportedGlobal(instrument.FuelExport).(api.MutableGlobal).Set(1 << 62)
 	t.Cleanup(e.close)
 	return &plain{e, sink}
 }

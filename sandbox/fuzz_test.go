@@ -21,6 +21,7 @@ func FuzzPrepare(f *testing.F) {
 	}
 	for seed := range uint64(8) {
 		f.Add(enginetest.Random(seed, seed%2 == 0), []byte("input"))
+		f.Add(enginetest.Segments(seed), []byte("input"))
 	}
 	d := sandbox.NewDifferential(f, enginetest.Echo())
 	f.Fuzz(func(t *testing.T, raw, input []byte) {
@@ -72,6 +73,22 @@ func TestRandomModules(t *testing.T) {
 		if seen[s] == 0 {
 			t.Errorf("no module ended %s", s)
 		}
+	}
+}
+
+// TestSegments compares modules about segments and tables.
+func TestSegments(t *testing.T) {
+	d := sandbox.NewDifferential(t, enginetest.Echo())
+	seen := map[proto.Status]int{}
+	for seed := range uint64(200) {
+		seen[d.Check(t, enginetest.Segments(seed), []byte("input"), 1_000_000)]++
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+	t.Log(seen)
+	if seen[proto.StatusOK] < 80 || seen[proto.StatusUnknown] > 20 {
+		t.Errorf("%d ended ok, %d were refused", seen[proto.StatusOK], seen[proto.StatusUnknown])
 	}
 }
 

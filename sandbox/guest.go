@@ -28,11 +28,15 @@ type guest struct {
 	clock    uint64
 	rng      [4]uint64
 	progress func(permille uint32)
+	left     int64  // fuel when the call began
 	charged  uint64 // fuel to take for the call, by length
 }
 
 // Prices of host calls, on top of the rewriter's charge for the call.
-const hostBytesShift = 3 // bytes moved per fuel, as a power of two
+const (
+	hostBytesShift = 3  // bytes moved per fuel, as a power of two
+	entryBytes     = 80 // what an entry of a vector or of a poll counts as
+)
 
 func newGuest(abi ABI, input []byte, task Task) *guest {
 	g := &guest{abi: abi, maxOut: task.Limits.Output, maxLog: task.Limits.Log, progress: task.Progress}
@@ -70,7 +74,16 @@ func (g *guest) next() uint64 {
 	return r
 }
 
-func (g *guest) charge(n uint32) { g.charged += uint64(n) >> hostBytesShift }
+// charge takes the price of n bytes. It reports whether there was fuel for it;
+// if not, the run ends when the call returns, so the work need not be done.
+func (g *guest) charge(n uint32) bool {
+	g.charged += uint64(n) >> hostBytesShift
+	return !g.broke()
+}
+
+// broke is set by a charge only: a guest that was below zero before the call
+// goes on to its next check.
+func (g *guest) broke() bool { return g.charged > 0 && int64(g.charged) > g.left }
 
 func (g *guest) logWrite(b []byte) {
 	if room := g.maxLog - uint64(len(g.log)); uint64(len(b)) > room {
@@ -117,7 +130,9 @@ func (g *guest) randomGet(mem memory, ptr, size uint32) uint32 {
 	if b == nil {
 		return wasiEFAULT
 	}
-	g.charge(size)
+	if !g.charge(size) { // before the work: it may be gigabytes
+		return wasiOK
+	}
 	for len(b) >= 8 {
 		binary.LittleEndian.PutUint64(b, g.next())
 		b = b[8:]
@@ -133,13 +148,16 @@ func (g *guest) randomGet(mem memory, ptr, size uint32) uint32 {
 const maxIovecs = 1024
 
 // iovecs calls do for each buffer of a vector until it returns false.
-func iovecs(mem memory, ptr, n uint32, do func(b []byte) bool) uint32 {
+func (g *guest) iovecs(mem memory, ptr, n uint32, do func(b []byte) bool) uint32 {
 	if n > maxIovecs {
 		return wasiEINVAL
 	}
 	table := mem.view(ptr, 8*n)
 	if table == nil {
 		return wasiEFAULT
+	}
+	if !g.charge(entryBytes * n) {
+		return wasiOK
 	}
 	for i := range n {
 		b := mem.view(binary.LittleEndian.Uint32(table[8*i:]), binary.LittleEndian.Uint32(table[8*i+4:]))
@@ -158,7 +176,7 @@ func (g *guest) fdRead(mem memory, fd, iov, n, nread uint32) uint32 {
 		return wasiEBADF
 	}
 	var total uint32
-	e := iovecs(mem, iov, n, func(b []byte) bool {
+	e := g.iovecs(mem, iov, n, func(b []byte) bool {
 		c := copy(b, g.input[g.read:])
 		g.read += c
 		total += uint32(c)
@@ -176,7 +194,7 @@ func (g *guest) fdWrite(mem memory, fd, iov, n, nwritten uint32) uint32 {
 		return wasiEBADF
 	}
 	var total uint32
-	e := iovecs(mem, iov, n, func(b []byte) bool {
+	e := g.iovecs(mem, iov, n, func(b []byte) bool {
 		total += uint32(len(b))
 		if fd == 2 || g.abi == ABIReactor {
 			g.logWrite(b)
@@ -230,7 +248,7 @@ func (g *guest) poll(mem memory, in, out, n, nevents uint32) uint32 {
 	if subs == nil || events == nil {
 		return wasiEFAULT
 	}
-	g.charge(80 * n)
+	g.charge(entryBytes * n)
 	// Decide before writing: the two ranges may overlap.
 	type event struct {
 		user uint64

@@ -75,6 +75,14 @@ func TestRefusals(t *testing.T) {
 		{"no memory", magic, "export", "no memory is exported"},
 		{"no entry", exported("memory"), "export", "neither execute (reactor) nor _start"},
 		{"half a reactor", reactorAndStart, "export", "-buildmode=c-shared"},
+		// Engines disagree about segments that do not fit, and about those that
+		// are used up at the start.
+		{"elements outside", magic + section(4, 1, 0x70, 0, 2) + section(9, 1, 0, 0x41, 3, 0x0b, 0), "element", "0 elements at 3, which is outside: there are 2"},
+		{"elements at -1", magic + section(4, 1, 0x70, 0, 2) + section(9, 1, 4, 0x41, 0x7f, 0x0b, 1, 0xd0, 0x70, 0x0b), "element", "outside"},
+		{"data outside", magic + section(5, 1, 0, 1) + section(11, 1, 0, 0x41, 0xff, 0xff, 3, 0x0b, 2, 0, 0), "data", "2 bytes at 65535, which is outside: there are 65536"},
+		{"data beside no page", magic + section(5, 1, 0, 0) + section(11, 1, 0, 0x41, 1, 0x0b, 0), "data", "outside"},
+		{"memory.init of active data", magic + section(1, 1, 0x60, 0, 0) + section(3, 1, 0) + section(5, 1, 0, 1) + section(12, 1) +
+			section(10, 1, 12, 0, 0x41, 0, 0x41, 0, 0x41, 0, 0xfc, 8, 0, 0, 0x0b) + section(11, 1, 0, 0x41, 0, 0x0b, 0), "code", "memory.init of data segment 0, which is active"},
 		{"atomics", code(0xfe, 0x03, 0), "code", "threads"},
 		{"relaxed SIMD", code(0xfd, 0x80, 0x02), "code", "relaxed SIMD"},
 		{"tail call", code(0x12, 0), "code", "tail call"},

@@ -185,6 +185,7 @@ var (
 	errStopped   = errors.New("stopped by the caller")
 	errBadOutput = errors.New("output above its limit")
 	errAbort     = errors.New("guest called abort")
+	errFuel      = errors.New("no fuel for what the host was asked to do")
 )
 
 // slice is the fuel handed out at once in process: a few milliseconds, because
@@ -244,8 +245,8 @@ func (e *engine) execute(ctx context.Context, c *compiled, o order, input []byte
 		}
 	}()
 	mod, err := e.rt.InstantiateModule(base, c.mod, wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(noRandom{}))
-	if err != nil { // a segment outside its memory or table
-		return trapped(proto.StatusTrap, limit, nil), nil
+	if err != nil {
+		return Result{}, fmt.Errorf("sandbox: engine fault: %w", err) // the reader knows that segments fit
 	}
 	defer mod.Close(base)
 
@@ -381,10 +382,16 @@ func export(b wazero.HostModuleBuilder, name, sig string, fn hostFunc) {
 	t := funcType(sig)
 	b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(ctx context.Context, mod api.Module, stack []uint64) {
 		r := ctx.Value(runKey{}).(*run)
+		fuel := int64(r.fuel.Get())
+		r.left = fuel + r.reserve
 		v := fn(r, linear{mod.Memory()}, stack)
 		if r.charged > 0 {
-			r.fuel.Set(uint64(int64(r.fuel.Get()) - int64(r.charged)))
+			broke := r.broke()
+			r.fuel.Set(uint64(fuel - int64(r.charged)))
 			r.charged = 0
+			if broke {
+				panic(errFuel)
+			}
 		}
 		if r.overflow {
 			panic(errBadOutput)

@@ -32,6 +32,7 @@ type asm struct {
 	imports []imp
 	funcs   []fn
 	table   []int // functions of table 0
+	passive int   // element segments of 60,000 functions each, of no table
 	pages   uint32
 	maxPage uint32 // 0: none
 	data    map[uint32]string
@@ -113,8 +114,15 @@ func (a *asm) bytes() []byte {
 	if a.start > 0 {
 		section(8, uleb(uint64(a.start)))
 	}
+	var elems [][]byte
 	if len(a.table) > 0 {
-		section(9, cat([]byte{1, 0, 0x41, 0, 0x0b}, vec(len(a.table), func(i int) []byte { return uleb(uint64(a.table[i])) })))
+		elems = append(elems, cat([]byte{0, 0x41, 0, 0x0b}, vec(len(a.table), func(i int) []byte { return uleb(uint64(a.table[i])) })))
+	}
+	for range a.passive {
+		elems = append(elems, cat([]byte{1, 0}, uleb(60_000), make([]byte, 60_000)))
+	}
+	if len(elems) > 0 {
+		section(9, vec(len(elems), func(i int) []byte { return elems[i] }))
 	}
 	section(10, vec(len(a.funcs), func(i int) []byte {
 		f := a.funcs[i]

@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,6 +80,21 @@ func refusedBombs() []Bomb {
 		refused("module past the limit", "header section", func() []byte {
 			a := reactor(idle)
 			a.data = map[uint32]string{0: strings.Repeat("x", 4<<20)}
+			return a.bytes()
+		}),
+		refused("operands past the limit", "code section", func() []byte {
+			a := reactor(idle)
+			wide := bytes.Repeat([]byte{i64}, 64)
+			a.types = append(slices.Clone(types), [2][]byte{wide, wide}, [2][]byte{nil, wide})
+			a.funcs = append(a.funcs, fn{typ: len(types) + 1, code: bytes.Repeat(i64c(0), 64)}, fn{typ: len(types), code: bytes.Repeat(i64c(0), 64)})
+			for range 9 {
+				a.funcs = append(a.funcs, fn{typ: len(types) + 1, code: cat(call(2), bytes.Repeat(call(3), 32_000))})
+			}
+			return a.bytes()
+		}),
+		refused("elements past the limit", "element section", func() []byte {
+			a := reactor(idle)
+			a.passive = 3
 			return a.bytes()
 		}),
 		refused("globals past the limit", "global section", func() []byte {
@@ -168,6 +184,13 @@ func endlessBombs() []Bomb {
 		{Name: "log flood", Module: flood(2), Limits: proto.Limits{Fuel: 300_000_000}, Status: fuel},
 		{Name: "output flood", Module: flood(1), Status: []proto.Status{proto.StatusBadOutput}},
 		{Name: "giant output", Module: reactor(pack(i32c(0), i32c(-1))).bytes, Status: []proto.Status{proto.StatusBadOutput}},
+		{Name: "random flood", Module: func() []byte {
+			a := command(cat(i32c(1_023), op(0x40, 0, drop), bytes.Repeat(cat(i32c(0), i32c(64<<20), call(0), op(drop)), 4_000)), "random_get")
+			return a.bytes()
+		}, Limits: proto.Limits{Fuel: 20_000_000, Memory: 64 << 20}, Status: fuel},
+		{Name: "vector flood", Module: func() []byte {
+			return command(cat(loop(i32c(2), i32c(0), i32c(1_024), i32c(9_000), call(0), op(drop), br(0)), op(0x00)), "fd_write").bytes()
+		}, Limits: proto.Limits{Fuel: 300_000_000}, Status: fuel},
 		{Name: "progress flood", Module: Spin, Limits: proto.Limits{Fuel: 100_000_000}, Status: fuel},
 	}
 }

@@ -134,8 +134,6 @@ func reactorVectors() []Vector {
 	startSpin.start = 2
 	initialised := reactor(number(op(0x23, 0)), fn{typ: 2, code: cat(i32c(7), op(0x24, 0)), export: "_initialize"})
 	initialised.globals = 1
-	outside := reactor(nothing)
-	outside.data = map[uint32]string{65_534: "abcd"}
 	big := reactor(nothing)
 	big.pages = 32
 	grown := func(pages ...int32) []byte {
@@ -181,7 +179,6 @@ func reactorVectors() []Vector {
 		{Name: "start traps", Module: startTrap.bytes(), Status: trap},
 		{Name: "start never ends", Module: startSpin.bytes(), Status: proto.StatusOutOfFuel},
 		{Name: "initialize", Module: initialised.bytes(), Status: ok, Output: le32(7)},
-		{Name: "segment outside", Module: outside.bytes(), Status: trap},
 		{Name: "minimum above the limit", Module: big.bytes(), Limits: proto.Limits{Memory: 31 << 16}, Status: trap},
 		{Name: "grow", Module: reactor(number(grown(2))).bytes(), Status: ok, Output: le32(1)},
 		{Name: "grow to the limit", Module: reactor(number(grown(15))).bytes(), Limits: proto.Limits{Memory: 16 << 16}, Status: ok, Output: le32(1)},
@@ -239,6 +236,9 @@ func commandVectors() []Vector {
 		{Name: "exit 3", Module: text(command(cat(print(1, 1000, 2), op(drop), i32c(3), call(1), loop(br(0))), "fd_write", "proc_exit"), "ok").bytes(), Status: proto.StatusExitNonZero, ExitCode: 3, Output: "ok"},
 		{Name: "stderr is the log", Module: text(command(cat(print(2, 1000, 5), op(drop)), "fd_write"), "hello").bytes(), Limits: proto.Limits{Log: 4}, Status: ok, Log: "hell"},
 		{Name: "stdout above the limit", Module: text(command(cat(print(1, 1000, 5), op(drop), print(1, 1000, 5), op(drop)), "fd_write"), "hello").bytes(), Limits: proto.Limits{Output: 9}, Status: proto.StatusBadOutput},
+		{Name: "many buffers", Module: errno(cat(i32c(1), i32c(1000), i32c(1024), i32c(104), call(0)), "sched_yield").bytes(), Status: ok, Output: le32(0)},
+		{Name: "too many buffers", Module: errno(cat(i32c(1), i32c(1000), i32c(1025), i32c(104), call(0)), "sched_yield").bytes(), Status: ok, Output: le32(28)},
+		{Name: "many buffers without fuel", Module: errno(cat(i32c(1), i32c(1000), i32c(1024), i32c(104), call(0)), "sched_yield").bytes(), Limits: proto.Limits{Fuel: 14_000}, Status: proto.StatusOutOfFuel},
 		{Name: "write to a file", Module: errno(print(7, 1000, 1), "sched_yield").bytes(), Status: ok, Output: le32(8)},
 		{Name: "write from outside", Module: errno(print(1, 65_530, 100), "sched_yield").bytes(), Status: ok, Output: le32(21)},
 		{Name: "no environment", Module: errno(cat(i32c(104), i32c(108), call(1)), "environ_sizes_get").bytes(), Status: ok, Output: le32(0)},
@@ -253,6 +253,7 @@ func commandVectors() []Vector {
 			i32c(1), i64c(0), i32c(200), call(2), op(drop), print(1, 200, 8), op(drop),
 		), "fd_write", "poll_oneoff", "clock_time_get").bytes(), Status: ok, Output: "\x88\x13\x00\x00\x00\x00\x00\x00"},
 		{Name: "random", Module: command(cat(i32c(200), i32c(12), call(1), op(drop), print(1, 200, 12), op(drop)), "fd_write", "random_get").bytes(), Seed: seed, Status: ok, Output: "\x30\x85\x39\x70\x2a\x7a\x2f\xa1\x15\x6f\x9b\x22"},
+		{Name: "random without fuel", Module: command(cat(i32c(0), i32c(65_536), call(1), op(drop)), "fd_write", "random_get").bytes(), Limits: proto.Limits{Fuel: 10_000}, Status: proto.StatusOutOfFuel},
 		{Name: "random outside", Module: errno(cat(i32c(65_530), i32c(12), call(1)), "random_get").bytes(), Status: ok, Output: le32(21)},
 	}
 }

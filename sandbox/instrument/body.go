@@ -250,6 +250,7 @@ func (f *body) push(t byte) {
 }
 
 func (f *body) pushAll(ts []byte) {
+	f.m.moves += len(ts)
 	for _, t := range ts {
 		f.push(t)
 	}
@@ -282,6 +283,7 @@ func (f *body) pop(want byte) byte {
 }
 
 func (f *body) popAll(ts []byte) {
+	f.m.moves += len(ts)
 	for i := len(ts) - 1; i >= 0; i-- {
 		f.pop(ts[i])
 	}

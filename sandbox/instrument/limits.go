@@ -12,6 +12,7 @@ const (
 	maxTables      = 16
 	maxTableSize   = 65_536
 	maxSegments    = 100_000
+	maxElements    = 131_072 // of all element segments
 	maxParams      = 64
 	maxResults     = 64
 	maxBody        = 64 << 10
@@ -23,6 +24,7 @@ const (
 	maxBrTable     = 4_096
 	maxWritten     = 16 << 20   // bytes of code after metering
 	maxWork        = 20_000_000 // sum over functions of blocks × locals
+	maxMoves       = 32_000_000 // operands that calls, blocks and branches take and leave, in all code
 )
 
 // Value types as the binary format spells them.

@@ -66,7 +66,9 @@ type module struct {
 	nData    int // from the data count section; -1 without one
 	datas    []data
 	declared map[uint32]bool // functions that ref.func in code may name
+	inits    map[uint32]int  // where code first reads a data segment
 	nans     int
+	moves    int      // see maxMoves
 	bodies   [][]byte // rewritten, with their size in front
 }
 
@@ -93,7 +95,7 @@ func (m *module) read(b []byte, cfg *Config) {
 	}
 	r.pos = 8
 	m.start, m.nData = -1, -1
-	m.declared = map[uint32]bool{}
+	m.declared, m.inits = map[uint32]bool{}, map[uint32]int{}
 	last, codeSeen, dataSeen := 0, false, false
 	for r.pos < r.end {
 		r.section = "module"
@@ -326,6 +328,22 @@ func (m *module) constant(r *reader, want byte) (c constExpr) {
 	return c
 }
 
+// offset reads where an active segment goes.
+func (m *module) offset(r *reader) (c constExpr, to uint32) {
+	c = m.constant(r, I32)
+	value := &reader{b: c.code, pos: 1, end: len(c.code), section: r.section}
+	return c, uint32(value.signed(32))
+}
+
+// within refuses a segment, read at at, whose n items do not fit in the size
+// that its memory or table has at the start. Engines disagree about those: V8
+// traps before the first instruction, wazero goes on without the elements.
+func (r *reader) within(at int, to uint32, n int, size uint64, what string) {
+	if uint64(to)+uint64(n) > size {
+		r.failAt(at, "%d %s at %d, which is outside: there are %d at the start", n, what, to, size)
+	}
+}
+
 func (m *module) funcIndex(r *reader) uint32 {
 	at := r.pos
 	i := r.u32()
@@ -407,19 +425,22 @@ func (m *module) readStart(r *reader) {
 }
 
 func (m *module) readElems(r *reader) {
+	total := 0
 	for range r.count("element segments", maxSegments) {
 		at := r.pos
 		e := elem{flags: r.u32()}
 		if e.flags > 7 {
 			r.failAt(at, "element flags %d", e.flags)
 		}
-		if e.flags&1 == 0 { // active
+		var to uint32
+		active := e.flags&1 == 0
+		if active {
 			if e.flags&2 != 0 {
 				e.table = m.tableIndex(r)
 			} else if len(m.tables) == 0 {
 				r.failAt(at, "element segment without a table")
 			}
-			e.offset = m.constant(r, I32)
+			e.offset, to = m.offset(r)
 		}
 		byExpr := e.flags&4 != 0
 		if e.flags&3 != 0 {
@@ -430,6 +451,12 @@ func (m *module) readElems(r *reader) {
 			}
 		}
 		n := r.count("elements", maxTableSize)
+		if total += n; over(uint64(total), maxElements) {
+			r.failAt(at, "segments of %d elements, at most %d", total, maxElements)
+		}
+		if active {
+			r.within(at, to, n, uint64(m.tables[e.table].min), "elements")
+		}
 		e.exprs = make([]constExpr, 0, n)
 		for range n {
 			if byExpr {
@@ -450,7 +477,7 @@ func (m *module) readDatas(r *reader) {
 	if m.nData >= 0 && n != m.nData {
 		r.failAt(at, "%d data segments, %d announced", n, m.nData)
 	}
-	for range n {
+	for i := range n {
 		at := r.pos
 		d := data{flags: r.u32()}
 		switch d.flags {
@@ -461,12 +488,21 @@ func (m *module) readDatas(r *reader) {
 			if !m.hasMem {
 				r.failAt(at, "data segment without a memory")
 			}
-			d.offset = m.constant(r, I32)
+			var to uint32
+			d.offset, to = m.offset(r)
+			d.init = r.bytes(r.u32())
+			r.within(at, to, len(d.init), uint64(m.memMin)<<16, "bytes")
+			// Such a segment is used up before the first instruction. wazero keeps
+			// it, so that what must trap would read it.
+			if code, ok := m.inits[uint32(i)]; ok {
+				r.section = "code"
+				r.failAt(code, "memory.init of data segment %d, which is active", i)
+			}
 		case 1:
+			d.init = r.bytes(r.u32())
 		default:
 			r.failAt(at, "data flags %d", d.flags)
 		}
-		d.init = r.bytes(r.u32())
 		m.datas = append(m.datas, d)
 	}
 }
@@ -504,6 +540,9 @@ func (m *module) readCode(r *reader, cfg *Config) {
 			f, b = read(f.decide())
 		}
 		r.pos = f.r.end
+		if over(uint64(m.moves), maxMoves) {
+			r.failAt(at, "calls, blocks and branches move more than %d operands", maxMoves)
+		}
 		if written += len(b); over(uint64(written), uint64(most)) {
 			r.failAt(at, "metered code above %d bytes", most)
 		}

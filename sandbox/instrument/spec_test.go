@@ -48,7 +48,7 @@ func specModules(t testing.TB) map[string][]byte {
 // policy are the reasons for which a valid module may be refused.
 var policy = []string{
 	"externref", "imported table", "imported memory", "imported global", "global.get in a constant",
-	"memory minimum", "at most", "SIMD opcode",
+	"memory minimum", "at most", "SIMD opcode", "which is outside", "which is active",
 }
 
 // TestSpecSuite checks the reader against wazero's validator: what wazero

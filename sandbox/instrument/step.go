@@ -357,6 +357,7 @@ func (f *body) brTable(at int, live bool) {
 		arity = len(types)
 		// Check against each target, putting back what was there.
 		popped := make([]byte, len(types))
+		f.m.moves += len(types)
 		for i := len(types) - 1; i >= 0; i-- {
 			popped[i] = f.pop(types[i])
 		}
@@ -420,12 +421,13 @@ func (f *body) memory(at, op int) bool {
 		}
 		f.blk = append(f.blk, 0)
 	}
-	dataIndex := func() {
-		if i := r.u32(); int64(i) >= int64(f.m.nData) {
+	dataIndex := func() uint32 {
+		i := r.u32()
+		if int64(i) >= int64(f.m.nData) {
 			r.failAt(at, "data segment %d of %d (data count section)", i, max(f.m.nData, 0))
-		} else {
-			f.blk = appendU(f.blk, uint64(i))
 		}
+		f.blk = appendU(f.blk, uint64(i))
+		return i
 	}
 	elemIndex := func() {
 		if i := r.u32(); int64(i) >= int64(len(f.m.elems)) {
@@ -476,7 +478,9 @@ func (f *body) memory(at, op int) bool {
 		f.push(I32)
 		return true
 	case miscMemoryInit:
-		dataIndex()
+		if i := dataIndex(); f.m.inits[i] == 0 {
+			f.m.inits[i] = at
+		}
 		memIndex()
 		three()
 		shift = bulkShift

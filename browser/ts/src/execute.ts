@@ -1,4 +1,4 @@
-import { Abort, BadOutput, Exit, Guest, type Instance } from "./guest";
+import { Abort, BadOutput, Exit, Guest, type Instance, Spent } from "./guest";
 import { ABI, type Result, type Run, Status } from "./protocol";
 
 // Names that the rewriter adds to a module.
@@ -84,8 +84,7 @@ export function execute(code: Code, run: Run, host: Host): Result {
   try {
     exports = new WebAssembly.Instance(code.module, imports as WebAssembly.Imports).exports as unknown as Exports;
   } catch (e) {
-    // a segment outside its memory or table; or no memory for the instance
-    if (e instanceof WebAssembly.RuntimeError) return trapped(Status.trap);
+    // no memory for the instance; segments fit, the module was read for that
     if (e instanceof RangeError) return end(Status.hostOOM, 0);
     throw e;
   }
@@ -97,8 +96,8 @@ export function execute(code: Code, run: Run, host: Host): Result {
   const first = code.sliced ? Math.min(reserve, slice) : reserve;
   reserve -= first;
   fuel.value = BigInt(first);
-  guest.attach({ memory: exports.memory, fuel });
   const remaining = (): number => Number(fuel.value) + reserve;
+  guest.attach({ memory: exports.memory, fuel, remaining });
 
   let status: Status = Status.ok;
   let exitCode = 0;
@@ -123,7 +122,7 @@ export function execute(code: Code, run: Run, host: Host): Result {
       if (started) output = guest.stdout.bytes(); // paid for, not delivered
     } else if (e instanceof Stopped) {
       return end(Status.timeout, 0);
-    } else if (e instanceof Abort || e instanceof WebAssembly.RuntimeError) {
+    } else if (e instanceof Abort || e instanceof Spent || e instanceof WebAssembly.RuntimeError) {
       // The engine could not grow the memory as far as the guest may: local.
       if (ceiling.value === -1) return end(Status.hostOOM, 0);
       if (depth.value < 0) return trapped(Status.stackLimit);

@@ -22,6 +22,9 @@ const absent =
 /** Entries of a vector of buffers or of a poll, at most. */
 const maxEntries = 1024;
 
+/** What such an entry costs: as much as to move so many bytes. */
+const entryBytes = 80;
+
 const forever = 0xffffffffffffffffn;
 
 /** proc_exit. */
@@ -35,10 +38,15 @@ export class BadOutput {}
 /** env.abort. */
 export class Abort {}
 
+/** Less fuel than the host's work costs. */
+export class Spent {}
+
 /** What the host sees of an instance. */
 export interface Instance {
   memory: WebAssembly.Memory;
   fuel: WebAssembly.Global<"i64">;
+  /** All fuel that is left, handed out or not. */
+  remaining(): number;
 }
 
 type Do = (buffer: Uint8Array) => boolean;
@@ -104,8 +112,9 @@ export class Guest {
     wasi.random_get = (at: number, size: number) => {
       const b = this.range(at >>> 0, size >>> 0);
       if (!b) return EFAULT;
+      this.charge(b.length); // before the work: it may be gigabytes
       this.random.fill(b);
-      return this.settle(b.length, OK);
+      return OK;
     };
     wasi.fd_fdstat_get = (fd: number, at: number) => {
       if (fd >>> 0 > 2) return EBADF;
@@ -135,10 +144,17 @@ export class Guest {
     };
   }
 
-  /** Takes the price of moving n bytes, ends a run with too much output, and passes errno on. */
-  private settle(n: number, errno: number): number {
+  /** Takes the price of moving n bytes, and ends a run that cannot pay it. */
+  private charge(n: number): void {
     const price = n >>> 3;
-    if (price > 0) this.instance.fuel.value -= BigInt(price);
+    if (price === 0) return;
+    this.instance.fuel.value -= BigInt(price);
+    if (this.instance.remaining() < 0) throw new Spent();
+  }
+
+  /** charge, and what ends a run with too much output; passes errno on. */
+  private settle(n: number, errno: number): number {
+    this.charge(n);
     if (this.overflow) throw new BadOutput();
     return errno;
   }
@@ -166,6 +182,7 @@ export class Guest {
   private vector(at: number, n: number, each: Do): number {
     if (n > maxEntries) return EINVAL;
     if (!this.range(at, 8 * n)) return EFAULT;
+    this.charge(entryBytes * n);
     for (let i = 0; i < n; i++, at += 8) {
       const b = this.range(this.view.getUint32(at, true), this.view.getUint32(at + 4, true));
       if (!b) return EFAULT;
@@ -259,6 +276,6 @@ export class Guest {
       view.setUint32(to + 16, e.size ?? 0, true);
       to += 32;
     }
-    return this.settle(80 * n, this.put32(nevents, ready.length));
+    return this.settle(entryBytes * n, this.put32(nevents, ready.length));
   }
 }

@@ -43,7 +43,8 @@ func fuzzModules(t *testing.T) (n, first uint64) {
 
 // TestFourEngines runs random modules on wazero's compiler and interpreter, on
 // Node's V8 and on Chromium, with fuel enough for most of them, and again with
-// less, so that they stop at several points: both on wazero, one on each V8. All
+// less, so that they stop at several points: both on wazero, one on each V8. One
+// of 16 is about segments and tables. All
 // must agree on status, exit code, output, log and fuel.
 func TestFourEngines(t *testing.T) {
 	const workers = 12 // modules in flight: the way to the browser is slow, not its engine
@@ -72,13 +73,20 @@ func TestFourEngines(t *testing.T) {
 		engines = append(engines, &engine{name: e.Name(), ex: e})
 	}
 
-	var next, runs, reran atomic.Uint64
+	var next, runs, reran, refused atomic.Uint64
 	var mu sync.Mutex
 	seen := map[proto.Status]int{}
 	module := func(seed uint64) error {
 		raw := enginetest.Random(seed, seed%4 != 0)
+		if seed%16 == 2 {
+			raw = enginetest.Segments(seed)
+		}
 		m, err := sandbox.Prepare(raw, sandbox.Policy{})
 		if err != nil {
+			if seed%16 == 2 && proto.CodeOf(err) == proto.CodeModule {
+				refused.Add(1)
+				return nil
+			}
 			return err
 		}
 		input := []byte("input")
@@ -150,6 +158,9 @@ func TestFourEngines(t *testing.T) {
 	}
 	t.Logf("%d modules from seed %d, %d runs compared over %d engines: %v; %d run again for want of address space",
 		min(next.Load(), n), first, runs.Load(), len(engines), seen, reran.Load())
+	if bad := refused.Load(); bad > n/100+2 {
+		t.Errorf("%d modules refused", bad)
+	}
 	for _, s := range []proto.Status{proto.StatusOK, proto.StatusTrap, proto.StatusOutOfFuel} {
 		if n >= 30 && seen[s] == 0 {
 			t.Errorf("no run ended %s", s)
