@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 	"unsafe"
@@ -16,9 +18,11 @@ import (
 // besides guest memory.
 const goReserve = 2 << 30
 
-// confine lowers this process's limits: no core files, few descriptors, and an
-// address space that holds one guest of the given memory ceiling.
+// confine closes what this process should not have and lowers its limits: no
+// core files, few descriptors, and an address space that holds one guest of the
+// given memory ceiling.
 func confine(memory uint64) error {
+	closeInherited()
 	space := goReserve + memory
 	// What is mapped already stays mapped (a race-detector build starts with
 	// terabytes), so the limit counts from there.
@@ -36,6 +40,25 @@ func confine(memory uint64) error {
 		}
 	}
 	return nil
+}
+
+// closeInherited closes the descriptors that whoever started the daemon left
+// open to it and so to this child, such as the listening sockets of a service
+// manager. Go's runtime keeps its poller, and the files in which it reads how
+// many processors its control group has.
+func closeInherited() {
+	const dir = "/proc/self/fd"
+	open, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range open {
+		fd, err := strconv.Atoi(e.Name())
+		to, _ := os.Readlink(dir + "/" + e.Name())
+		if err == nil && fd > 2 && !strings.HasPrefix(to, "anon_inode:[event") && !strings.HasPrefix(to, "/sys/fs/cgroup/") {
+			unix.Close(fd)
+		}
+	}
 }
 
 // hideFiles takes the file system away and returns the cache directory that the
@@ -104,6 +127,11 @@ func attempts() []Attempt {
 		}
 		return e
 	}
+	look := func(p string) syscall.Errno {
+		var stat unix.Statx_t
+		_, _, e := syscall.RawSyscall6(unix.SYS_STATX, uintptr(at), path(p), 0, unix.STATX_BASIC_STATS, uintptr(unsafe.Pointer(&stat)), 0)
+		return e
+	}
 	socket := func(family, kind uintptr) syscall.Errno {
 		fd, _, e := syscall.RawSyscall(unix.SYS_SOCKET, family, kind|unix.SOCK_CLOEXEC, 0)
 		if e == 0 {
@@ -126,11 +154,14 @@ func attempts() []Attempt {
 		{"open for writing", open("/dev/null", unix.O_WRONLY)},
 		{"open for reading", open("/dev/null", unix.O_RDONLY)},
 		{"list a directory", open("/", unix.O_RDONLY|unix.O_DIRECTORY)},
+		{"look for a file", look("/")},
 		{"read own memory as a file", open("/proc/self/mem", unix.O_RDWR)},
 		{"execute", raw(unix.SYS_EXECVE, path("/nonexistent"), 0, 0)},
 		{"start a process", raw(unix.SYS_CLONE, unix.CLONE_SIGHAND, 0, 0)}, // invalid without CLONE_VM
 		{"trace", raw(unix.SYS_PTRACE, unix.PTRACE_CONT, 1<<30, 0)},        // no such process
 		{"signal the parent", raw(unix.SYS_KILL, uintptr(os.Getppid()), 0, 0)},
+		{"signal by descriptor", raw(unix.SYS_FCNTL, 1, unix.F_SETSIG, 0)},       // 0 is the default
+		{"name a receiver of signals", raw(unix.SYS_FCNTL, 1, unix.F_SETOWN, 0)}, // nobody
 		{"new namespaces", raw(unix.SYS_UNSHARE, 0, 0, 0)},
 		{"io_uring", raw(unix.SYS_IO_URING_SETUP, 0, 0, 0)},
 		{"control a device", raw(unix.SYS_IOCTL, ^uintptr(0), 0, 0)}, // no such descriptor

@@ -45,6 +45,12 @@ func whileSpinning(t *testing.T, look func(pid int)) {
 
 func TestChildIsConfined(t *testing.T) {
 	t.Setenv("EDGENET_SECRET", "not for guests")
+	// A descriptor that a program would hand on without wanting to.
+	secret, err := unix.Open("/dev/null", unix.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(secret)
 	whileSpinning(t, func(pid int) {
 		dir := fmt.Sprintf("/proc/%d/", pid)
 		if env, err := os.ReadFile(dir + "environ"); err != nil || len(env) != 0 {
@@ -61,6 +67,18 @@ func TestChildIsConfined(t *testing.T) {
 				strings.HasPrefix(line, "Max open files") && (f[3] != "64" || f[4] != "64"),
 				strings.HasPrefix(line, "Max address space") && f[4] == "unlimited":
 				t.Errorf("limit not lowered: %s", line)
+			}
+		}
+		// Nothing of this process is open there: the pipes, and what Go's runtime
+		// opens itself.
+		fds, err := os.ReadDir(dir + "fd")
+		if err != nil {
+			t.Error(err)
+		}
+		for _, fd := range fds {
+			to, _ := os.Readlink(dir + "fd/" + fd.Name())
+			if !strings.HasPrefix(to, "pipe:") && !strings.HasPrefix(to, "anon_inode:[event") && !strings.HasPrefix(to, "/sys/fs/cgroup/") {
+				t.Errorf("descriptor %s is %s", fd.Name(), to)
 			}
 		}
 		if stat, err := os.ReadFile(dir + "stat"); err != nil {
@@ -221,7 +239,7 @@ func TestChildIsRefused(t *testing.T) {
 	sandbox.SetBare(bare)
 	// Of these, a kernel may refuse the last few by its own settings.
 	through := allowedThrough(t, bare)
-	for _, what := range []string{"socket, IPv4", "open for writing", "open for reading", "execute", "start a process", "signal the parent"} {
+	for _, what := range []string{"socket, IPv4", "open for writing", "open for reading", "look for a file", "execute", "start a process", "signal the parent", "signal by descriptor"} {
 		if !slices.Contains(through, what) {
 			t.Errorf("an unconfined child was refused: %s; the probe cannot tell", what)
 		}

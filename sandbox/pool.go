@@ -275,7 +275,7 @@ func (p *pool) exchange(c *process, m *Module, input []byte, task Task) (Result,
 	timer := wall()
 	watch := time.NewTicker(watchPeriod)
 	defer watch.Stop()
-	compiling := false
+	compiling, asked := false, false
 	defer func() {
 		if !timer.Stop() && !compiling {
 			// It fired beside the result: the child must not be used again, or
@@ -313,13 +313,19 @@ func (p *pool) exchange(c *process, m *Module, input []byte, task Task) (Result,
 		}
 		switch f.kind {
 		case frameNeed:
+			if asked { // the time to compile is given once
+				return Result{}, errFrame
+			}
 			timer.Stop()
-			compiling, began = true, time.Now()
+			asked, compiling, began = true, true, time.Now()
 			before, _ = c.cpuTime()
 			if err := writeFrame(c.in, frameLoad, m.code); err != nil {
 				return Result{}, err
 			}
 		case frameCompiled:
+			if !compiling {
+				return Result{}, errFrame
+			}
 			compiling = false
 			timer = wall()
 		case frameProgress:
@@ -331,7 +337,7 @@ func (p *pool) exchange(c *process, m *Module, input []byte, task Task) (Result,
 			}
 		case frameDone:
 			res, err := decodeDone(f.payload)
-			if err == nil && (uint64(len(res.Output)) > task.Limits.Output || uint64(len(res.Log)) > task.Limits.Log) {
+			if err == nil && (compiling || !possible(res, task.Limits)) {
 				err = errFrame
 			}
 			return res, err
@@ -341,6 +347,12 @@ func (p *pool) exchange(c *process, m *Module, input []byte, task Task) (Result,
 			return Result{}, errFrame
 		}
 	}
+}
+
+// possible reports whether a child that keeps to the rules may answer r.
+func possible(r Result, l proto.Limits) bool {
+	return (r.Status.Votable() || r.Status == proto.StatusHostOOM) && r.Fuel <= l.Fuel &&
+		uint64(len(r.Output)) <= l.Output && uint64(len(r.Log)) <= l.Log
 }
 
 // Close kills the children, waits for the runs in progress and for the

@@ -26,6 +26,10 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "pool-parent" {
 		poolParent()
 	}
+	if len(os.Args) > 2 && os.Args[1] == "lying-child" {
+		sandbox.LyingChild(os.Args[2])
+		os.Exit(0)
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -231,6 +235,31 @@ func TestPoolCommandThatIsNoChild(t *testing.T) {
 			t.Errorf("%q ran a task", argv)
 		}
 		p.Close()
+	}
+}
+
+// TestPoolDistrustsItsChildren: a child that a guest took over can forge the
+// results of its own tasks, but neither hold its slot nor get impossible answers
+// through.
+func TestPoolDistrustsItsChildren(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	echo := prepare(t, enginetest.Echo())
+	for _, lie := range sandbox.Liars {
+		t.Run(lie, func(t *testing.T) {
+			want, wall := proto.StatusKilled, time.Hour
+			if lie == "silence" {
+				want, wall = proto.StatusTimeout, 20*time.Millisecond
+			}
+			p := newPool(t, sandbox.PoolConfig{Command: []string{self, "lying-child", lie}})
+			for range 2 {
+				if res := run(t, p, context.Background(), echo, "", sandbox.Task{Limits: proto.Limits{Wall: wall}}); res.Status != want {
+					t.Errorf("ended %s, want %s", res.Status, want)
+				}
+			}
+		})
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // allowed are the system calls that Go's runtime, libc's threads in a cgo build
 // and the frames on stdin and stdout need. Everything else fails with EPERM.
 var allowed = []uint32{
-	unix.SYS_READ, unix.SYS_WRITE, unix.SYS_READV, unix.SYS_WRITEV, unix.SYS_CLOSE, unix.SYS_FSTAT, unix.SYS_FCNTL,
+	unix.SYS_READ, unix.SYS_WRITE, unix.SYS_READV, unix.SYS_WRITEV, unix.SYS_CLOSE, unix.SYS_FSTAT,
 	unix.SYS_MMAP, unix.SYS_MPROTECT, unix.SYS_MUNMAP, unix.SYS_MADVISE, unix.SYS_MREMAP, unix.SYS_MINCORE, unix.SYS_BRK,
 	unix.SYS_FUTEX, unix.SYS_SCHED_YIELD, unix.SYS_SCHED_GETAFFINITY, unix.SYS_NANOSLEEP, unix.SYS_CLOCK_NANOSLEEP,
 	unix.SYS_CLOCK_GETTIME, unix.SYS_GETTIMEOFDAY, unix.SYS_RESTART_SYSCALL, unix.SYS_GETRANDOM,
@@ -29,8 +29,12 @@ var allowed = []uint32{
 // cacheCalls are what wazero's compilation cache needs besides. They are
 // allowed only where Landlock bounds the paths.
 var cacheCalls = []uint32{
-	unix.SYS_OPENAT, unix.SYS_LSEEK, unix.SYS_PREAD64, unix.SYS_FSYNC, unix.SYS_UNLINKAT, unix.SYS_RENAMEAT, unix.SYS_RENAMEAT2, unix.SYS_MKDIRAT, unix.SYS_NEWFSTATAT,
+	unix.SYS_OPENAT, unix.SYS_LSEEK, unix.SYS_PREAD64, unix.SYS_FSYNC, unix.SYS_UNLINKAT, unix.SYS_RENAMEAT, unix.SYS_RENAMEAT2,
 }
+
+// fcntls are what Go asks of a descriptor. The others can name a process that
+// the kernel then sends a signal of one's choice.
+var fcntls = []uint32{unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_DUPFD_CLOEXEC}
 
 // prSetVMA is the one prctl that Go's runtime uses: it names mappings.
 const prSetVMA = 0x53564d41
@@ -40,6 +44,7 @@ const (
 	dataNr   = 0
 	dataArch = 4
 	dataArg0 = 16
+	dataArg1 = 24
 )
 
 // filter builds the program. A call from a foreign architecture's table kills
@@ -70,6 +75,11 @@ func filter(withCache bool) []unix.SockFilter {
 	for _, nr := range calls {
 		p = append(p, only(nr, 1), allow)
 	}
+	p = append(p, only(unix.SYS_FCNTL, uint8(2*len(fcntls)+2)), load(dataArg1))
+	for _, cmd := range fcntls {
+		p = append(p, only(cmd, 1), allow)
+	}
+	p = append(p, deny(syscall.EPERM))
 	return append(p,
 		// Threads, but no processes.
 		only(unix.SYS_CLONE, 4), load(dataArg0),

@@ -45,6 +45,7 @@ func TestScripts(t *testing.T) {
 			"until":   cmdUntil,
 			"capture": cmdCapture,
 			"save":    cmdSave,
+			"wasm":    cmdWasm,
 		},
 	})
 }

@@ -230,32 +230,3 @@ func (m *module) write(cfg *Config) []byte {
 	})
 	return out
 }
-
-func (m *module) writeElems(b []byte, cfg *Config) []byte {
-	for _, e := range m.elems {
-		b = appendU(b, uint64(e.flags))
-		if e.flags&1 == 0 {
-			if e.flags&2 != 0 {
-				b = appendU(b, uint64(e.table))
-			}
-			b = m.appendConst(b, cfg, e.offset)
-		}
-		byExpr := e.flags&4 != 0
-		if e.flags&3 != 0 {
-			if byExpr {
-				b = append(b, FuncRef)
-			} else {
-				b = append(b, 0)
-			}
-		}
-		b = appendU(b, uint64(len(e.exprs)))
-		for _, c := range e.exprs {
-			if byExpr {
-				b = m.appendConst(b, cfg, c)
-			} else {
-				b = appendU(b, m.funcOut(cfg, c.fn))
-			}
-		}
-	}
-	return b
-}

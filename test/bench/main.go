@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -29,6 +31,7 @@ type bench struct {
 	rounds int           // of the task path and of its baseline
 	batch  int           // tasks of the throughput run
 	idle   time.Duration // watched while nothing happens
+	only   string        // parts to measure, with commas; empty: all
 }
 
 func main() {
@@ -38,6 +41,7 @@ func main() {
 	flag.IntVar(&b.rounds, "rounds", 400, "single tasks timed one after the other")
 	flag.IntVar(&b.batch, "batch", 4000, "tasks in the throughput run")
 	flag.DurationVar(&b.idle, "idle", time.Minute, "how long to watch idle daemons")
+	flag.StringVar(&b.only, "only", "", "parts to measure, such as metering,sandbox; empty: all")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -64,6 +68,9 @@ func (b bench) run(ctx context.Context, out string) error {
 		{"throughput", b.throughput},
 		{"idle daemons", b.idleCost},
 	} {
+		if b.only != "" && !slices.Contains(strings.Split(b.only, ","), part.name) {
+			continue
+		}
 		fmt.Fprintf(os.Stderr, "measuring %s\n", part.name)
 		r, err := part.run(ctx)
 		if err != nil {

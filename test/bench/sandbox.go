@@ -21,7 +21,7 @@ import (
 // start, what a bomb can do, and how well a CPU limit is kept.
 func (b bench) sandboxCost(ctx context.Context) ([]row, error) {
 	var rows []row
-	for _, part := range []func(context.Context) ([]row, error){b.tinyTasks, b.moduleStart, b.bombs, b.pingsBeside, b.cpuLimit} {
+	for _, part := range []func(context.Context) ([]row, error){b.tinyTasks, b.moduleStart, b.bombs, b.pingsBeside, b.cpuLimit, b.workerCPULimit} {
 		r, err := part(ctx)
 		if err != nil {
 			return nil, err
@@ -221,17 +221,23 @@ func (b bench) cpuLimit(ctx context.Context) ([]row, error) {
 	if runtime.GOOS != "linux" {
 		return nil, nil
 	}
+	return cpuRow(ctx, "cpu_limit_error_pct", b.cpuUsed)
+}
+
+// cpuRow tells how far from three limits the share of a core is that used
+// measures, in percent.
+func cpuRow(ctx context.Context, name string, used func(ctx context.Context, percent int) (float64, error)) ([]row, error) {
 	worst := 0.0
 	var seen []string
 	for _, percent := range []int{10, 30, 50} {
-		got, err := b.cpuUsed(ctx, percent)
+		got, err := used(ctx, percent)
 		if err != nil {
 			return nil, err
 		}
 		seen = append(seen, fmt.Sprintf("%d: %.3g %%", percent, got))
 		worst = max(worst, math.Abs(got-float64(percent))/float64(percent)*100)
 	}
-	return []row{{"cpu_limit_error_pct", worst, "% of the limit", strings.Join(seen, ", "), "<= 10"}}, nil
+	return []row{{name, worst, "% of the limit", strings.Join(seen, ", "), "<= 10"}}, nil
 }
 
 func (b bench) cpuUsed(ctx context.Context, percent int) (float64, error) {

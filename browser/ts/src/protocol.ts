@@ -6,8 +6,8 @@
 //	owner                        Worker
 //	{ run }                  ->
 //	                         <-  { need }        only if run.bytes is missing and the
-//	                                             module is not among the 32 kept; the
-//	                                             run is over: send it again, with bytes
+//	                                             module is not among those kept (32,
+//	                                             and 6 MiB of them); the run is over: send it again, with bytes
 //	                         <-  { compiled }    if the module had to be compiled; the
 //	                                             owner's clock for the run starts here
 //	                         <-  { progress }    any number, at most one per 50 ms

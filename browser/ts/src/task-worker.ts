@@ -1,6 +1,7 @@
 // Entry of the dedicated Worker that runs tasks, one at a time. Messages are
 // those of protocol.ts; terminate() cancels.
 import { type Code, compile, execute } from "./execute";
+import { Kept } from "./kept";
 import type { Reply, Request, Run } from "./protocol";
 import { Throttle } from "./throttle";
 
@@ -9,8 +10,9 @@ interface Scope {
   postMessage(reply: Reply, transfer?: Transferable[]): void;
 }
 
-/** How many compiled modules are kept. */
+/** How many compiled modules are kept, and bytes of their metered form: machine code is several times larger. */
 const compiledCap = 32;
+const compiledBytes = 6 << 20;
 
 /** Milliseconds between progress messages of a chatty guest. */
 const progressEvery = 50;
@@ -18,19 +20,15 @@ const progressEvery = 50;
 const scope = globalThis as unknown as Scope;
 const now = (): number => performance.now();
 const throttle = new Throttle(now);
-const compiled = new Map<string, Code>(); // least recently used first
+const compiled = new Kept<Code>(compiledCap, compiledBytes);
 
 function lookup(run: Run): Code | undefined {
   let code = compiled.get(run.moduleId);
-  if (code) {
-    compiled.delete(run.moduleId);
-  } else {
-    if (!run.bytes) return undefined;
+  if (!code && run.bytes) {
     code = compile(run.bytes);
     scope.postMessage({ compiled: { id: run.id } });
-    if (compiled.size >= compiledCap) compiled.delete(compiled.keys().next().value!);
+    compiled.add(run.moduleId, code, run.bytes.length);
   }
-  compiled.set(run.moduleId, code);
   return code;
 }
 
