@@ -8,11 +8,14 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"go.uber.org/zap"
 
 	"edgenet.dev/ledger"
 	"edgenet.dev/market"
+	"edgenet.dev/node/audit"
 	"edgenet.dev/proto"
 )
 
@@ -30,8 +33,47 @@ func (r recoveryTalk) Handle(now time.Time, from peer.ID, f *proto.VoteFrame) ([
 	return nil, r.Recovery.Handle(now, from, f)
 }
 
-func (w *wallet) authorConfig() ledger.AuthorConfig {
-	return ledger.AuthorConfig{Sign: w.n.seal}
+// owner is an account that this node signs for: its own, and others whose keys
+// it has.
+type owner struct {
+	account peer.ID
+	// key signs instead of the one that the ledger names; nil but for a Rotate
+	// by the recovery key.
+	key crypto.PrivKey
+	// What the store knew of the account when the node began: whatever certified
+	// event is above it and not the intent was signed by a run that the store
+	// does not remember.
+	next   uint64 // seq
+	intent cid.Cid
+	// lost: the store may lack anything, as after a restore.
+	lost      bool
+	recovered bool // head known to agree with a quorum of witnesses; guarded by the author's token
+}
+
+// ownerOf reads what the store knows of an account.
+func ownerOf(l *ledger.Ledger, account peer.ID) *owner {
+	o := &owner{account: account}
+	if a := l.Account(account); a.Head.Defined() {
+		o.next = a.Seq + 1
+	}
+	if raw, ok := l.Intent(account); ok {
+		if s, err := proto.Inspect(raw, proto.KindEvent); err == nil {
+			o.intent = s.ID
+		}
+	}
+	return o
+}
+
+// signer is the key with which o signs now. Call with mu held.
+func (w *wallet) signer(o *owner) (crypto.PrivKey, error) {
+	if o.key != nil {
+		return o.key, nil
+	}
+	return w.n.privateKey(w.l.Signer(o.account, w.l.Epoch()))
+}
+
+func (w *wallet) authorConfig(key crypto.PrivKey) ledger.AuthorConfig {
+	return ledger.AuthorConfig{Sign: func(p *proto.Payload) ([]byte, error) { return proto.Seal(key, w.n.net.ID, p) }}
 }
 
 // converse lets t speak until over says, within the ledger's lock, that it has
@@ -67,21 +109,23 @@ func (w *wallet) converse(ctx context.Context, t talk, over func() bool) error {
 	}
 }
 
-// resume finishes an event that an earlier run signed but did not see
-// certified, so that it does not wait for the next operation.
+// resume finishes an event that an earlier run signed, or one whose caller did
+// not wait, so that it does not wait for the next operation.
 func (w *wallet) resume(ctx context.Context) {
-	w.mu.Lock()
-	_, open := w.l.Intent(w.n.self)
-	w.mu.Unlock()
-	if !open {
-		return
-	}
-	if err := w.lock(ctx); err != nil {
-		return
-	}
-	defer w.unlock()
-	if err := w.recover(ctx); err != nil && ctx.Err() == nil {
-		w.n.log.Warn("finish the event of an earlier run", zap.Error(err))
+	for ctx.Err() == nil {
+		w.mu.Lock()
+		_, open := w.l.Intent(w.n.self)
+		w.mu.Unlock()
+		if open && w.lock(ctx) == nil {
+			if err := w.recover(ctx, w.own); err != nil && ctx.Err() == nil {
+				w.n.log.Warn("finish the event of an earlier run", zap.Error(err))
+			}
+			w.unlock()
+		}
+		select {
+		case <-w.unfinished:
+		case <-ctx.Done():
+		}
 	}
 }
 
@@ -100,19 +144,27 @@ func (w *wallet) unlock() { w.author <- struct{}{} }
 // When ctx ends in between the signed event stays on disk and is finished
 // later; nothing else is signed for its place.
 func (w *wallet) certify(ctx context.Context, body any) (*ledger.Certified, error) {
+	return w.certifyAs(ctx, w.own, body)
+}
+
+func (w *wallet) certifyAs(ctx context.Context, o *owner, body any) (*ledger.Certified, error) {
 	if err := w.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer w.unlock()
-	if err := w.recover(ctx); err != nil {
+	if err := w.recover(ctx, o); err != nil {
 		return nil, err
 	}
-	if a := w.account(w.n.self); !a.Opened {
-		if _, err := w.sign(ctx, &proto.Open{}); err != nil {
+	if a := w.account(o.account); !a.Opened {
+		if _, err := w.sign(ctx, o, &proto.Open{}); err != nil {
 			return nil, fmt.Errorf("open the account: %w", err)
 		}
 	}
-	return w.sign(ctx, body)
+	c, err := w.sign(ctx, o, body)
+	if err != nil && ctx.Err() != nil {
+		wake(w.unfinished)
+	}
+	return c, err
 }
 
 // maxDrafts bounds how often an operation is signed again because its place
@@ -120,13 +172,13 @@ func (w *wallet) certify(ctx context.Context, body any) (*ledger.Certified, erro
 const maxDrafts = 4
 
 // sign drafts, makes durable and proposes. Call with the author's token.
-func (w *wallet) sign(ctx context.Context, body any) (*ledger.Certified, error) {
+func (w *wallet) sign(ctx context.Context, o *owner, body any) (*ledger.Certified, error) {
 	for try := 1; ; try++ {
-		raw, epoch, err := w.draft(body)
+		raw, epoch, err := w.draft(o, body)
 		if err != nil {
 			return nil, err
 		}
-		c, err := w.finish(ctx, raw)
+		c, err := w.finish(ctx, o, raw)
 		if err == nil || try == maxDrafts || ctx.Err() != nil {
 			return c, err
 		}
@@ -142,16 +194,23 @@ func (w *wallet) sign(ctx context.Context, body any) (*ledger.Certified, error) 
 	}
 }
 
-// draft signs the next event of this account and keeps it on disk.
-func (w *wallet) draft(body any) (raw []byte, epoch uint64, err error) {
+// draft signs the next event of an account and keeps it on disk.
+func (w *wallet) draft(o *owner, body any) (raw []byte, epoch uint64, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	epoch = w.l.Epoch()
-	ev, err := w.l.Draft(w.n.self, epoch, uint64(time.Now().UnixMilli()), body)
+	key, err := w.signer(o)
 	if err != nil {
 		return nil, epoch, err
 	}
-	if raw, err = w.n.seal(&proto.Payload{Body: &proto.Payload_Event{Event: ev}}); err != nil {
+	if r, ok := body.(*proto.Receive); ok { // a bonus is claimed with its payment or not at all
+		w.l.FillBonus(o.account, epoch, r.Sources)
+	}
+	ev, err := w.l.Draft(o.account, epoch, uint64(time.Now().UnixMilli()), body)
+	if err != nil {
+		return nil, epoch, err
+	}
+	if raw, err = proto.Seal(key, w.n.net.ID, &proto.Payload{Body: &proto.Payload_Event{Event: ev}}); err != nil {
 		return nil, epoch, err
 	}
 	return raw, epoch, w.l.SaveIntent(raw)
@@ -163,24 +222,27 @@ var errPlaceTaken = proto.CodeConflict.Errorf("another event of this account has
 // finish brings a signed event to its end: it is certified, or its place
 // belongs to another event. What the witnesses refuse is given up, or no other
 // event could ever be signed. Call with the author's token.
-func (w *wallet) finish(ctx context.Context, raw []byte) (*ledger.Certified, error) {
+func (w *wallet) finish(ctx context.Context, o *owner, raw []byte) (*ledger.Certified, error) {
 	s, err := proto.Inspect(raw, proto.KindEvent)
 	if err != nil {
 		return nil, err
 	}
-	w.mu.Lock()
-	p, err := ledger.NewProposal(w.l, raw, w.authorConfig())
-	w.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	won, refused, err := w.decide(ctx, p)
-	if err != nil {
-		return nil, fmt.Errorf("the event is signed and waits for the witnesses: %w", err)
+	var won *ledger.Certified
+	key, refused := w.proposer(o, s.Signer)
+	if refused == nil {
+		w.mu.Lock()
+		p, err := ledger.NewProposal(w.l, raw, w.authorConfig(key))
+		w.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+		if won, refused, err = w.decide(ctx, p); err != nil {
+			return nil, fmt.Errorf("the event is signed and waits for the witnesses: %w", err)
+		}
 	}
 	if refused != nil && s.Payload.GetEvent().Seq > 0 {
 		w.n.log.Warn("the witnesses refuse an event of this account; its place is given up", zap.Stringer("event", s.ID), zap.Error(refused))
-		if won, err = w.skip(ctx, s.Payload.GetEvent().Seq); err != nil {
+		if won, err = w.skip(ctx, o, s.Payload.GetEvent().Seq); err != nil {
 			return nil, fmt.Errorf("witness: %w (and giving up its place: %v)", refused, err)
 		}
 	}
@@ -190,7 +252,26 @@ func (w *wallet) finish(ctx context.Context, raw []byte) (*ledger.Certified, err
 	case refused != nil:
 		return nil, fmt.Errorf("witness: %w", refused)
 	}
+	if won != nil && !madeByWitness(won.Event) {
+		w.n.record(audit.Conflict, "account", o.account.String(), "seq", fmt.Sprint(won.Seq), "signed", s.ID.String(), "certified", won.ID.String())
+	}
 	return nil, errPlaceTaken
+}
+
+// proposer is the key that proposes an event: who signed it, also when the
+// account's key has changed since.
+func (w *wallet) proposer(o *owner, signer peer.ID) (crypto.PrivKey, error) {
+	if o.key != nil {
+		if id, err := peer.IDFromPrivateKey(o.key); err == nil && id == signer {
+			return o.key, nil
+		}
+	}
+	return w.n.privateKey(signer)
+}
+
+// madeByWitness reports the kinds that witnesses sign.
+func madeByWitness(ev *proto.Event) bool {
+	return ev.GetClose() != nil || ev.GetSlash() != nil || ev.GetVoid() != nil
 }
 
 // decide waits for the decision of a place. refused is the witnesses' word.
@@ -204,13 +285,20 @@ func (w *wallet) decide(ctx context.Context, p *ledger.Proposal) (won *ledger.Ce
 
 // skip gives up a place. The witnesses certify Void for it, or an event that
 // they voted for before.
-func (w *wallet) skip(ctx context.Context, seq uint64) (*ledger.Certified, error) {
-	raw, err := w.n.seal(&proto.Payload{Body: &proto.Payload_Skip{Skip: &proto.Skip{Account: []byte(w.n.self), Seq: seq}}})
+func (w *wallet) skip(ctx context.Context, o *owner, seq uint64) (*ledger.Certified, error) {
+	w.mu.Lock()
+	key, err := w.signer(o)
+	w.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	cfg := w.authorConfig(key)
+	raw, err := cfg.Sign(&proto.Payload{Body: &proto.Payload_Skip{Skip: &proto.Skip{Account: []byte(o.account), Seq: seq}}})
 	if err != nil {
 		return nil, err
 	}
 	w.mu.Lock()
-	p, err := ledger.NewSkip(w.l, raw, w.authorConfig())
+	p, err := ledger.NewSkip(w.l, raw, cfg)
 	w.mu.Unlock()
 	if err != nil {
 		return nil, err
@@ -219,24 +307,24 @@ func (w *wallet) skip(ctx context.Context, seq uint64) (*ledger.Certified, error
 	return won, errors.Join(refused, err)
 }
 
-// recover brings this account's chain up to what a quorum of witnesses knows
+// recover brings an account's chain up to what a quorum of witnesses knows
 // before anything is signed: an own event on disk is finished first, and so is
 // a body that only witnesses have (after a restore from backup, say), because
 // a second body for its place would be equivocation. Call with the author's token.
-func (w *wallet) recover(ctx context.Context) error {
-	if !w.recovered {
-		if err := w.recoverHead(ctx); err != nil {
+func (w *wallet) recover(ctx context.Context, o *owner) error {
+	if !o.recovered {
+		if err := w.recoverHead(ctx, o); err != nil {
 			return fmt.Errorf("recover this account's head: %w", err)
 		}
-		w.recovered = true
+		o.recovered = true
 	}
 	w.mu.Lock()
-	raw, open := w.l.Intent(w.n.self)
+	raw, open := w.l.Intent(o.account)
 	w.mu.Unlock()
 	if !open {
 		return nil
 	}
-	c, err := w.finish(ctx, raw)
+	c, err := w.finish(ctx, o, raw)
 	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("finish an earlier event: %w", err)
 	}
@@ -248,76 +336,97 @@ func (w *wallet) recover(ctx context.Context) error {
 	return nil
 }
 
-// recoverHead asks a quorum where this account's chain ends and what they have
-// seen above.
-func (w *wallet) recoverHead(ctx context.Context) error {
+// recoverHead asks a quorum where an account's chain ends and what they have
+// seen above, and finishes that. An owner that lost what it signed gives up the
+// place behind all of it: something signed there may still arrive.
+func (w *wallet) recoverHead(ctx context.Context, o *owner) error {
+	for {
+		said, lost, err := w.askHead(ctx, o)
+		if err != nil {
+			return err
+		}
+		for _, body := range said.Finish {
+			w.mu.Lock()
+			err := w.l.SaveIntent(body)
+			w.mu.Unlock()
+			if err != nil && !faulty(err) {
+				return err
+			}
+			c, err := w.finish(ctx, o, body)
+			switch {
+			case err == nil:
+				w.lateHold(c)
+			case ctx.Err() != nil || !faulty(err):
+				return err
+			default:
+				w.n.log.Warn("an event of an earlier run was not certified", zap.Error(err))
+			}
+		}
+		if lost && len(said.Finish) > 0 {
+			continue // and give up the place behind what was finished
+		}
+		w.mu.Lock()
+		_, open := w.l.Intent(o.account)
+		w.mu.Unlock()
+		if said.Skip != nil && (!open || o.lost) {
+			w.n.log.Info("this store is older than its account; one place is given up", zap.Stringer("account", o.account), zap.Uint64("seq", said.Skip.Seq))
+			if _, err := w.skip(ctx, o, said.Skip.Seq); err != nil {
+				return fmt.Errorf("give up place %d: %w", said.Skip.Seq, err)
+			}
+		}
+		if lost {
+			return w.found(o, said)
+		}
+		return nil
+	}
+}
+
+// askHead asks until a quorum answered and the head is here. lost says that
+// the account signed what this store did not know when the node began.
+func (w *wallet) askHead(ctx context.Context, o *owner) (said *ledger.Recovered, lost bool, err error) {
 	nonce := make([]byte, 32)
 	if _, err := rand.Read(nonce); err != nil {
-		return err
+		return nil, false, err
 	}
 	w.mu.Lock()
-	r, err := ledger.NewRecovery(w.l, w.n.self, nonce, w.authorConfig())
+	r, err := ledger.NewRecovery(w.l, o.account, nonce, ledger.AuthorConfig{})
 	w.mu.Unlock()
 	if err != nil {
-		return err
+		return nil, false, err
 	}
-	var said *ledger.Recovered
 	err = w.converse(ctx, recoveryTalk{r}, func() (ok bool) {
 		said, ok = r.Result(false)
 		return ok
 	})
 	if err != nil {
-		return fmt.Errorf("too few witnesses answer: %w", err)
+		return nil, false, fmt.Errorf("too few witnesses answer: %w", err)
 	}
 	if said.Head != nil {
 		if err := w.fetchHead(ctx, said.Head); err != nil {
-			return err
+			return nil, false, err
 		}
 	}
 	w.mu.Lock()
-	if again, ok := r.Result(w.lost(said.Head)); ok {
+	defer w.mu.Unlock()
+	lost = o.lost || w.lost(o, said.Head)
+	if again, ok := r.Result(lost); ok {
 		said = again
 	}
-	_, open := w.l.Intent(w.n.self)
-	w.mu.Unlock()
-	for _, body := range said.Finish {
-		w.mu.Lock()
-		err := w.l.SaveIntent(body)
-		w.mu.Unlock()
-		if err != nil && !faulty(err) {
-			return err
-		}
-		c, err := w.finish(ctx, body)
-		switch {
-		case err == nil:
-			w.lateHold(c)
-		case ctx.Err() != nil:
-			return err
-		default:
-			w.n.log.Warn("an event of an earlier run was not certified", zap.Error(err))
-		}
-	}
-	if said.Skip != nil && !open {
-		w.n.log.Info("this store is older than its account; one place is given up", zap.Uint64("seq", said.Skip.Seq))
-		if _, err := w.skip(ctx, said.Skip.Seq); err != nil {
-			return fmt.Errorf("give up place %d: %w", said.Skip.Seq, err)
-		}
-	}
-	return nil
+	return said, lost, nil
 }
 
-// lost reports whether the account signed something that this store did not
+// lost reports whether an account signed something that this store did not
 // know when the node began. Call with mu held.
-func (w *wallet) lost(head *ledger.Certified) bool {
+func (w *wallet) lost(o *owner, head *ledger.Certified) bool {
 	if head == nil {
 		return false
 	}
-	for seq := w.start.next; seq <= head.Seq; seq++ {
-		c, ok := w.l.At(w.n.self, seq)
+	for seq := o.next; seq <= head.Seq; seq++ {
+		c, ok := w.l.At(o.account, seq)
 		if !ok {
 			return true // below a checkpoint that came meanwhile
 		}
-		if c.Signer == w.n.self && !c.ID.Equals(w.start.intent) {
+		if !madeByWitness(c.Event) && !c.ID.Equals(o.intent) {
 			return true
 		}
 	}

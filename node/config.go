@@ -27,6 +27,13 @@ type Config struct {
 	Network *proto.Network
 	// Key is the Ed25519 identity; its peer id is the account.
 	Key crypto.PrivKey
+	// Keys finds the private half of other keys, nil when there is none: those
+	// that sign for the account after a rotate. It is asked whenever one is
+	// needed, from several goroutines. nil has none.
+	Keys func(peer.ID) (crypto.PrivKey, error)
+	// Record notes a security-relevant act, with names and values, before it
+	// returns. nil notes nothing. See package audit.
+	Record func(now time.Time, act string, pairs ...string) error
 	// Log receives what an operator should know. nil is silent.
 	Log *zap.Logger
 	// Listen are multiaddrs. nil listens on free loopback ports with every

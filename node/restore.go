@@ -7,6 +7,7 @@ import (
 	"go.uber.org/zap"
 
 	"edgenet.dev/ledger"
+	"edgenet.dev/node/audit"
 )
 
 // restoredKey marks a store that came from a backup: it may lack events that
@@ -54,15 +55,40 @@ func RestoreStore(to, from ledger.Store, taken time.Time) error {
 	return nil
 }
 
-// afterRestore keeps a witness silent whose store came from a backup.
+// afterRestore notices that the store came from a backup.
 func (w *wallet) afterRestore() error {
-	v, err := w.n.store.Get(silentKey)
+	v, err := w.n.store.Get(restoredKey)
 	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	w.own.lost = v != nil
+	if v, err = w.n.store.Get(silentKey); err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
 	if v != nil && w.witness != nil {
 		w.witness = nil
 		w.n.log.Warn("this witness does not vote: its ledger was restored from a backup, and votes are lost", zap.ByteString("backup", v))
+		w.n.record(audit.NotVoting, "backup", string(v))
 	}
+	return nil
+}
+
+// found notes that an account's chain is known again after its store had lost
+// some of it. Call with the author's token.
+func (w *wallet) found(o *owner, said *ledger.Recovered) error {
+	pairs := []string{"account", o.account.String()}
+	if said.Head != nil {
+		pairs = append(pairs, "head", fmt.Sprint(said.Head.Seq))
+	}
+	if said.Skip != nil {
+		pairs = append(pairs, "given_up", fmt.Sprint(said.Skip.Seq))
+	}
+	w.n.record(audit.Recovered, pairs...)
+	if o == w.own && o.lost {
+		if err := w.n.store.Append(ledger.Record{Key: restoredKey}); err != nil {
+			return fmt.Errorf("ledger: %w", err)
+		}
+	}
+	o.lost = false
 	return nil
 }

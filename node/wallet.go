@@ -13,6 +13,7 @@ import (
 
 	"edgenet.dev/ledger"
 	"edgenet.dev/market"
+	"edgenet.dev/node/audit"
 	"edgenet.dev/proto"
 )
 
@@ -27,27 +28,20 @@ type wallet struct {
 	witness *ledger.Witness // nil when not named
 	talk    talk            // what this account is saying to the witnesses, or nil
 	tick    time.Time       // when the witness' loop wakes next; zero: when told
-	start   start           // of this account, when the node began
 
-	author    chan struct{}     // holds one token: one event of this account at a time
-	recovered bool              // head known to agree with a quorum of witnesses; guarded by author
-	ops       *outbox[walletOp] // holds and settlements, in order
-	certified *outbox[certifiedItem]
-	income    chan struct{} // something may be receivable
-	moved     chan struct{} // talk may have an answer
-	due       chan struct{} // tick moved to an earlier time
-	epochs    chan struct{} // a checkpoint may be new
+	author     chan struct{}      // holds one token: one event at a time
+	own        *owner             // this node's account; guarded by author
+	guests     map[peer.ID]*owner // other accounts it signed for in this run; guarded by author
+	unfinished chan struct{}      // an own event may be signed and left alone
+	ops        *outbox[walletOp]  // holds and settlements, in order
+	certified  *outbox[certifiedItem]
+	income     chan struct{} // something may be receivable
+	moved      chan struct{} // talk may have an answer
+	due        chan struct{} // tick moved to an earlier time
+	epochs     chan struct{} // a checkpoint may be new
 }
 
 type walletOp func(ctx context.Context)
-
-// start is what the store knew of this node's account: whatever certified
-// event is above it and not the intent was signed by a run that the store does
-// not remember.
-type start struct {
-	next   uint64 // seq
-	intent cid.Cid
-}
 
 func newWallet(n *Node) (*wallet, error) {
 	l, err := ledger.Open(n.net, n.store)
@@ -55,20 +49,12 @@ func newWallet(n *Node) (*wallet, error) {
 		return nil, err
 	}
 	w := &wallet{
-		n: n, l: l, author: make(chan struct{}, 1), ops: newOutbox[walletOp](), certified: newOutbox[certifiedItem](),
+		n: n, l: l, own: ownerOf(l, n.self), guests: map[peer.ID]*owner{}, unfinished: make(chan struct{}, 1), author: make(chan struct{}, 1), ops: newOutbox[walletOp](), certified: newOutbox[certifiedItem](),
 		income: make(chan struct{}, 1), moved: make(chan struct{}, 1), due: make(chan struct{}, 1), epochs: make(chan struct{}, 1),
 	}
 	w.author <- struct{}{}
 	if w.votes, err = newVotes(n, w.heard); err != nil {
 		return nil, err
-	}
-	if a := l.Account(n.self); a.Head.Defined() {
-		w.start.next = a.Seq + 1
-	}
-	if raw, ok := l.Intent(n.self); ok {
-		if s, err := proto.Inspect(raw, proto.KindEvent); err == nil {
-			w.start.intent = s.ID
-		}
 	}
 	if n.net.IsWitness(n.self) {
 		w.witness, err = ledger.NewWitness(n.net, n.self, l, n.store, ledger.WitnessConfig{
@@ -289,6 +275,12 @@ func (w *wallet) noticed(added []*ledger.Certified) {
 		wake(w.income)
 		wake(w.moved)
 	}
+	for _, c := range added {
+		if c.Account == w.n.self && c.Event.GetSlash() != nil {
+			w.n.log.Error("this account was punished for two events in one place, or two votes; it is frozen until a rotate by its recovery key", zap.Stringer("event", c.ID))
+			w.n.record(audit.Slashed, "event", c.ID.String(), "seq", fmt.Sprint(c.Seq))
+		}
+	}
 }
 
 // claimIncome turns receivables into available balance, a little later so
@@ -311,11 +303,7 @@ func (w *wallet) claimIncome(ctx context.Context) {
 			}
 			continue
 		}
-		r := &proto.Receive{}
-		for _, x := range list[:min(len(list), ledger.MaxSources/2)] {
-			r.Sources = append(r.Sources, &proto.Source{Event: x.Source.Event, Index: x.Source.Index, Amount: x.Source.Amount})
-		}
-		if _, err := w.certify(ctx, r); err != nil {
+		if _, err := w.certify(ctx, receiveOf(list)); err != nil {
 			if ctx.Err() != nil {
 				return
 			}

@@ -19,29 +19,42 @@ import (
 )
 
 func (a *app) keyCmd() *cobra.Command {
-	var out, passOut, passIn string
+	var out, passOut, passIn, which string
 	export := &cobra.Command{
 		Use: "export", Short: "Write this node's identity, encrypted with a passphrase", Args: takes(0, 0, ""),
 		Example: "  edgenetd key export --out node.key.age\n  edgenetd key export --passphrase-file pass.txt > node.key.age",
-		RunE:    func(*cobra.Command, []string) error { return a.keyExport(out, passOut) },
+		RunE:    func(*cobra.Command, []string) error { return a.keyExport(out, passOut, which) },
 	}
 	export.Flags().StringVar(&out, "out", "", "file to write (default standard output)")
 	export.Flags().StringVar(&passOut, "passphrase-file", "", "file whose first line is the passphrase (default: $EDGENET_PASSPHRASE, else ask)")
 	imp := &cobra.Command{
 		Use: "import FILE", Short: "Store an exported identity in the data directory", Args: takes(1, 1, "an exported key FILE"),
 		Example: "  edgenetd key import node.key.age --dir ~/.edgenet2",
-		RunE:    func(_ *cobra.Command, args []string) error { return a.keyImport(args[0], passIn) },
 	}
 	imp.Flags().StringVar(&passIn, "passphrase-file", "", "file whose first line is the passphrase (default: $EDGENET_PASSPHRASE, else ask)")
-	return family("key", "Export and import this node's identity", export, imp)
+	var signing bool
+	export.Flags().StringVar(&which, "key", "", "peer id of a key that signs since 'key rotate', instead of the identity")
+	imp.Flags().BoolVar(&signing, "signing", false, "store it beside the identity, as a key that signs for an account since 'key rotate'")
+	imp.RunE = func(_ *cobra.Command, args []string) error { return a.keyImport(args[0], passIn, signing) }
+	return family("key", "This node's identity, and the keys of its account", export, imp,
+		a.keyShowCmd(), a.keyRecoveryCmd(), a.keyRotateCmd(), a.keyRecoverCmd())
 }
 
-func (a *app) keyExport(out, passFile string) error {
+func (a *app) keyExport(out, passFile, which string) error {
 	dir, err := a.dir()
 	if err != nil {
 		return err
 	}
 	key, err := loadKey(dir)
+	if err == nil && which != "" {
+		var id peer.ID
+		if id, err = parseAccount(which); err != nil {
+			return failf(exitUsage, "--key: %v", err)
+		}
+		if key, err = signingKeys(dir)(id); err == nil && key == nil {
+			return failf(exitNotFound, "%s holds no key %s; 'edgenetd key show' lists what signs", dir, id)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -66,7 +79,7 @@ func (a *app) keyExport(out, passFile string) error {
 	return a.printKey(key, "wrote "+out)
 }
 
-func (a *app) keyImport(path, passFile string) error {
+func (a *app) keyImport(path, passFile string, signing bool) error {
 	dir, err := a.dir()
 	if err != nil {
 		return err
@@ -79,7 +92,12 @@ func (a *app) keyImport(path, passFile string) error {
 	if err != nil {
 		return err
 	}
-	key, err := identity.Import(dir, armored, pass)
+	var key crypto.PrivKey
+	if signing {
+		key, err = newSigningKey(dir, func(at string) (crypto.PrivKey, error) { return identity.Import(at, armored, pass) })
+	} else {
+		key, err = identity.Import(dir, armored, pass)
+	}
 	switch {
 	case errors.Is(err, identity.ErrPassphrase):
 		return failf(exitPassphrase, "wrong passphrase for %s; nothing was changed, try again with the one it was exported with", path)

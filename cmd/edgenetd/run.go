@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,6 +19,7 @@ import (
 	"edgenet.dev/market"
 	"edgenet.dev/node"
 	"edgenet.dev/node/api"
+	"edgenet.dev/node/audit"
 	"edgenet.dev/proto"
 	"edgenet.dev/sandbox"
 	"edgenet.dev/sandbox/modules"
@@ -102,6 +104,7 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 	if l := cfg.list("listen"); len(l) > 0 {
 		nc.Listen = l
 	}
+	nc.Keys, nc.Record = signingKeys(dir), audit.Open(dir).Add
 	if nc.Worker, err = workerOf(cfg); err != nil {
 		return err
 	}
@@ -118,6 +121,12 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 	}
 	if nc.Store, err = pebble.Open(filepath.Join(dir, "ledger")); err != nil {
 		return fmt.Errorf("open the ledger in %s: %w", dir, err)
+	}
+	err = nc.Record(time.Now(), audit.Start, "version", versionText(), "work", fmt.Sprint(nc.Worker.Enabled),
+		"slots", fmt.Sprint(nc.Worker.Slots), "types", strings.Join(nc.Worker.Types, ","), "custom", fmt.Sprint(nc.Worker.Custom),
+		"cpu", fmt.Sprint(cfg.number("worker.cpu")), "payee", nc.Worker.Payee.String(), "listen", strings.Join(cfg.list("listen"), ","))
+	if err != nil {
+		return errors.Join(err, nc.Store.Close())
 	}
 	page, err := openWeb(cfg)
 	if err != nil {

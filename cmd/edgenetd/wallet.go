@@ -52,6 +52,10 @@ func waitFlag(c *cobra.Command, wait *time.Duration) {
 	c.Flags().DurationVar(wait, "wait", defaultPatience, "how long to wait for the witnesses; what is signed by then is finished by the daemon")
 }
 
+func accountFlag(c *cobra.Command, account *string) {
+	c.Flags().StringVar(account, "account", "", "move credits of this account instead, whose key this node has (see 'key recover')")
+}
+
 func patienceMs(wait time.Duration) (uint64, error) {
 	if wait < time.Second {
 		return 0, failf(exitUsage, "--wait %s: want at least 1s", wait)
@@ -170,7 +174,7 @@ func long(seconds uint64) string {
 }
 
 func (a *app) transferCmd() *cobra.Command {
-	var memo string
+	var memo, account string
 	var wait time.Duration
 	c := &cobra.Command{
 		Use: "transfer ACCOUNT CREDITS", Short: "Send credits; it is final when the command returns", Args: takes(2, 2, "an ACCOUNT and an amount of CREDITS"),
@@ -181,15 +185,19 @@ daemon finishes it as soon as they answer, also after a restart, and sending it
 again would pay twice.`,
 		Example: "  edgenetd wallet transfer 12D3KooW… 12.5 --memo lunch",
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.transfer(c.Context(), args[0], args[1], memo, wait)
+			return a.transfer(c.Context(), account, args[0], args[1], memo, wait)
 		},
 	}
+	accountFlag(c, &account)
 	c.Flags().StringVar(&memo, "memo", "", "text for the receiver, at most 140 bytes, public")
 	waitFlag(c, &wait)
 	return c
 }
 
-func (a *app) transfer(ctx context.Context, to, amount, memo string, wait time.Duration) error {
+func (a *app) transfer(ctx context.Context, account, to, amount, memo string, wait time.Duration) error {
+	if err := checkAccount(account); err != nil {
+		return err
+	}
 	if _, err := parseAccount(to); err != nil {
 		return failf(exitUsage, "%v", err)
 	}
@@ -211,7 +219,7 @@ func (a *app) transfer(ctx context.Context, to, amount, memo string, wait time.D
 	if err != nil {
 		return err
 	}
-	reply, err := call(ctx, d.wallet.Transfer, &api.TransferRequest{To: to, Amount: uint64(c), Memo: memo, WaitMs: ms})
+	reply, err := call(ctx, d.wallet.Transfer, &api.TransferRequest{To: to, Amount: uint64(c), Memo: memo, WaitMs: ms, Account: account})
 	if err != nil {
 		return err
 	}
@@ -235,18 +243,25 @@ func (a *app) transfer(ctx context.Context, to, amount, memo string, wait time.D
 }
 
 func (a *app) stakeCmd(name string, verb api.StakeRequest_Verb, short string) *cobra.Command {
+	var account string
 	var wait time.Duration
 	c := &cobra.Command{
 		Use: name + " CREDITS", Short: short, Args: takes(1, 1, "an amount of CREDITS"), Example: "  edgenetd wallet " + name + " 100",
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.stake(c.Context(), verb, args[0], wait)
+			return a.stake(c.Context(), account, verb, args[0], wait)
 		},
+	}
+	if verb != api.StakeRequest_VERB_STAKE {
+		accountFlag(c, &account)
 	}
 	waitFlag(c, &wait)
 	return c
 }
 
-func (a *app) stake(ctx context.Context, verb api.StakeRequest_Verb, text string, wait time.Duration) error {
+func (a *app) stake(ctx context.Context, account string, verb api.StakeRequest_Verb, text string, wait time.Duration) error {
+	if err := checkAccount(account); err != nil {
+		return err
+	}
 	amount, err := proto.ParseCredit(text)
 	if err != nil {
 		return failf(exitUsage, "%v", err)
@@ -263,7 +278,7 @@ func (a *app) stake(ctx context.Context, verb api.StakeRequest_Verb, text string
 		return err
 	}
 	if verb == api.StakeRequest_VERB_WITHDRAW {
-		b, err := call(ctx, d.wallet.Balance, new(api.BalanceRequest))
+		b, err := call(ctx, d.wallet.Balance, &api.BalanceRequest{Account: account})
 		if err != nil {
 			return err
 		}
@@ -271,7 +286,7 @@ func (a *app) stake(ctx context.Context, verb api.StakeRequest_Verb, text string
 			return failf(exitRefused, "nothing can be withdrawn yet: %s; every unstake starts the seven days again", unbonding(v))
 		}
 	}
-	b, err := call(ctx, d.wallet.Stake, &api.StakeRequest{Verb: verb, Amount: uint64(amount), WaitMs: ms})
+	b, err := call(ctx, d.wallet.Stake, &api.StakeRequest{Verb: verb, Amount: uint64(amount), WaitMs: ms, Account: account})
 	if err != nil {
 		return err
 	}

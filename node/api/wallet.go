@@ -4,12 +4,15 @@ package api
 
 import (
 	"context"
+	"crypto/ed25519"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"edgenet.dev/node"
@@ -98,25 +101,34 @@ func (s walletServer) Stake(ctx context.Context, req *connect.Request[api.StakeR
 	if amount == 0 {
 		return nil, failure(proto.CodeMalformed.Errorf("an amount of 0 moves nothing"))
 	}
+	account, err := s.account(req.Msg.Account)
+	if err != nil {
+		return nil, failure(err)
+	}
+	own := account == s.node.ID()
+	before, _ := s.node.Waiting(account)
 	wait, cancel := patience(ctx, req.Msg.WaitMs)
 	defer cancel()
-	var err error
 	kind := ""
-	switch req.Msg.Verb {
-	case api.StakeRequest_VERB_STAKE:
+	switch verb := req.Msg.Verb; {
+	case verb == api.StakeRequest_VERB_STAKE && own:
 		kind, err = "stake", s.node.Stake(wait, amount)
-	case api.StakeRequest_VERB_UNSTAKE:
+	case verb == api.StakeRequest_VERB_UNSTAKE && own:
 		kind, err = "unstake", s.node.Unstake(wait, amount)
-	case api.StakeRequest_VERB_WITHDRAW:
+	case verb == api.StakeRequest_VERB_WITHDRAW && own:
 		kind, err = "withdraw", s.node.Withdraw(wait, amount)
+	case verb == api.StakeRequest_VERB_UNSTAKE:
+		kind, err = "unstake", s.node.UnstakeFrom(wait, account, amount)
+	case verb == api.StakeRequest_VERB_WITHDRAW:
+		kind, err = "withdraw", s.node.WithdrawFrom(wait, account, amount)
 	default:
-		err = proto.CodeMalformed.Errorf("%s: want stake, unstake or withdraw", req.Msg.Verb)
+		err = proto.CodeMalformed.Errorf("%s: want stake, unstake or withdraw, of another account the last two", verb)
 	}
 	if err != nil {
-		w, ok := s.node.Waiting(s.node.ID())
-		return nil, failure(awaited(wait, ctx, err, ok && w.Kind == kind))
+		w, ok := s.node.Waiting(account)
+		return nil, failure(awaited(wait, ctx, err, ok && w.Kind == kind && w.ID != before.ID))
 	}
-	return connect.NewResponse(s.balance(s.node.ID())), nil
+	return connect.NewResponse(s.balance(account)), nil
 }
 
 func (s walletServer) Transfer(ctx context.Context, req *connect.Request[api.TransferRequest]) (*connect.Response[api.TransferReply], error) {
@@ -130,22 +142,32 @@ func (s walletServer) Transfer(ctx context.Context, req *connect.Request[api.Tra
 	if least := proto.Credit(s.node.Network().Genesis.MinTransfer); proto.Credit(req.Msg.Amount) < least {
 		return nil, failure(proto.CodeMalformed.Errorf("a transfer of %s credits is less than this network's least, %s", proto.Credit(req.Msg.Amount), least))
 	}
+	account, err := s.account(req.Msg.Account)
+	if err != nil {
+		return nil, failure(err)
+	}
+	before, _ := s.node.Waiting(account)
 	wait, cancel := patience(ctx, req.Msg.WaitMs)
 	defer cancel()
-	event, err := s.node.Transfer(wait, to, proto.Credit(req.Msg.Amount), req.Msg.Memo)
+	var event cid.Cid
+	if account == s.node.ID() {
+		event, err = s.node.Transfer(wait, to, proto.Credit(req.Msg.Amount), req.Msg.Memo)
+	} else {
+		event, err = s.node.TransferFrom(wait, account, to, proto.Credit(req.Msg.Amount), req.Msg.Memo)
+	}
 	if err != nil {
-		w, ok := s.node.Waiting(s.node.ID())
+		w, ok := s.node.Waiting(account)
 		t := w.Event.GetTransfer()
-		ok = ok && peer.ID(t.GetTo()) == to && t.GetAmount() == req.Msg.Amount && t.GetMemo() == req.Msg.Memo
+		ok = ok && w.ID != before.ID && peer.ID(t.GetTo()) == to && t.GetAmount() == req.Msg.Amount && t.GetMemo() == req.Msg.Memo
 		if ok && wait.Err() != nil && ctx.Err() == nil {
 			return connect.NewResponse(&api.TransferReply{
-				Event: w.ID.String(), Available: uint64(s.node.Account(s.node.ID()).Avail), Waiting: true,
+				Event: w.ID.String(), Available: uint64(s.node.Account(account).Avail), Waiting: true,
 			}), nil
 		}
 		return nil, failure(awaited(wait, ctx, err, ok))
 	}
 	return connect.NewResponse(&api.TransferReply{
-		Event: event.String(), Available: uint64(s.node.Account(s.node.ID()).Avail),
+		Event: event.String(), Available: uint64(s.node.Account(account).Avail),
 	}), nil
 }
 
@@ -263,4 +285,68 @@ func (s walletServer) Backup(_ context.Context, req *connect.Request[api.BackupR
 		return nil, failure(err)
 	}
 	return connect.NewResponse(new(api.BackupReply)), nil
+}
+
+func (s walletServer) Keys(_ context.Context, req *connect.Request[api.KeysRequest]) (*connect.Response[api.KeysReply], error) {
+	id, err := s.account(req.Msg.Account)
+	if err != nil {
+		return nil, failure(err)
+	}
+	return connect.NewResponse(s.keys(id)), nil
+}
+
+func (s walletServer) keys(id peer.ID) *api.KeysReply {
+	a := s.node.Account(id)
+	r := &api.KeysReply{
+		Account: id.String(), Key: id.String(), PendingEpoch: a.PendingFrom, Frozen: a.Frozen,
+		Epoch: s.node.Epoch(), EpochSeconds: s.node.Network().Genesis.EpochSeconds,
+	}
+	key := id
+	if a.Key != "" {
+		key = a.Key
+	}
+	r.Key, r.CanSign = key.String(), s.node.HasKey(key)
+	if a.PendingKey != "" {
+		r.PendingKey, r.CanSignPending = a.PendingKey.String(), s.node.HasKey(a.PendingKey)
+	}
+	if a.Recovery != "" {
+		r.RecoveryKey = a.Recovery.String()
+	}
+	return r
+}
+
+func (s walletServer) Rotate(ctx context.Context, req *connect.Request[api.RotateRequest]) (*connect.Response[api.KeysReply], error) {
+	m := req.Msg
+	id, err := s.account(m.Account)
+	if err != nil {
+		return nil, failure(err)
+	}
+	var r node.Rotation
+	for _, x := range []struct {
+		text string
+		to   *peer.ID
+	}{{m.Key, &r.Key}, {m.RecoveryKey, &r.RecoveryKey}} {
+		if x.text == "" {
+			continue
+		}
+		if *x.to, err = parsePeer(x.text); err != nil {
+			return nil, failure(err)
+		}
+	}
+	if len(m.RecoverySeed) > 0 {
+		if len(m.RecoverySeed) != ed25519.SeedSize {
+			return nil, failure(proto.CodeMalformed.Errorf("a recovery key's seed has %d bytes, not %d", ed25519.SeedSize, len(m.RecoverySeed)))
+		}
+		if r.Recovery, err = crypto.UnmarshalEd25519PrivateKey(ed25519.NewKeyFromSeed(m.RecoverySeed)); err != nil {
+			return nil, failure(err)
+		}
+	}
+	before, _ := s.node.Waiting(id)
+	wait, cancel := patience(ctx, m.WaitMs)
+	defer cancel()
+	if err := s.node.Rotate(wait, id, r); err != nil {
+		w, ok := s.node.Waiting(id)
+		return nil, failure(awaited(wait, ctx, err, ok && w.Kind == "rotate" && w.ID != before.ID))
+	}
+	return connect.NewResponse(s.keys(id)), nil
 }

@@ -92,6 +92,16 @@ func Export(key crypto.PrivKey, passphrase string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
+// Decrypt reads an exported key and stores nothing. It returns ErrPassphrase
+// for a wrong passphrase.
+func Decrypt(armored []byte, passphrase string) (crypto.PrivKey, error) {
+	seed, err := decrypt(armored, passphrase)
+	if err != nil {
+		return nil, fmt.Errorf("read exported key: %w", err)
+	}
+	return fromSeed(seed)
+}
+
 // Import decrypts an exported key and stores it as dir/key. It returns
 // ErrPassphrase for a wrong passphrase and ErrExists when dir holds another
 // key; importing the key that is there already changes nothing.

@@ -3037,6 +3037,243 @@ func (*BackupReply) Descriptor() ([]byte, []int) {
 	return file_api_proto_rawDescGZIP(), []int{38}
 }
 
+type KeysRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       string                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeysRequest) Reset() {
+	*x = KeysRequest{}
+	mi := &file_api_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeysRequest) ProtoMessage() {}
+
+func (x *KeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeysRequest.ProtoReflect.Descriptor instead.
+func (*KeysRequest) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *KeysRequest) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+type KeysReply struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Account        string                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	Key            string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`                                 // signs the account's events now
+	PendingKey     string                 `protobuf:"bytes,3,opt,name=pending_key,json=pendingKey,proto3" json:"pending_key,omitempty"` // signs them from pending_epoch on; empty when none waits
+	PendingEpoch   uint64                 `protobuf:"varint,4,opt,name=pending_epoch,json=pendingEpoch,proto3" json:"pending_epoch,omitempty"`
+	RecoveryKey    string                 `protobuf:"bytes,5,opt,name=recovery_key,json=recoveryKey,proto3" json:"recovery_key,omitempty"` // empty when there is none
+	Frozen         bool                   `protobuf:"varint,6,opt,name=frozen,proto3" json:"frozen,omitempty"`
+	Epoch          uint64                 `protobuf:"varint,7,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the newest checkpoint
+	EpochSeconds   uint64                 `protobuf:"varint,8,opt,name=epoch_seconds,json=epochSeconds,proto3" json:"epoch_seconds,omitempty"`
+	CanSign        bool                   `protobuf:"varint,9,opt,name=can_sign,json=canSign,proto3" json:"can_sign,omitempty"` // this node has the key that signs now
+	CanSignPending bool                   `protobuf:"varint,10,opt,name=can_sign_pending,json=canSignPending,proto3" json:"can_sign_pending,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *KeysReply) Reset() {
+	*x = KeysReply{}
+	mi := &file_api_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeysReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeysReply) ProtoMessage() {}
+
+func (x *KeysReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeysReply.ProtoReflect.Descriptor instead.
+func (*KeysReply) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *KeysReply) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *KeysReply) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *KeysReply) GetPendingKey() string {
+	if x != nil {
+		return x.PendingKey
+	}
+	return ""
+}
+
+func (x *KeysReply) GetPendingEpoch() uint64 {
+	if x != nil {
+		return x.PendingEpoch
+	}
+	return 0
+}
+
+func (x *KeysReply) GetRecoveryKey() string {
+	if x != nil {
+		return x.RecoveryKey
+	}
+	return ""
+}
+
+func (x *KeysReply) GetFrozen() bool {
+	if x != nil {
+		return x.Frozen
+	}
+	return false
+}
+
+func (x *KeysReply) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *KeysReply) GetEpochSeconds() uint64 {
+	if x != nil {
+		return x.EpochSeconds
+	}
+	return 0
+}
+
+func (x *KeysReply) GetCanSign() bool {
+	if x != nil {
+		return x.CanSign
+	}
+	return false
+}
+
+func (x *KeysReply) GetCanSignPending() bool {
+	if x != nil {
+		return x.CanSignPending
+	}
+	return false
+}
+
+// RotateRequest names what changes; the rest stays.
+type RotateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Account       string                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`                               // empty = this node
+	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`                                       // new key, which this node must have
+	RecoveryKey   string                 `protobuf:"bytes,3,opt,name=recovery_key,json=recoveryKey,proto3" json:"recovery_key,omitempty"`    // new recovery key
+	RecoverySeed  []byte                 `protobuf:"bytes,4,opt,name=recovery_seed,json=recoverySeed,proto3" json:"recovery_seed,omitempty"` // seed of the present recovery key, which then signs: at once
+	WaitMs        uint64                 `protobuf:"varint,5,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`                  // as in TransferRequest
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateRequest) Reset() {
+	*x = RotateRequest{}
+	mi := &file_api_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateRequest) ProtoMessage() {}
+
+func (x *RotateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateRequest.ProtoReflect.Descriptor instead.
+func (*RotateRequest) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *RotateRequest) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *RotateRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *RotateRequest) GetRecoveryKey() string {
+	if x != nil {
+		return x.RecoveryKey
+	}
+	return ""
+}
+
+func (x *RotateRequest) GetRecoverySeed() []byte {
+	if x != nil {
+		return x.RecoverySeed
+	}
+	return nil
+}
+
+func (x *RotateRequest) GetWaitMs() uint64 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
 var File_api_proto protoreflect.FileDescriptor
 
 const file_api_proto_rawDesc = "" +
@@ -3320,7 +3557,28 @@ const file_api_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"!\n" +
 	"\rBackupRequest\x12\x10\n" +
 	"\x03dir\x18\x01 \x01(\tR\x03dir\"\r\n" +
-	"\vBackupReply2\xa2\x02\n" +
+	"\vBackupReply\"'\n" +
+	"\vKeysRequest\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\tR\aaccount\"\xb8\x02\n" +
+	"\tKeysReply\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x1f\n" +
+	"\vpending_key\x18\x03 \x01(\tR\n" +
+	"pendingKey\x12#\n" +
+	"\rpending_epoch\x18\x04 \x01(\x04R\fpendingEpoch\x12!\n" +
+	"\frecovery_key\x18\x05 \x01(\tR\vrecoveryKey\x12\x16\n" +
+	"\x06frozen\x18\x06 \x01(\bR\x06frozen\x12\x14\n" +
+	"\x05epoch\x18\a \x01(\x04R\x05epoch\x12#\n" +
+	"\repoch_seconds\x18\b \x01(\x04R\fepochSeconds\x12\x19\n" +
+	"\bcan_sign\x18\t \x01(\bR\acanSign\x12(\n" +
+	"\x10can_sign_pending\x18\n" +
+	" \x01(\bR\x0ecanSignPending\"\x9c\x01\n" +
+	"\rRotateRequest\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12!\n" +
+	"\frecovery_key\x18\x03 \x01(\tR\vrecoveryKey\x12#\n" +
+	"\rrecovery_seed\x18\x04 \x01(\fR\frecoverySeed\x12\x17\n" +
+	"\await_ms\x18\x05 \x01(\x04R\x06waitMs2\xa2\x02\n" +
 	"\vNodeService\x12D\n" +
 	"\x06Status\x12\x1d.edgenet.api.v1.StatusRequest\x1a\x1b.edgenet.api.v1.StatusReply\x12A\n" +
 	"\x05Peers\x12\x1c.edgenet.api.v1.PeersRequest\x1a\x1a.edgenet.api.v1.PeersReply\x12>\n" +
@@ -3333,7 +3591,7 @@ const file_api_proto_rawDesc = "" +
 	"\x06Cancel\x12\x1d.edgenet.api.v1.CancelRequest\x1a\x1b.edgenet.api.v1.CancelReply\x12:\n" +
 	"\x05Watch\x12\x1a.edgenet.api.v1.GetRequest\x1a\x13.edgenet.api.v1.Job0\x01\x12C\n" +
 	"\aResults\x12\x1a.edgenet.api.v1.GetRequest\x1a\x1a.edgenet.api.v1.TaskResult0\x01\x12;\n" +
-	"\x03Why\x12\x1a.edgenet.api.v1.GetRequest\x1a\x18.edgenet.api.v1.WhyReply2\x84\x04\n" +
+	"\x03Why\x12\x1a.edgenet.api.v1.GetRequest\x1a\x18.edgenet.api.v1.WhyReply2\x88\x05\n" +
 	"\rWalletService\x12G\n" +
 	"\aBalance\x12\x1e.edgenet.api.v1.BalanceRequest\x1a\x1c.edgenet.api.v1.BalanceReply\x12J\n" +
 	"\bTransfer\x12\x1f.edgenet.api.v1.TransferRequest\x1a\x1d.edgenet.api.v1.TransferReply\x12C\n" +
@@ -3341,7 +3599,9 @@ const file_api_proto_rawDesc = "" +
 	"\aHistory\x12\x1e.edgenet.api.v1.HistoryRequest\x1a\x1c.edgenet.api.v1.HistoryReply\x12G\n" +
 	"\aRewards\x12\x1e.edgenet.api.v1.RewardsRequest\x1a\x1c.edgenet.api.v1.RewardsReply\x12A\n" +
 	"\x05Audit\x12\x1c.edgenet.api.v1.AuditRequest\x1a\x1a.edgenet.api.v1.AuditReply\x12D\n" +
-	"\x06Backup\x12\x1d.edgenet.api.v1.BackupRequest\x1a\x1b.edgenet.api.v1.BackupReplyB\x17Z\x15edgenet.dev/proto/apib\x06proto3"
+	"\x06Backup\x12\x1d.edgenet.api.v1.BackupRequest\x1a\x1b.edgenet.api.v1.BackupReply\x12>\n" +
+	"\x04Keys\x12\x1b.edgenet.api.v1.KeysRequest\x1a\x19.edgenet.api.v1.KeysReply\x12B\n" +
+	"\x06Rotate\x12\x1d.edgenet.api.v1.RotateRequest\x1a\x19.edgenet.api.v1.KeysReplyB\x17Z\x15edgenet.dev/proto/apib\x06proto3"
 
 var (
 	file_api_proto_rawDescOnce sync.Once
@@ -3356,7 +3616,7 @@ func file_api_proto_rawDescGZIP() []byte {
 }
 
 var file_api_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_api_proto_goTypes = []any{
 	(StakeRequest_Verb)(0),  // 0: edgenet.api.v1.StakeRequest.Verb
 	(*StatusRequest)(nil),   // 1: edgenet.api.v1.StatusRequest
@@ -3398,8 +3658,11 @@ var file_api_proto_goTypes = []any{
 	(*AuditReply)(nil),      // 37: edgenet.api.v1.AuditReply
 	(*BackupRequest)(nil),   // 38: edgenet.api.v1.BackupRequest
 	(*BackupReply)(nil),     // 39: edgenet.api.v1.BackupReply
-	nil,                     // 40: edgenet.api.v1.RewardsReply.TotalsEntry
-	nil,                     // 41: edgenet.api.v1.AuditReply.KindsEntry
+	(*KeysRequest)(nil),     // 40: edgenet.api.v1.KeysRequest
+	(*KeysReply)(nil),       // 41: edgenet.api.v1.KeysReply
+	(*RotateRequest)(nil),   // 42: edgenet.api.v1.RotateRequest
+	nil,                     // 43: edgenet.api.v1.RewardsReply.TotalsEntry
+	nil,                     // 44: edgenet.api.v1.AuditReply.KindsEntry
 }
 var file_api_proto_depIdxs = []int32{
 	4,  // 0: edgenet.api.v1.StatusReply.worker:type_name -> edgenet.api.v1.WorkerStatus
@@ -3412,8 +3675,8 @@ var file_api_proto_depIdxs = []int32{
 	0,  // 7: edgenet.api.v1.StakeRequest.verb:type_name -> edgenet.api.v1.StakeRequest.Verb
 	32, // 8: edgenet.api.v1.HistoryReply.entries:type_name -> edgenet.api.v1.HistoryEntry
 	35, // 9: edgenet.api.v1.RewardsReply.rewards:type_name -> edgenet.api.v1.Reward
-	40, // 10: edgenet.api.v1.RewardsReply.totals:type_name -> edgenet.api.v1.RewardsReply.TotalsEntry
-	41, // 11: edgenet.api.v1.AuditReply.kinds:type_name -> edgenet.api.v1.AuditReply.KindsEntry
+	43, // 10: edgenet.api.v1.RewardsReply.totals:type_name -> edgenet.api.v1.RewardsReply.TotalsEntry
+	44, // 11: edgenet.api.v1.AuditReply.kinds:type_name -> edgenet.api.v1.AuditReply.KindsEntry
 	1,  // 12: edgenet.api.v1.NodeService.Status:input_type -> edgenet.api.v1.StatusRequest
 	5,  // 13: edgenet.api.v1.NodeService.Peers:input_type -> edgenet.api.v1.PeersRequest
 	8,  // 14: edgenet.api.v1.NodeService.Stop:input_type -> edgenet.api.v1.StopRequest
@@ -3432,26 +3695,30 @@ var file_api_proto_depIdxs = []int32{
 	33, // 27: edgenet.api.v1.WalletService.Rewards:input_type -> edgenet.api.v1.RewardsRequest
 	36, // 28: edgenet.api.v1.WalletService.Audit:input_type -> edgenet.api.v1.AuditRequest
 	38, // 29: edgenet.api.v1.WalletService.Backup:input_type -> edgenet.api.v1.BackupRequest
-	2,  // 30: edgenet.api.v1.NodeService.Status:output_type -> edgenet.api.v1.StatusReply
-	6,  // 31: edgenet.api.v1.NodeService.Peers:output_type -> edgenet.api.v1.PeersReply
-	9,  // 32: edgenet.api.v1.NodeService.Stop:output_type -> edgenet.api.v1.StopReply
-	11, // 33: edgenet.api.v1.NodeService.FindPeer:output_type -> edgenet.api.v1.FindPeerReply
-	13, // 34: edgenet.api.v1.TaskService.Submit:output_type -> edgenet.api.v1.SubmitReply
-	15, // 35: edgenet.api.v1.TaskService.List:output_type -> edgenet.api.v1.ListReply
-	17, // 36: edgenet.api.v1.TaskService.Get:output_type -> edgenet.api.v1.Job
-	22, // 37: edgenet.api.v1.TaskService.Cancel:output_type -> edgenet.api.v1.CancelReply
-	17, // 38: edgenet.api.v1.TaskService.Watch:output_type -> edgenet.api.v1.Job
-	20, // 39: edgenet.api.v1.TaskService.Results:output_type -> edgenet.api.v1.TaskResult
-	23, // 40: edgenet.api.v1.TaskService.Why:output_type -> edgenet.api.v1.WhyReply
-	25, // 41: edgenet.api.v1.WalletService.Balance:output_type -> edgenet.api.v1.BalanceReply
-	28, // 42: edgenet.api.v1.WalletService.Transfer:output_type -> edgenet.api.v1.TransferReply
-	25, // 43: edgenet.api.v1.WalletService.Stake:output_type -> edgenet.api.v1.BalanceReply
-	31, // 44: edgenet.api.v1.WalletService.History:output_type -> edgenet.api.v1.HistoryReply
-	34, // 45: edgenet.api.v1.WalletService.Rewards:output_type -> edgenet.api.v1.RewardsReply
-	37, // 46: edgenet.api.v1.WalletService.Audit:output_type -> edgenet.api.v1.AuditReply
-	39, // 47: edgenet.api.v1.WalletService.Backup:output_type -> edgenet.api.v1.BackupReply
-	30, // [30:48] is the sub-list for method output_type
-	12, // [12:30] is the sub-list for method input_type
+	40, // 30: edgenet.api.v1.WalletService.Keys:input_type -> edgenet.api.v1.KeysRequest
+	42, // 31: edgenet.api.v1.WalletService.Rotate:input_type -> edgenet.api.v1.RotateRequest
+	2,  // 32: edgenet.api.v1.NodeService.Status:output_type -> edgenet.api.v1.StatusReply
+	6,  // 33: edgenet.api.v1.NodeService.Peers:output_type -> edgenet.api.v1.PeersReply
+	9,  // 34: edgenet.api.v1.NodeService.Stop:output_type -> edgenet.api.v1.StopReply
+	11, // 35: edgenet.api.v1.NodeService.FindPeer:output_type -> edgenet.api.v1.FindPeerReply
+	13, // 36: edgenet.api.v1.TaskService.Submit:output_type -> edgenet.api.v1.SubmitReply
+	15, // 37: edgenet.api.v1.TaskService.List:output_type -> edgenet.api.v1.ListReply
+	17, // 38: edgenet.api.v1.TaskService.Get:output_type -> edgenet.api.v1.Job
+	22, // 39: edgenet.api.v1.TaskService.Cancel:output_type -> edgenet.api.v1.CancelReply
+	17, // 40: edgenet.api.v1.TaskService.Watch:output_type -> edgenet.api.v1.Job
+	20, // 41: edgenet.api.v1.TaskService.Results:output_type -> edgenet.api.v1.TaskResult
+	23, // 42: edgenet.api.v1.TaskService.Why:output_type -> edgenet.api.v1.WhyReply
+	25, // 43: edgenet.api.v1.WalletService.Balance:output_type -> edgenet.api.v1.BalanceReply
+	28, // 44: edgenet.api.v1.WalletService.Transfer:output_type -> edgenet.api.v1.TransferReply
+	25, // 45: edgenet.api.v1.WalletService.Stake:output_type -> edgenet.api.v1.BalanceReply
+	31, // 46: edgenet.api.v1.WalletService.History:output_type -> edgenet.api.v1.HistoryReply
+	34, // 47: edgenet.api.v1.WalletService.Rewards:output_type -> edgenet.api.v1.RewardsReply
+	37, // 48: edgenet.api.v1.WalletService.Audit:output_type -> edgenet.api.v1.AuditReply
+	39, // 49: edgenet.api.v1.WalletService.Backup:output_type -> edgenet.api.v1.BackupReply
+	41, // 50: edgenet.api.v1.WalletService.Keys:output_type -> edgenet.api.v1.KeysReply
+	41, // 51: edgenet.api.v1.WalletService.Rotate:output_type -> edgenet.api.v1.KeysReply
+	32, // [32:52] is the sub-list for method output_type
+	12, // [12:32] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
 	12, // [12:12] is the sub-list for extension extendee
 	0,  // [0:12] is the sub-list for field type_name
@@ -3468,7 +3735,7 @@ func file_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_proto_rawDesc), len(file_api_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   41,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -76,6 +76,10 @@ const (
 	WalletServiceAuditProcedure = "/edgenet.api.v1.WalletService/Audit"
 	// WalletServiceBackupProcedure is the fully-qualified name of the WalletService's Backup RPC.
 	WalletServiceBackupProcedure = "/edgenet.api.v1.WalletService/Backup"
+	// WalletServiceKeysProcedure is the fully-qualified name of the WalletService's Keys RPC.
+	WalletServiceKeysProcedure = "/edgenet.api.v1.WalletService/Keys"
+	// WalletServiceRotateProcedure is the fully-qualified name of the WalletService's Rotate RPC.
+	WalletServiceRotateProcedure = "/edgenet.api.v1.WalletService/Rotate"
 )
 
 // NodeServiceClient is a client for the edgenet.api.v1.NodeService service.
@@ -469,6 +473,9 @@ type WalletServiceClient interface {
 	// Backup writes a copy of the ledger's store, as of one moment, into a new
 	// directory on the daemon's machine.
 	Backup(context.Context, *connect.Request[api.BackupRequest]) (*connect.Response[api.BackupReply], error)
+	Keys(context.Context, *connect.Request[api.KeysRequest]) (*connect.Response[api.KeysReply], error)
+	// Rotate changes the keys of an account. It returns once that is certified.
+	Rotate(context.Context, *connect.Request[api.RotateRequest]) (*connect.Response[api.KeysReply], error)
 }
 
 // NewWalletServiceClient constructs a client for the edgenet.api.v1.WalletService service. By
@@ -524,6 +531,18 @@ func NewWalletServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(walletServiceMethods.ByName("Backup")),
 			connect.WithClientOptions(opts...),
 		),
+		keys: connect.NewClient[api.KeysRequest, api.KeysReply](
+			httpClient,
+			baseURL+WalletServiceKeysProcedure,
+			connect.WithSchema(walletServiceMethods.ByName("Keys")),
+			connect.WithClientOptions(opts...),
+		),
+		rotate: connect.NewClient[api.RotateRequest, api.KeysReply](
+			httpClient,
+			baseURL+WalletServiceRotateProcedure,
+			connect.WithSchema(walletServiceMethods.ByName("Rotate")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -536,6 +555,8 @@ type walletServiceClient struct {
 	rewards  *connect.Client[api.RewardsRequest, api.RewardsReply]
 	audit    *connect.Client[api.AuditRequest, api.AuditReply]
 	backup   *connect.Client[api.BackupRequest, api.BackupReply]
+	keys     *connect.Client[api.KeysRequest, api.KeysReply]
+	rotate   *connect.Client[api.RotateRequest, api.KeysReply]
 }
 
 // Balance calls edgenet.api.v1.WalletService.Balance.
@@ -573,6 +594,16 @@ func (c *walletServiceClient) Backup(ctx context.Context, req *connect.Request[a
 	return c.backup.CallUnary(ctx, req)
 }
 
+// Keys calls edgenet.api.v1.WalletService.Keys.
+func (c *walletServiceClient) Keys(ctx context.Context, req *connect.Request[api.KeysRequest]) (*connect.Response[api.KeysReply], error) {
+	return c.keys.CallUnary(ctx, req)
+}
+
+// Rotate calls edgenet.api.v1.WalletService.Rotate.
+func (c *walletServiceClient) Rotate(ctx context.Context, req *connect.Request[api.RotateRequest]) (*connect.Response[api.KeysReply], error) {
+	return c.rotate.CallUnary(ctx, req)
+}
+
 // WalletServiceHandler is an implementation of the edgenet.api.v1.WalletService service.
 type WalletServiceHandler interface {
 	Balance(context.Context, *connect.Request[api.BalanceRequest]) (*connect.Response[api.BalanceReply], error)
@@ -584,6 +615,9 @@ type WalletServiceHandler interface {
 	// Backup writes a copy of the ledger's store, as of one moment, into a new
 	// directory on the daemon's machine.
 	Backup(context.Context, *connect.Request[api.BackupRequest]) (*connect.Response[api.BackupReply], error)
+	Keys(context.Context, *connect.Request[api.KeysRequest]) (*connect.Response[api.KeysReply], error)
+	// Rotate changes the keys of an account. It returns once that is certified.
+	Rotate(context.Context, *connect.Request[api.RotateRequest]) (*connect.Response[api.KeysReply], error)
 }
 
 // NewWalletServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -635,6 +669,18 @@ func NewWalletServiceHandler(svc WalletServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(walletServiceMethods.ByName("Backup")),
 		connect.WithHandlerOptions(opts...),
 	)
+	walletServiceKeysHandler := connect.NewUnaryHandler(
+		WalletServiceKeysProcedure,
+		svc.Keys,
+		connect.WithSchema(walletServiceMethods.ByName("Keys")),
+		connect.WithHandlerOptions(opts...),
+	)
+	walletServiceRotateHandler := connect.NewUnaryHandler(
+		WalletServiceRotateProcedure,
+		svc.Rotate,
+		connect.WithSchema(walletServiceMethods.ByName("Rotate")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/edgenet.api.v1.WalletService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case WalletServiceBalanceProcedure:
@@ -651,6 +697,10 @@ func NewWalletServiceHandler(svc WalletServiceHandler, opts ...connect.HandlerOp
 			walletServiceAuditHandler.ServeHTTP(w, r)
 		case WalletServiceBackupProcedure:
 			walletServiceBackupHandler.ServeHTTP(w, r)
+		case WalletServiceKeysProcedure:
+			walletServiceKeysHandler.ServeHTTP(w, r)
+		case WalletServiceRotateProcedure:
+			walletServiceRotateHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -686,4 +736,12 @@ func (UnimplementedWalletServiceHandler) Audit(context.Context, *connect.Request
 
 func (UnimplementedWalletServiceHandler) Backup(context.Context, *connect.Request[api.BackupRequest]) (*connect.Response[api.BackupReply], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.WalletService.Backup is not implemented"))
+}
+
+func (UnimplementedWalletServiceHandler) Keys(context.Context, *connect.Request[api.KeysRequest]) (*connect.Response[api.KeysReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.WalletService.Keys is not implemented"))
+}
+
+func (UnimplementedWalletServiceHandler) Rotate(context.Context, *connect.Request[api.RotateRequest]) (*connect.Response[api.KeysReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.WalletService.Rotate is not implemented"))
 }
