@@ -215,8 +215,16 @@ func (w *work) output(h proto.Hash) ([]byte, bool) {
 type moduleCache struct {
 	mu    sync.Mutex
 	ready *lru.Cache[proto.Hash, *sandbox.Module]
+	held  int // bytes of those
 	busy  map[proto.Hash]*preparing
 }
+
+// Prepared modules are kept, modulesCap at most, and modulesHeld bytes of them
+// but for the last: a module of 4 MiB can be 20 MiB when it is metered.
+const (
+	modulesCap  = 32
+	modulesHeld = 64 << 20
+)
 
 type preparing struct {
 	done chan struct{}
@@ -225,11 +233,22 @@ type preparing struct {
 }
 
 func newModuleCache() *moduleCache {
-	c, err := lru.New[proto.Hash, *sandbox.Module](32)
+	c := &moduleCache{busy: map[proto.Hash]*preparing{}}
+	var err error
+	c.ready, err = lru.NewWithEvict(modulesCap, func(_ proto.Hash, m *sandbox.Module) { c.held -= m.Held() })
 	if err != nil {
 		panic(err) // the size is a positive constant
 	}
-	return &moduleCache{ready: c, busy: map[proto.Hash]*preparing{}}
+	return c
+}
+
+// add keeps m. The caller holds mu; h is not there yet.
+func (c *moduleCache) add(h proto.Hash, m *sandbox.Module) {
+	c.held += m.Held()
+	c.ready.Add(h, m)
+	for c.held > modulesHeld && c.ready.Len() > 1 {
+		c.ready.RemoveOldest()
+	}
 }
 
 func (w *work) module(ctx context.Context, from peer.ID, a *proto.Assignment) (*sandbox.Module, error) {
@@ -256,7 +275,7 @@ func (w *work) module(ctx context.Context, from peer.ID, a *proto.Assignment) (*
 			p.m, p.err = w.prepare(ctx, from, h)
 			c.mu.Lock()
 			if p.err == nil {
-				c.ready.Add(h, p.m)
+				c.add(h, p.m)
 			}
 			delete(c.busy, h)
 			c.mu.Unlock()

@@ -171,6 +171,9 @@ func (m *Module) slice() (metered, error) {
 	return newMetered(res), nil
 }
 
+// Held is what m keeps in memory, in bytes: the raw module and its metered form.
+func (m *Module) Held() int { return len(m.raw) + len(m.code) }
+
 // Metered is an instrumented module and what an engine of another kind than
 // this package's own must know to run it. The fields are those of the task
 // Worker's messages (browser/ts/src/protocol.ts: Order); a host of that Worker
