@@ -6,12 +6,13 @@ package instrument
 type defence uint8
 
 const (
-	defenceStack  defence = 1 << iota // depth metering
-	defenceNaN                        // canonical NaNs
-	defenceLimits                     // bounds of a module
-	defenceLEB                        // opcodes are decoded and written again
-	defenceStart                      // the start section becomes an export
-	defenceDetour                     // instructions that wazero's compiler gets wrong are avoided
+	defenceStack    defence = 1 << iota // depth metering
+	defenceNaN                          // canonical NaNs
+	defenceLimits                       // bounds of a module
+	defenceLEB                          // opcodes are decoded and written again
+	defenceStart                        // the start section becomes an export
+	defenceSegments                     // segments that engines disagree about are refused
+	defenceDetour                       // instructions that wazero's compiler gets wrong are avoided
 )
 
 var off defence

@@ -3,6 +3,7 @@
 package instrument_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,8 @@ func TestEachDefenceIsNeeded(t *testing.T) {
 		{"limits", instrument.DefenceLimits, boundsHold},
 		{"LEB", instrument.DefenceLEB, longOpcodeHolds},
 		{"start section", instrument.DefenceStart, vectorsHold("start")},
+		{"segments outside", instrument.DefenceSegments, outsideIsRefused},
+		{"segments used up", instrument.DefenceSegments, usedUpIsRefused},
 	}
 	if runtime.GOARCH == "amd64" { // the compilers for others are not known to need it
 		for _, op := range []string{"bitselect", "copysign", "replace-lane", "select"} {
@@ -156,6 +159,37 @@ func boundsHold() error {
 		}
 	}
 	return nil
+}
+
+// segments has a table of one element, and execute of the given code behind
+// the given sections.
+func segments(elems, datas, execute []byte) []byte {
+	raw := reactor([]byte{0}, execute)
+	code := bytes.LastIndex(raw, []byte("\x07execute\x00\x01")) + len("\x07execute\x00\x01")
+	memory := bytes.Index(raw, []byte{5, 3, 1, 0, 1})
+	return slices.Concat(raw[:memory], section(4, []byte{1, 0x70, 0, 1}), raw[memory:code], elems, datas[:min(3, len(datas))], raw[code:], datas[min(3, len(datas)):])
+}
+
+// refused wants raw refused. Accepted, it is run to see what it does.
+func refused(raw []byte) error {
+	_, err := sandbox.Prepare(raw, sandbox.Policy{})
+	var refusal *sandbox.RefusedError
+	if errors.As(err, &refusal) {
+		return nil
+	}
+	got, err := onBoth(raw, "", proto.Limits{Fuel: 1_000_000})
+	return fmt.Errorf("accepted; wazero ends it %s, where V8 traps: %w", got.Status, errors.Join(err, errors.New("not refused")))
+}
+
+// outsideIsRefused puts an element behind the end of the table.
+func outsideIsRefused() error {
+	return refused(segments(section(9, []byte{1, 0, 0x41, 1, 0x0b, 1, 0}), nil, []byte{0x42, 0}))
+}
+
+// usedUpIsRefused reads a data segment that was written at the start.
+func usedUpIsRefused() error {
+	return refused(segments(nil, slices.Concat(section(12, []byte{1}), section(11, []byte{1, 0, 0x41, 0, 0x0b, 1, 'x'})),
+		[]byte{0x41, 0, 0x41, 0, 0x41, 1, 0xfc, 8, 0, 0, 0x42, 0}))
 }
 
 // longOpcodeHolds spells v128.not in two bytes where one is enough. An engine

@@ -4,12 +4,13 @@ package instrument
 type Defence = defence
 
 const (
-	DefenceStack  = defenceStack
-	DefenceNaN    = defenceNaN
-	DefenceLimits = defenceLimits
-	DefenceLEB    = defenceLEB
-	DefenceStart  = defenceStart
-	DefenceDetour = defenceDetour
+	DefenceStack    = defenceStack
+	DefenceNaN      = defenceNaN
+	DefenceLimits   = defenceLimits
+	DefenceLEB      = defenceLEB
+	DefenceStart    = defenceStart
+	DefenceSegments = defenceSegments
+	DefenceDetour   = defenceDetour
 )
 
 // Without runs fn with the rewriter's defences d left out.

@@ -85,7 +85,7 @@ func (m *module) readDatas(r *reader) {
 			r.within(at, to, len(d.init), uint64(m.memMin)<<16, "bytes")
 			// Such a segment is used up before the first instruction. wazero keeps
 			// it, so that what must trap would read it.
-			if code, ok := m.inits[uint32(i)]; ok {
+			if code, ok := m.inits[uint32(i)]; ok && off&defenceSegments == 0 {
 				r.section = "code"
 				r.failAt(code, "memory.init of data segment %d, which is active", i)
 			}
@@ -109,7 +109,7 @@ func (m *module) offset(r *reader) (c constExpr, to uint32) {
 // that its memory or table has at the start. Engines disagree about those: V8
 // traps before the first instruction, wazero goes on without the elements.
 func (r *reader) within(at int, to uint32, n int, size uint64, what string) {
-	if uint64(to)+uint64(n) > size {
+	if uint64(to)+uint64(n) > size && off&defenceSegments == 0 {
 		r.failAt(at, "%d %s at %d, which is outside: there are %d at the start", n, what, to, size)
 	}
 }

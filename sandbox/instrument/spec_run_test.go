@@ -101,9 +101,13 @@ func TestSpecBehaviour(t *testing.T) {
 	if err != nil || len(files) < 100 {
 		t.Fatalf("%d suites: %v", len(files), err)
 	}
-	for _, sliced := range []bool{false, true} {
-		t.Run(fmt.Sprintf("sliced=%v", sliced), func(t *testing.T) {
-			s := &specRun{sliced: sliced}
+	for name, run := range map[string]specRun{
+		"interpreter":         {config: wazero.NewRuntimeConfigInterpreter()},
+		"interpreter, sliced": {config: wazero.NewRuntimeConfigInterpreter(), sliced: true},
+		"compiler":            {config: wazero.NewRuntimeConfigCompiler()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &run
 			for _, f := range files {
 				s.suite(t, f)
 			}
@@ -116,13 +120,14 @@ func TestSpecBehaviour(t *testing.T) {
 }
 
 type specRun struct {
+	config                                     wazero.RuntimeConfig
 	sliced                                     bool
 	values, traps, exhausted, modules, refused int
 }
 
 func (s *specRun) suite(t *testing.T, file string) {
 	ctx := context.Background()
-	rt := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithCoreFeatures(api.CoreFeaturesV2))
+	rt := wazero.NewRuntimeWithConfig(ctx, s.config.WithCoreFeatures(api.CoreFeaturesV2))
 	defer rt.Close(ctx)
 	host := rt.NewHostModuleBuilder("spectest")
 	none := api.GoFunc(func(context.Context, []uint64) {})
