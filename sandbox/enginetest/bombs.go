@@ -190,7 +190,7 @@ func endlessBombs() []Bomb {
 		}, Limits: proto.Limits{Fuel: 20_000_000, Memory: 64 << 20}, Status: fuel},
 		{Name: "vector flood", Module: func() []byte {
 			return command(cat(loop(i32c(2), i32c(0), i32c(1_024), i32c(9_000), call(0), op(drop), br(0)), op(0x00)), "fd_write").bytes()
-		}, Limits: proto.Limits{Fuel: 300_000_000}, Status: fuel},
+		}, Limits: proto.Limits{Fuel: 100_000_000}, Status: fuel},
 		{Name: "progress flood", Module: Spin, Limits: proto.Limits{Fuel: 100_000_000}, Status: fuel},
 	}
 }

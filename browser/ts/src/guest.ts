@@ -49,7 +49,7 @@ export interface Instance {
   remaining(): number;
 }
 
-type Do = (buffer: Uint8Array) => boolean;
+type Do = (at: number, size: number) => boolean;
 
 /**
  * The host side of one run: what the imports read and write. It does to the
@@ -184,9 +184,10 @@ export class Guest {
     if (!this.range(at, 8 * n)) return EFAULT;
     this.charge(entryBytes * n);
     for (let i = 0; i < n; i++, at += 8) {
-      const b = this.range(this.view.getUint32(at, true), this.view.getUint32(at + 4, true));
-      if (!b) return EFAULT;
-      if (!each(b)) break;
+      const buffer = this.view.getUint32(at, true);
+      const size = this.view.getUint32(at + 4, true);
+      if (buffer + size > this.bytes.length) return EFAULT;
+      if (!each(buffer, size)) break;
     }
     return OK;
   }
@@ -194,12 +195,12 @@ export class Guest {
   private fdRead(fd: number, iov: number, n: number, nread: number): number {
     if (fd !== 0) return EBADF;
     let total = 0;
-    const e = this.vector(iov, n, (b) => {
-      const part = this.input.subarray(this.read, this.read + b.length);
-      b.set(part);
+    const e = this.vector(iov, n, (at, size) => {
+      const part = this.input.subarray(this.read, this.read + size);
+      this.bytes.set(part, at);
       this.read += part.length;
       total += part.length;
-      return part.length === b.length;
+      return part.length === size;
     });
     return this.settle(total, e || this.put32(nread, total));
   }
@@ -207,17 +208,17 @@ export class Guest {
   private fdWrite(fd: number, iov: number, n: number, nwritten: number): number {
     if (fd !== 1 && fd !== 2) return EBADF;
     let total = 0; // wraps at 2^32
-    const e = this.vector(iov, n, (b) => {
-      total = (total + b.length) >>> 0;
+    const e = this.vector(iov, n, (at, size) => {
+      total = (total + size) >>> 0;
       if (fd === 2 || !this.command) {
-        this.write(b);
+        if (size > 0 && this.log.length < this.run.limits.log) this.write(this.bytes.subarray(at, at + size));
         return true;
       }
-      if (this.stdout.length + b.length > this.run.limits.output) {
+      if (this.stdout.length + size > this.run.limits.output) {
         this.overflow = true;
         return false;
       }
-      this.stdout.append(b);
+      this.stdout.append(this.bytes.subarray(at, at + size));
       return true;
     });
     return this.settle(total, e || this.put32(nwritten, total));
