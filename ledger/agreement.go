@@ -131,7 +131,10 @@ type Witness struct {
 }
 
 // countermeasures lets tests switch single rules off.
-type countermeasures struct{ rule2, rule3, rule5 bool }
+type countermeasures struct {
+	rule2, rule3, rule5               bool
+	close, closeFirst, slots, durable bool
+}
 
 // NewWitness makes the witness self, which the genesis must name. Its votes
 // live in the ledger's own store, so that one batch can hold both; votes of an
@@ -297,7 +300,7 @@ func (w *Witness) Next() time.Time {
 			next = at
 		}
 	}
-	if h := w.soonest(); h != nil {
+	if h := w.soonest(); h != nil && !w.off.close {
 		soon(w.l.over(h))
 	}
 	if len(w.again)+len(w.ended) > 0 {

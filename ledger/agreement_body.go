@@ -74,7 +74,7 @@ func (s *step) justified(in *instance, c *candidate) error {
 				return proto.CodeConflict.Errorf("another event may have the place; the witnesses decide")
 			}
 		}
-		if x := w.firstOver(in.account); x != nil {
+		if x := w.firstOver(in.account); x != nil && !w.off.closeFirst {
 			return proto.CodeConflict.Errorf("hold %s is over, and its Close comes first in this account: build on it", x.id.CID())
 		}
 		for _, o := range s.objections(in) {

@@ -64,7 +64,7 @@ func (s *step) instance(slot *proto.Slot, opener peer.ID) (*instance, error) {
 	if in := w.slots[slotKey(slot)]; in != nil {
 		return in, nil
 	}
-	if opener != "" && (len(w.slots) >= maxLive || w.opened[opener] >= maxOpened) {
+	if opener != "" && (len(w.slots) >= maxLive || w.opened[opener] >= maxOpened) && !w.off.slots {
 		return nil, proto.CodeBusy.Errorf("too many undecided slots")
 	}
 	in := newInstance(slot)

@@ -244,7 +244,7 @@ func (s *step) holdsOver() error {
 	}
 	for {
 		h := w.soonest()
-		if h == nil || s.now.Before(w.l.over(h)) {
+		if h == nil || s.now.Before(w.l.over(h)) || w.off.close {
 			break
 		}
 		if err := s.finishHold(h); err != nil {

@@ -644,7 +644,7 @@ func (s *step) flush(in *instance) error {
 		s.broken = nil
 		return &fault{err}
 	}
-	if len(recs) > 0 {
+	if len(recs) > 0 && !s.w.off.durable {
 		if err := s.append(in, recs...); err != nil {
 			return err
 		}

@@ -257,7 +257,7 @@ func TestReplayHasNoEffect(t *testing.T) {
 	l := w.ledger()
 	fill(t, l, set...)
 	want := l.StateHash()
-	for i := range 20_000 {
+	for i := range 1_000_000 {
 		c := set[(i*7919)%len(set)]
 		if added, err := l.Add(c.Wire); err != nil || len(added) != 0 {
 			t.Fatalf("replay %d: %d added, %v", i, len(added), err)

@@ -97,7 +97,7 @@ func vote(net *proto.Network, kind proto.Kind, raw []byte) (by peer.ID, slot *pr
 	if err != nil {
 		return "", nil, 0, nil, err
 	}
-	if !net.IsWitness(s.Signer) {
+	if !net.IsWitness(s.Signer) && !disabled.witnesses {
 		return "", nil, 0, nil, proto.CodeNotWitness.Errorf("%s by %s, who is no witness", kind, s.Signer)
 	}
 	if p := s.Payload.GetPrepare(); p != nil {

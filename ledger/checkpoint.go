@@ -38,7 +38,7 @@ var errPruned = proto.CodeConflict.Errorf("the event is covered by a checkpoint"
 var disabled struct {
 	fingerprints bool // salted SHA-256 over heads; without: XOR of ids
 	signatures   bool // of events in a checkpoint's state
-	place        bool // an event has one place; without: it may come again
+	witnesses    bool // only witnesses' commits make a certificate
 	// cut replaces the state at a frontier, which is closed under sources.
 	cut func(l *Ledger, cut map[peer.ID]uint64) (*state, error)
 }
@@ -95,7 +95,7 @@ func decodeCheckpoint(net *proto.Network, raw []byte, check bool) (*CheckpointHe
 	var s *proto.Signed
 	var err error
 	if check {
-		s, err = proto.Unseal(net.ID, raw, proto.KindCheckpoint)
+		s, err = openSigned(net.ID, raw, proto.KindCheckpoint)
 	} else {
 		s, err = proto.Inspect(raw, proto.KindCheckpoint)
 	}

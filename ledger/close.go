@@ -143,9 +143,9 @@ func (l *Ledger) checkWork(h *hold, w *proto.WorkClaim, c *Claimed) (proto.Credi
 		switch {
 		case peer.ID(r.Worker) != c.Worker || peer.ID(r.Submitter) != h.payer:
 			return 0, 0, proto.CodeBadReceipt.Errorf("receipt %d is of another pair", i)
-		case !ok:
+		case !ok && !l.s.off.has(guardAssigned):
 			return 0, 0, proto.CodeBadReceipt.Errorf("receipt %d is for work that the payer did not assign on this lane", i)
-		case r.Fuel > limit || !proto.Status(r.Status).Votable() || oerr != nil:
+		case r.Fuel > limit && ok || !proto.Status(r.Status).Votable() || oerr != nil:
 			return 0, 0, proto.CodeBadReceipt.Errorf("receipt %d: fuel %d of %d, status %d", i, r.Fuel, limit, r.Status)
 		case seen[taskKey{key.job, key.task}]:
 			return 0, 0, proto.CodeDuplicate.Errorf("receipt %d: task %s/%d is claimed twice", i, key.job, key.task)

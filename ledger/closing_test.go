@@ -22,6 +22,7 @@ type council struct {
 	mail  []letter
 	inbox map[peer.ID][]*proto.VoteFrame // of those who are no witnesses
 	fetch []ledger.Fetch
+	off   []string // countermeasures
 }
 
 type seat struct {
@@ -47,8 +48,8 @@ func (c *council) over() time.Time {
 	return time.UnixMilli(int64(h.DeadlineUnixMs) + int64(c.net.Genesis.GraceSeconds)*1000)
 }
 
-func newCouncil(tb testing.TB, n int) *council {
-	c := &council{lease: newLease(tb, n), inbox: map[peer.ID][]*proto.VoteFrame{}}
+func newCouncil(tb testing.TB, n int, off ...string) *council {
+	c := &council{lease: newLease(tb, n), inbox: map[peer.ID][]*proto.VoteFrame{}, off: off}
 	c.now = time.UnixMilli(500_000)
 	for _, p := range c.witnesses {
 		s := &seat{person: p, disk: mem.New(), write: func() (bool, bool) { return false, false }, config: func(*ledger.WitnessConfig) {}}
@@ -76,6 +77,7 @@ func (c *council) restart(s *seat) {
 	if s.w, err = ledger.NewWitness(c.net, s.id, s.l, store, cfg); err != nil {
 		c.tb.Fatal(err)
 	}
+	s.w.SwitchOffNamed(c.off...)
 }
 
 func (c *council) seat(id peer.ID) *seat {

@@ -10,7 +10,7 @@ var guards = map[string]guard{
 	"timer": guardTimer, "delay": guardDelay, "signer": guardSigner, "freeze": guardFreeze, "slash once": guardSlashOnce,
 	"old key": guardOldKey, "skip": guardSkip, "lists": guardLists, "claim votes": guardClaimVotes, "epoch": guardEpoch,
 	"bonus stake": guardBonusStake, "bonus work": guardBonusWork, "mint cap": guardMintCap, "recovery cost": guardRecoveryCost,
-	"bonus reset": guardBonusReset, "pump": guardPump, "probes": guardProbes, "final": guardFinal,
+	"bonus reset": guardBonusReset, "pump": guardPump, "probes": guardProbes, "place": guardPlace, "assigned": guardAssigned, "final": guardFinal,
 }
 
 // SwitchOff switches countermeasures of one ledger off.

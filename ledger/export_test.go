@@ -17,8 +17,8 @@ func Disable(name string) (restore func()) {
 		disabled.fingerprints = true
 	case "signatures":
 		disabled.signatures = true
-	case "place":
-		disabled.place = true
+	case "witnesses":
+		disabled.witnesses = true
 	case "closed frontier":
 		disabled.cut = openCut
 	default:
@@ -260,6 +260,29 @@ func (w *Witness) SwitchOff(rule int) {
 	}
 }
 
+// SwitchOffNamed disables what a witness does beside the rules' safety: claims
+// are closed, Close comes before the author, peers open few slots, votes are
+// durable.
+func (w *Witness) SwitchOffNamed(names ...string) {
+	for _, n := range names {
+		switch n {
+		case "close":
+			w.off.close = true
+		case "close first":
+			w.off.closeFirst = true
+		case "few slots":
+			w.off.slots = true
+		case "durable votes":
+			w.off.durable = true
+		default:
+			panic("no countermeasure " + n)
+		}
+	}
+}
+
+// MaxOpened is how many undecided slots one peer may open.
+const MaxOpened = maxOpened
+
 // Leader names who leads a round r ≥ 1 of a slot.
 func Leader(net *proto.Network, slot *proto.Slot, round uint32) peer.ID {
 	return (&Witness{net: net}).leader(newInstance(slot), round)
@@ -298,4 +321,32 @@ func Durable(s Store, p *proto.Payload) (bool, error) {
 	}
 	raw, err := s.Get(key)
 	return bytes.Equal(raw, want), err
+}
+
+// MemoSignatures checks each signature once, for tests that show the same
+// signed bytes to many ledgers. Until restore is called.
+func MemoSignatures() (restore func()) {
+	type key struct {
+		net proto.NetworkID
+		raw string
+	}
+	known := map[key]*proto.Signed{}
+	was := openSigned
+	openSigned = func(n proto.NetworkID, raw []byte, want ...proto.Kind) (*proto.Signed, error) {
+		k := key{n, string(raw)}
+		if s := known[k]; s != nil {
+			for _, kind := range want {
+				if s.Kind == kind {
+					return s, nil
+				}
+			}
+			return nil, proto.CodeUnknownKind.Errorf("%s where %v was expected", s.Kind, want)
+		}
+		s, err := proto.Unseal(n, raw, want...)
+		if err == nil {
+			known[k] = s
+		}
+		return s, err
+	}
+	return func() { openSigned = was }
 }

@@ -21,6 +21,8 @@ const (
 	guardBonusReset                     // bonus_used begins again only in a later epoch
 	guardPump                           // x grows only by work that bonuses are claimed for
 	guardFinal                          // Settle returns nothing that a lane may still ask for
+	guardPlace                          // an event has one place, and is there once
+	guardAssigned                       // receipts count for work that the payer assigned
 	guardProbes                         // uptime is what f+1 of a quorum of witnesses saw
 	guardRecoveryCost                   // a Rotate by the recovery key is paid from stake
 )

@@ -167,7 +167,7 @@ func (l *Ledger) add(own []Record, cs []*Certified) (added []*Certified, refused
 	t := newTx(l.net, &l.s)
 	fresh := make([]*Certified, 0, len(cs))
 	for _, c := range cs {
-		if l.s.events[c.hash] == nil && l.pending[c.hash] == nil {
+		if l.s.events[c.hash] == nil && l.pending[c.hash] == nil || l.s.off.has(guardPlace) {
 			fresh = append(fresh, c)
 		}
 	}
@@ -231,7 +231,7 @@ func foldInto(t *tx, cs []*Certified, waiting map[proto.Hash][]*waiter, allow fu
 	offered := make(map[proto.Hash]bool, len(cs))
 	var todo []*Certified
 	try := func(c *Certified) {
-		if t.event(c.hash) != nil {
+		if t.event(c.hash) != nil && !t.base.off.has(guardPlace) {
 			return
 		}
 		e, err := t.judge(c)

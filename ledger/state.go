@@ -206,6 +206,9 @@ func (t *tx) receivable(p point) (receivable, bool) {
 // place checks that c is the next event of its account. Nil means yes.
 func (t *tx) next(c *Certified) error {
 	a := t.account(c.Account)
+	if t.base.off.has(guardPlace) {
+		return nil
+	}
 	if c.Seq < a.next() {
 		known := a.at(c.Seq)
 		if known == nil {
@@ -242,7 +245,7 @@ func (t *tx) judge(c *Certified) (effect, error) {
 	if err := t.checkSigner(c.Account, c.Event, c.Signer); err != nil {
 		return e, fmt.Errorf("event %s: %w", c.ID, err)
 	}
-	if e.post != c.post {
+	if e.post != c.post && !t.base.off.has(guardPlace) {
 		return e, proto.CodeInvalidEvent.Errorf("event %s: post state does not follow from the event before it", c.ID)
 	}
 	return e, nil

@@ -36,6 +36,15 @@ func TestThreats(t *testing.T) {
 		{"submitter vanishes", "it takes the hold back first", []string{"final"}, takesHoldBack},
 		{"submitter closes early", "one bad witness closes a hold", []string{"lists"}, closesAlone},
 		{"claims", "one bad witness invents a claim", []string{"claim votes"}, inventsClaim},
+		{"claims", "a worker claims for work that nobody ordered", []string{"assigned"}, claimsUnordered},
+		{"replay", "a certified payment comes again", []string{"place"}, replays},
+		{"eclipse", "the only peers are no witnesses and certify", []string{"witnesses"}, strangersCertify},
+		{"submitter vanishes", "workers that delivered stay unpaid", []string{"close"}, vanishes},
+		{"submitter vanishes", "it fills its own places to keep Close away", []string{"close first"}, keepsCloseAway},
+		{"worker withholds data", "a claim is paid whose results nobody can have", []string{"fetch"}, withholds},
+		{"flood", "one peer fills a witness's memory", []string{"few slots"}, floods},
+		{"crash anywhere", "a witness forgets its vote and certifies another body", []string{"durable votes"}, forgetsVote},
+		{"double spend", "a restored backup equivocates and is slashed", []string{"recovery"}, restoredBackup},
 	} {
 		t.Run(tt.row+": "+tt.attack, func(t *testing.T) {
 			if tt.try(t, nil) {
