@@ -100,11 +100,21 @@ const (
 	maxPasses    = 256 // sessions served in one Step
 )
 
+// countermeasures lets tests switch single ones off, to see the attack succeed
+// that they are there for.
+type countermeasures struct {
+	commit   bool // a result is what its worker committed to before the reveal
+	majority bool // so many replicas agree that liars are unlikely to be all of them
+	caps     bool // a worker starts nothing above its lane's cap
+}
+
 // Machine is the market of one node. It is not safe for concurrent use.
 type Machine struct {
 	cfg    Config
 	now    time.Time
 	timers timers
+
+	off countermeasures // set by tests only
 
 	// Outputs of the Step under way: out first, then saves (durable together),
 	// then what may follow only what was saved, then notices.

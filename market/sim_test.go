@@ -84,8 +84,9 @@ type simNode struct {
 	life   int // raised by every crash; events of an earlier life are void
 	dead   bool
 	liar   bool
-	hang   int // percent of executions that never end
-	flaky  int // percent of executions that fail locally
+	copier bool // commits to nothing, and then sends what its neighbours found
+	hang   int  // percent of executions that never end
+	flaky  int  // percent of executions that fail locally
 	tick   time.Time
 	queued map[proto.Ref]map[peer.ID]bool // executions under way
 	runs   int
@@ -265,7 +266,16 @@ func (n *simNode) act(o Output) {
 		if err := goproto.Unmarshal(o.Receipt, rc); err != nil {
 			s.t.Fatal(err)
 		}
-		n.to(o.To, ResultSeen{From: n.id, Ref: o.Ref, Receipt: rc, Raw: o.Receipt}, false)
+		raw := o.Receipt
+		if n.copier {
+			out := proto.HashOf(append([]byte("output"), rc.InputHash...))
+			rc.OutputHash = out[:]
+			var err error
+			if raw, err = goproto.Marshal(rc); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+		n.to(o.To, ResultSeen{From: n.id, Ref: o.Ref, Receipt: rc, Raw: raw}, false)
 	case SendDone:
 		h, _ := proto.ParseCID(o.Done.Hold)
 		s.ledger[h].dones[o.Done.Lane] = proto.Credit(o.Done.Amount)
@@ -290,7 +300,7 @@ func (n *simNode) execute(o Execute) {
 	n.queued[o.Ref][o.From] = true
 	n.runs++
 	out := proto.HashOf(append([]byte("output"), o.Assignment.InputHash...))
-	if n.liar {
+	if n.liar || n.copier {
 		out[0]++
 	}
 	in := Executed{From: o.From, Ref: o.Ref, Status: proto.StatusOK, Output: out, OutputSize: 10, Fuel: 600_000, Salt: make([]byte, 16)}

@@ -204,7 +204,7 @@ func (m *Machine) checkAssignment(c *customer, lane *workLane, a *proto.Assignme
 	case w.held >= w.cfg.InFlight || w.kept >= 8*w.cfg.InFlight+maxSent:
 		return proto.CodeBusy, "all slots are taken"
 	}
-	if pay := proto.PayFor(proto.Fuel(a.FuelLimit), proto.Credit(a.Price)); lane.exposed()+pay > lane.Cap {
+	if pay := proto.PayFor(proto.Fuel(a.FuelLimit), proto.Credit(a.Price)); lane.exposed()+pay > lane.Cap && !m.off.caps {
 		return proto.CodeNoLane, fmt.Sprintf("the lane has %s credits left, this could cost %s", lane.Cap-min(lane.Cap, lane.exposed()), pay)
 	}
 	return proto.CodeOK, ""
