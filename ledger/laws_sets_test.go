@@ -26,15 +26,19 @@ type chronicle struct {
 	*world
 	elements []element
 	hash     proto.Hash
+	rewards  map[string]int
 }
 
 func drawChronicle(worlds []*world, r *rapid.T) *chronicle {
 	w := rapid.SampledFrom(worlds).Draw(r, "world")
 	h := newHistory(w)
-	c := &chronicle{world: w}
+	c := &chronicle{world: w, rewards: map[string]int{}}
 	var cps []*proto.CertifiedCheckpoint
 	for epoch := range rapid.IntRange(0, 2).Draw(r, "checkpoints") + 1 {
 		if epoch > 0 {
+			for _, p := range h.people {
+				h.pays(r, p)
+			}
 			for _, p := range w.witnesses[:w.net.Quorum()] {
 				var up []peer.ID
 				for _, q := range h.people {
@@ -45,6 +49,11 @@ func drawChronicle(worlds []*world, r *rapid.T) *chronicle {
 				w.probe(h.l, p, up...)
 			}
 			cps = append(cps, w.checkpoint(h.l))
+			for _, p := range h.people {
+				for _, x := range h.l.Rewards(p.id) {
+					c.rewards[x.Kind]++
+				}
+			}
 		}
 		for range rapid.IntRange(5, 25).Draw(r, "steps") {
 			h.step(r)
@@ -58,6 +67,20 @@ func drawChronicle(worlds []*world, r *rapid.T) *chronicle {
 	}
 	c.hash = h.l.StateHash()
 	return c
+}
+
+// pays settles as much of an account's money as it may, so that fees are large
+// enough for referrals to earn something.
+func (h *history) pays(r *rapid.T, p person) {
+	a := h.l.Account(p.id)
+	epoch, by := max(a.Epoch, h.l.Epoch()), h.keys[h.l.Signer(p.id, max(a.Epoch, h.l.Epoch()))]
+	to, amount := rapid.SampledFrom(h.people).Draw(r, "worker"), uint64(a.Avail)/2
+	if !h.possible(h.l, epoch, p, by, &proto.Hold{Job: job(2), Budget: amount, DeadlineUnixMs: 9, Lanes: []*proto.Lane{{Worker: []byte(to.id), Cap: amount / 2}}}) {
+		return
+	}
+	holds := h.l.Holds(p.id)
+	h.possible(h.l, epoch, p, by, &proto.Settle{Hold: holds[len(holds)-1].ID.Bytes(), Pays: []*proto.LanePay{{Amount: amount / 2, Fuel: 60_000 * amount}}})
+	h.caps[holds[len(holds)-1].ID] = []lane{{worker: to, cap: amount / 2, paid: amount / 2}}
 }
 
 // unite adds a batch. Checkpoints go one by one, as they arrive.
@@ -92,6 +115,15 @@ func TestMergeLawsOnManySets(t *testing.T) {
 	var pool []*chronicle
 	for seed := range 150 {
 		pool = append(pool, rapid.Custom(func(r *rapid.T) *chronicle { return drawChronicle(worlds, r) }).Example(seed))
+	}
+	rewards := map[string]int{}
+	for _, c := range pool {
+		for k, n := range c.rewards {
+			rewards[k] += n
+		}
+	}
+	if rewards["uptime"] == 0 || rewards["referral"] == 0 {
+		t.Errorf("no checkpoint rewards anybody: %v", rewards)
 	}
 	checks := flag.Lookup("rapid.checks")
 	was := checks.Value.String()
