@@ -24,7 +24,13 @@ const guard = 3 * time.Minute
 // failed it prints the end of each daemon's log.
 func network(t *testing.T, specs ...daemon.Spec) *daemon.Net {
 	t.Helper()
-	n, err := daemon.New(edgenetd, specs...)
+	return networkOf(t, new(proto.Genesis), specs...)
+}
+
+// networkOf is network with other figures in the genesis.
+func networkOf(t *testing.T, g *proto.Genesis, specs ...daemon.Spec) *daemon.Net {
+	t.Helper()
+	n, err := daemon.NewOf(edgenetd, g, specs...)
 	if err != nil {
 		t.Fatal(err)
 	}

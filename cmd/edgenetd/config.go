@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"edgenet.dev/node"
 	"edgenet.dev/proto"
 	"edgenet.dev/sandbox/modules"
 )
@@ -58,6 +59,7 @@ var settings = []setting{
 	{"worker.operator", "operator", "", "label of who runs this node; replicas avoid sharing one"},
 	{"worker.site", "site", "", "label of the site this node works for"},
 	{"worker.cpu", "cpu", 100, "percent of a slot's CPU that a task may use, 1 to 100"},
+	{"ledger.keep", "keep-epochs", node.DefaultKeepEpochs, "epochs for which certified events stay after a checkpoint covers them; this node's own stay for ever"},
 	{"disk.least", "disk-least", 24, "MiB of free disk below which the daemon stops, while its stores can still be closed"},
 	{"log.level", "log-level", "info", "least level logged: debug, info, warn or error"},
 	{"log.format", "log-format", "auto", "console, json, or auto: console on a terminal, else json"},
@@ -297,6 +299,9 @@ func (c *config) check() error {
 	}
 	if n := c.number("worker.cpu"); n < 1 || n > 100 {
 		return refuse("worker.cpu", "%d percent; want 1 to 100", n)
+	}
+	if n := c.number("ledger.keep"); n < 1 {
+		return refuse("ledger.keep", "%d epochs; want 1 or more", n)
 	}
 	if n := c.number("disk.least"); n < 0 {
 		return refuse("disk.least", "%d MiB; want 0 or more", n)

@@ -99,7 +99,7 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 	nc := node.Config{
 		Dir: dir, Network: network, Key: key, Log: log, Announce: cfg.list("announce"), Bootstrap: cfg.list("bootstrap"),
 		DHT: cfg.text("dht"), Reachability: cfg.text("reachability"), MDNS: cfg.on("mdns"), Relay: cfg.on("relay"),
-		Version: "edgenetd/" + versionText(),
+		KeepEpochs: uint64(cfg.number("ledger.keep")), Version: "edgenetd/" + versionText(),
 	}
 	if l := cfg.list("listen"); len(l) > 0 {
 		nc.Listen = l

@@ -65,13 +65,16 @@ type Net struct {
 
 // New makes keys, the genesis and a data directory for each spec. It starts
 // nothing.
-func New(bin string, specs ...Spec) (*Net, error) {
+func New(bin string, specs ...Spec) (*Net, error) { return NewOf(bin, new(proto.Genesis), specs...) }
+
+// NewOf is New with other figures in the genesis.
+func NewOf(bin string, g *proto.Genesis, specs ...Spec) (*Net, error) {
 	dir, err := os.MkdirTemp("", "edgenet-") // short: socket paths are limited
 	if err != nil {
 		return nil, err
 	}
 	n := &Net{bin: bin, dir: dir}
-	g := &proto.Genesis{Name: "test", Nonce: make([]byte, 16)}
+	g.Name, g.Nonce = "test", make([]byte, 16)
 	if _, err := rand.Read(g.Nonce); err != nil {
 		return nil, err
 	}
