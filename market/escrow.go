@@ -130,7 +130,7 @@ func (m *Machine) askHold(s *session) {
 		}
 	}
 	s.needHold = false
-	due := j.rec.Job.Created.Add(j.rec.Job.Options.Timeout).Add(proto.LeaseDuration).Truncate(time.Millisecond)
+	due := j.rec.Job.Created.Add(j.rec.Job.Options.Timeout).Add(m.cfg.Overtime).Truncate(time.Millisecond)
 	longer := s.hold.Defined() && due.After(s.deadline) && s.deadline.Sub(m.now) < 2*m.runLimit()
 	if len(lanes) == 0 && !longer {
 		return

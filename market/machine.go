@@ -30,6 +30,7 @@ type Config struct {
 	ClaimStep   time.Duration // a worker's delay per rank, default 15 ms
 	Reoffer     time.Duration // offer again while workers are missing, default 2 s, backing off to 10 s
 	Linger      time.Duration // an idle session is kept for the next job, default 2 s
+	Overtime    time.Duration // a hold outlives its job's timeout by so much, default 5 min
 	RunSlack    time.Duration // on top of an assignment's wall time, default 10 s
 	MaxAttempts int           // lost executions per task before it fails, default 4
 	Worker      Worker
@@ -55,6 +56,7 @@ func (c Config) withDefaults() Config {
 	def(&c.ClaimStep, 15*time.Millisecond)
 	def(&c.Reoffer, 2*time.Second)
 	def(&c.Linger, 2*time.Second)
+	def(&c.Overtime, proto.LeaseDuration)
 	def(&c.RunSlack, 10*time.Second)
 	return c
 }

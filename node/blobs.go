@@ -36,6 +36,9 @@ func (n *Node) blob(h proto.Hash) ([]byte, error) {
 	}
 	b, err := n.kv.get(blobKey(h))
 	if errors.Is(err, errNoKey) {
+		if b, ok := n.claims.output(h); ok {
+			return b, nil
+		}
 		return nil, proto.CodeNotFound.Errorf("blob %s is not here", h.CID())
 	}
 	return b, err

@@ -69,6 +69,9 @@ type Config struct {
 	// Store keeps the ledger and is the node's to close once New returned.
 	// nil keeps it in memory.
 	Store ledger.Store
+	// Overtime is for how long a hold outlives its job's timeout: until then a
+	// payer that went away may come back and settle by itself. Default 5 min.
+	Overtime time.Duration
 	// VoteTimeout is how long a witness waits for the first round of the
 	// agreement and between repetitions. 0 = ledger.DefaultVoteTimeout.
 	VoteTimeout time.Duration

@@ -39,6 +39,8 @@ type execution struct {
 type input struct {
 	inline []byte
 	cid    cid.Cid
+	hold   cid.Cid // that pays for it
+	lane   uint32
 }
 
 func inputOf(in *proto.Input) (input, error) {
@@ -143,7 +145,7 @@ func (w *work) run(ctx context.Context, k execKey, e *execution, a *proto.Assign
 	if w.execs[k] == e {
 		w.inputBytes -= len(e.input.inline)
 	}
-	e.input, e.output, e.log, e.hash, e.ended = input{}, res.Output, res.Log, out.Output, true
+	e.input, e.output, e.log, e.hash, e.ended = input{hold: e.input.hold, lane: e.input.lane}, res.Output, res.Log, out.Output, true
 	w.mu.Unlock()
 	return out
 }
@@ -188,14 +190,14 @@ func (w *work) forget(from peer.ID, ref proto.Ref) {
 	}
 }
 
-func (w *work) result(k execKey) (output, log []byte, ok bool) {
+func (w *work) result(k execKey) (output, log []byte, lane delivered, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	e := w.execs[k]
 	if e == nil || !e.ended {
-		return nil, nil, false
+		return nil, nil, delivered{}, false
 	}
-	return e.output, e.log, true
+	return e.output, e.log, delivered{hold: e.input.hold, lane: e.input.lane}, true
 }
 
 // output finds a large result that a submitter fetches by hash.

@@ -44,6 +44,7 @@ type Node struct {
 	wallet  *wallet // the ledger, its author and, if named so, its witness
 	leases  *leases // streams to workers
 	work    *work   // streams from submitters, executions
+	claims  *claims // proof of this worker's unpaid work
 	sync    *syncer // reconciliation
 	traffic *bandwidth
 	offered atomic.Pointer[market.Worker] // what the market offers for this node
@@ -110,6 +111,10 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.leases = newLeases(n)
 	n.work = newWork(n)
+	n.claims = newClaims(n)
+	if err := n.claims.load(); err != nil {
+		return fail(err)
+	}
 	n.sync = newSyncer(n)
 	return n, nil
 }
@@ -185,6 +190,7 @@ func (n *Node) start() error {
 	n.goRun("discovery", n.discover)
 	n.goRun("gossip", n.gossip.run)
 	n.goRun("leases", n.leases.run)
+	n.goDo(n.claims.run)
 	return nil
 }
 

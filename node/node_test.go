@@ -158,6 +158,13 @@ func (l *lab) until(what string, ok func() bool) {
 
 func (l *lab) settled() {
 	l.t.Helper()
+	defer func() {
+		for i, n := range l.nodes {
+			if n != nil && l.t.Failed() {
+				l.t.Logf("node %d: state %s, epoch %d, base %d, %d events, %+v", i, n.StateHash(), n.Epoch(), n.Base(), n.Events(), n.Audit())
+			}
+		}
+	}()
 	l.until("every node has the same ledger and nothing is held", func() bool {
 		for _, n := range l.nodes {
 			if n == nil {

@@ -39,6 +39,10 @@ type wallet struct {
 	moved      chan struct{} // talk may have an answer
 	due        chan struct{} // tick moved to an earlier time
 	epochs     chan struct{} // a checkpoint may be new
+
+	filing  *ledger.Filing // a claim on its way, or nil; guarded by mu
+	filed   chan struct{}  // filing may have an answer
+	fetches chan ledger.Fetch
 }
 
 type walletOp func(ctx context.Context)
@@ -52,13 +56,14 @@ func newWallet(n *Node) (*wallet, error) {
 		n: n, l: l, own: ownerOf(l, n.self), guests: map[peer.ID]*owner{}, unfinished: make(chan struct{}, 1), author: make(chan struct{}, 1), ops: newOutbox[walletOp](), certified: newOutbox[certifiedItem](),
 		income: make(chan struct{}, 1), moved: make(chan struct{}, 1), due: make(chan struct{}, 1), epochs: make(chan struct{}, 1),
 	}
+	w.filed, w.fetches = make(chan struct{}, 1), make(chan ledger.Fetch, 256)
 	w.author <- struct{}{}
 	if w.votes, err = newVotes(n, w.heard); err != nil {
 		return nil, err
 	}
 	if n.net.IsWitness(n.self) {
 		w.witness, err = ledger.NewWitness(n.net, n.self, l, n.store, ledger.WitnessConfig{
-			Sign: n.seal, T: n.cfg.VoteTimeout, Checkpoints: ledger.NewEpochs(l),
+			Sign: n.seal, T: n.cfg.VoteTimeout, Fetch: true, Checkpoints: ledger.NewEpochs(l),
 		})
 		if err != nil {
 			return nil, err
@@ -77,6 +82,9 @@ func (w *wallet) run(ctx context.Context) error {
 	if w.witness != nil {
 		w.votes.meet()
 		w.n.goDo(w.runWitness)
+		for range maxClaimFetches {
+			w.n.goDo(w.lookInto)
+		}
 	}
 	w.n.goDo(w.gossipCertified)
 	w.n.goDo(w.prune)
@@ -120,6 +128,11 @@ func (w *wallet) hand(now time.Time, from peer.ID, f *proto.VoteFrame) (outs []l
 	switch f.GetBody().(type) {
 	case *proto.VoteFrame_HeadReport:
 		answer, vote = true, false
+	case *proto.VoteFrame_ClaimReply:
+		if vote = false; w.filing != nil {
+			w.filing.Handle(now, from, f)
+			wake(w.filed)
+		}
 	case *proto.VoteFrame_Commit, *proto.VoteFrame_Certified, *proto.VoteFrame_Error:
 		answer = true
 	}
@@ -181,6 +194,11 @@ func (w *wallet) deliver(now time.Time, outs []ledger.Output) error {
 			w.noticed(o.Events)
 		case ledger.CheckpointAdded:
 			w.checkpointed(now, o.Wire)
+		case ledger.Fetch:
+			select {
+			case w.fetches <- o:
+			default: // the worker files again
+			}
 		case ledger.Misconduct:
 			w.n.log.Warn("two votes or events for one place", zap.Stringer("by", o.By), zap.Stringer("slot", o.Slot))
 			more, err := w.accuse(now, o.Evidence)

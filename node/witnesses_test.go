@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"edgenet.dev/ledger"
+	"edgenet.dev/ledger/store/mem"
 	"edgenet.dev/market"
 	"edgenet.dev/node"
 	"edgenet.dev/proto"
@@ -126,5 +127,61 @@ func TestJoinFromCheckpoint(t *testing.T) {
 	reply.Account.Leaf.Value[len(reply.Account.Leaf.Value)-1] ^= 1
 	if _, err := ledger.VerifyAccount(l.net, header, reply.Account); err == nil {
 		t.Error("a changed state is proven, too")
+	}
+}
+
+// The submitter vanishes in the middle of a batch with work done and not
+// settled: its worker claims, the witnesses close the hold after deadline and
+// grace, the worker has what was vouched for and delivered, and the submitter
+// finds the rest of its credits free when it comes back.
+func TestPayerVanishes(t *testing.T) {
+	l := newLabOf(t, 6, 4, func(g *proto.Genesis) { g.GraceSeconds = 6 })
+	keepers := map[int]*mem.Store{}
+	for i := range 6 {
+		l.start(i, func(c *node.Config) {
+			c.VoteTimeout = 300 * time.Millisecond
+			if i == l.witnesses {
+				keepers[i] = mem.New()
+				c.Store, c.Overtime = keep{keepers[i]}, time.Second
+			}
+		})
+	}
+	payer, worker := l.submitter(), l.nodes[5]
+	l.until("the worker follows the offers", func() bool { return payer.Stats().OfferTopicPeers > 0 })
+	inputs := make([][]byte, 3000)
+	for i := range inputs {
+		inputs[i] = []byte(text)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if _, err := payer.Start(ctx, node.JobSpec{Type: "text", Inputs: inputs, Options: market.Options{Redundancy: 1, Timeout: 8 * time.Second}}); err != nil {
+		t.Fatal(err)
+	}
+	l.until("some tasks are accepted", func() bool { return worker.Stats().Worker.Accepted > 50 })
+	id := payer.ID()
+	l.stops[l.witnesses]()
+	l.until("the ledger knows of the hold", func() bool { return worker.Account(id).Held > 0 })
+	l.settled()
+	earned := worker.Account(worker.ID()).Avail - grant
+	stats := worker.Stats().Worker
+	if earned < proto.Credit(stats.Accepted) || earned > proto.Credit(stats.Done)*10 {
+		t.Errorf("the worker earned %s for %d accepted and %d executed tasks", earned, stats.Accepted, stats.Done)
+	}
+	closed := false
+	for _, e := range l.nodes[0].History(id, 10) {
+		closed = closed || e.Kind == "close"
+	}
+	if !closed {
+		t.Fatal("the hold was not closed by the witnesses: nothing was shown")
+	}
+
+	payer = l.start(l.witnesses, func(c *node.Config) { c.Store = keep{keepers[l.witnesses]} })
+	if _, err := payer.Transfer(ctx, l.nodes[0].ID(), proto.OneCredit, "back again"); err != nil {
+		t.Fatal(err)
+	}
+	l.settled()
+	fee := proto.Fee(earned, l.net.Genesis.FeePpm)
+	if a := l.nodes[0].Account(id); a.Avail != grant-earned-fee-proto.OneCredit {
+		t.Errorf("the payer has %s, its worker earned %s", a.Avail, earned)
 	}
 }

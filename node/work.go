@@ -219,8 +219,10 @@ func (w *work) assigned(l *link, a *proto.Assign) error {
 		if err != nil {
 			return err
 		}
+		in.hold, in.lane = hold, batch.Lane
 		w.keepInput(execKey{l.from, ref}, in)
 	}
+	w.n.claims.assigned(hold, batch.Lane, a.Batch)
 	w.n.jobs.post(market.AssignSeen{From: l.from, Batch: batch, Lane: lane})
 	return nil
 }
@@ -399,16 +401,19 @@ func (w *work) frames(l *link, items []toSubmitter) ([]*proto.TaskFrame, error) 
 func (w *work) resultFrame(l *link, results []resultItem) (f *proto.TaskFrame, taken int, err error) {
 	var receipts [][]byte
 	var items []*proto.ResultItem
+	var kept []delivered
 	size := 0
 	for _, r := range results {
 		if taken == proto.MaxReceipts || size > proto.MaxTaskFrame/2 {
 			break
 		}
 		taken++
-		out, log, ok := w.result(execKey{l.from, r.ref})
+		out, log, lane, ok := w.result(execKey{l.from, r.ref})
 		if !ok {
 			continue // forgotten meanwhile: the submitter no longer wants it
 		}
+		lane.output = out
+		kept = append(kept, lane)
 		it := &proto.ResultItem{Receipt: r.receipt, Attempt: r.ref.Attempt, Log: log}
 		if len(out) > proto.MaxInline {
 			it.ByCid = true
@@ -426,5 +431,6 @@ func (w *work) resultFrame(l *link, results []resultItem) (f *proto.TaskFrame, t
 	if err != nil {
 		return nil, 0, err
 	}
+	w.n.claims.delivered(batch, receipts, kept)
 	return &proto.TaskFrame{Body: &proto.TaskFrame_Results{Results: &proto.Results{Batch: batch, Items: items}}}, taken, nil
 }
