@@ -141,13 +141,12 @@ func (s *Sync) Step(in *proto.SyncFrame) (out []*proto.SyncFrame, received []*pr
 	if len(s.ask) > syncAsk {
 		return nil, nil, false, proto.CodeTooLarge.Errorf("sync: more than %d ranges to compare", syncAsk)
 	}
-	idle := s.idle()
-	if in.Done && s.saidDone && idle {
+	if in.Done && s.saidDone { // what came up since is the next session's
 		s.finished = true
 		return nil, nil, true, nil
 	}
 	out = s.turn()
-	s.finished = in.Done && idle
+	s.finished = in.Done && s.saidDone
 	return out, nil, s.finished, nil
 }
 

@@ -419,6 +419,34 @@ func TestSyncWhileSetsGrow(t *testing.T) {
 	})
 }
 
+// A checkpoint becomes known between the two turns that end a session: whoever
+// said done is done, and what came up since is the next session's.
+func TestSyncEndsForBothSides(t *testing.T) {
+	w := newWorld(t, 1, grants(9))
+	set := chains(w, 9, 60)
+	other := w.ledger()
+	fill(t, other, set...)
+	cp := w.checkpoint(other)
+	header := &proto.CertifiedCheckpoint{Checkpoint: cp.Checkpoint, Certificate: cp.Certificate}
+	for at := range 4 {
+		for side := range 2 {
+			sides := []*ledger.Ledger{w.ledger(), w.ledger()}
+			fill(t, sides[0], set...)
+			fill(t, sides[1], set...)
+			n := 0
+			sessionWith(t, sides[0], sides[1], func() {
+				if n++; n == at+1 {
+					w.addCheckpoint(sides[side], header)
+				}
+			})
+			session(t, sides[0], sides[1])
+			if sides[0].Epoch() != sides[1].Epoch() {
+				t.Errorf("side %d, frame %d: the next session does not bring the checkpoint", side, at)
+			}
+		}
+	}
+}
+
 func TestSyncRefusesNonsense(t *testing.T) {
 	w := newWorld(t, 1, grants(2))
 	l := w.ledger()

@@ -181,6 +181,22 @@ func open(n NetworkID, raw []byte, verify bool, want []Kind) (*Signed, error) {
 }
 
 func verifySignature(signer peer.ID, msg, sig []byte) error {
+	known := checked.Load()
+	if known == nil {
+		return computeSignature(signer, msg, sig)
+	}
+	key := signatureKey(signer, msg, sig)
+	if known.has(key) {
+		return nil
+	}
+	err := computeSignature(signer, msg, sig)
+	if err == nil {
+		known.add(key)
+	}
+	return err
+}
+
+func computeSignature(signer peer.ID, msg, sig []byte) error {
 	pub, err := signer.ExtractPublicKey()
 	if err != nil {
 		return CodeBadSignature.Errorf("signer: %v", err)
