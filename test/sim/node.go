@@ -226,8 +226,6 @@ func (n *node) act(outs []ledger.Output, err error) {
 			n.changed = true
 		case ledger.Misconduct:
 			n.report(o)
-		default:
-			n.extra(o)
 		}
 	}
 }
@@ -255,10 +253,10 @@ func (n *node) hear(from peer.ID, f *proto.VoteFrame) {
 // addressed tells what witnesses take from what they answer.
 func addressed(f *proto.VoteFrame) bool {
 	switch f.Body.(type) {
-	case *proto.VoteFrame_HeadReport:
+	case *proto.VoteFrame_HeadReport, *proto.VoteFrame_ClaimReply:
 		return false
 	}
-	return !isReply(f)
+	return true
 }
 
 // report turns two votes of a witness into evidence against its account.

@@ -40,6 +40,7 @@ type owner struct {
 	promised map[laneKey]uint64
 	vouchers map[laneKey]voucher
 	dones    map[laneKey][]byte
+	filed    map[laneKey]*filing
 	backup   *mem.Store
 	doubled  int
 }
@@ -52,11 +53,11 @@ type laneKey struct {
 type voucher struct {
 	raw    []byte
 	amount uint64
-	until  time.Time // deadline of the hold
+	file   time.Time // when the worker loses patience
 }
 
 func newOwner(n *node) *owner {
-	return &owner{n: n, promised: map[laneKey]uint64{}, vouchers: map[laneKey]voucher{}, dones: map[laneKey][]byte{}}
+	return &owner{n: n, promised: map[laneKey]uint64{}, vouchers: map[laneKey]voucher{}, dones: map[laneKey][]byte{}, filed: map[laneKey]*filing{}}
 }
 
 func (o *owner) crashed() { o.prop, o.rec, o.finish, o.head, o.ready = nil, nil, nil, nil, false }
@@ -370,10 +371,9 @@ func (o *owner) promise() {
 			raw := n.w.seal(n.self.id, &proto.Payload{Body: &proto.Payload_Voucher{Voucher: &proto.Voucher{
 				Hold: h.ID.Bytes(), Lane: uint32(i), Worker: []byte(l.Worker), Amount: amount, Fuel: amount,
 			}}})
-			until := time.UnixMilli(int64(h.DeadlineUnixMs))
 			n.w.send(n.i, n.w.index[l.Worker], 'p', n.w.loss, func(x *node) {
 				if old := x.own.vouchers[k]; old.amount < amount {
-					x.own.vouchers[k] = voucher{raw, amount, until}
+					x.own.vouchers[k] = voucher{raw, amount, x.w.now.Add(15 * time.Second)}
 				}
 			})
 		}

@@ -129,21 +129,6 @@ func (r *referee) certified(n *node, c *ledger.Certified) {
 	}
 }
 
-// payouts wants nobody to be paid more than was promised to it.
-func (r *referee) payouts(n *node, b *proto.Close) {
-	id, err := proto.ParseCID(b.Hold)
-	if err != nil {
-		r.w.fail(err)
-		return
-	}
-	i := r.w.index[r.payer[id]]
-	for _, p := range b.Payouts {
-		if most := r.w.nodes[i].own.promised[laneKey{id, p.Lane}]; p.Amount > most {
-			r.w.fail(fmt.Errorf("hold %s: lane %d is paid %d, %d was promised", id, p.Lane, p.Amount, most))
-		}
-	}
-}
-
 func (r *referee) checkpoint(n *node, wire *proto.CertifiedEvent) {
 	s, err := proto.Inspect(wire.Event, proto.KindCheckpoint)
 	if err != nil {
@@ -266,7 +251,7 @@ func (r *referee) unsettled(due []cid.Cid) error {
 		}
 	}
 	for _, id := range due {
-		if closable && len(r.ended[id]) != 1 {
+		if len(r.ended[id]) != 1 {
 			return fmt.Errorf("hold %s of node %d, due at %s, was closed %d times", id, r.w.index[r.payer[id]], r.deadline[id].Sub(r.w.begin), len(r.ended[id]))
 		}
 	}

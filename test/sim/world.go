@@ -48,11 +48,11 @@ type Config struct {
 // Outcome is what happened in a run; sums of it show that the runs are worth
 // something.
 type Outcome struct {
-	Kinds                                                                    map[string]int
-	Crashes, Lost, Sessions, Messages, Slashed, Voids, Closes, Finals, Paid  int
-	Checkpoints, Pruned, Joined, Refused, Rounds, Misconduct, Skips, Rotates int
-	Took                                                                     time.Duration // virtual, from the end of the faults until all was decided
-	Trace                                                                    uint64
+	Kinds                                                                           map[string]int
+	Crashes, Lost, Sessions, Messages, Slashed, Voids, Closes, Finals, Paid, Claims int
+	Checkpoints, Pruned, Joined, Refused, Rounds, Misconduct, Skips, Rotates        int
+	Took                                                                            time.Duration // virtual, from the end of the faults until all was decided
+	Trace                                                                           uint64
 }
 
 type person struct {
@@ -383,7 +383,7 @@ func (o *Outcome) add(x Outcome) {
 	}
 	for _, p := range []struct{ to, from *int }{
 		{&o.Crashes, &x.Crashes}, {&o.Lost, &x.Lost}, {&o.Sessions, &x.Sessions}, {&o.Messages, &x.Messages},
-		{&o.Slashed, &x.Slashed}, {&o.Voids, &x.Voids}, {&o.Closes, &x.Closes}, {&o.Finals, &x.Finals}, {&o.Paid, &x.Paid},
+		{&o.Slashed, &x.Slashed}, {&o.Voids, &x.Voids}, {&o.Closes, &x.Closes}, {&o.Finals, &x.Finals}, {&o.Paid, &x.Paid}, {&o.Claims, &x.Claims},
 		{&o.Checkpoints, &x.Checkpoints}, {&o.Pruned, &x.Pruned}, {&o.Joined, &x.Joined}, {&o.Refused, &x.Refused},
 		{&o.Misconduct, &x.Misconduct}, {&o.Skips, &x.Skips}, {&o.Rotates, &x.Rotates},
 	} {
