@@ -97,6 +97,7 @@ setup:
 soak: ## the kill tests ten times in a row, and all process tests under the race detector, pages in Chromium
 	$(GO) test -count 10 -failfast -timeout 90m -run 'Kill' ./test
 	$(GO) test -race -count 1 -timeout 60m ./test ./cmd/...
+	EDGENET_SIM_SEEDS=100:500 $(GO) test -count 1 -timeout 90m -run Simulation -v ./test/sim
 	$(MAKE) --no-print-directory browser
 	cd test/browser && npm ci --silent --no-audit --no-fund && npm test
 	sh test/setup.sh firefox-esr:firefox-esr

@@ -433,6 +433,9 @@ func (s *step) tick(in *instance) error {
 	}
 	if restarted || !in.resend.IsZero() && !s.now.Before(in.resend) {
 		in.resend = s.now.Add(w.cfg.T)
+		if w.waits(in) {
+			in.resend = s.now.Add(waitingResend * w.cfg.T)
+		}
 		in.emit = everything
 		s.forward(in)
 		s.askFor(in)

@@ -381,10 +381,7 @@ func (s *step) keep(in *instance, b *body) {
 
 // equivocated turns two bodies of one owner into evidence.
 func (s *step) equivocated(in *instance, a, b *body) {
-	if a.id > b.id { // the order that evidence has
-		a, b = b, a
-	}
-	e := &proto.Evidence{First: a.raw, Second: b.raw}
+	e := evidenceOf(a.raw, b.raw)
 	s.outs = append(s.outs, Misconduct{in.account, in.slot, e})
 	raw, err := s.w.cfg.Sign(&proto.Payload{Body: &proto.Payload_Evidence{Evidence: e}})
 	if err != nil {

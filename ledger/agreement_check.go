@@ -295,12 +295,24 @@ func (s *step) vote(kind proto.Kind, raw []byte) (*proto.Slot, error) {
 		return slot, err
 	}
 	if other := in.record(kind, sg.Signer, b); other != nil {
-		s.outs = append(s.outs, Misconduct{sg.Signer, slot, &proto.Evidence{First: other.raw, Second: raw}})
+		s.outs = append(s.outs, Misconduct{sg.Signer, slot, evidenceOf(other.raw, raw)})
 	}
 	if in.resend.IsZero() && len(in.heard) > w.net.F() { // an honest one is at work
 		in.resend, in.expire = s.now.Add(w.cfg.T), s.now.Add(64*w.cfg.T)
 	}
 	return slot, s.run(in)
+}
+
+// evidenceOf puts two envelopes that were read before in the order that evidence
+// has.
+func evidenceOf(a, b []byte) *proto.Evidence {
+	kinds := []proto.Kind{proto.KindEvent, proto.KindPrepare, proto.KindCommit}
+	x, xerr := openUnchecked(a, kinds...)
+	y, yerr := openUnchecked(b, kinds...)
+	if xerr == nil && yerr == nil && bytes.Compare(x.ID.Bytes(), y.ID.Bytes()) > 0 {
+		a, b = b, a
+	}
+	return &proto.Evidence{First: a, Second: b}
 }
 
 // report takes a Report.

@@ -191,18 +191,38 @@ func (w *Witness) leader(in *instance, round uint32) peer.ID {
 // patience is how long a round may take. Doubling stops at 4 T, so that after
 // a long partition a decision still takes a bounded time; a network slower
 // than that needs a larger T. A single witness waits for nobody.
-func (w *Witness) patience(round uint32) time.Duration {
-	if len(w.rest) == 0 {
+func (w *Witness) patience(in *instance) time.Duration {
+	switch {
+	case len(w.rest) == 0:
 		return 0
+	case w.waits(in):
+		return waitingRounds * w.cfg.T
 	}
-	return w.cfg.T << min(round, 2)
+	return w.cfg.T << min(in.round, 2)
+}
+
+// A round in which nothing can be proposed lasts waitingRounds T, and repeats
+// its messages every waitingResend T.
+const (
+	waitingRounds = 16
+	waitingResend = 4
+)
+
+// waits reports that all there is to the slot is a hold that is over by some
+// clocks: its Close has to wait for the others, which may be minutes behind.
+func (w *Witness) waits(in *instance) bool {
+	return in.account != "" && in.round > 0 && in.lock == nil && in.cand == nil && in.prepared == "" && in.skipped == nil &&
+		len(in.bodies) == 0 && w.evidence[in.account] == nil && len(w.lists(in)) < w.net.Quorum()
 }
 
 // start begins the timer of rule 7 unless it runs.
 func (s *step) start(in *instance) {
 	in.expire = time.Time{}
-	if in.timer.IsZero() && in.round == 0 {
-		in.timer = s.now.Add(s.w.patience(0))
+	switch end := s.now.Add(s.w.patience(in)); {
+	case in.timer.IsZero() && in.round == 0:
+		in.timer = end
+	case in.round > 0 && end.Before(in.timer): // there is something to decide now
+		in.timer = end
 	}
 	if in.resend.IsZero() {
 		in.resend = s.now.Add(s.w.cfg.T)
@@ -242,7 +262,7 @@ func (s *step) rules(in *instance) bool {
 	if in.round > 0 && in.timer.IsZero() && in.reached() >= s.w.net.Quorum() {
 		// Only now: if a round could end before a quorum is in it, two groups of
 		// witnesses could follow each other one round apart for ever.
-		in.timer = s.now.Add(s.w.patience(in.round))
+		in.timer = s.now.Add(s.w.patience(in))
 	}
 	if s.lead(in) || s.prepare(in) || s.commit(in) {
 		return true

@@ -52,11 +52,12 @@ func (l *Ledger) Draft(account peer.ID, epoch, authorTimeUnixMs uint64, body any
 		return nil, proto.CodeInvalidEvent.Errorf("draft: %T is no body of an owner's event", body)
 	}
 	name := kindName(ev)
-	if in := l.intents[account]; in != nil {
+	_, open := body.(*proto.Open)
+	if in := l.intents[account]; in != nil && (in.seq > 0 || !open) {
 		return nil, proto.CodeConflict.Errorf("%s: the event at seq %d is signed and not certified yet", name, in.seq)
 	}
 	t := newTx(l.net, &l.s)
-	if _, ok := body.(*proto.Open); !ok && t.account(account).head() == nil {
+	if !open && t.account(account).head() == nil {
 		return nil, proto.CodeInvalidEvent.Errorf("%s: account %s is not opened", name, account)
 	}
 	if err := l.checkEpoch(epoch); err != nil {
@@ -169,13 +170,15 @@ func NewPropose(raw []byte, attachments []*proto.CertifiedEvent) (*proto.Payload
 // the caller's own records in the same batch. From then on no other event is
 // drafted for the account until one at its seq is certified: after a restart
 // the very same bytes are proposed again. Saving the same event again only
-// writes the caller's records; another one is CodeConflict.
+// writes the caller's records; another one is CodeConflict. An Open may be
+// replaced by another Open, which is no offence: one that became too old to be
+// certified could not be skipped, and the account never be opened.
 func (l *Ledger) SaveIntent(raw []byte, own ...Record) error {
 	c, err := decode(l.net, raw, true)
 	if err != nil {
 		return fmt.Errorf("intent: %w", err)
 	}
-	if in := l.intents[c.Account]; in != nil && (in.seq != c.Seq || string(in.raw) != string(raw)) {
+	if in := l.intents[c.Account]; in != nil && (in.seq != c.Seq || c.Seq > 0 && string(in.raw) != string(raw)) {
 		return proto.CodeConflict.Errorf("intent: the event at seq %d is signed and not certified yet", in.seq)
 	}
 	if _, err := newTx(l.net, &l.s).judge(c); err != nil {

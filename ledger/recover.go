@@ -185,10 +185,13 @@ func (p *Proposal) certified(wire *proto.CertifiedEvent) ([]Output, error) {
 
 // refusal counts final refusals and sends what a witness says it lacks.
 func (p *Proposal) refusal(from peer.ID, e *proto.VoteError) ([]Output, error) {
-	if !p.l.net.IsWitness(from) || e.Slot != nil && !sameSlot(e.Slot, p.slot) {
+	code := proto.Code(e.Code)
+	// An error about no slot may be the answer to something else that this peer
+	// sent, evidence say, unless it is about the two of them.
+	general := e.Slot == nil && (code == proto.CodeNotWitness || code == proto.CodeWrongNetwork)
+	if !p.l.net.IsWitness(from) || !general && (e.Slot == nil || !sameSlot(e.Slot, p.slot)) {
 		return nil, nil
 	}
-	code := proto.Code(e.Code)
 	switch code {
 	case proto.CodeMissing:
 		if !p.extend(e.Missing) {

@@ -106,6 +106,8 @@ func eventEvidence(net *proto.Network, ev *proto.Evidence, check bool) (Offence,
 		return Offence{}, proto.CodeInvalidEvent.Errorf("what witnesses make is not the account's offence")
 	case a.Account != b.Account || a.Seq != b.Seq:
 		return Offence{}, proto.CodeInvalidEvent.Errorf("two slots")
+	case a.Seq == 0:
+		return Offence{}, proto.CodeInvalidEvent.Errorf("an account may be opened with another Open as long as none is certified")
 	case a.Signer != b.Signer:
 		return Offence{}, proto.CodeInvalidEvent.Errorf("two signers")
 	case bytes.Compare(a.ID.Bytes(), b.ID.Bytes()) >= 0:

@@ -64,7 +64,10 @@ func (d disk) Append(batch ...ledger.Record) error {
 
 func newNode(w *world, i int) *node {
 	n := &node{w: w, i: i, self: w.people[someone(fmt.Sprintf("node %d", i)).id], disk: mem.New(), down: true}
-	n.skew = w.between(-10*time.Minute, 10*time.Minute)
+	n.skew = w.between(-2*time.Second, 2*time.Second)
+	if w.chance(0.3) {
+		n.skew = w.between(-10*time.Minute, 10*time.Minute)
+	}
 	n.own = newOwner(n)
 	return n
 }
@@ -88,7 +91,6 @@ func (n *node) start() {
 	if n.i < witnesses && !n.hostile() {
 		n.wit, err = ledger.NewWitness(n.w.net, n.self.id, n.l, store, ledger.WitnessConfig{
 			Sign:        func(p *proto.Payload) ([]byte, error) { return n.w.seal(n.self.id, p), nil },
-			T:           time.Second,
 			Checkpoints: ledger.NewEpochs(n.l),
 		})
 		if err != nil {
@@ -331,10 +333,7 @@ func (n *node) take(wires []*proto.CertifiedEvent) {
 
 // prune drops what a checkpoint covers.
 func (n *node) prune(*node) {
-	if n.l.Epoch() < n.l.Base()+2 {
-		return
-	}
-	moved, err := n.l.Prune(1, n.self.id)
+	moved, err := n.l.Prune(uint64(n.i%2), n.self.id)
 	switch {
 	case n.failed:
 	case err != nil && proto.CodeOf(err) != proto.CodeMissing:

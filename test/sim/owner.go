@@ -20,6 +20,7 @@ const (
 	doubler        // signs two events for one place
 	forgetful      // goes on from an old backup
 	vanisher       // makes holds, takes work, and pays nothing
+	employer       // makes holds and brings them to their end
 )
 
 // owner is who has the account of a node.
@@ -41,6 +42,7 @@ type owner struct {
 	vouchers map[laneKey]voucher
 	dones    map[laneKey][]byte
 	filed    map[laneKey]*filing
+	ending   map[cid.Cid]bool // holds that are being brought to an end
 	backup   *mem.Store
 	doubled  int
 }
@@ -57,7 +59,7 @@ type voucher struct {
 }
 
 func newOwner(n *node) *owner {
-	return &owner{n: n, promised: map[laneKey]uint64{}, vouchers: map[laneKey]voucher{}, dones: map[laneKey][]byte{}, filed: map[laneKey]*filing{}}
+	return &owner{n: n, promised: map[laneKey]uint64{}, vouchers: map[laneKey]voucher{}, dones: map[laneKey][]byte{}, filed: map[laneKey]*filing{}, ending: map[cid.Cid]bool{}}
 }
 
 func (o *owner) crashed() { o.prop, o.rec, o.finish, o.head, o.ready = nil, nil, nil, nil, false }
@@ -256,7 +258,7 @@ func (o *owner) think() {
 	if o.part == doubler && o.double() {
 		return
 	}
-	if !n.w.chance(o.busy()) {
+	if o.part != employer && !n.w.chance(o.busy()) {
 		return
 	}
 	a := n.l.Account(n.self.id)
@@ -273,7 +275,7 @@ func (o *owner) think() {
 		if a.Avail+a.Receivable > proto.Credit(opening+eventCost) {
 			o.sign(&proto.Open{Sources: sources, RecoveryKey: []byte(o.recovery().id)})
 		}
-	case len(sources) > 0 && n.w.chance(0.4):
+	case len(sources) > 0 && o.part != employer && n.w.chance(0.4):
 		o.sign(&proto.Receive{Sources: sources})
 	default:
 		o.work(a)
@@ -281,7 +283,7 @@ func (o *owner) think() {
 }
 
 // busy keeps the number of events of a run independent of its nodes, roughly.
-func (o *owner) busy() float64 { return min(1, 4/float64(o.n.w.cfg.Nodes)) }
+func (o *owner) busy() float64 { return min(1, 1.5/float64(o.n.w.cfg.Nodes)+0.1) }
 
 func (o *owner) recovery() person { return o.n.w.person(fmt.Sprintf("recovery %d", o.n.i)) }
 
@@ -323,15 +325,15 @@ func (o *owner) work(a ledger.Account) {
 	rnd := n.w.rnd
 	holds := n.l.Holds(n.self.id)
 	switch k := rnd.IntN(100); {
-	case len(holds) > 0 && k < 35 && o.part != vanisher:
+	case len(holds) > 0 && (k < 50 || o.part == employer) && o.part != vanisher:
 		o.pay(holds[rnd.IntN(len(holds))])
-	case k < 55 && a.Avail > 50*proto.OneCredit && len(holds) < 3 || o.part == vanisher && len(holds) == 0 && a.Avail > 50*proto.OneCredit:
+	case (k < 10 || o.part == vanisher || o.part == employer) && len(holds) == 0 && a.Avail > 50*proto.OneCredit:
 		o.hire()
-	case k < 63 && a.Avail > 20*proto.OneCredit:
+	case k < 22 && a.Avail > 20*proto.OneCredit:
 		o.sign(ledger.Stake(10 * credit))
-	case k < 68 && a.Staked > 0:
+	case k < 32 && a.Staked > 0:
 		o.sign(ledger.Unstake(uint64(a.Staked) / 2))
-	case k < 71 && len(holds) > 0:
+	case k < 60 && len(holds) > 0:
 		h := holds[rnd.IntN(len(holds))]
 		l := h.Lanes[rnd.IntN(len(h.Lanes))]
 		o.sign(&proto.Extend{Hold: h.ID.Bytes(), Budget: 3 * credit, Lanes: []*proto.Lane{{Worker: []byte(l.Worker), Cap: credit}}})
@@ -363,7 +365,7 @@ func (o *owner) promise() {
 	for _, h := range n.l.Holds(n.self.id) {
 		for i, l := range h.Lanes {
 			k := laneKey{h.ID, uint32(i)}
-			if o.promised[k] >= uint64(l.Cap) || n.w.chance(0.5) {
+			if o.ending[h.ID] || o.promised[k] >= uint64(l.Cap) || n.w.chance(0.3) {
 				continue
 			}
 			o.promised[k] = min(uint64(l.Cap), o.promised[k]+1+n.w.rnd.Uint64N(4*credit))
@@ -384,6 +386,7 @@ func (o *owner) promise() {
 func (o *owner) pay(h ledger.HoldState) {
 	m := &proto.Settle{Hold: h.ID.Bytes()}
 	done := true
+	o.ending[h.ID] = true // no more work
 	for i, l := range h.Lanes {
 		k := laneKey{h.ID, uint32(i)}
 		p := &proto.LanePay{Lane: uint32(i), Amount: o.promised[k], Fuel: o.promised[k]}

@@ -124,7 +124,7 @@ func (r *referee) certified(n *node, c *ledger.Certified) {
 		w.out.Finals++
 		end(c.Event.GetSettle().Hold)
 	}
-	if w.cfg.Forge && w.out.Took == 0 && c.Event.GetTransfer() != nil && w.chance(0.2) {
+	if w.cfg.Forge && w.out.Took == 0 && c.Event.GetTransfer() != nil {
 		r.forge(n, c)
 	}
 }

@@ -26,7 +26,7 @@ const (
 	witnesses = 7
 	hostile   = 2 // of the witnesses, as many as the agreement bears
 	acts      = 3
-	act       = 40 * time.Second // of work under faults; quiet hours lie between
+	act       = 25 * time.Second // of work under faults; quiet hours lie between
 	epoch     = time.Hour
 	grace     = time.Minute
 	settled   = 30 * time.Second // after the faults stop everything is decided
@@ -187,6 +187,7 @@ func (w *world) cast() {
 	}
 	next().part = doubler
 	next().part = forgetful
+	next().part = employer
 	for range max(1, w.cfg.Nodes/20) {
 		next().part = vanisher
 	}
@@ -206,11 +207,13 @@ func (w *world) play() {
 		w.crashes()
 		w.partitions()
 		if a == acts-1 {
-			for _, n := range w.nodes {
-				if n.late {
-					n.start() // joins with an empty disk
+			w.after(act/2, func() {
+				for _, n := range w.nodes {
+					if n.late {
+						n.start() // joins with an empty disk
+					}
 				}
-			}
+			})
 		}
 		if w.until(act); a == acts-1 {
 			break
@@ -234,9 +237,6 @@ func (w *world) play() {
 		w.until(time.Second)
 		if left = w.ref.unsettled(due); left == nil {
 			break
-		}
-		if debug {
-			fmt.Printf("%s %v\n", w.now.Sub(stop), left)
 		}
 	}
 	w.out.Took = w.now.Sub(stop)
@@ -391,5 +391,3 @@ func (o *Outcome) add(x Outcome) {
 	}
 	o.Rounds, o.Took = max(o.Rounds, x.Rounds), max(o.Took, x.Took)
 }
-
-var debug = false
