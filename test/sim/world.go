@@ -382,10 +382,23 @@ func (o *Outcome) add(x Outcome) {
 		o.Kinds[k] += v
 	}
 	for _, p := range []struct{ to, from *int }{
-		{&o.Crashes, &x.Crashes}, {&o.Lost, &x.Lost}, {&o.Sessions, &x.Sessions}, {&o.Messages, &x.Messages},
-		{&o.Slashed, &x.Slashed}, {&o.Voids, &x.Voids}, {&o.Closes, &x.Closes}, {&o.Finals, &x.Finals}, {&o.Paid, &x.Paid}, {&o.Claims, &x.Claims},
-		{&o.Checkpoints, &x.Checkpoints}, {&o.Pruned, &x.Pruned}, {&o.Joined, &x.Joined}, {&o.Refused, &x.Refused},
-		{&o.Misconduct, &x.Misconduct}, {&o.Skips, &x.Skips}, {&o.Rotates, &x.Rotates},
+		{&o.Crashes, &x.Crashes},
+		{&o.Lost, &x.Lost},
+		{&o.Sessions, &x.Sessions},
+		{&o.Messages, &x.Messages},
+		{&o.Slashed, &x.Slashed},
+		{&o.Voids, &x.Voids},
+		{&o.Closes, &x.Closes},
+		{&o.Finals, &x.Finals},
+		{&o.Paid, &x.Paid},
+		{&o.Claims, &x.Claims},
+		{&o.Checkpoints, &x.Checkpoints},
+		{&o.Pruned, &x.Pruned},
+		{&o.Joined, &x.Joined},
+		{&o.Refused, &x.Refused},
+		{&o.Misconduct, &x.Misconduct},
+		{&o.Skips, &x.Skips},
+		{&o.Rotates, &x.Rotates},
 	} {
 		*p.to += *p.from
 	}
