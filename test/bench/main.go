@@ -66,6 +66,8 @@ func (b bench) run(ctx context.Context, out string) error {
 		{"sandbox", b.sandboxCost},
 		{"task path", b.taskPath},
 		{"throughput", b.throughput},
+		{"ledger", b.ledgerSpeed},
+		{"bytes per task", b.ledgerBytes},
 		{"idle daemons", b.idleCost},
 	} {
 		if b.only != "" && !slices.Contains(strings.Split(b.only, ","), part.name) {
