@@ -9,10 +9,8 @@ import (
 	"time"
 
 	"edgenet.dev/ledger"
-	"edgenet.dev/ledger/store/mem"
 	"edgenet.dev/ledger/store/pebble"
 	"edgenet.dev/proto"
-	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 // Rows of the table of threats that need a flood of something.
@@ -119,67 +117,6 @@ func (w *world) checked(wire *proto.CertifiedEvent) *ledger.Certified {
 		w.tb.Fatal(err)
 	}
 	return c
-}
-
-// crowd is all witnesses of a world, with messages that arrive at once.
-type crowd struct {
-	*world
-	ledgers  []*ledger.Ledger
-	machines []*ledger.Witness
-	now      time.Time
-	told     map[peer.ID][]*proto.VoteFrame // what others are told
-}
-
-func (w *world) crowd() *crowd {
-	c := &crowd{world: w, now: clock, told: map[peer.ID][]*proto.VoteFrame{}}
-	for _, p := range w.witnesses {
-		store := mem.New()
-		l := w.open(store)
-		m, err := ledger.NewWitness(w.net, p.id, l, store, ledger.WitnessConfig{
-			Sign: func(b *proto.Payload) ([]byte, error) { return proto.Seal(p.key, w.net.ID, b) },
-		})
-		if err != nil {
-			w.tb.Fatal(err)
-		}
-		c.ledgers, c.machines = append(c.ledgers, l), append(c.machines, m)
-	}
-	return c
-}
-
-// hand gives a frame to one witness and passes on all that follows from it.
-func (c *crowd) hand(to int, from peer.ID, f *proto.VoteFrame) {
-	type letter struct {
-		to   int
-		from peer.ID
-		f    *proto.VoteFrame
-	}
-	mail := []letter{{to, from, f}}
-	for len(mail) > 0 {
-		x := mail[0]
-		mail = mail[1:]
-		outs, err := c.machines[x.to].Handle(c.now, x.from, x.f)
-		if err != nil {
-			c.tb.Fatal(err)
-		}
-		for _, o := range outs {
-			s, ok := o.(ledger.Send)
-			if !ok {
-				continue
-			}
-			for _, id := range s.To {
-				known := false
-				for i, p := range c.witnesses {
-					if p.id == id {
-						known = true
-						mail = append(mail, letter{i, c.witnesses[x.to].id, s.Frame})
-					}
-				}
-				if !known {
-					c.told[id] = append(c.told[id], s.Frame)
-				}
-			}
-		}
-	}
 }
 
 // Ten thousand bad messages per second of every sort, from a stranger and from

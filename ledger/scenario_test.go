@@ -12,6 +12,7 @@ import (
 	"edgenet.dev/ledger/store/mem"
 	"edgenet.dev/proto"
 	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 // The files in testdata are the rules of the ledger as a page to read. A line
@@ -21,15 +22,24 @@ import (
 //
 //	grant NAME N               before anything else
 //	fee PPM | cost N | opening N
-//	open NAME
+//	witnesses N                from here on they agree on every step's event; there is one otherwise
+//	away I | back I            witness I hears and says nothing; is back and reconciles
+//	open NAME [RECOVERY]
 //	send NAME TO N
 //	receive NAME               everything that waits
 //	hold NAME AS H BUDGET [WORKER:CAP ...]
 //	extend H BUDGET [WORKER:CAP ...]
 //	settle H [WORKER:CUMULATIVE[:done] ...] [final]
+//	stake NAME N | unstake NAME N | withdraw NAME N
+//	rotate NAME KEY [RECOVERY] by the account's key, or by its recovery key
+//	twice NAME TO:N TO:N       two events for one place, half of the witnesses see each first
+//	skip NAME                  gives up the account's next place
+//	claim H WORKER:N           the worker claims what a voucher of the payer promises
+//	over H                     deadline and grace are over
+//	checkpoint                 everything so far is below it, and pruned
 //	restart                    from the store
 //	refused CODE STEP...       the step is refused with this code
-//	see NAME avail N | held N | pending N ...
+//	see NAME avail N | held N | pending N | staked N | unbonding N | seq N | last KIND | frozen yes ...
 //	see H remaining N | closed
 //	burned N
 func TestScenarios(t *testing.T) {
@@ -43,7 +53,7 @@ func TestScenarios(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := &scenario{tb: t, grants: map[string]uint64{}, holds: map[string]cid.Cid{}, of: map[string]string{}}
+			s := &scenario{tb: t, grants: map[string]uint64{}, holds: map[string]cid.Cid{}, of: map[string]string{}, count: 1, names: map[peer.ID]person{}}
 			for i, line := range strings.Split(string(text), "\n") {
 				line, _, _ = strings.Cut(line, "#")
 				if words := strings.Fields(line); len(words) > 0 {
@@ -66,13 +76,19 @@ type scenario struct {
 	l      *ledger.Ledger
 	holds  map[string]cid.Cid
 	of     map[string]string // hold to payer
+	count  int               // of witnesses
+	crowd  *crowd            // nil: one witness, which certifies everything
+	names  map[peer.ID]person
 }
 
 func (s *scenario) start() {
 	if s.l == nil {
-		s.w = newWorld(s.tb, 1, s.grants, s.change...)
+		s.w = newWorld(s.tb, s.count, s.grants, s.change...)
 		s.store = mem.New()
 		s.l = s.w.open(s.store)
+		if s.count > 1 {
+			s.crowd = s.w.crowd()
+		}
 	}
 }
 
@@ -88,6 +104,9 @@ func (s *scenario) step(words []string) error {
 	switch words[0] {
 	case "grant":
 		s.grants[words[1]] = number(words[2])
+		return nil
+	case "witnesses":
+		s.count = int(number(words[1]))
 		return nil
 	case "fee", "cost", "opening":
 		n := number(words[1])
@@ -120,20 +139,23 @@ func (s *scenario) step(words []string) error {
 		}
 		return nil
 	}
+	if done, err := s.act(words); done || err != nil {
+		return err
+	}
 	by, body := s.body(words)
-	ev, err := s.l.Draft(someone(by).id, 0, 0, body)
+	raw, err := s.sign(by, body)
 	if err != nil {
 		return err
 	}
-	added, err := s.l.Add(s.w.certify(s.w.event(someone(by), ev)))
+	c, err := s.certify(raw)
 	if err != nil {
 		return err
 	}
-	if len(added) != 1 || !s.l.Audit().Conserved() {
-		return fmt.Errorf("%d added, audit %+v", len(added), s.l.Audit())
+	if !s.l.Audit().Conserved() {
+		return fmt.Errorf("audit %+v", s.l.Audit())
 	}
 	if words[0] == "hold" {
-		s.holds[words[3]], s.of[words[3]] = added[0].ID, by
+		s.holds[words[3]], s.of[words[3]] = c.ID, by
 	}
 	return nil
 }
@@ -152,15 +174,29 @@ func (s *scenario) body(words []string) (by string, body any) {
 		}
 		return out
 	}
+	key := func(i int) []byte {
+		if i >= len(words) {
+			return nil
+		}
+		return []byte(s.person(words[i]).id)
+	}
 	switch words[0] {
 	case "open":
-		return words[1], &proto.Open{Sources: sources(words[1])}
+		return words[1], &proto.Open{Sources: sources(words[1]), RecoveryKey: key(2)}
+	case "stake":
+		return words[1], ledger.Stake(number(words[2]))
+	case "unstake":
+		return words[1], ledger.Unstake(number(words[2]))
+	case "withdraw":
+		return words[1], ledger.Withdraw(number(words[2]))
+	case "rotate":
+		return words[1], &proto.Rotate{Key: key(2), Recovery: len(words) > 3}
 	case "send":
 		return words[1], transfer(someone(words[2]), number(words[3]))
 	case "receive":
 		return words[1], &proto.Receive{Sources: sources(words[1])}
 	case "hold":
-		return words[1], &proto.Hold{Job: job(1), DeadlineUnixMs: 1, Budget: number(words[4]), Lanes: lanes(words[5:])}
+		return words[1], &proto.Hold{Job: job(1), DeadlineUnixMs: s.deadline(), Budget: number(words[4]), Lanes: lanes(words[5:])}
 	case "extend":
 		return s.of[words[1]], &proto.Extend{Hold: s.holds[words[1]].Bytes(), Budget: number(words[2]), Lanes: lanes(words[3:])}
 	case "settle":
@@ -204,7 +240,27 @@ func (s *scenario) see(name string, want []string) error {
 	}
 	a := s.l.Account(someone(name).id)
 	for i := 0; i < len(want); i += 2 {
-		got := map[string]proto.Credit{"avail": a.Avail, "held": a.Held, "pending": a.Receivable}[want[i]]
+		switch want[i] {
+		case "last":
+			h := s.l.History(someone(name).id, 1)
+			kind := "nothing"
+			if len(h) > 0 {
+				kind, _, _ = s.l.Describe(h[0])
+			}
+			if kind != want[i+1] {
+				return fmt.Errorf("the newest event is %s", kind)
+			}
+			continue
+		case "frozen":
+			if a.Frozen != (want[i+1] == "yes") {
+				return fmt.Errorf("frozen is %v", a.Frozen)
+			}
+			continue
+		}
+		got, ok := map[string]proto.Credit{"avail": a.Avail, "held": a.Held, "pending": a.Receivable, "staked": a.Staked, "unbonding": a.Unbonding, "seq": proto.Credit(a.Seq)}[want[i]]
+		if !ok {
+			return fmt.Errorf("no %q to see", want[i])
+		}
 		if uint64(got) != number(want[i+1]) {
 			return fmt.Errorf("%s is %d", want[i], uint64(got))
 		}
@@ -212,7 +268,16 @@ func (s *scenario) see(name string, want []string) error {
 	return nil
 }
 
+// backwards also lets a new node join, when the past is pruned here.
 func (s *scenario) backwards() {
+	if s.l.Base() > 0 {
+		l := s.w.ledger()
+		session(s.tb, l, s.l)
+		if l.StateHash() != s.l.StateHash() {
+			s.tb.Fatal("a node that joins has another state")
+		}
+		return
+	}
 	l := s.w.ledger()
 	set := all(s.l)
 	for i := range set {
