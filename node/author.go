@@ -156,8 +156,16 @@ func (w *wallet) certifyAs(ctx context.Context, o *owner, body any) (*ledger.Cer
 		return nil, err
 	}
 	if a := w.account(o.account); !a.Opened {
-		if _, err := w.sign(ctx, o, &proto.Open{}); err != nil {
+		// Opening may cost something, and all there is may have to be claimed.
+		w.mu.Lock()
+		first := receiveOf(w.l.Receivables(o.account))
+		w.mu.Unlock()
+		c, err := w.sign(ctx, o, &proto.Open{Sources: first.Sources})
+		if err != nil {
 			return nil, fmt.Errorf("open the account: %w", err)
+		}
+		if _, ok := body.(*proto.Receive); ok {
+			return c, nil // it claimed what was asked for, or the next one does
 		}
 	}
 	c, err := w.sign(ctx, o, body)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -15,16 +16,18 @@ import (
 // Reward is what was minted for an account beside a payment, or the bonus that
 // a payment for work did not earn, with the reason.
 type Reward struct {
-	Kind   string       // "bonus"
-	Amount proto.Credit // minted
-	Event  *ledger.Certified
-	Source cid.Cid // the payment
-	Index  uint32
-	From   peer.ID      // who paid; "" when the payment's event is not kept here
-	Paid   proto.Credit // for the work
-	Rate   uint64       // R at the event's epoch in ppm; 0 when its checkpoint is not kept here
-	Limit  RewardLimit
-	Reason string
+	Kind    string       // "bonus", "uptime" or "referral"
+	Amount  proto.Credit // minted
+	Claimed bool         // else it is pending
+	Epoch   uint64
+	Event   *ledger.Certified // that claimed a bonus; nil for the others
+	Source  cid.Cid           // of a bonus: the payment
+	Index   uint32
+	From    peer.ID      // who paid, or was referred; "" when it is not known here
+	Paid    proto.Credit // for the work
+	Rate    uint64       // R at the event's epoch in ppm; 0 when its checkpoint is not kept here
+	Limit   RewardLimit
+	Reason  string // a sentence without its end
 }
 
 // RewardLimit is what kept a reward lower than the curve.
@@ -39,23 +42,40 @@ const (
 	Unclaimed  RewardLimit = "unclaimed"
 )
 
-// Rewards explains the rewards in the account's newest events, limit of them,
-// newest first.
-func (n *Node) Rewards(account peer.ID, limit int) []Reward {
+// Rewards explains what was minted for an account, newest first: bonuses as far
+// as its events are kept here, the others as far as checkpoints are.
+func (n *Node) Rewards(account peer.ID) []Reward {
 	n.wallet.mu.Lock()
 	defer n.wallet.mu.Unlock()
-	return rewards(n.wallet.l, account, limit)
-}
-
-func rewards(l *ledger.Ledger, account peer.ID, limit int) []Reward {
+	l := n.wallet.l
 	var out []Reward
-	for _, c := range l.History(account, limit) {
+	for _, r := range l.Rewards(account) {
+		if r.Kind != "bonus" {
+			out = append(out, checkpointReward(l.Network(), r))
+		}
+	}
+	for _, c := range l.History(account, l.Len()) {
 		for _, s := range slices.Concat(c.Event.GetOpen().GetSources(), c.Event.GetReceive().GetSources()) {
 			if r, ok := bonusOf(l, c, s); ok {
 				out = append(out, r)
 			}
 		}
 	}
+	slices.SortStableFunc(out, func(a, b Reward) int { return cmp.Compare(b.Epoch, a.Epoch) })
+	return out
+}
+
+// checkpointReward explains a reward that a checkpoint paid.
+func checkpointReward(net *proto.Network, r ledger.Reward) Reward {
+	out := Reward{Kind: r.Kind, Amount: r.Amount, Claimed: r.Claimed, Epoch: r.Epoch, From: r.Referee}
+	if r.Kind == "uptime" {
+		out.Reason = fmt.Sprintf("at least 90 %% of the probes of %d witnesses were answered", net.F()+1)
+		if r.Amount < proto.Credit(net.Genesis.BasePrice/60) {
+			out.Limit, out.Reason = StakeLimit, out.Reason+"; the stake allows no more"
+		}
+		return out
+	}
+	out.Reason = "5 % of the fees that the payments of " + r.Referee.String() + " burned, at most 10 credits in all"
 	return out
 }
 
@@ -66,7 +86,7 @@ func bonusOf(l *ledger.Ledger, c *ledger.Certified, s *proto.Source) (Reward, bo
 	if err != nil {
 		return Reward{}, false
 	}
-	r := Reward{Kind: "bonus", Amount: proto.Credit(s.Bonus), Event: c, Source: id, Index: s.Index, Paid: proto.Credit(s.Amount)}
+	r := Reward{Kind: "bonus", Amount: proto.Credit(s.Bonus), Claimed: true, Epoch: c.Event.Epoch, Event: c, Source: id, Index: s.Index, Paid: proto.Credit(s.Amount)}
 	work := s.Bonus > 0
 	if from, ok := l.Get(id); ok {
 		r.From = from.Account

@@ -36,7 +36,7 @@ func (a *app) keyCmd() *cobra.Command {
 	export.Flags().StringVar(&which, "key", "", "peer id of a key that signs since 'key rotate', instead of the identity")
 	imp.Flags().BoolVar(&signing, "signing", false, "store it beside the identity, as a key that signs for an account since 'key rotate'")
 	imp.RunE = func(_ *cobra.Command, args []string) error { return a.keyImport(args[0], passIn, signing) }
-	return family("key", "This node's identity, and the keys of its account", export, imp,
+	return family("key", "This node's identity, and the keys of its account", a.keyCreateCmd(), export, imp,
 		a.keyShowCmd(), a.keyRecoveryCmd(), a.keyRotateCmd(), a.keyRecoverCmd())
 }
 

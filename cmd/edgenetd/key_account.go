@@ -65,6 +65,32 @@ func newSigningKey(dir string, fill func(at string) (crypto.PrivKey, error)) (cr
 	return key, syncDir(parent)
 }
 
+func (a *app) keyCreateCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "create", Short: "Make an identity only, for a network that does not exist yet", Args: takes(0, 0, ""),
+		Long: `Makes the identity of a node that is to be named in a genesis, as a witness or
+with a grant. 'edgenetd init --genesis' joins the network then.`,
+		Example: "  edgenetd key create\n  edgenetd network create --witness $(edgenetd id -q),…\n  edgenetd init --genesis genesis.pb",
+		RunE: func(*cobra.Command, []string) error {
+			dir, err := a.dir()
+			if err != nil {
+				return err
+			}
+			key, err := identity.Create(dir)
+			if errors.Is(err, identity.ErrExists) {
+				return failf(exitRefused, "%s holds an identity already, which was left alone; choose another --dir", dir)
+			}
+			if err != nil {
+				return err
+			}
+			if err := logKey(dir, audit.KeyCreate, key); err != nil {
+				return err
+			}
+			return a.printKey(key, "made in "+dir)
+		},
+	}
+}
+
 func (a *app) keyShowCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "show [ACCOUNT]", Short: "Show which keys sign for an account, by default this node's", Args: takes(0, 1, "at most one ACCOUNT"),

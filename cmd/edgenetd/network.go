@@ -23,9 +23,8 @@ file to everybody. It cannot be changed afterwards.
 
 The witnesses make events final. With one, that daemon is a trusted server.
 With 4, 7, 10, … (3f+1) of them, f may be away or bad, and 2f+1 must answer.
-Every witness is an ordinary daemon: 'edgenetd init' makes its identity and
-'edgenetd id -q' prints the peer id to name here; then 'edgenetd init
---genesis' joins it.`,
+Every witness is an ordinary daemon: 'edgenetd key create' makes its identity and
+prints the peer id to name here; then 'edgenetd init --genesis' joins it.`,
 		Example: "  edgenetd network create --name office --witness 12D3KooW… --grant 12D3KooW…=1000 --out genesis.pb\n" +
 			"  edgenetd network create --name town --witness ID1,ID2,ID3,ID4 --kappa-ppm 10000 --out genesis.pb",
 		RunE: func(*cobra.Command, []string) error {

@@ -110,26 +110,30 @@ for which payment, the multiple R of that time, and what kept it lower if
 something did.`,
 		RunE: func(c *cobra.Command, args []string) error { return a.rewards(c.Context(), one(args), limit) },
 	}
-	c.Flags().Uint32Var(&limit, "limit", 0, "look at this many of the account's newest events only; 0: all")
+	c.Flags().Uint32Var(&limit, "limit", 50, "how many rewards to list at most")
 	return c
 }
 
 type rewardView struct {
 	Kind     string `json:"kind"`
 	Amount   uint64 `json:"amount"`
-	Event    string `json:"event"`
-	Seq      uint64 `json:"seq"`
+	Claimed  bool   `json:"claimed"` // else it is pending
 	Epoch    uint64 `json:"epoch"`
-	Source   string `json:"source"`
-	Index    uint32 `json:"index"`
-	From     string `json:"from,omitempty"`
-	Paid     uint64 `json:"paid"`
+	Event    string `json:"event,omitempty"` // that claimed a bonus
+	Seq      uint64 `json:"seq,omitempty"`
+	Source   string `json:"source,omitempty"` // of a bonus: the payment
+	Index    uint32 `json:"index,omitempty"`
+	From     string `json:"from,omitempty"` // who paid, or was referred
+	Paid     uint64 `json:"paid,omitempty"`
 	Multiple string `json:"multiple,omitempty"` // R as a decimal
 	Limit    string `json:"limit,omitempty"`
 	Reason   string `json:"reason"`
 }
 
 func (a *app) rewards(ctx context.Context, account string, limit uint32) error {
+	if limit == 0 {
+		return failf(exitUsage, "--limit 0 lists nothing; want at least 1")
+	}
 	if err := checkAccount(account); err != nil {
 		return err
 	}
@@ -145,14 +149,16 @@ func (a *app) rewards(ctx context.Context, account string, limit uint32) error {
 	r := report{}
 	for _, x := range reply.Rewards {
 		v := rewardView{
-			Kind: x.Kind, Amount: x.Amount, Event: x.Event, Seq: x.Seq, Epoch: x.Epoch, Source: x.Source, Index: x.Index,
+			Kind: x.Kind, Amount: x.Amount, Claimed: x.Claimed, Event: x.Event, Seq: x.Seq, Epoch: x.Epoch, Source: x.Source, Index: x.Index,
 			From: x.From, Paid: x.Paid, Limit: x.Limit, Reason: x.Reason,
 		}
 		if x.RatePpm > 0 {
 			v.Multiple = fmt.Sprintf("%d.%06d", x.RatePpm/1_000_000, x.RatePpm%1_000_000)
 		}
 		list = append(list, v)
-		r.ids = append(r.ids, x.Event)
+		if x.Event != "" {
+			r.ids = append(r.ids, x.Event)
+		}
 	}
 	totals := reply.Totals
 	if totals == nil {
@@ -160,9 +166,13 @@ func (a *app) rewards(ctx context.Context, account string, limit uint32) error {
 	}
 	r.data = map[string]any{"rewards": list, "totals": totals}
 	r.table = func(w io.Writer) {
-		row(w, "SEQ", "KIND", "AMOUNT", "PAID", "MULTIPLE", "FROM", "REASON")
+		row(w, "EPOCH", "KIND", "AMOUNT", "PAID", "MULTIPLE", "FROM", "REASON")
 		for _, v := range list {
-			row(w, v.Seq, v.Kind, credits(v.Amount), credits(v.Paid), dash(v.Multiple), dash(v.From), v.Reason)
+			reason := v.Reason
+			if !v.Claimed {
+				reason += "; pending"
+			}
+			row(w, v.Epoch, v.Kind, credits(v.Amount), credits(v.Paid), dash(v.Multiple), dash(v.From), reason)
 		}
 		for _, kind := range []string{"bonus", "uptime", "referral"} {
 			if n, ok := totals[kind]; ok {

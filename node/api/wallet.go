@@ -228,18 +228,21 @@ func (s walletServer) Rewards(_ context.Context, req *connect.Request[api.Reward
 	if err != nil {
 		return nil, failure(err)
 	}
-	limit := int(req.Msg.Limit)
+	limit := int(min(req.Msg.Limit, maxHistory))
 	if limit == 0 {
-		limit = maxScan
+		limit = maxHistory
 	}
 	reply := &api.RewardsReply{Totals: map[string]uint64{}}
-	for _, r := range s.node.Rewards(id, limit) {
-		if len(reply.Rewards) == maxHistory {
+	for _, r := range s.node.Rewards(id) {
+		if len(reply.Rewards) == limit {
 			break
 		}
 		w := &api.Reward{
-			Kind: r.Kind, Amount: uint64(r.Amount), Event: r.Event.ID.String(), Seq: r.Event.Seq, Epoch: r.Event.Event.GetEpoch(),
-			Source: r.Source.String(), Index: r.Index, Paid: uint64(r.Paid), RatePpm: r.Rate, Limit: string(r.Limit), Reason: r.Reason,
+			Kind: r.Kind, Amount: uint64(r.Amount), Claimed: r.Claimed, Epoch: r.Epoch, Index: r.Index, Paid: uint64(r.Paid),
+			RatePpm: r.Rate, Limit: string(r.Limit), Reason: r.Reason,
+		}
+		if r.Event != nil {
+			w.Event, w.Seq, w.Source = r.Event.ID.String(), r.Event.Seq, r.Source.String()
 		}
 		if r.From != "" {
 			w.From = r.From.String()

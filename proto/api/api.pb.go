@@ -2515,7 +2515,7 @@ func (x *HistoryEntry) GetEpoch() uint64 {
 type RewardsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       string                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"` // empty = this node
-	Limit         uint32                 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`    // newest events that are looked at; 0 = all
+	Limit         uint32                 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`    // rewards at most
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2621,16 +2621,17 @@ type Reward struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`      // bonus, uptime, referral
 	Amount        uint64                 `protobuf:"varint,2,opt,name=amount,proto3" json:"amount,omitempty"` // 0: a bonus that a rule did not allow
-	Event         string                 `protobuf:"bytes,3,opt,name=event,proto3" json:"event,omitempty"`    // that claimed it
+	Event         string                 `protobuf:"bytes,3,opt,name=event,proto3" json:"event,omitempty"`    // that claimed a bonus
 	Seq           uint64                 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`                     // of the event
-	Source        string                 `protobuf:"bytes,6,opt,name=source,proto3" json:"source,omitempty"`                    // the payment or checkpoint it is for
+	Epoch         uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Source        string                 `protobuf:"bytes,6,opt,name=source,proto3" json:"source,omitempty"`                    // of a bonus: the payment
 	Index         uint32                 `protobuf:"varint,7,opt,name=index,proto3" json:"index,omitempty"`                     // in the source
-	From          string                 `protobuf:"bytes,8,opt,name=from,proto3" json:"from,omitempty"`                        // who paid
+	From          string                 `protobuf:"bytes,8,opt,name=from,proto3" json:"from,omitempty"`                        // who paid, or was referred
 	Paid          uint64                 `protobuf:"varint,9,opt,name=paid,proto3" json:"paid,omitempty"`                       // for the work
 	RatePpm       uint64                 `protobuf:"varint,10,opt,name=rate_ppm,json=ratePpm,proto3" json:"rate_ppm,omitempty"` // R at the time, 1000000 = no bonus
 	Limit         string                 `protobuf:"bytes,11,opt,name=limit,proto3" json:"limit,omitempty"`                     // what kept it lower: "", stake, work, ...
 	Reason        string                 `protobuf:"bytes,12,opt,name=reason,proto3" json:"reason,omitempty"`                   // a sentence
+	Claimed       bool                   `protobuf:"varint,13,opt,name=claimed,proto3" json:"claimed,omitempty"`                // else it is pending
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2747,6 +2748,13 @@ func (x *Reward) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *Reward) GetClaimed() bool {
+	if x != nil {
+		return x.Claimed
+	}
+	return false
 }
 
 type AuditRequest struct {
@@ -3511,7 +3519,7 @@ const file_api_proto_rawDesc = "" +
 	"\x06totals\x18\x02 \x03(\v2(.edgenet.api.v1.RewardsReply.TotalsEntryR\x06totals\x1a9\n" +
 	"\vTotalsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x91\x02\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xab\x02\n" +
 	"\x06Reward\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06amount\x18\x02 \x01(\x04R\x06amount\x12\x14\n" +
@@ -3525,7 +3533,8 @@ const file_api_proto_rawDesc = "" +
 	"\brate_ppm\x18\n" +
 	" \x01(\x04R\aratePpm\x12\x14\n" +
 	"\x05limit\x18\v \x01(\tR\x05limit\x12\x16\n" +
-	"\x06reason\x18\f \x01(\tR\x06reason\"\x0e\n" +
+	"\x06reason\x18\f \x01(\tR\x06reason\x12\x18\n" +
+	"\aclaimed\x18\r \x01(\bR\aclaimed\"\x0e\n" +
 	"\fAuditRequest\"\xb9\x04\n" +
 	"\n" +
 	"AuditReply\x12\x1c\n" +
