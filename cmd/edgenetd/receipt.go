@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/spf13/cobra"
@@ -60,29 +61,53 @@ every signature.`,
 		Example: "  edgenetd submit text --input book.txt --receipts r.jsonl\n  edgenetd receipt verify r.jsonl --genesis genesis.pb",
 		RunE:    func(_ *cobra.Command, args []string) error { return a.receiptVerify(args[0], genesis) },
 	}
-	verify.Flags().StringVar(&genesis, "genesis", "", "genesis.pb of the network (default the data directory's)")
-	return family("receipt", "Check signed receipts", verify)
+	var line int
+	show := &cobra.Command{
+		Use: "show FILE", Short: "Show every field of signed receipts, offline", Args: takes(1, 1, "a receipts FILE"),
+		Long:    "Shows what 'receipt verify' checks, field by field. It ends with code 5 as well when one of them is not valid.",
+		Example: "  edgenetd receipt show r.jsonl --line 1\n  edgenetd receipt show r.jsonl --genesis genesis.pb -o json",
+		RunE: func(c *cobra.Command, args []string) error {
+			if c.Flags().Changed("line") && line < 1 {
+				return failf(exitUsage, "--line %d: lines count from 1", line)
+			}
+			return a.receiptShow(args[0], genesis, line)
+		},
+	}
+	show.Flags().IntVar(&line, "line", 0, "only the receipt of this line")
+	for _, c := range []*cobra.Command{show, verify} {
+		c.Flags().StringVar(&genesis, "genesis", "", "genesis.pb of the network (default the data directory's)")
+	}
+	return family("receipt", "Show and check signed receipts", show, verify)
 }
 
 type receiptView struct {
-	Line       int    `json:"line"`
-	Valid      bool   `json:"valid"`
-	Reason     string `json:"reason,omitempty"`
-	Task       string `json:"task,omitempty"`
-	Worker     string `json:"worker,omitempty"`
-	Submitter  string `json:"submitter,omitempty"`
-	Payee      string `json:"payee,omitempty"`
-	Module     string `json:"module,omitempty"`
-	InputHash  string `json:"input_hash,omitempty"`
-	OutputHash string `json:"output_hash,omitempty"`
-	Status     string `json:"status,omitempty"`
-	Fuel       uint64 `json:"fuel"`
-	Price      uint64 `json:"price"`
+	Line         int    `json:"line"`
+	Valid        bool   `json:"valid"`
+	Reason       string `json:"reason,omitempty"`
+	Task         string `json:"task,omitempty"`
+	Replica      uint32 `json:"replica"`
+	Worker       string `json:"worker,omitempty"`
+	Submitter    string `json:"submitter,omitempty"`
+	Payee        string `json:"payee,omitempty"`
+	Module       string `json:"module,omitempty"`
+	MeterVersion uint32 `json:"meter_version"`
+	InputHash    string `json:"input_hash,omitempty"`
+	OutputHash   string `json:"output_hash,omitempty"`
+	OutputSize   uint64 `json:"output_size"`
+	LogHash      string `json:"log_hash,omitempty"`
+	Status       string `json:"status,omitempty"`
+	ExitCode     int32  `json:"exit_code"`
+	Fuel         uint64 `json:"fuel"`
+	Price        uint64 `json:"price"`            // microcredits per 60 Gfuel
+	Pay          uint64 `json:"pay"`              // what follows from fuel and price
+	Signed       string `json:"signed,omitempty"` // when, by the worker's clock, a hint
+	Root         string `json:"batch_root,omitempty"`
+	Index        uint32 `json:"batch_index"`
+	Leaves       uint32 `json:"batch_leaves"`
 }
 
-func (a *app) receiptVerify(path, genesis string) error {
-	var n *proto.Network
-	var err error
+// checkedReceipts reads a receipts file and checks each receipt for a network.
+func (a *app) checkedReceipts(path, genesis string) (n *proto.Network, views []receiptView, bad int, err error) {
 	if genesis != "" {
 		n, err = a.readGenesis(genesis)
 	} else {
@@ -92,45 +117,110 @@ func (a *app) receiptVerify(path, genesis string) error {
 		}
 	}
 	if err != nil {
-		return err
+		return nil, nil, 0, err
 	}
 	b, err := a.readFile(path, "receipts file", maxReceiptFile)
 	if err != nil {
-		return err
+		return nil, nil, 0, err
 	}
 	raws, err := parseReceipts(b)
 	if err != nil {
-		return failf(exitRefused, "%s is no receipts file (%v); use one that --receipts wrote", path, err)
+		return nil, nil, 0, failf(exitRefused, "%s is no receipts file (%v); use one that --receipts wrote", path, err)
 	}
-	views := []receiptView{}
-	bad := 0
-	r := report{}
 	for i, raw := range raws {
 		v := checkReceipt(n, raw)
 		v.Line = i + 1
 		if !v.Valid {
 			bad++
-		} else {
-			r.ids = append(r.ids, v.Task+" "+v.Worker)
 		}
 		views = append(views, v)
 	}
-	r.data = map[string]any{"network_id": n.ID.String(), "receipts": views, "valid": len(raws) - bad, "invalid": bad}
+	return n, views, bad, nil
+}
+
+func (a *app) receiptVerify(path, genesis string) error {
+	n, views, bad, err := a.checkedReceipts(path, genesis)
+	if err != nil {
+		return err
+	}
+	r := receiptReport(n, views, bad)
 	r.table = func(w io.Writer) {
 		row(w, "LINE", "VALID", "TASK", "WORKER", "STATUS", "FUEL", "OUTPUT", "REASON")
 		for _, v := range views {
 			row(w, v.Line, yesNo(v.Valid), dash(v.Task), dash(v.Worker), dash(v.Status), v.Fuel, dash(v.OutputHash[:min(16, len(v.OutputHash))]), dash(v.Reason))
 		}
 		row(w)
-		row(w, fmt.Sprintf("%d valid, %d invalid", len(raws)-bad, bad))
+		row(w, fmt.Sprintf("%d valid, %d invalid", len(views)-bad, bad))
 	}
 	if err := a.print(r); err != nil {
 		return err
 	}
-	if bad > 0 {
-		return failf(exitRefused, "%d of %d receipts in %s are not valid for network %s; check that the genesis is the right one, and do not trust them", bad, len(raws), path, n.ID)
+	return untrusted(n, path, bad, len(views))
+}
+
+func receiptReport(n *proto.Network, views []receiptView, bad int) report {
+	r := report{data: map[string]any{"network_id": n.ID.String(), "receipts": views, "valid": len(views) - bad, "invalid": bad}}
+	for _, v := range views {
+		if v.Valid {
+			r.ids = append(r.ids, v.Task+" "+v.Worker)
+		}
 	}
-	return nil
+	return r
+}
+
+func untrusted(n *proto.Network, path string, bad, of int) error {
+	if bad == 0 {
+		return nil
+	}
+	return failf(exitRefused, "%d of %d receipts in %s are not valid for network %s; check that the genesis is the right one, and do not trust them", bad, of, path, n.ID)
+}
+
+// receiptShow prints every field; line 0 is all of them.
+func (a *app) receiptShow(path, genesis string, line int) error {
+	n, views, bad, err := a.checkedReceipts(path, genesis)
+	if err != nil {
+		return err
+	}
+	if line > len(views) {
+		return failf(exitNotFound, "%s has %d receipts, so there is none in line %d", path, len(views), line)
+	}
+	if line > 0 {
+		views, bad = views[line-1:line], 0
+		if !views[0].Valid {
+			bad = 1
+		}
+	}
+	r := receiptReport(n, views, bad)
+	r.table = func(w io.Writer) {
+		for i, v := range views {
+			if i > 0 {
+				row(w)
+			}
+			row(w, "line", v.Line)
+			if !v.Valid {
+				row(w, "valid", "no: "+v.Reason)
+				continue
+			}
+			row(w, "valid", "yes, for network "+n.ID.String())
+			row(w, "task", fmt.Sprintf("%s, replica %d", v.Task, v.Replica))
+			row(w, "worker", v.Worker)
+			row(w, "paid to", v.Payee)
+			row(w, "submitter", v.Submitter)
+			row(w, "module", fmt.Sprintf("%s, meter version %d", v.Module, v.MeterVersion))
+			row(w, "input", v.InputHash)
+			row(w, "output", fmt.Sprintf("%s, %s", v.OutputHash, bytesText(v.OutputSize)))
+			row(w, "log", v.LogHash)
+			row(w, "status", fmt.Sprintf("%s, exit code %d", v.Status, v.ExitCode))
+			row(w, "fuel", v.Fuel)
+			row(w, "price", credits(v.Price)+" credits per 60 Gfuel")
+			row(w, "pay", credits(v.Pay)+" credits")
+			row(w, "signed", fmt.Sprintf("%s, receipt %d of %d under root %s", v.Signed, v.Index+1, v.Leaves, v.Root))
+		}
+	}
+	if err := a.print(r); err != nil {
+		return err
+	}
+	return untrusted(n, path, bad, len(views))
 }
 
 // parseReceipts reads a receipts file, or lines of bare base64 as JSON output
@@ -177,9 +267,16 @@ func checkReceipt(n *proto.Network, raw []byte) receiptView {
 		return receiptView{Reason: err.Error()}
 	}
 	v := receiptView{
-		Valid: true, Worker: peer.ID(r.Worker).String(), Submitter: peer.ID(r.Submitter).String(),
-		Status: proto.Status(r.Status).String(), Fuel: r.Fuel, Price: r.Price,
-		InputHash: fmt.Sprintf("%x", r.InputHash), OutputHash: fmt.Sprintf("%x", r.OutputHash),
+		Valid: true, Replica: r.Replica, Worker: peer.ID(r.Worker).String(), Submitter: peer.ID(r.Submitter).String(), Payee: peer.ID(r.Worker).String(),
+		MeterVersion: r.MeterVersion, Status: proto.Status(r.Status).String(), ExitCode: r.ExitCode, Fuel: r.Fuel, Price: r.Price,
+		Pay:       uint64(proto.PayFor(proto.Fuel(r.Fuel), proto.Credit(r.Price))),
+		InputHash: fmt.Sprintf("%x", r.InputHash), OutputHash: fmt.Sprintf("%x", r.OutputHash), OutputSize: r.OutputSize,
+		LogHash: fmt.Sprintf("%x", r.LogHash), Index: sr.Index,
+	}
+	if s, err := proto.Inspect(sr.Batch, proto.KindReceipts); err == nil { // checked above
+		b := s.Payload.GetReceipts()
+		v.Root, v.Leaves = fmt.Sprintf("%x", b.GetRoot()), b.GetLeaves()
+		v.Signed = time.UnixMilli(int64(min(b.GetTimeUnixMs(), 1<<52))).UTC().Format(time.RFC3339)
 	}
 	if len(r.Payee) > 0 {
 		v.Payee = peer.ID(r.Payee).String()

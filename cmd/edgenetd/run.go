@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -86,6 +87,11 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 		return err
 	}
 	defer lock.Close()
+	if self, err := peer.IDFromPrivateKey(key); err != nil {
+		return err
+	} else if err := checkLedger(dir, network.IsWitness(self)); err != nil {
+		return err
+	}
 	least := uint64(cfg.number("disk.least")) << 20
 	if err := checkSpace(dir, least); err != nil {
 		return err

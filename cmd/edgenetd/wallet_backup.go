@@ -333,3 +333,28 @@ func syncDir(dir string) error {
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
+
+// checkLedger refuses to start on an empty ledger where there was one. Without
+// its events an account is found again with the witnesses' help; a witness
+// without its votes could vote twice.
+func checkLedger(dir string, witness bool) error {
+	place := filepath.Join(dir, ledgerName)
+	switch {
+	case exists(place):
+		return nil
+	case exists(place + ".old"):
+		return failf(exitRefused, "a restore of %s was interrupted; run 'edgenetd wallet restore' again before the daemon starts", dir)
+	case !witness:
+		return nil
+	}
+	entries, _, err := audit.Open(dir).Verify()
+	if err != nil && !errors.Is(err, audit.ErrBroken) {
+		return err
+	}
+	for _, e := range entries {
+		if e.Act == audit.Start {
+			return failf(exitRefused, "this witness has run before and its ledger, %s, is gone with its votes: it could vote twice; restore a backup with 'edgenetd wallet restore --stop-voting'", place)
+		}
+	}
+	return nil
+}
