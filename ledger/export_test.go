@@ -350,3 +350,57 @@ func MemoSignatures() (restore func()) {
 	}
 	return func() { openSigned = was }
 }
+
+// Recode decodes a record of a checkpoint's state and encodes it again.
+func Recode(tree byte, key, value []byte) (leafKey, leafValue []byte, err error) {
+	x := leaf{tree, key, value}
+	switch tree {
+	case treeAccounts:
+		v, err := x.account()
+		if err != nil {
+			return nil, nil, err
+		}
+		e := new(encoder)
+		e.num(v.seq, v.epoch)
+		e.hash(v.head)
+		v.post.encode(e)
+		return accountKey(v.id), e.b, nil
+	case treeHolds:
+		h, events, err := x.hold()
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, id := range events {
+			h.events = append(h.events, &Certified{hash: id})
+		}
+		y := h.leaf()
+		return y.key, y.value, nil
+	case treeUnclaimed:
+		p, r, err := x.receivable()
+		if err != nil {
+			return nil, nil, err
+		}
+		y := r.leaf(p)
+		return y.key, y.value, nil
+	case treeReputation:
+		id, st, err := x.standing()
+		if err != nil {
+			return nil, nil, err
+		}
+		y := st.leaf(id)
+		return y.key, y.value, nil
+	}
+	return nil, nil, proto.CodeMalformed.Errorf("no tree %q", tree)
+}
+
+// Leaves lists the records of the base's state in a store's ledger.
+func (l *Ledger) Leaves() (trees []byte, keys, values [][]byte) {
+	all, err := l.storedLeaves()
+	if err != nil {
+		panic(err)
+	}
+	for _, x := range all {
+		trees, keys, values = append(trees, x.tree), append(keys, x.key), append(values, x.value)
+	}
+	return trees, keys, values
+}
