@@ -94,7 +94,7 @@ setup:
 
 # With -race the tests build the daemons with it too, and fail when one reports
 # a race.
-soak: ## the kill tests ten times in a row, and all process tests under the race detector, pages in Chromium
+soak: ## the kill tests ten times in a row (200 killed daemons of seven), and all process tests under the race detector, pages in Chromium
 	$(GO) test -count 10 -failfast -timeout 90m -run 'Kill' ./test
 	$(GO) test -race -count 1 -timeout 60m ./test ./cmd/...
 	EDGENET_SIM_SEEDS=100:500 $(GO) test -count 1 -timeout 90m -run Simulation -v ./test/sim

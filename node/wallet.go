@@ -82,6 +82,7 @@ func (w *wallet) run(ctx context.Context) error {
 	if w.witness != nil {
 		w.votes.meet()
 		w.n.goDo(w.runWitness)
+		w.n.goDo(w.probe)
 		for range maxClaimFetches {
 			w.n.goDo(w.lookInto)
 		}
@@ -200,7 +201,7 @@ func (w *wallet) deliver(now time.Time, outs []ledger.Output) error {
 			default: // the worker files again
 			}
 		case ledger.Misconduct:
-			w.n.log.Warn("two votes or events for one place", zap.Stringer("by", o.By), zap.Stringer("slot", o.Slot))
+			w.n.log.Warn("two votes or events for one place", zap.Stringer("by", o.By), zap.Uint64("seq", o.Slot.GetAccount().GetSeq()))
 			more, err := w.accuse(now, o.Evidence)
 			if err != nil {
 				return err
@@ -508,6 +509,17 @@ type HistoryEntry struct {
 	Counterparty peer.ID // "" unless there is exactly one
 	Change       int64   // of what can be spent, microcredits
 	Held         int64   // change of what is held, microcredits
+}
+
+// Witnesses are those whose commits certify the event.
+func (e HistoryEntry) Witnesses() []peer.ID {
+	var out []peer.ID
+	for _, raw := range e.Wire.GetCertificate().GetCommits() {
+		if s, err := proto.Inspect(raw, proto.KindCommit); err == nil {
+			out = append(out, s.Signer)
+		}
+	}
+	return out
 }
 
 // History lists an account's events, newest first.

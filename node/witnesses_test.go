@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"edgenet.dev/ledger"
 	"edgenet.dev/ledger/store/mem"
 	"edgenet.dev/market"
@@ -183,5 +185,56 @@ func TestPayerVanishes(t *testing.T) {
 	fee := proto.Fee(earned, l.net.Genesis.FeePpm)
 	if a := l.nodes[0].Account(id); a.Avail != grant-earned-fee-proto.OneCredit {
 		t.Errorf("the payer has %s, its worker earned %s", a.Avail, earned)
+	}
+}
+
+// A staked node that answers the witnesses' probes is rewarded by checkpoints;
+// one that is away is not.
+func TestUptimeIsRewarded(t *testing.T) {
+	const staked = 100 * proto.OneCredit
+	l := newLabOf(t, 6, 4, func(g *proto.Genesis) { g.EpochSeconds, g.KappaPpm = 2, 100_000 })
+	for i := range 6 {
+		l.start(i, nil)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	up, away := l.nodes[4].ID(), l.nodes[5].ID()
+	for _, n := range l.nodes[4:] {
+		if err := n.Stake(ctx, staked); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.stops[5]()
+	total := func(id peer.ID) proto.Credit {
+		a := l.nodes[0].Account(id)
+		return a.Avail + a.Staked + a.Receivable
+	}
+	before := total(away)
+	l.until("the node that is there is rewarded three times", func() bool {
+		return total(up) >= grant+3*proto.OneCredit/60
+	})
+	// A report may have counted it before it went.
+	if got := total(away); got > before+proto.OneCredit/30 {
+		t.Errorf("the node that is away got %s", got-before)
+	}
+	for i, n := range l.nodes[:5] {
+		if a := n.Audit(); !a.Conserved() || i == 0 && a.Minted == 0 {
+			t.Errorf("node %d: %+v", i, a)
+		}
+	}
+}
+
+// One account is written by one node: a second one is refused its directory.
+func TestOneNodePerDirectory(t *testing.T) {
+	l := newLab(t, 1)
+	cfg := node.Config{Network: l.net, Key: l.keys[0], Dir: t.TempDir()}
+	first, err := node.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	if second, err := node.New(cfg); err == nil {
+		second.Close()
+		t.Fatal("two nodes write one directory")
 	}
 }

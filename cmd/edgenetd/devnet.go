@@ -22,14 +22,12 @@ import (
 //go:embed sample.txt
 var sampleText []byte
 
-// devnetWitnesses of a devnet certify events; node 0 is the one.
-const devnetWitnesses = 1
-
 // devnetGrant is what the genesis of a devnet gives to each node.
 const devnetGrant = 1000 * proto.OneCredit
 
 type devnetFlags struct {
 	nodes, tasks, slots, liars int
+	witnesses                  int
 	redundancy                 uint32
 	input, dir, receipts       string
 	web, webRoot               string
@@ -42,18 +40,20 @@ func (a *app) devnetCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "devnet", Short: "Run a whole network on this machine, with a real job, and show the proofs", Args: takes(0, 0, ""),
 		Long: `Starts real daemons, each its own process with its own directory, identity and
-ports on the loopback interface. Node 0 is the witness and the only address the
-others know; node 1 submits. They find each other, the input text is cut into
-tasks of type text, every task runs on --redundancy nodes, and the command
-checks what came back: receipts, ledger state on each node, conservation.
+ports on the loopback interface. The first --witnesses nodes are the witnesses;
+node 0 is the only address that the others know; the node after the witnesses
+submits. They find each other, the input text is cut into tasks of type text,
+every task runs on --redundancy nodes, and the command checks what came back:
+receipts, certificates, ledger state on each node, conservation.
 
 It exits 0 only when every task is verified, every receipt is valid, every
 node has the same balances and no credit was lost or made.`,
-		Example: "  edgenetd devnet\n  edgenetd devnet --nodes 7 --liars 1 --input book.txt -o json\n  edgenetd devnet --keep\n  edgenetd devnet --web 127.0.0.1:8080 --web-root browser/dist",
+		Example: "  edgenetd devnet\n  edgenetd devnet --witnesses 4\n  edgenetd devnet --nodes 7 --liars 1 --input book.txt -o json\n  edgenetd devnet --keep\n  edgenetd devnet --web 127.0.0.1:8080 --web-root browser/dist",
 		RunE:    func(c *cobra.Command, _ []string) error { return a.devnet(c.Context(), f) },
 	}
 	p := c.Flags()
-	p.IntVar(&f.nodes, "nodes", 5, "how many daemons to start, 3 to 64")
+	p.IntVar(&f.nodes, "nodes", 0, "how many daemons to start, 3 to 64 (default the witnesses and 4 more)")
+	p.IntVar(&f.witnesses, "witnesses", 1, "how many of them are witnesses: 1, 4, 7, …; one works too, several do nothing else")
 	p.StringVar(&f.input, "input", "", "text to count the words of (default a short one that ships with the program)")
 	p.IntVar(&f.tasks, "tasks", 24, "how many tasks to cut the text into")
 	p.Uint32Var(&f.redundancy, "redundancy", 2, "how many nodes run each task")
@@ -69,9 +69,23 @@ node has the same balances and no credit was lost or made.`,
 	return c
 }
 
+// workers is how many nodes take tasks: the submitter runs none of its own,
+// and one of several witnesses only certifies.
+func (f *devnetFlags) workers() int {
+	if f.witnesses == 1 {
+		return f.nodes - 1
+	}
+	return f.nodes - 1 - f.witnesses
+}
+
 func (f *devnetFlags) check() error {
-	workers := f.nodes - 1 // the submitter runs none of its own tasks
+	if f.nodes == 0 {
+		f.nodes = f.witnesses + 4
+	}
+	workers := f.workers()
 	switch {
+	case f.witnesses < 1 || f.witnesses%3 != 1:
+		return failf(exitUsage, "--witnesses %d: want 1, 4, 7, … (one more than three times as many as may be bad)", f.witnesses)
 	case f.nodes < 3 || f.nodes > 64:
 		return failf(exitUsage, "--nodes %d: want 3 to 64", f.nodes)
 	case f.tasks < 1 || f.tasks > proto.MaxTasks:
@@ -254,14 +268,14 @@ func (d *devnet) run(ctx context.Context) (*devnetReport, error) {
 
 // submitter is the first node that is no witness: nobody certifies its own
 // payments.
-func (d *devnet) submitter() *devNode { return d.nodes[devnetWitnesses] }
+func (d *devnet) submitter() *devNode { return d.nodes[d.flags.witnesses] }
 
 // create makes the identities and the genesis that names them.
 func (d *devnet) create() error {
 	g := &proto.Genesis{Name: "devnet"}
 	for i := range d.flags.nodes {
 		name := "node-" + strconv.Itoa(i)
-		n := &devNode{name: name, dir: filepath.Join(d.dir, name), liar: i >= d.flags.nodes-d.flags.liars}
+		n := &devNode{name: name, dir: filepath.Join(d.dir, name), rests: d.flags.witnesses > 1 && i < d.flags.witnesses, liar: i >= d.flags.nodes-d.flags.liars}
 		key, err := identity.Create(n.dir)
 		if err != nil {
 			return err
@@ -273,7 +287,7 @@ func (d *devnet) create() error {
 		g.Grants = append(g.Grants, &proto.Grant{Account: []byte(n.id), Amount: uint64(devnetGrant)})
 		d.nodes = append(d.nodes, n)
 	}
-	for _, n := range d.nodes[:devnetWitnesses] {
+	for _, n := range d.nodes[:d.flags.witnesses] {
 		g.Witnesses = append(g.Witnesses, []byte(n.id))
 	}
 	var err error

@@ -34,6 +34,7 @@ type devNode struct {
 	name, dir string
 	id        peer.ID
 	liar      bool
+	rests     bool // takes no tasks
 	client    *client
 	cmd       *exec.Cmd
 	stdin     io.WriteCloser
@@ -60,6 +61,9 @@ func (n *devNode) start(slots int, bootstrap []string, more ...string) error {
 		args = append(args, "--bootstrap", b)
 	}
 	args = append(args, more...)
+	if n.rests {
+		args = append(args, "--no-work")
+	}
 	if n.liar {
 		args = append(args, "--fault", "lie")
 	}
@@ -216,7 +220,7 @@ func (d *devnet) waitDiscovered(ctx context.Context) error {
 			}
 			want := 1
 			if n == d.submitter() {
-				want = len(d.nodes) - 1
+				want = d.flags.workers()
 			}
 			if missing == 0 && topic >= want {
 				break

@@ -32,6 +32,9 @@ type devnetReport struct {
 	Settled       bool            `json:"settled"`
 	ElapsedMs     int64           `json:"elapsed_ms"` // the whole command
 	JobMs         int64           `json:"job_ms"`     // submit to last result
+	Witnesses     int             `json:"witnesses"`
+	Quorum        int             `json:"quorum"`
+	Certificates  int             `json:"certificates"` // of the submitter's events, each with commits of a quorum
 	Network       string          `json:"network_id"`
 	Job           string          `json:"job"`
 	JobState      string          `json:"job_state"`
@@ -77,9 +80,11 @@ type devnetBalance struct {
 
 func (d *devnet) role(i int) string {
 	switch {
-	case i < devnetWitnesses:
+	case d.nodes[i].rests:
+		return "witness"
+	case i < d.flags.witnesses:
 		return "witness, worker"
-	case i == devnetWitnesses:
+	case i == d.flags.witnesses:
 		return "submitter"
 	case d.nodes[i].liar:
 		return "worker that lies"
@@ -135,6 +140,9 @@ func (d *devnet) report(ctx context.Context, results []*api.TaskResult, equal bo
 		r.Reference = r.Result.equal(d.text)
 	}
 	if err := d.checkMoney(ctx, r, agreed); err != nil {
+		return nil, err
+	}
+	if err := d.checkCertificates(ctx, r); err != nil {
 		return nil, err
 	}
 	d.judge(r)
@@ -200,6 +208,33 @@ func (d *devnet) matches(rec *proto.Receipt, res *api.TaskResult) error {
 		return fmt.Errorf("it is of another output")
 	case rec.Fuel != res.Fuel:
 		return fmt.Errorf("it claims fuel %d where the result says %d", rec.Fuel, res.Fuel)
+	}
+	return nil
+}
+
+// checkCertificates counts whose commits certify the submitter's events, as
+// another node holds them.
+func (d *devnet) checkCertificates(ctx context.Context, r *devnetReport) error {
+	r.Witnesses, r.Quorum = d.flags.witnesses, d.network.Quorum()
+	h, err := call(ctx, d.nodes[0].client.wallet.History, &api.HistoryRequest{Account: d.submitter().id.String(), Limit: 1000})
+	if err != nil {
+		return err
+	}
+	for _, e := range h.Entries {
+		seen := map[string]bool{}
+		for _, w := range e.Witnesses {
+			if id, err := peer.Decode(w); err == nil && d.network.IsWitness(id) {
+				seen[w] = true
+			}
+		}
+		if len(seen) < r.Quorum {
+			r.problem("event %s is certified by %d witnesses, a quorum is %d", e.Event, len(seen), r.Quorum)
+			continue
+		}
+		r.Certificates++
+	}
+	if len(h.Entries) == 0 {
+		r.problem("the submitter has no certified event")
 	}
 	return nil
 }
@@ -323,6 +358,7 @@ func (r *devnetReport) table(w io.Writer) {
 	row(w, "job", fmt.Sprintf("%s %s in %.1f s, fuel %d, cost %s credits", r.Job, r.JobState, float64(r.JobMs)/1000, r.Fuel, credits(r.Cost)))
 	row(w, "verified", fmt.Sprintf("%d of %d tasks, %d failed", r.Verified, r.Tasks, r.Failed))
 	row(w, "receipts", fmt.Sprintf("%d valid, %d invalid", r.Receipts.Valid, r.Receipts.Invalid))
+	row(w, "certificates", fmt.Sprintf("%d events of the submitter, each with the commits of %d of %d witnesses", r.Certificates, r.Quorum, r.Witnesses))
 	row(w, "conservation", fmt.Sprintf("available %s + held %s + staked %s + unbonding %s + receivable %s + burned %s = %s, granted %s: %s",
 		credits(s.Available), credits(s.Held), credits(s.Staked), credits(s.Unbonding), credits(s.Receivable), credits(s.Burned), credits(s.Sum), credits(s.Genesis), holds(r.Conservation)))
 	row(w, "equal ledgers", fmt.Sprintf("state %.16s on all %d nodes: %s", strings.Join(r.StateHashes[:1], ""), r.Nodes, holds(r.BalancesEqual)))

@@ -86,12 +86,14 @@ func TestOutputIsShownAsWhatItIs(t *testing.T) {
 }
 
 func TestDevnetRefusesWhatCannotWork(t *testing.T) {
-	good := devnetFlags{nodes: 5, tasks: 24, slots: 1, redundancy: 2, timeout: 1e9}
+	good := devnetFlags{witnesses: 1, nodes: 5, tasks: 24, slots: 1, redundancy: 2, timeout: 1e9}
 	if err := good.check(); err != nil {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*devnetFlags){
 		"two nodes":      func(f *devnetFlags) { f.nodes = 2 },
+		"two witnesses":  func(f *devnetFlags) { f.witnesses = 2 },
+		"only witnesses": func(f *devnetFlags) { f.witnesses, f.nodes = 4, 5 },
 		"no tasks":       func(f *devnetFlags) { f.tasks = 0 },
 		"too many tasks": func(f *devnetFlags) { f.tasks = 10_001 },
 		"no slots":       func(f *devnetFlags) { f.slots = 0 },

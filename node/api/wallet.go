@@ -217,6 +217,9 @@ func (s walletServer) historyEntry(h node.HistoryEntry) *api.HistoryEntry {
 		Epoch:      h.Event.GetEpoch(),
 	}
 	e.Staked, e.Unbonding = s.node.StakeChange(h.Certified)
+	for _, w := range h.Witnesses() {
+		e.Witnesses = append(e.Witnesses, w.String())
+	}
 	if h.Counterparty != "" {
 		e.Counterparty = h.Counterparty.String()
 	}

@@ -2387,6 +2387,7 @@ type HistoryEntry struct {
 	Unbonding     int64                  `protobuf:"varint,11,opt,name=unbonding,proto3" json:"unbonding,omitempty"` // change of unbonding
 	Bonus         uint64                 `protobuf:"varint,12,opt,name=bonus,proto3" json:"bonus,omitempty"`         // minted by this event, within amount
 	Epoch         uint64                 `protobuf:"varint,13,opt,name=epoch,proto3" json:"epoch,omitempty"`         // of the event
+	Witnesses     []string               `protobuf:"bytes,14,rep,name=witnesses,proto3" json:"witnesses,omitempty"`  // whose commits certify it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2510,6 +2511,13 @@ func (x *HistoryEntry) GetEpoch() uint64 {
 		return x.Epoch
 	}
 	return 0
+}
+
+func (x *HistoryEntry) GetWitnesses() []string {
+	if x != nil {
+		return x.Witnesses
+	}
+	return nil
 }
 
 type RewardsRequest struct {
@@ -3494,7 +3502,7 @@ const file_api_proto_rawDesc = "" +
 	"\fcounterparty\x18\x04 \x01(\tR\fcounterparty\x12\x1b\n" +
 	"\tsince_seq\x18\x05 \x01(\x04R\bsinceSeq\"F\n" +
 	"\fHistoryReply\x126\n" +
-	"\aentries\x18\x01 \x03(\v2\x1c.edgenet.api.v1.HistoryEntryR\aentries\"\xd0\x02\n" +
+	"\aentries\x18\x01 \x03(\v2\x1c.edgenet.api.v1.HistoryEntryR\aentries\"\xee\x02\n" +
 	"\fHistoryEntry\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x12\n" +
@@ -3510,7 +3518,8 @@ const file_api_proto_rawDesc = "" +
 	" \x01(\x03R\x06staked\x12\x1c\n" +
 	"\tunbonding\x18\v \x01(\x03R\tunbonding\x12\x14\n" +
 	"\x05bonus\x18\f \x01(\x04R\x05bonus\x12\x14\n" +
-	"\x05epoch\x18\r \x01(\x04R\x05epoch\"@\n" +
+	"\x05epoch\x18\r \x01(\x04R\x05epoch\x12\x1c\n" +
+	"\twitnesses\x18\x0e \x03(\tR\twitnesses\"@\n" +
 	"\x0eRewardsRequest\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\rR\x05limit\"\xbd\x01\n" +

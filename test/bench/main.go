@@ -68,6 +68,7 @@ func (b bench) run(ctx context.Context, out string) error {
 		{"throughput", b.throughput},
 		{"ledger", b.ledgerSpeed},
 		{"bytes per task", b.ledgerBytes},
+		{"settlement", b.settlement},
 		{"idle daemons", b.idleCost},
 	} {
 		if b.only != "" && !slices.Contains(strings.Split(b.only, ","), part.name) {
