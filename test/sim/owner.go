@@ -192,7 +192,10 @@ func (o *owner) decided() {
 		// So many refuse that an honest witness is among them: an event that was
 		// signed long ago, say. The place is given up.
 		o.n.w.out.Refused++
-		if a := o.n.l.Account(o.n.self.id); a.Opened && !a.Frozen {
+		switch a := o.n.l.Account(o.n.self.id); {
+		case !a.Opened: // it may sign another Open
+			o.n.w.ref.refused(ledger.AccountSlot(o.n.self.id, 0))
+		case !a.Frozen:
 			o.skip(&proto.Skip{Account: []byte(o.n.self.id), Seq: a.Seq + 1})
 		}
 	}

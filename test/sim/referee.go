@@ -17,6 +17,7 @@ type referee struct {
 	commits  map[string]map[ballot]map[string]int // honest commits by slot, round and id
 	votes    map[voteKey]string                   // of honest witnesses
 	pending  map[string]*proto.Slot               // has to be decided
+	prepared map[string]bool                      // by an honest witness
 	ended    map[cid.Cid][]cid.Cid                // events that closed a hold
 	checked  map[*proto.CertifiedEvent]*ledger.Certified
 	deadline map[cid.Cid]time.Time // of holds, grace included
@@ -36,7 +37,7 @@ type voteKey struct {
 func newReferee(w *world) *referee {
 	return &referee{
 		w: w, slots: map[string]string{}, commits: map[string]map[ballot]map[string]int{}, votes: map[voteKey]string{},
-		pending: map[string]*proto.Slot{}, ended: map[cid.Cid][]cid.Cid{}, checked: map[*proto.CertifiedEvent]*ledger.Certified{},
+		pending: map[string]*proto.Slot{}, prepared: map[string]bool{}, ended: map[cid.Cid][]cid.Cid{}, checked: map[*proto.CertifiedEvent]*ledger.Certified{},
 		deadline: map[cid.Cid]time.Time{}, payer: map[cid.Cid]peer.ID{},
 	}
 }
@@ -179,6 +180,7 @@ func (r *referee) sent(n *node, f *proto.VoteFrame) {
 	}
 	r.votes[key] = string(id)
 	if kind == proto.KindPrepare {
+		r.prepared[name] = true
 		if _, ok := r.slots[name]; !ok && slot.GetAccount() != nil {
 			r.pending[name] = slot // an honest witness works on it
 		}
@@ -212,6 +214,14 @@ func (r *referee) sent(n *node, f *proto.VoteFrame) {
 func (r *referee) proposed(slot *proto.Slot) {
 	if name := slotName(slot); r.slots[name] == "" {
 		r.pending[name] = slot
+	}
+}
+
+// refused says that nothing has to be decided any more: so many witnesses refuse
+// the event that an honest one is among them, and no honest one works on it.
+func (r *referee) refused(slot *proto.Slot) {
+	if name := slotName(slot); !r.prepared[name] {
+		delete(r.pending, name)
 	}
 }
 
