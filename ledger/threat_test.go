@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"edgenet.dev/ledger"
-	"edgenet.dev/ledger/store/mem"
 	"edgenet.dev/proto"
 )
 
@@ -360,41 +359,5 @@ func TestBloatIsBoundedByCost(t *testing.T) {
 	}
 	if n := events(0); n < 900 {
 		t.Errorf("only %d events when they are free: the test shows nothing", n)
-	}
-}
-
-// An hour of spam, epoch after epoch: with checkpoints the store stays as
-// large as the state is; without pruning it grows with every event.
-func TestDiskPlateaus(t *testing.T) {
-	grow := func(prune bool) (early, late int) {
-		w := newWorld(t, 1, map[string]uint64{"alice": 1000 * credit})
-		store := mem.New()
-		l := w.open(store)
-		w.do(l, alice, &proto.Open{})
-		for epoch := range 22 {
-			for range 30 {
-				w.do(l, alice, transfer(bob, 1))
-			}
-			w.receive(l, bob)
-			w.checkpoint(l)
-			if prune {
-				w.prune(l, 0)
-			}
-			size := 0
-			if err := store.Scan(nil, func(k, v []byte) error { size += len(k) + len(v); return nil }); err != nil {
-				t.Fatal(err)
-			}
-			if epoch == 10 {
-				early = size
-			}
-			late = size
-		}
-		return early, late
-	}
-	if early, late := grow(true); late > early*12/10 {
-		t.Errorf("%d bytes after eleven epochs, %d after 22", early, late)
-	}
-	if early, late := grow(false); late < early*17/10 {
-		t.Errorf("%d bytes after eleven epochs, %d after 22 without pruning: the test shows nothing", early, late)
 	}
 }
