@@ -342,7 +342,7 @@ func (p *pool) exchange(c *process, m *Module, input []byte, task Task) (Result,
 			}
 			return res, err
 		case frameFault:
-			return Result{}, engineFault(f.payload)
+			return Result{}, engineFault(f.payload[:min(len(f.payload), maxTail)])
 		default:
 			return Result{}, errFrame
 		}

@@ -113,9 +113,9 @@ func runKernel(ctx context.Context, rt wazero.Runtime, c wazero.CompiledModule, 
 	ptr := api.DecodeU32(at[0])
 	in := binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, kernel), work)
 	mod.Memory().Write(ptr, in)
-	before, start := left(), time.Now()
-	res, err := mod.ExportedFunction("execute").Call(ctx, uint64(ptr), uint64(len(in)))
-	took := time.Since(start)
+	before, execute := left(), mod.ExportedFunction("execute")
+	var res []uint64
+	took := timeOf(func() { res, err = execute.Call(ctx, uint64(ptr), uint64(len(in))) })
 	if err != nil {
 		return 0, 0, 0, err
 	}

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"edgenet.dev/proto"
@@ -184,33 +186,59 @@ func arithmetic(t *testing.T, engine func(string, jsengine.Options) (*jsengine.E
 		t.Fatal(err)
 	}
 	defer native.Close()
-	engines := []*jsengine.Engine{start(t, engine, forms["baseline"]), start(t, engine, forms["optimised"])}
-	values, trapped := 0, 0
+	// Runs are short and the way to a browser is long: several at once.
+	const atOnce = 8
+	var engines []*jsengine.Engine
+	for _, form := range []string{"baseline", "optimised"} {
+		opt := forms[form]
+		opt.Slots = atOnce / 2
+		engines = append(engines, start(t, engine, opt))
+	}
+	var values, trapped atomic.Int64
+	compare := func(k kernel, m *sandbox.Module, input []byte) {
+		task := sandbox.Task{Limits: proto.Limits{Fuel: 100_000_000}}
+		want, err := native.Run(t.Context(), m, input, task)
+		if err != nil {
+			t.Errorf("%s: %v", k.name, err)
+			return
+		}
+		for j, e := range engines {
+			got, err := e.Run(t.Context(), m, input, task)
+			if err != nil || !same(got, want) {
+				t.Errorf("%s on engine %d: %s, %v; wazero: %s%s", k.name, j, brief(got), err, brief(want), firstDifference(got.Output, want.Output))
+			}
+		}
+		switch want.Status {
+		case proto.StatusOK:
+			values.Add(int64(len(want.Output) / 16))
+		case proto.StatusTrap:
+			trapped.Add(1)
+		default:
+			t.Errorf("%s: %s", k.name, brief(want))
+		}
+	}
+	jobs := make(chan func())
+	var wg sync.WaitGroup
+	for range atOnce {
+		wg.Go(func() {
+			for job := range jobs {
+				job()
+			}
+		})
+	}
 	for i, k := range kernels() {
-		if testing.Short() && i%8 != 0 {
+		if testing.Short() && i%8 != 0 || t.Failed() {
 			continue
 		}
 		m := prepare(t, k.raw)
 		for _, input := range k.inputs {
-			task := sandbox.Task{Limits: proto.Limits{Fuel: 100_000_000}}
-			want := run(t, native, m, input, task)
-			for j, e := range engines {
-				if got := run(t, e, m, input, task); !same(got, want) {
-					t.Fatalf("%s on engine %d: %s; wazero: %s%s", k.name, j, brief(got), brief(want), firstDifference(got.Output, want.Output))
-				}
-			}
-			switch want.Status {
-			case proto.StatusOK:
-				values += len(want.Output) / 16
-			case proto.StatusTrap:
-				trapped++
-			default:
-				t.Fatalf("%s: %s", k.name, brief(want))
-			}
+			jobs <- func() { compare(k, m, input) }
 		}
 	}
-	t.Logf("%d values, %d traps", values, trapped)
-	if values == 0 || trapped == 0 {
+	close(jobs)
+	wg.Wait()
+	t.Logf("%d values, %d traps", values.Load(), trapped.Load())
+	if values.Load() == 0 || trapped.Load() == 0 {
 		t.Error("nothing compared")
 	}
 }

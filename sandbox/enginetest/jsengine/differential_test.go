@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -49,6 +50,7 @@ func fuzzModules(t *testing.T) (n, first uint64) {
 func TestFourEngines(t *testing.T) {
 	const workers = 12 // modules in flight: the way to the browser is slow, not its engine
 	n, first := fuzzModules(t)
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // compilers make much garbage
 	type engine struct {
 		name string
 		ex   sandbox.Executor
