@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"syscall/js"
 	"time"
@@ -40,6 +41,16 @@ func (t *tab) stats([]js.Value) any {
 		"reputationPpm": float64(reputation), "stateHash": r.node.StateHash().String(),
 		"bytesIn": float64(s.BytesIn), "bytesOut": float64(s.BytesOut),
 	}
+}
+
+// memory tells what is in use after a collection, so that tests and benchmarks
+// can compare: bytes of live objects, bytes taken from the browser (which a
+// WebAssembly memory never gives back), goroutines.
+func (t *tab) memory([]js.Value) any {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return map[string]any{"heapBytes": float64(m.HeapAlloc), "systemBytes": float64(m.Sys), "goroutines": runtime.NumGoroutine()}
 }
 
 func (t *tab) pause(args []js.Value) any {
