@@ -47,10 +47,12 @@ func (t *tab) stats([]js.Value) any {
 // can compare: bytes of live objects, bytes taken from the browser (which a
 // WebAssembly memory never gives back), goroutines.
 func (t *tab) memory([]js.Value) any {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return map[string]any{"heapBytes": float64(m.HeapAlloc), "systemBytes": float64(m.Sys), "goroutines": runtime.NumGoroutine()}
+	return t.promise("memory", func() (any, error) {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return map[string]any{"heapBytes": float64(m.HeapAlloc), "systemBytes": float64(m.Sys), "goroutines": runtime.NumGoroutine()}, nil
+	})
 }
 
 func (t *tab) pause(args []js.Value) any {

@@ -77,7 +77,7 @@ export interface GoNode {
   relays(addrs: string[]): Promise<void>;
   disconnect(): Promise<void>;
   /** After a collection; for tests and benchmarks. */
-  memory?(): { heapBytes: number; systemBytes: number; goroutines: number };
+  memory?(): Promise<{ heapBytes: number; systemBytes: number; goroutines: number }>;
 }
 
 /** globalThis.edgenetHost, set before Go starts. */
