@@ -69,6 +69,7 @@ func (b bench) run(ctx context.Context, out string) error {
 		{"ledger", b.ledgerSpeed},
 		{"bytes per task", b.ledgerBytes},
 		{"idle daemons", b.idleCost},
+		{"tab", b.tab},
 	} {
 		if b.only != "" && !slices.Contains(strings.Split(b.only, ","), part.name) {
 			continue

@@ -1,90 +1,17 @@
 // What the visitor agreed to holds inside tasks: CPU time of the task Workers'
 // threads from /proc, beside a Worker that nothing limits.
 import assert from "node:assert/strict";
-import { readFileSync, readdirSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { browser, quiet, serve, spin, standIn, until, wellKnown } from "./harness.mjs";
+import { cpuShare } from "./cpu.mjs";
+import { browser } from "./harness.mjs";
 
 let chromium;
 before(async () => (chromium = await browser()));
 after(() => chromium.close());
 
-/** Nanoseconds on a CPU of each Worker thread of every renderer below this process. */
-function threads() {
-  const found = new Map();
-  for (const pid of readdirSync("/proc").filter((p) => /^\d+$/.test(p))) {
-    let tids;
-    try {
-      if (!readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("--type=renderer") || !mine(pid)) continue;
-      tids = readdirSync(`/proc/${pid}/task`);
-    } catch {
-      continue; // it ended
-    }
-    for (const tid of tids) {
-      try {
-        const at = `/proc/${pid}/task/${tid}`;
-        if (!readFileSync(`${at}/comm`, "utf8").startsWith("DedicatedWorker")) continue;
-        found.set(tid, Number(readFileSync(`${at}/schedstat`, "utf8").split(" ")[0]));
-      } catch {
-        // it ended
-      }
-    }
-  }
-  return found;
-}
-
-function mine(pid) {
-  for (let p = pid; p !== "1" && p !== "0"; ) {
-    if (p === String(process.pid)) return true;
-    p = /^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${p}/status`, "utf8"))[1];
-  }
-  return false;
-}
-
-const script = JSON.stringify({ spin: { code: spin, fuel: 2 ** 50 } });
-
-/** Starts an endless task under a limit, and says how much CPU it takes, and how much a Worker without limit. */
-export async function measure(limit, ms) {
-  const site = await serve(standIn, {
-    handle: (path, res) => {
-      if (path === "/") res.setHeader("content-type", "text/html").end(`<!doctype html><script src="/edge-net.min.js"></script><button id="agree">Agree</button>`);
-      else if (path === "/.well-known/edgenet") res.end(wellKnown("g", [`/ws/x`, `/stand-in/${script}`]));
-      else return false;
-      return true;
-    },
-  });
-  const context = await chromium.newContext();
-  try {
-    const page = await context.newPage();
-    await page.addInitScript(quiet);
-    await page.goto(site.origin);
-    await page.evaluate(async (limit) => {
-      globalThis.node = await EdgeNet.init({ relays: [location.origin], contribution: { cpuLimit: limit }, idle: { minIdleTime: 0 } });
-      document.getElementById("agree").addEventListener("click", (click) => void EdgeNet.consent.request({ click, cpuLimit: limit }));
-    }, limit);
-    await page.click("#agree");
-    const slots = await page.evaluate((limit) => Math.ceil(limit * navigator.hardwareConcurrency - 1e-9), limit);
-    await until(async () => (await page.evaluate(() => node.stats().running)) >= Math.min(slots, 1), "a running task");
-    const own = new Set(threads().keys());
-    await page.evaluate(() => (globalThis.free = new Worker(URL.createObjectURL(new Blob(["for (;;);"])))));
-    const control = await until(() => [...threads().keys()].find((t) => !own.has(t)), "the Worker without limit");
-    const sum = (t) => [...own].reduce((all, tid) => all + (t.get(tid) ?? 0), 0);
-    const cores = await page.evaluate(() => navigator.hardwareConcurrency);
-    const first = threads();
-    const began = process.hrtime.bigint();
-    await new Promise((r) => setTimeout(r, ms));
-    const last = threads();
-    const took = Number(process.hrtime.bigint() - began);
-    return { limit, cores, used: (sum(last) - sum(first)) / took / cores, free: (last.get(control) - first.get(control)) / took };
-  } finally {
-    await context.close();
-    await site.close();
-  }
-}
-
 for (const limit of [0.1, 0.3, 0.5]) {
   test(`${100 * limit} % of the processor`, async () => {
-    const { used, free, cores } = await measure(limit, 6000);
+    const { used, free, cores } = await cpuShare(chromium, limit, 6000);
     console.log(JSON.stringify({ limit, cores, used, free }));
     // A busy machine takes CPU from both: never more than the limit, and no
     // less of it than the Worker without limit gets of its core.

@@ -16,8 +16,6 @@ export const standIn = join(dist, "test/stand-in");
 const daemon = here("../../build/edgenetd");
 
 const options = {
-  handleSIGTERM: false,
-  handleSIGINT: false,
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"],
 };
@@ -184,6 +182,15 @@ export const quiet = () => delete globalThis.PressureObserver;
 export async function nodeWorker(page) {
   for (const w of page.workers()) if (await w.evaluate(() => typeof edgenetNode === "object").catch(() => false)) return w;
   return undefined;
+}
+
+/** What a node uses after a collection. The answer is fetched: a promise of Go's is not awaited for long by the debugger. */
+export async function memory(worker) {
+  await worker.evaluate(() => {
+    globalThis.measured = undefined;
+    edgenetNode.memory().then((m) => (globalThis.measured = m));
+  });
+  return until(() => worker.evaluate(() => globalThis.measured), "the node's memory");
 }
 
 const bytes = (...parts) => parts.flat(9);
