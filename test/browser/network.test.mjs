@@ -256,7 +256,7 @@ test("consent taken back in the middle of a task ends it at once; nobody loses c
   assert.ok(r.verified && r.workers.includes(self), JSON.stringify(r));
 });
 
-test("storage that is full later on: a typed error, and the node is there again", async () => {
+test("storage that is full while the node runs: it works on, and what it was sent is not lost", async () => {
   const cdp = await first.newCDPSession(tab);
   await cdp.send("Storage.overrideQuotaForOrigin", { origin: net.origin, quotaSize: 1 });
   await pay(["when the disk is full"], 2);
@@ -275,6 +275,10 @@ test("the consumer's page submits and shows the proof", async () => {
   await page.click("#submit");
   await page.waitForSelector("#result:not([hidden])", { timeout: 60_000 });
   assert.equal(await page.textContent("#verified"), "Yes");
+  const [download] = await Promise.all([page.waitForEvent("download"), page.click("#receipts")]);
+  await download.saveAs(net.file("saved.jsonl"));
+  const saved = await net.json("payer", "receipt", "verify", net.file("saved.jsonl"), "--genesis", net.genesis);
+  assert.deepEqual([saved.invalid, saved.valid], [0, 8]);
   await picture(page, "consumer");
   await page.close();
 });
