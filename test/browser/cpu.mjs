@@ -34,6 +34,23 @@ function mine(pid) {
   return false;
 }
 
+/**
+ * Milliseconds for which the main threads of all renderers waited for a
+ * processor so far. The Long Tasks API counts that time as work.
+ */
+export function waited() {
+  let ns = 0;
+  for (const pid of readdirSync("/proc").filter((p) => /^\d+$/.test(p))) {
+    try {
+      if (!readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("--type=renderer") || !mine(pid)) continue;
+      ns += Number(readFileSync(`/proc/${pid}/task/${pid}/schedstat`, "utf8").split(" ")[1]);
+    } catch {
+      // it ended
+    }
+  }
+  return ns / 1e6;
+}
+
 const script = JSON.stringify({ spin: { code: spin, fuel: 2 ** 50 } });
 
 /** Starts an endless task under a limit, and says how much CPU it takes, and how much a Worker without limit. */

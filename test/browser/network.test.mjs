@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { after, before, test } from "node:test";
+import { waited } from "./cpu.mjs";
 import { browser, dist, memory, network, nodeWorker, quiet, serve, spinner, until } from "./harness.mjs";
 
 let chromium;
@@ -80,6 +81,7 @@ test("a visitor agrees; the tab works with daemons, is paid, and a daemon's ledg
   assert.equal((await stats(tab)).reason, "no consent");
   await tab.selectOption("#cpu", "0.5");
   await tab.evaluate(() => (long.length = 0)); // what loading the page took is the page's
+  const before = waited();
   await tab.click("#agree");
   ({ peerId: self } = await seen(tab, (s) => s.state === "working" && s.peers > 0, "the tab works"));
 
@@ -97,22 +99,11 @@ test("a visitor agrees; the tab works with daemons, is paid, and a daemon's ledg
   await seen(tab, (x) => x.running === 0, "rest");
   await until(async () => (await stats(tab)).stateHash === (await net.json("worker0", "status")).state_hash, "tab and daemon have the same state");
   await picture(tab, "contributor-working");
-  // Preemption on a busy machine counts for the browser's clock, so a few
-  // milliseconds of work can look long: what every page of it shows is not ours.
   const longest = await tab.evaluate(() => Math.max(0, ...long.map((l) => l.ms)));
-  assert.ok(longest <= 50 || (await control()) > 50, `a task of the main thread took ${longest} ms`);
+  const preempted = waited() - before;
+  console.log(`longest task of the main thread ${longest} ms; it waited ${preempted.toFixed(0)} ms for a processor in all`);
+  assert.ok(longest - preempted <= 50, `a task of the main thread took ${longest} ms`);
 });
-
-/** The longest task of a page that does nothing, while the machine is as busy. */
-async function control() {
-  const context = await visitor();
-  const page = await context.newPage();
-  await page.goto(`${net.origin}/example.css`);
-  await pay(["a", "b", "c"], 2);
-  const longest = await page.evaluate(() => Math.max(0, ...long.map((l) => l.ms)));
-  await context.close();
-  return longest;
-}
 
 test("a site embeds the package under the strictest policy; its tab submits to daemons and to another tab", async () => {
   const { integrity } = JSON.parse(readFileSync(`${dist}/manifest.json`, "utf8"));
