@@ -75,7 +75,7 @@ func TestInNode(t *testing.T) {
 	for pkg, skip := range map[string]string{
 		"edgenet.dev/proto":  "",
 		"edgenet.dev/market": "",
-		"edgenet.dev/ledger": "AgreementWalks|SyncBytes|Join|Histories|SyncFinds|SyncUnion|SyncWhile|Bloat|PendingIsBounded|LightClientProofs|Threats|CloseSurvives",
+		"edgenet.dev/ledger": "AgreementWalks|SyncBytes|Join|Histories|SyncFinds|SyncUnion|SyncWhile|Bloat|PendingIsBounded|LightClientProofs|Threats|CloseSurvives|NeedsItsRules|AgreementSizes",
 	} {
 		t.Run(pkg, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), guard)
