@@ -40,8 +40,11 @@ FUZZ_MODULES ?= 10000
 test-processes:
 	EDGENET_FUZZ_MODULES=$(FUZZ_MODULES) $(GO) test -p 1 -timeout 40m -count 1 $(PROCESS_PACKAGES)
 
-test-browser:
-	cd browser/ts && npm ci --silent --no-audit --no-fund && npm run --silent check && npm test --silent
+# The whole package but for compressed copies, then pages in a real Chromium
+# beside real daemons.
+test-browser: edgenetd
+	cd browser/ts && npm ci --silent --no-audit --no-fund && npm run --silent check && npm run --silent build -- --plain && npm test --silent
+	cd test/browser && npm ci --silent --no-audit --no-fund && npm test --silent
 
 check: lint check-proto ## what needs no test run
 	$(GO) mod tidy -diff
@@ -83,7 +86,8 @@ generate:
 	@protoc --plugin=build/bin/protoc-gen-go --plugin=build/bin/protoc-gen-connect-go -I proto/api \
 		--go_out=$(OUT) --go_opt=module=edgenet.dev --connect-go_out=$(OUT) --connect-go_opt=module=edgenet.dev api.proto
 
-bench: edgenetd ## measures; prints one table and writes build/bench.json
+bench: edgenetd browser ## measures; prints one table and writes build/bench.json
+	cd test/browser && npm ci --silent --no-audit --no-fund
 	$(GO) run ./test/bench -daemon build/edgenetd -out build/bench.json
 
 browser: setup ## the node in a tab, its loader, Workers and example pages, into browser/dist

@@ -86,6 +86,9 @@ type Config struct {
 	// Linger is how long an idle session keeps its leases and lanes for the
 	// next job. Default 2 s.
 	Linger time.Duration
+	// CertificatesAt, a test hook, is the moment for which WebTransport
+	// certificates are made. Zero follows the clock.
+	CertificatesAt time.Time
 }
 
 // DefaultKeepEpochs is a day of the default epochs.

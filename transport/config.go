@@ -48,6 +48,9 @@ type Config struct {
 	ConnHigh  int                     // connections that start a trim, default 128
 	UserAgent string                  // default "edgenet"
 	Bandwidth metrics.Reporter        // counts traffic; nil = not counted
+	// CertificatesAt, a test hook, is the moment for which WebTransport
+	// certificates are made, once. Zero follows the clock.
+	CertificatesAt time.Time
 }
 
 func (c Config) withDefaults() Config {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/benbjohnson/clock"
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
@@ -43,7 +44,7 @@ func NewHost(c Config) (host.Host, error) {
 		libp2p.AddrsFactory(c.announced),
 		libp2p.Transport(tcp.NewTCPTransport),
 		libp2p.Transport(quic.NewTransport),
-		libp2p.Transport(webtransport.New),
+		libp2p.Transport(webtransport.New, c.certificates()...),
 		libp2p.Transport(websocket.New),
 		libp2p.ConnectionManager(conns),
 		libp2p.UserAgent(c.UserAgent),
@@ -86,6 +87,16 @@ func NewHost(c Config) (host.Host, error) {
 		return nil, err
 	}
 	return &kept{Host: h, stop: stop}, nil
+}
+
+// certificates are options of the WebTransport transport.
+func (c Config) certificates() []any {
+	if c.CertificatesAt.IsZero() {
+		return nil
+	}
+	stopped := clock.NewMock()
+	stopped.Set(c.CertificatesAt)
+	return []any{webtransport.WithClock(stopped)}
 }
 
 // kept is a host whose relays are kept by a keeper instead of libp2p's own

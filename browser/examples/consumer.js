@@ -100,13 +100,12 @@ function proof(results) {
   const by = new Map();
   for (const r of results) for (const w of r.workers) by.set(w, (by.get(w) ?? 0) + 1);
   table($("workers"), ["Worker", "Tasks"], [...by]);
-  const receipt = results.find((r) => r.receipt)?.receipt;
-  $("receipts").parentElement.hidden = !receipt;
-  if (receipt) {
-    URL.revokeObjectURL(link);
-    link = URL.createObjectURL(new Blob([receipt]));
-    $("receipts").href = link;
-  }
+  const base64 = (bytes) => btoa(Array.from(bytes, (b) => String.fromCharCode(b)).join(""));
+  const lines = results.flatMap((r, task) => r.receipts.map((receipt) => `${JSON.stringify({ task, receipt: base64(receipt) })}\n`));
+  $("receipts").parentElement.hidden = lines.length === 0;
+  URL.revokeObjectURL(link);
+  link = URL.createObjectURL(new Blob(lines));
+  $("receipts").href = link;
 }
 
 async function submit() {

@@ -1,9 +1,10 @@
 // Builds the package into ../dist: the node, compiled by Go, and the bundles. With
 // --scripts, or into a directory given as argument, only the bundles, which
-// then load the node that is there.
+// then load the node that is there. With --plain the node has no compressed
+// copies, which take a minute and which no test needs.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 import { build } from "esbuild";
@@ -12,6 +13,7 @@ const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const args = process.argv.slice(2);
 const given = args.find((a) => !a.startsWith("--"));
 const out = given ?? here("../dist");
+const plain = args.includes("--plain");
 const scriptsOnly = given !== undefined || args.includes("--scripts");
 const { name, version, license } = JSON.parse(readFileSync(here("package.json"), "utf8"));
 const common = { bundle: true, minify: true, target: "es2022", legalComments: "none", logLevel: "warning", absWorkingDir: here(".") };
@@ -36,6 +38,7 @@ function compile(dir) {
   rmSync(raw);
   const asset = hashed(dir, "edgenet", "wasm", bytes);
   const at = `${dir}/${asset.name}`;
+  if (plain) return asset;
   if (!existsSync(`${at}.br`)) {
     const params = {
       [constants.BROTLI_PARAM_QUALITY]: 11,
@@ -44,6 +47,8 @@ function compile(dir) {
     };
     writeFileSync(`${at}.br`, brotliCompressSync(bytes, { params }));
   }
+  const packed = statSync(`${at}.br`).size;
+  if (packed > 4_000_000) throw new Error(`the node has ${packed} bytes after brotli, at most 4,000,000 are allowed`);
   if (!existsSync(`${at}.gz`)) writeFileSync(`${at}.gz`, gzipSync(bytes, { level: 9 }));
   return asset;
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"syscall/js"
 	"time"
@@ -16,12 +17,18 @@ import (
 	"edgenet.dev/sandbox/modules"
 )
 
-// stats is what the page shows; null before start.
+// stats is what the page shows, as it was a moment ago; null before start. It
+// must not wait for a lock: the node holds some while it waits for IndexedDB,
+// whose answer comes only after this call has returned.
 func (t *tab) stats([]js.Value) any {
-	r, err := t.alive()
-	if err != nil {
-		return nil
+	if s := t.figures.Load(); s != nil {
+		return *s
 	}
+	return nil
+}
+
+// look renews what stats tells.
+func (t *tab) look(r *running) {
 	s, a := r.node.Stats(), r.node.Account(r.node.ID())
 	w := r.node.Worker()
 	paused := ""
@@ -32,14 +39,26 @@ func (t *tab) stats([]js.Value) any {
 	if s.Worker.Done > 0 { // of what this run executed, the share that was paid
 		reputation = min(s.Worker.Accepted, s.Worker.Done) * 1_000_000 / s.Worker.Done
 	}
-	return map[string]any{
+	t.figures.Store(&map[string]any{
 		"peerId": r.node.ID().String(), "peers": s.Peers,
 		"creditsMicro": decimal(a.Avail), "heldMicro": decimal(a.Held), "receivableMicro": decimal(a.Receivable),
 		"tasksRun": float64(s.Worker.Done), "tasksFailed": float64(s.Worker.Failed), "tasksAccepted": float64(s.Worker.Accepted),
 		"running": s.Worker.Busy, "paused": paused, "why": s.Worker.Why, "uptimeMs": float64(s.Uptime.Milliseconds()),
 		"reputationPpm": float64(reputation), "stateHash": r.node.StateHash().String(),
 		"bytesIn": float64(s.BytesIn), "bytesOut": float64(s.BytesOut),
-	}
+	})
+}
+
+// memory tells what is in use after a collection, so that tests and benchmarks
+// can compare: bytes of live objects, bytes taken from the browser (which a
+// WebAssembly memory never gives back), goroutines.
+func (t *tab) memory([]js.Value) any {
+	return t.promise("memory", func() (any, error) {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return map[string]any{"heapBytes": float64(m.HeapAlloc), "systemBytes": float64(m.Sys), "goroutines": runtime.NumGoroutine()}, nil
+	})
 }
 
 func (t *tab) pause(args []js.Value) any {
@@ -77,6 +96,7 @@ func (t *tab) change(name string, alter func(*market.Worker) error) any {
 			return nil, err
 		}
 		r.worker = w
+		t.look(r)
 		return nil, nil
 	})
 }
@@ -180,6 +200,7 @@ func (t *tab) submit(args []js.Value) any {
 		}); err != nil {
 			return nil, err
 		}
+		t.look(r)
 		return outcome(r, parts, len(tasks))
 	})
 }

@@ -28,6 +28,7 @@ func main() {
 		"limits":     t.limits,
 		"relays":     t.relays,
 		"disconnect": t.disconnect,
+		"memory":     t.memory,
 	} {
 		node.Set(name, js.FuncOf(func(_ js.Value, args []js.Value) any { return t.guard(name, f, args) }))
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall/js"
 	"time"
 
@@ -23,7 +24,8 @@ import (
 
 // tab is the node of this Worker, once it is started.
 type tab struct {
-	host js.Value
+	host    js.Value
+	figures atomic.Pointer[map[string]any] // what stats tells; nil while no node runs
 
 	mu      sync.Mutex
 	running *running
@@ -168,6 +170,7 @@ func (t *tab) launch(cfg node.Config, w market.Worker, genesis, seed []byte, pay
 		}
 		return nil, err
 	}
+	t.look(r)
 	go t.watch(r) // ends with ctx
 	return r, nil
 }
@@ -204,6 +207,7 @@ func (t *tab) watch(r *running) {
 			return
 		case <-tick.C:
 		}
+		t.look(r)
 		if now := r.node.Account(r.node.ID()).Avail; now != credits {
 			t.event("credit", map[string]any{"creditsMicro": decimal(now), "changeMicro": fmt.Sprint(int64(now) - int64(credits))})
 			credits = now
@@ -239,6 +243,7 @@ func (t *tab) disconnect([]js.Value) any {
 		<-r.ended
 		t.mu.Lock()
 		t.running, t.busy = nil, false
+		t.figures.Store(nil)
 		t.mu.Unlock()
 		return nil, nil
 	})

@@ -70,6 +70,7 @@ func (b bench) run(ctx context.Context, out string) error {
 		{"bytes per task", b.ledgerBytes},
 		{"settlement", b.settlement},
 		{"idle daemons", b.idleCost},
+		{"tab", b.tab},
 	} {
 		if b.only != "" && !slices.Contains(strings.Split(b.only, ","), part.name) {
 			continue

@@ -4,6 +4,9 @@ package jstest_test
 
 import (
 	"context"
+	"os"
+	osexec "os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -58,5 +61,38 @@ func TestReportsFailure(t *testing.T) {
 	var out output
 	if err := jstest.Test(ctx, &out, "edgenet.dev/ledger/store/indexeddb", "-test.no-such-flag"); err == nil {
 		t.Errorf("an unknown flag passes: %s", out.String())
+	}
+}
+
+// The packages that a tab links and that need no browser, in Node. Of the
+// ledger it is what is arithmetic and encoding: the rest takes minutes there.
+func TestInNode(t *testing.T) {
+	glue, err := jstest.WasmExec(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec := filepath.Join(filepath.Dir(glue), "go_js_wasm_exec")
+	for pkg, only := range map[string]string{
+		"edgenet.dev/proto":  "",
+		"edgenet.dev/market": "",
+		"edgenet.dev/ledger": "Bonus|Mint|Reward|Claim|Close$|Curve|StateHashGolden|StateCodec|ChainRules|SecondCertificate|SplitSettle|Refus|Misconduct|Forgeries|MergeLawsWith",
+	} {
+		t.Run(pkg, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), guard)
+			defer cancel()
+			args := []string{"test", "-v", "-short", "-count", "1", "-exec", exec}
+			if only != "" {
+				args = append(args, "-run", only)
+			}
+			cmd := osexec.CommandContext(ctx, "go", append(args, pkg)...)
+			cmd.Env = append(os.Environ(), "GOOS=js", "GOARCH=wasm", "CGO_ENABLED=0")
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			if !strings.Contains(string(out), "--- PASS") {
+				t.Errorf("no test ran:\n%s", out)
+			}
+		})
 	}
 }

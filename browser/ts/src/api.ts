@@ -3,7 +3,7 @@
 
 /**
  * What can go wrong, as a word to compare with. Codes of the network itself
- * (INSUFFICIENT, NO_WORKERS, TIMEOUT and so on) pass through unchanged.
+ * (INSUFFICIENT_BALANCE, NO_WORKERS, TIMEOUT and so on) pass through unchanged.
  */
 export type ErrorCode =
   /** An option or argument is not what the types say. */

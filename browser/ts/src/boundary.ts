@@ -76,6 +76,8 @@ export interface GoNode {
   limits(l: { slots?: number; cpuPercent?: number; bandwidth?: number; types?: string[] }): Promise<void>;
   relays(addrs: string[]): Promise<void>;
   disconnect(): Promise<void>;
+  /** After a collection; for tests and benchmarks. */
+  memory?(): Promise<{ heapBytes: number; systemBytes: number; goroutines: number }>;
 }
 
 /** globalThis.edgenetHost, set before Go starts. */

@@ -357,6 +357,7 @@ class Node {
     }
     if (kind === "credit") {
       emit({ kind, credits: toCredits(String(v["changeMicro"])), total: toCredits(String(v["creditsMicro"])) });
+      this.publish();
     } else if (kind === "task") {
       emit({ kind, task: v });
     } else if (kind === "error") {
