@@ -14,6 +14,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pubsubpb "github.com/libp2p/go-libp2p-pubsub/pb"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"go.uber.org/zap"
@@ -295,7 +296,9 @@ func (g *gossip) allow(p peer.ID) bool {
 func (g *gossip) run(ctx context.Context) error {
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
+	silent := map[peer.ID]int{}
 	for last := 0; ; {
+		g.revive(silent)
 		if now := g.offerPeers(); now != last {
 			g.n.jobs.post(market.Neighbours{Workers: now})
 			last = now
@@ -304,6 +307,49 @@ func (g *gossip) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		}
+	}
+}
+
+// silentTicks is for how many looks a connected peer may be without gossip.
+const silentTicks = 5
+
+// revive connects anew to peers that gossipsub gave up: after four streams of
+// a peer ended while connections to it were left, as when it is killed and
+// started several times, it ignores the peer for as long as it stays
+// connected. silent counts the looks at which a peer was found so. Of two
+// peers the one with the lower id acts first.
+func (g *gossip) revive(silent map[peer.ID]int) {
+	known := map[peer.ID]bool{}
+	for _, p := range g.n.pubsub.ListPeers("") {
+		known[p] = true
+	}
+	connected := map[peer.ID]bool{}
+	for _, p := range g.n.host.Network().Peers() {
+		connected[p] = true
+		speaks, err := g.n.host.Peerstore().SupportsProtocols(p, pubsub.GossipSubID_v13, pubsub.GossipSubID_v12, pubsub.GossipSubID_v11)
+		if known[p] || err != nil || len(speaks) == 0 || g.n.host.Network().Connectedness(p) != network.Connected {
+			delete(silent, p)
+			continue
+		}
+		silent[p]++
+		if wait := silentTicks; silent[p] < wait || g.n.self > p && silent[p] < 2*wait {
+			continue
+		}
+		delete(silent, p)
+		g.n.log.Info("connect anew to a peer that gossip lost", zap.Stringer("peer", p))
+		g.n.goDo(func(ctx context.Context) {
+			ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+			defer cancel()
+			_ = g.n.host.Network().ClosePeer(p) // what is left of it is of no use either way
+			if err := g.n.host.Connect(ctx, peer.AddrInfo{ID: p}); err != nil && ctx.Err() == nil {
+				g.n.log.Debug("connect anew", zap.Stringer("peer", p), zap.Error(err))
+			}
+		})
+	}
+	for p := range silent {
+		if !connected[p] {
+			delete(silent, p)
 		}
 	}
 }
