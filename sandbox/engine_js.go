@@ -81,9 +81,27 @@ func (e *tabEngine) Run(ctx context.Context, m *Module, input []byte, task Task)
 	if ctx.Err() != nil {
 		return Result{Status: endOf(ctx)}, nil
 	}
+	// The host calls from an event handler, in which nothing may wait: what
+	// Progress does could need an answer of the browser's, which comes only after
+	// the handler. So a goroutine passes on the newest figure.
+	told := make(chan uint32, 1)
+	var teller sync.WaitGroup
+	teller.Go(func() {
+		for permille := range told {
+			if task.Progress != nil {
+				task.Progress(permille)
+			}
+		}
+	})
+	defer teller.Wait()
+	defer close(told) // after the release below: nothing is told any more
 	progress := js.FuncOf(func(_ js.Value, args []js.Value) any {
-		if task.Progress != nil && len(args) > 0 && args[0].Type() == js.TypeNumber {
-			task.Progress(uint32(min(max(args[0].Int(), 0), 1000)))
+		if len(args) > 0 && args[0].Type() == js.TypeNumber {
+			select {
+			case <-told:
+			default:
+			}
+			told <- uint32(min(max(args[0].Int(), 0), 1000))
 		}
 		return nil
 	})

@@ -73,9 +73,13 @@ func TestInNode(t *testing.T) {
 	}
 	exec := filepath.Join(filepath.Dir(glue), "go_js_wasm_exec")
 	for pkg, only := range map[string]string{
-		"edgenet.dev/proto":  "",
-		"edgenet.dev/market": "",
-		"edgenet.dev/ledger": "Bonus|Mint|Reward|Claim|Close$|Curve|StateHashGolden|StateCodec|ChainRules|SecondCertificate|SplitSettle|Refus|Misconduct|Forgeries|MergeLawsWith",
+		"edgenet.dev/proto":                  "",
+		"edgenet.dev/market":                 "",
+		"edgenet.dev/sandbox":                "",
+		"edgenet.dev/sandbox/instrument":     "",
+		"edgenet.dev/transport":              "",
+		"edgenet.dev/transport/webtransport": "",
+		"edgenet.dev/ledger":                 "Bonus|Mint|Reward|Claim|Close$|Curve|StateHashGolden|StateCodec|ChainRules|SecondCertificate|SplitSettle|Refus|Misconduct|Forgeries|MergeLawsWith",
 	} {
 		t.Run(pkg, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), guard)
