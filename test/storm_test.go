@@ -100,6 +100,20 @@ func (s *storm) check(t *testing.T) {
 	t.Logf("%d payments asked for, %d answered, %d made", len(s.sent), answered, len(found))
 }
 
+// ended waits for the end of a job that may lose a task: after five workers of
+// it were killed a task is given up, and says so.
+func ended(t *testing.T, nd *daemon.Node, id string) {
+	t.Helper()
+	var j *api.Job
+	eventually(t, "job "+id+" ends", func() (bool, string) {
+		j = job(t, nd, id)
+		return final(j.State), describe(j) + "; " + why(t, nd, id)
+	})
+	if j.Done+j.Failed != j.Tasks || j.Verified != j.Done || j.Failed > 0 && j.Code != proto.CodeWorkerGone.String() {
+		t.Fatalf("job %s: %s", id, describe(j))
+	}
+}
+
 // Seven daemons, four of them witnesses, pay each other and settle jobs while
 // one after the other is killed and started again: no credit is lost or made,
 // every answered payment was made once, every worker has what its receipts say.
@@ -150,7 +164,7 @@ func TestKillAnyone(t *testing.T) {
 		start(t, victim)
 	}
 	for _, id := range jobs {
-		finished(t, payer, id)
+		ended(t, payer, id)
 		settled(t, payer, id)
 	}
 	s.end()
