@@ -66,6 +66,7 @@ func NewHandler(n *node.Node, root fs.FS) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc(WellKnown, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Access-Control-Allow-Origin", "*")
+		w.Header().Set("Access-Control-Expose-Headers", "Date") // a visitor whose clock is wrong is told
 		switch r.Method {
 		case http.MethodGet, http.MethodHead:
 		case http.MethodOptions:

@@ -90,6 +90,9 @@ func TestWellKnown(t *testing.T) {
 	if r.StatusCode != 200 || r.Header.Get("Access-Control-Allow-Origin") != "*" || r.Header.Get("Cache-Control") != "no-store" {
 		t.Fatalf("%s %v", r.Status, r.Header)
 	}
+	if r.Header.Get("Date") == "" || r.Header.Get("Access-Control-Expose-Headers") != "Date" {
+		t.Errorf("a page of another origin sees no date: %v", r.Header)
+	}
 	var d web.Description
 	if err := json.Unmarshal([]byte(body), &d); err != nil {
 		t.Fatal(err)
