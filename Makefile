@@ -27,21 +27,21 @@ edgenetd:
 
 test: setup check test-units test-browser test-processes ## everything that must hold
 
-# Units run under the race detector, but for packages without a goroutine,
-# whose laws take hundreds of thousands of cases. The other group starts daemons
-# and browsers, so its packages go one at a time.
-PURE_PACKAGES    := ./ledger ./market ./proto ./sandbox/instrument
+# Units run under the race detector, but for packages without a goroutine of
+# their own, whose laws take hundreds of thousands of cases. The other group
+# starts daemons and browsers, so its packages go one at a time.
+PLAIN_PACKAGES   := ./ledger ./market ./proto ./sandbox/instrument ./node/identity ./test/sim
 PROCESS_PACKAGES := ./cmd/... ./sandbox/enginetest/jsengine/... ./transport/webtransport/... ./test/...
 
 test-units:
-	$(GO) test -timeout 20m $(PURE_PACKAGES)
-	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(PURE_PACKAGES) $(PROCESS_PACKAGES))")
+	$(GO) test -timeout 30m -count 1 $(PLAIN_PACKAGES)
+	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(PLAIN_PACKAGES) $(PROCESS_PACKAGES))")
 
 # Random modules that every engine must agree on.
 FUZZ_MODULES ?= 10000
 
 test-processes:
-	EDGENET_FUZZ_MODULES=$(FUZZ_MODULES) $(GO) test -p 1 -timeout 40m -count 1 $(PROCESS_PACKAGES)
+	EDGENET_FUZZ_MODULES=$(FUZZ_MODULES) $(GO) test -p 1 -timeout 40m -count 1 $$($(GO) list $(PROCESS_PACKAGES) | grep -vxF "$$($(GO) list $(PLAIN_PACKAGES))")
 
 # The whole package but for compressed copies, then pages in a real Chromium
 # beside real daemons.
