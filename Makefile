@@ -101,12 +101,12 @@ setup:
 
 # With -race the tests build the daemons with it too, and fail when one reports
 # a race.
-soak: ## the kill tests ten times in a row (200 killed daemons of seven), and all process tests under the race detector, pages in Chromium
+soak: ## the kill tests ten times in a row (200 killed daemons of seven), and all process tests under the race detector, pages in Chromium, a tab that works for half an hour
 	$(GO) test -count 10 -failfast -timeout 90m -run 'Kill' ./test
 	$(GO) test -race -count 1 -timeout 60m ./test ./cmd/...
 	EDGENET_SIM_SEEDS=100:500 $(GO) test -count 1 -timeout 90m -run Simulation -v ./test/sim
-	$(MAKE) --no-print-directory browser
-	cd test/browser && npm ci --silent --no-audit --no-fund && npm test
+	$(MAKE) --no-print-directory edgenetd browser
+	cd test/browser && npm ci --silent --no-audit --no-fund && npm test && EDGENET_TAB_MINUTES=30 npm run soak
 	sh test/setup.sh firefox-esr:firefox-esr
 	$(GO) test -tags soak -count 1 -timeout 30m -short -run Firefox ./sandbox/enginetest/jsengine
 

@@ -1,4 +1,4 @@
-// How much CPU the task Workers of a tab take, read from /proc.
+// How much CPU and memory a tab takes, read from /proc.
 import { readFileSync, readdirSync } from "node:fs";
 import { quiet, serve, spin, standIn, until, wellKnown } from "./harness.mjs";
 
@@ -49,6 +49,20 @@ export function waited() {
     }
   }
   return ns / 1e6;
+}
+
+/** Memory of the largest renderer below this process: that of the page under test. */
+export function residentBytes() {
+  let most = 0;
+  for (const pid of readdirSync("/proc").filter((p) => /^\d+$/.test(p))) {
+    try {
+      if (!readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("--type=renderer") || !mine(pid)) continue;
+      most = Math.max(most, 1024 * Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))[1]));
+    } catch {
+      // it ended
+    }
+  }
+  return most;
 }
 
 const script = JSON.stringify({ spin: { code: spin, fuel: 2 ** 50 } });

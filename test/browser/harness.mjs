@@ -15,6 +15,9 @@ export const dist = here("../../browser/dist");
 export const standIn = join(dist, "test/stand-in");
 const daemon = here("../../build/edgenetd");
 
+/** For daemons: every EDGENET_ variable would be a setting of theirs. */
+const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("EDGENET_")));
+
 const options = {
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"],
@@ -74,13 +77,13 @@ export function wellKnown(genesis, addrs) {
  * A network of real daemons: a relay, which is the witness and serves the
  * package, two workers, and one that pays. Each is a process of its own.
  */
-export async function network() {
+export async function network({ grant = 1000 } = {}) {
   const { dir, remove } = temporary();
   const names = ["relay", "payer", "worker0", "worker1"];
   const at = (name) => join(dir, name);
   const call = (args, input) =>
     new Promise((resolve, reject) => {
-      const p = spawn(daemon, args, { stdio: ["pipe", "pipe", "pipe"], env: { ...process.env, EDGENET_DIR: "" } });
+      const p = spawn(daemon, args, { stdio: ["pipe", "pipe", "pipe"], env });
       let out = "";
       let err = "";
       p.stdout.on("data", (c) => (out += c));
@@ -95,7 +98,7 @@ export async function network() {
     ids[name] = (await call(["--dir", at(name), "-q", "id"])).trim();
   }
   const genesis = join(dir, "genesis.pb");
-  await call(["--dir", at("relay"), "network", "create", "--name", "tabs", "--witness", ids.relay, "--grant", `${ids.payer}=1000`, "--out", genesis]);
+  await call(["--dir", at("relay"), "network", "create", "--name", "tabs", "--witness", ids.relay, "--grant", `${ids.payer}=${grant}`, "--out", genesis]);
   for (const name of names) copyFileSync(genesis, join(at(name), "genesis.pb"));
 
   const running = new Map();
@@ -103,7 +106,7 @@ export async function network() {
   const port = await free();
   const start = async (name, ...flags) => {
     // It ends with this process, however that ends.
-    const child = spawn(daemon, ["--dir", at(name), "run", "--dht", "server", "--log-format", "console", "--while-stdin", ...flags], { stdio: ["pipe", "ignore", "pipe"] });
+    const child = spawn(daemon, ["--dir", at(name), "run", "--dht", "server", "--log-format", "console", "--while-stdin", ...flags], { stdio: ["pipe", "ignore", "pipe"], env });
     child.stderr.on("data", (c) => (logs[name] = ((logs[name] ?? "") + c).slice(-20_000)));
     const ended = new Promise((done) => child.on("exit", (code) => (running.delete(name), done(code))));
     running.set(name, { child, ended });

@@ -291,3 +291,86 @@ test("only a WebSocket address and the genesis: the tab joins, too", async () =>
   await seen(page, (s) => s.credits === 1, "the transfer");
   await context.close();
 });
+
+/**
+ * A visitor on a site of another origin, with the package from the relay. A
+ * patch changes the browser, in the page and in the node's Worker.
+ */
+async function embedded(patch, arg, options) {
+  const site = await serve(dist, { handle: (path, res) => path === "/" && !!res.setHeader("content-type", "text/html").end(`<!doctype html><title>embedded</title><link rel="icon" href="data:,"><script src="${net.origin}/edge-net.min.js"></script>`) });
+  const context = await visitor();
+  const code = `(${patch})(${JSON.stringify(arg)});`;
+  await context.addInitScript(code);
+  await context.addInitScript((code) => {
+    globalThis.Worker = class extends Worker {
+      constructor(url, options) {
+        super(URL.createObjectURL(new Blob([code, `importScripts(${JSON.stringify(String(url))})`])), options);
+      }
+    };
+  }, code);
+  const page = await context.newPage();
+  await page.goto(site.origin);
+  await page.evaluate(async (options) => {
+    globalThis.errors = [];
+    globalThis.node = await EdgeNet.init({ ...options, onError: (e) => errors.push(e.code) });
+  }, options);
+  const submit = (options) => page.evaluate((options) => EdgeNet.submit({ type: "text", payload: "a b a", options }).then((r) => ({ counts: r.counts, cost: r.cost }), (e) => ({ failed: e.code, typed: e instanceof EdgeNet.EdgeNetError })), options);
+  return { page, submit, close: () => Promise.all([context.close(), site.close()]) };
+}
+
+const withoutWebTransport = () => delete globalThis.WebTransport;
+
+test("a browser without WebTransport: a WebSocket is used, and where no relay has one a typed error says so", async () => {
+  const only = net.addresses.find((a) => a.includes("/webtransport/") && !a.includes("/p2p-circuit"));
+  const genesis = readFileSync(net.genesis).toString("base64");
+  const none = await embedded(withoutWebTransport, null, { relays: [only], genesis });
+  try {
+    assert.deepEqual(await none.submit(), { failed: "NO_WEBTRANSPORT", typed: true });
+    assert.equal(await none.page.evaluate(() => node.ready().catch((e) => e.code)), "NO_WEBTRANSPORT");
+    assert.equal((await stats(none.page)).state, "failed");
+  } finally {
+    await none.close();
+  }
+  const other = await embedded(withoutWebTransport, null, { relays: [net.origin] });
+  try {
+    assert.deepEqual(await other.submit(), { failed: "INSUFFICIENT_BALANCE", typed: true }); // a daemon's ledger was asked
+    await net.run("payer", ["wallet", "transfer", (await stats(other.page)).peerId, "2"]);
+    await seen(other.page, (s) => s.credits === 2, "the transfer");
+    assert.deepEqual((await other.submit({ timeout: 120_000 })).counts, { a: 2, b: 1 });
+  } finally {
+    await other.close();
+  }
+});
+
+for (const minutes of [-20, 20]) {
+  test(`a clock that is ${Math.abs(minutes)} minutes ${minutes < 0 ? "behind" : "ahead"}: the visitor is told, and no credits are lost`, async () => {
+    const shifted = (ms) => {
+      const real = Date;
+      globalThis.Date = class extends real {
+        constructor(...a) {
+          super(...(a.length > 0 ? a : [real.now() + ms]));
+        }
+        static now() {
+          return real.now() + ms;
+        }
+      };
+    };
+    const { page, submit, close } = await embedded(shifted, minutes * 60_000, { relays: [net.origin] });
+    try {
+      // No offer or claim is valid on both sides, so that nobody can be found. It starts the node all the same.
+      assert.ok((await submit({ timeout: 1000 })).typed);
+      await until(() => page.evaluate(() => errors.includes("CLOCK_SKEW")), "the warning");
+      const { peerId } = await stats(page);
+      await net.run("payer", ["wallet", "transfer", peerId, "2"]);
+      await seen(page, (s) => s.credits === 2, "the transfer");
+      const r = await submit({ timeout: 5000 });
+      console.log(JSON.stringify({ minutes, ...r }));
+      assert.ok(r.counts || r.typed, JSON.stringify(r));
+      const after = await seen(page, (s) => s.held === 0, "no hold is open");
+      assert.ok(Math.abs(2 - after.credits - (r.cost ?? 0)) < 1e-6, JSON.stringify([r, after]));
+      await balance([peerId], (b) => b.available === Math.round(after.credits * 1e6), "a daemon agrees");
+    } finally {
+      await close();
+    }
+  });
+}
