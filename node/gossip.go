@@ -296,7 +296,7 @@ func (g *gossip) allow(p peer.ID) bool {
 func (g *gossip) run(ctx context.Context) error {
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
-	silent := map[peer.ID]int{}
+	silent := map[peer.ID]*lostPeer{}
 	for last := 0; ; {
 		g.revive(silent)
 		if now := g.offerPeers(); now != last {
@@ -314,43 +314,70 @@ func (g *gossip) run(ctx context.Context) error {
 // silentTicks is for how many looks a connected peer may be without gossip.
 const silentTicks = 5
 
-// revive connects anew to peers that gossipsub gave up: after four streams of
-// a peer ended while connections to it were left, as when it is killed and
-// started several times, it ignores the peer for as long as it stays
-// connected. silent counts the looks at which a peer was found so. Of two
-// peers the one with the lower id acts first.
-func (g *gossip) revive(silent map[peer.ID]int) {
+// lostPeer is what revive remembers of a peer.
+type lostPeer struct {
+	looks int // at which it was found silent, since it was heard or revived
+	tried int // times it was revived, since it was heard
+}
+
+// revive connects anew to peers that gossipsub does not hear any more. That
+// happens when a peer is killed and started again while an old connection to
+// it is not known to be dead yet. When at last it is, gossipsub drops the
+// topics that the peer has told on the new one, and it is told them once only;
+// and after four such ends it ignores the peer altogether for as long as it
+// stays connected. Every node follows the credits topic, so who is not seen
+// there is lost. Of two peers the one with the lower id acts first.
+func (g *gossip) revive(silent map[peer.ID]*lostPeer) {
 	known := map[peer.ID]bool{}
-	for _, p := range g.n.pubsub.ListPeers("") {
+	for _, p := range g.n.pubsub.ListPeers(g.n.net.ID.CreditsTopic()) {
 		known[p] = true
 	}
 	connected := map[peer.ID]bool{}
 	for _, p := range g.n.host.Network().Peers() {
 		connected[p] = true
-		speaks, err := g.n.host.Peerstore().SupportsProtocols(p, pubsub.GossipSubID_v13, pubsub.GossipSubID_v12, pubsub.GossipSubID_v11)
-		if known[p] || err != nil || len(speaks) == 0 || g.n.host.Network().Connectedness(p) != network.Connected {
+		ours, err := g.n.host.Peerstore().SupportsProtocols(p, g.n.net.ID.Protocol("sync"))
+		if known[p] || err != nil || len(ours) == 0 || g.n.host.Network().Connectedness(p) != network.Connected {
 			delete(silent, p)
 			continue
 		}
-		silent[p]++
-		if wait := silentTicks; silent[p] < wait || g.n.self > p && silent[p] < 2*wait {
+		x := silent[p]
+		if x == nil {
+			x = new(lostPeer)
+			silent[p] = x
+		}
+		x.looks++
+		wait := silentTicks << min(x.tried, 5)
+		if g.n.self > p {
+			wait *= 2
+		}
+		if x.looks < wait {
 			continue
 		}
-		delete(silent, p)
+		x.looks = 0
+		x.tried++
 		g.n.log.Info("connect anew to a peer that gossip lost", zap.Stringer("peer", p))
-		g.n.goDo(func(ctx context.Context) {
-			ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-			defer cancel()
-			_ = g.n.host.Network().ClosePeer(p) // what is left of it is of no use either way
-			if err := g.n.host.Connect(ctx, peer.AddrInfo{ID: p}); err != nil && ctx.Err() == nil {
-				g.n.log.Debug("connect anew", zap.Stringer("peer", p), zap.Error(err))
-			}
-		})
+		g.n.goDo(func(ctx context.Context) { g.reconnect(ctx, p) })
 	}
 	for p := range silent {
 		if !connected[p] {
 			delete(silent, p)
 		}
+	}
+}
+
+// reconnect ends all connections to a peer and makes a new one, once gossipsub
+// here and there had the time to see that there is none.
+func (g *gossip) reconnect(ctx context.Context, p peer.ID) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	_ = g.n.host.Network().ClosePeer(p) // what is left of it is of no use either way
+	select {
+	case <-time.After(time.Second):
+	case <-ctx.Done():
+		return
+	}
+	if err := g.n.host.Connect(ctx, peer.AddrInfo{ID: p}); err != nil && ctx.Err() == nil {
+		g.n.log.Debug("connect anew", zap.Stringer("peer", p), zap.Error(err))
 	}
 }
 
