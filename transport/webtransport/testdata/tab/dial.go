@@ -94,9 +94,9 @@ func (m *scopes) zero() error {
 
 type gater struct{ secured int }
 
-func (g *gater) InterceptPeerDial(peer.ID) bool                { return true }
-func (g *gater) InterceptAddrDial(peer.ID, ma.Multiaddr) bool  { return true }
-func (g *gater) InterceptAccept(network.ConnMultiaddrs) bool   { return true }
+func (g *gater) InterceptPeerDial(peer.ID) bool                                  { return true }
+func (g *gater) InterceptAddrDial(peer.ID, ma.Multiaddr) bool                    { return true }
+func (g *gater) InterceptAccept(network.ConnMultiaddrs) bool                     { return true }
 func (g *gater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }
 func (g *gater) InterceptSecured(network.Direction, peer.ID, network.ConnMultiaddrs) bool {
 	g.secured++
