@@ -363,7 +363,7 @@ func (s *step) keep(in *instance, b *body) {
 	}
 	for _, id := range slices.Sorted(maps.Keys(in.bodies)) {
 		if x := in.bodies[id]; x.c != nil && b.c != nil && !x.made && !b.made && x.signer == b.signer && in.seq > 0 {
-			s.equivocated(in, x, b)
+			s.equivocated(in.slot, x, b)
 		}
 	}
 	if len(in.bodies) >= maxBodies {
@@ -380,15 +380,38 @@ func (s *step) keep(in *instance, b *body) {
 }
 
 // equivocated turns two bodies of one owner into evidence.
-func (s *step) equivocated(in *instance, a, b *body) {
+func (s *step) equivocated(slot *proto.Slot, a, b *body) *instance {
 	e := evidenceOf(a.raw, b.raw)
-	s.outs = append(s.outs, Misconduct{in.account, in.slot, e})
 	raw, err := s.w.cfg.Sign(&proto.Payload{Body: &proto.Payload_Evidence{Evidence: e}})
 	if err != nil {
 		s.broken = err
+		return nil
+	}
+	o, err := openObjection(s.w.net, raw, false)
+	if err != nil {
+		return nil
+	}
+	in, _ := s.accuse(o)
+	if in != nil {
+		s.outs = append(s.outs, Misconduct{o.account, slot, e})
+	}
+	return in
+}
+
+// overruled looks at another body for a place that is decided: the decision
+// ends the agreement, but not what a second event of the same owner proves.
+func (s *step) overruled(slot *proto.Slot, b *body) {
+	w := s.w
+	account := peer.ID(slot.GetAccount().GetAccount())
+	known, _ := w.settled(slot)
+	if account == "" || known == nil || b.c == nil || b.made || b.c.Seq == 0 || w.evidence[account] != nil {
 		return
 	}
-	if o, err := openObjection(s.w.net, raw, false); err == nil {
-		_, _ = s.accuse(o)
+	a, err := openBody(w.net, newInstance(slot), known.Event, false)
+	if err != nil || a.made || a.id == b.id || a.signer != b.signer {
+		return
+	}
+	if s.equivocated(slot, a, b) != nil {
+		w.again = append(w.again, account) // opened when this step ends
 	}
 }

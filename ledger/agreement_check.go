@@ -98,6 +98,7 @@ func (s *step) propose(raw []byte) (*proto.Slot, error) {
 	}
 	direct := sg.Signer == s.from || !w.net.IsWitness(s.from)
 	if known, ok := w.settled(slot); ok {
+		s.second(slot, sg.Payload.GetPropose().GetBody())
 		return slot, s.tell(known)
 	}
 	in := w.slots[slotKey(slot)]
@@ -151,6 +152,21 @@ func (s *step) propose(raw []byte) (*proto.Slot, error) {
 		return slot, proto.CodeConflict.Errorf("another event may have the place; the witnesses decide")
 	}
 	return slot, nil
+}
+
+// second reads what is proposed for a place that is decided.
+func (s *step) second(slot *proto.Slot, raw []byte) {
+	account := peer.ID(slot.GetAccount().GetAccount())
+	if account == "" || s.w.evidence[account] != nil {
+		return
+	}
+	// The id first: mostly it is what was decided, and costs no check of a signature.
+	if x, err := openUnchecked(raw, proto.KindEvent); err != nil || s.w.l.known(x.ID) {
+		return
+	}
+	if b, err := openBody(s.w.net, newInstance(slot), raw, true); err == nil {
+		s.overruled(slot, b)
+	}
 }
 
 // again repeats this witness's Commit to the one that asks.

@@ -105,8 +105,7 @@ func (s *step) finish(in *instance) error {
 		_, err = newTx(w.net, &w.l.s).judge(c)
 		if err == nil {
 			if err = s.union(in.allRecords(), c); err == nil {
-				w.remember(in)
-				w.forget(in)
+				s.ended(in)
 			}
 			return err
 		}

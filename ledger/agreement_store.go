@@ -139,9 +139,17 @@ func (s *step) drop(in *instance) error {
 			return &fault{err}
 		}
 	}
+	s.ended(in)
+	return nil
+}
+
+// ended forgets an instance whose slot is decided.
+func (s *step) ended(in *instance) {
+	for _, id := range slices.Sorted(maps.Keys(in.bodies)) {
+		s.overruled(in.slot, in.bodies[id])
+	}
 	s.w.remember(in)
 	s.w.forget(in)
-	return nil
 }
 
 func (w *Witness) forget(in *instance) {

@@ -44,7 +44,8 @@ func TestWitnessCertifies(t *testing.T) {
 }
 
 // Two bodies for one slot: the second gets no certificate, neither at once
-// nor after a restart, and the first keeps its own.
+// nor after a restart, and the first keeps its own. That the slot was decided
+// when the second came does not save its owner from punishment, once.
 func TestDoubleSpendIsRefused(t *testing.T) {
 	w := newWorld(t, 1, map[string]uint64{"alice": 10 * credit})
 	store := mem.New()
@@ -72,6 +73,9 @@ func TestDoubleSpendIsRefused(t *testing.T) {
 	}
 	if r := wit.l.Account(carol.id).Receivable; r != 0 {
 		t.Fatalf("carol got %s", r)
+	}
+	if a := wit.l.Account(alice.id); a.Offences != 1 || !a.Frozen || a.Seq != 2 {
+		t.Fatalf("after two events for seq 1: %+v", a)
 	}
 }
 
