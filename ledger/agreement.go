@@ -43,6 +43,10 @@ type WitnessConfig struct {
 	// that rests on receipts a Fetch is put out, and it counts once Fetched says
 	// that its outputs can be had. Without it nobody looks.
 	Fetch bool
+	// Reexecute says that the driver executes accused work again: for a receipt
+	// that its submitter brings a Reexecute is put out. Without it this witness
+	// reports no wrong work.
+	Reexecute bool
 	// Checkpoints judges and makes the bodies of checkpoint slots. With nil
 	// those slots are refused.
 	Checkpoints Checkpoints
@@ -204,6 +208,10 @@ func (w *Witness) Handle(now time.Time, from peer.ID, f *proto.VoteFrame) ([]Out
 		err = s.workClaim(b.WorkClaim)
 	case *proto.VoteFrame_ProbeReport:
 		err = s.w.l.KeepProbes(b.ProbeReport)
+	case *proto.VoteFrame_WrongWorks:
+		err = s.w.l.KeepWrong(b.WrongWorks)
+	case *proto.VoteFrame_Accused:
+		err = s.accused(b.Accused)
 	case *proto.VoteFrame_Error:
 		s.missing(b.Error) // errors are never answered with errors
 	default:

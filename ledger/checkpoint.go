@@ -207,7 +207,7 @@ func (l *Ledger) DraftCheckpoint(epoch uint64) (body *proto.Checkpoint, changes 
 
 // draftBody adds what follows from the state at the cut.
 func (l *Ledger) draftBody(epoch uint64, st *state, cut map[peer.ID]uint64, n news) (*proto.Checkpoint, []byte, error) {
-	all, err := l.standings(epoch, st, cut)
+	all, err := l.standings(epoch, st, cut, n)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -217,6 +217,14 @@ func (l *Ledger) draftBody(epoch uint64, st *state, cut map[peer.ID]uint64, n ne
 	changes, err := n.marshal()
 	if err != nil {
 		return nil, nil, fmt.Errorf("checkpoint %d: %w", epoch, err)
+	}
+	if l.attachWrong(epoch, &n, maxChangesSize-len(changes)) {
+		if all, err = l.standings(epoch, st, cut, n); err != nil {
+			return nil, nil, err
+		}
+		if changes, err = n.marshal(); err != nil {
+			return nil, nil, fmt.Errorf("checkpoint %d: %w", epoch, err)
+		}
 	}
 	l.KeepChanges(changes)
 	return l.bodyOf(epoch, st, all, n, changes), changes, nil
@@ -381,7 +389,10 @@ func (l *Ledger) checkBody(h *CheckpointHeader) error {
 	if err != nil {
 		return err
 	}
-	all, err := l.standings(e, st, cut)
+	if err := l.checkWrong(e, h.news); err != nil {
+		return err
+	}
+	all, err := l.standings(e, st, cut, h.news)
 	if err != nil {
 		return err
 	}

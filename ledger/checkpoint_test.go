@@ -97,6 +97,11 @@ func TestMergeLawsWithCheckpoints(t *testing.T) {
 					w.probe(h.l, p, up...)
 				}
 			}
+			if rapid.Bool().Draw(r, "wrong") {
+				p := rapid.SampledFrom(h.people).Draw(r, "worker")
+				from := h.l.Epoch() - min(h.l.Epoch(), rapid.Uint64Range(0, 1).Draw(r, "old"))
+				w.told(h.l, w.witnesses[:w.net.F()+1], found(w.work(p, rapid.Uint32Range(0, 2).Draw(r, "task"), from))...)
+			}
 			checkpoints = append(checkpoints, w.checkpoint(h.l))
 			for _, p := range h.people {
 				for _, x := range h.l.Rewards(p.id) {

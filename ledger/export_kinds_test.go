@@ -11,6 +11,7 @@ var guards = map[string]guard{
 	"old key": guardOldKey, "skip": guardSkip, "lists": guardLists, "claim votes": guardClaimVotes, "epoch": guardEpoch,
 	"bonus stake": guardBonusStake, "bonus work": guardBonusWork, "mint cap": guardMintCap, "recovery cost": guardRecoveryCost,
 	"bonus reset": guardBonusReset, "pump": guardPump, "probes": guardProbes, "place": guardPlace, "assigned": guardAssigned, "final": guardFinal,
+	"wrong votes": guardWrongVotes, "wrong once": guardWrongOnce, "wrong signer": guardWrongSigner,
 }
 
 // SwitchOff switches countermeasures of one ledger off.

@@ -148,6 +148,31 @@ func (l *Ledger) DraftCut(cut map[peer.ID]uint64) (*proto.Checkpoint, []byte, er
 	return l.draftBody(l.s.newest+1, st, cut, news{changes: moved})
 }
 
+// BodyFor is the body that a proposer would compute for changes of its choice.
+func (l *Ledger) BodyFor(changes []byte) (*proto.Checkpoint, error) {
+	n, err := parseChanges(changes)
+	if err != nil {
+		return nil, err
+	}
+	epoch := l.s.newest + 1
+	cut, err := l.frontier(l.s.newest)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range n.changes {
+		cut[c.account] = c.seq + 1
+	}
+	st, err := l.stateAt(epoch, cut)
+	if err != nil {
+		return nil, err
+	}
+	all, err := l.standings(epoch, st, cut, n)
+	if err != nil {
+		return nil, err
+	}
+	return l.bodyOf(epoch, st, all, n, changes), nil
+}
+
 // FewChanges lets a checkpoint move only n frontiers.
 func FewChanges(n int) (restore func()) {
 	was := maxChanges

@@ -19,6 +19,7 @@ func rewarding(tb testing.TB) (*world, *ledger.Ledger) {
 	w.hires(l, alice, bob, 1000*credit)
 	w.do(l, alice, &proto.Hold{Job: job(1), Budget: 300, DeadlineUnixMs: 9, Lanes: []*proto.Lane{{Worker: []byte(bob.id), Cap: 200}}})
 	w.probe(l, w.witnesses[0], alice.id)
+	w.told(l, w.witnesses, found(w.work(bob, 1, 1), w.work(alice, 2, 1))...)
 	return w, l
 }
 
@@ -32,6 +33,9 @@ func FuzzChanges(f *testing.F) {
 	}
 	f.Add(changes, body.Rewarded)
 	f.Add([]byte{}, uint64(0))
+	if m := mustParse(f, changes); len(m.Wrong) != 2 || len(m.Rewards) == 0 {
+		f.Fatal("the seed has no evidence or no rewards")
+	}
 	f.Fuzz(func(t *testing.T, changes []byte, rewarded uint64) {
 		w := w.at(t)
 		fresh := w.ledger()
@@ -70,6 +74,51 @@ func FuzzLeaves(f *testing.F) {
 		k, v, err := ledger.Recode(tree, key, value)
 		if err == nil && (!bytes.Equal(k, key) || !bytes.Equal(v, value)) {
 			t.Fatalf("%q: %x -> %x, %x -> %x", tree, key, k, value, v)
+		}
+	})
+}
+
+// A witness's report with its receipts, as it came: whatever is kept, the
+// checkpoint that is drafted with it is one that everybody accepts, and it
+// holds nothing against a worker but what that signed.
+func FuzzWrongWorks(f *testing.F) {
+	w, l := trusted(f, 1)
+	m := w.says(2, w.witnesses[0], found(w.work(bob, 1, 1), w.work(alice, 2, 1))...)
+	raw, err := goproto.Marshal(m)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	lone, err := goproto.Marshal(w.says(2, w.witnesses[0]))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(lone)
+	cp, _ := l.Checkpoint(1)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		m := new(proto.WrongWorks)
+		if len(raw) > proto.MaxVoteFrame || goproto.Unmarshal(raw, m) != nil {
+			return
+		}
+		w := w.at(t)
+		fresh := w.ledger()
+		fill(t, fresh, all(l)...)
+		w.addCheckpoint(fresh, cp.Wire)
+		for _, sr := range m.Receipts {
+			if a, err := fresh.Accusable(sr); err == nil && a.Worker != bob.id && a.Worker != alice.id {
+				t.Fatalf("%s signed nothing", a.Worker)
+			}
+		}
+		kept := fresh.KeepWrong(m)
+		body, changes, err := fresh.DraftCheckpoint(2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fresh.CheckCheckpoint(w.sealCheckpoint(body)); err != nil {
+			t.Fatalf("kept %v, and its checkpoint is refused: %v", kept, err)
+		}
+		if len(mustParse(t, changes).Wrong) > 0 && kept != nil {
+			t.Fatalf("what was refused counts: %v", kept)
 		}
 	})
 }

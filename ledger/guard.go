@@ -25,6 +25,9 @@ const (
 	guardAssigned                       // receipts count for work that the payer assigned
 	guardProbes                         // uptime is what f+1 of a quorum of witnesses saw
 	guardRecoveryCost                   // a Rotate by the recovery key is paid from stake
+	guardWrongVotes                     // f+1 witnesses executed wrong work again
+	guardWrongOnce                      // a wrong receipt counts once
+	guardWrongSigner                    // what is held against a worker it signed
 )
 
 func (g guard) has(x guard) bool { return g&x != 0 }

@@ -36,6 +36,7 @@ type Ledger struct {
 	proofs      *proofs            // of the base's state; nil when they have to be computed
 	probes      map[peer.ID][]byte // probe reports for probesFor
 	probesFor   uint64
+	accused     accusations
 	stood       map[peer.ID]standing // at the newest checkpoint; nil when they have to be computed
 }
 

@@ -12,6 +12,8 @@ type news struct {
 	changes []change // nil when they are not known
 	rewards []reward
 	probes  [][]byte
+	reports [][]byte               // of wrong work
+	wrong   []*proto.SignedReceipt // that they name
 }
 
 // parseChanges wants what marshal makes: keys ascending, nothing else.
@@ -23,7 +25,7 @@ func parseChanges(raw []byte) (n news, err error) {
 	if err := goproto.Unmarshal(raw, m); err != nil {
 		return n, proto.CodeMalformed.Errorf("checkpoint: changes: %v", err)
 	}
-	n = news{changes: make([]change, 0, len(m.Changes)), probes: m.Probes}
+	n = news{changes: make([]change, 0, len(m.Changes)), probes: m.Probes, reports: m.WrongReports, wrong: m.Wrong}
 	for i, c := range m.Changes {
 		id, err := accountOfKey(c.GetKey())
 		if err != nil {
@@ -36,6 +38,14 @@ func parseChanges(raw []byte) (n news, err error) {
 	}
 	if len(m.Rewards) > maxRewards || len(m.Probes) > maxProbes {
 		return n, proto.CodeTooLarge.Errorf("checkpoint: %d rewards, %d probe reports", len(m.Rewards), len(m.Probes))
+	}
+	if len(m.Wrong) > maxWrong || len(m.WrongReports) > maxProbes {
+		return n, proto.CodeTooLarge.Errorf("checkpoint: %d wrong receipts, %d reports of them", len(m.Wrong), len(m.WrongReports))
+	}
+	for _, sr := range m.Wrong {
+		if _, err := openAccused(nil, sr, false); err != nil {
+			return n, err
+		}
 	}
 	for _, w := range m.Rewards {
 		r, err := parseReward(w)
@@ -53,7 +63,7 @@ func parseChanges(raw []byte) (n news, err error) {
 const maxProbes = 100
 
 func (n news) marshal() ([]byte, error) {
-	m := &proto.FrontierChanges{Probes: n.probes}
+	m := &proto.FrontierChanges{Probes: n.probes, WrongReports: n.reports, Wrong: n.wrong}
 	for _, c := range n.changes {
 		m.Changes = append(m.Changes, &proto.FrontierChange{Key: accountKey(c.account), Seq: c.seq})
 	}

@@ -42,7 +42,7 @@ func (l *Ledger) Prune(lag uint64, own ...peer.ID) (moved bool, err error) {
 		return false, err
 	}
 	h := l.checkpoints[epoch]
-	all, err := l.standings(epoch, st, cut)
+	all, err := l.standings(epoch, st, cut, h.news)
 	if err != nil {
 		return false, err
 	}

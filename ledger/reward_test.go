@@ -335,9 +335,13 @@ func TestWitnessesAgreeOnRewards(t *testing.T) {
 }
 
 func mustChanges(t *testing.T, h *ledger.CheckpointHeader) *proto.FrontierChanges {
+	return mustParse(t, h.Wire.Changes)
+}
+
+func mustParse(tb testing.TB, changes []byte) *proto.FrontierChanges {
 	m := new(proto.FrontierChanges)
-	if err := goproto.Unmarshal(h.Wire.Changes, m); err != nil {
-		t.Fatal(err)
+	if err := goproto.Unmarshal(changes, m); err != nil {
+		tb.Fatal(err)
 	}
 	return m
 }

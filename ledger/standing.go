@@ -11,12 +11,13 @@ import (
 )
 
 // standing is what checkpoints say about an account beside its balance: its
-// reputation, and who referred it.
+// reputation, which receipts were held against it, and who referred it.
 type standing struct {
 	rep      Reputation
-	referrer peer.ID // empty: nobody, or nothing is due any more
-	opened   uint64  // epoch of the checkpoint that first saw the account
-	fees     uint64  // burned by its payments since
+	referrer peer.ID   // empty: nobody, or nothing is due any more
+	opened   uint64    // epoch of the checkpoint that first saw the account
+	fees     uint64    // burned by its payments since
+	counted  []counted // in the order in which they were, until they are too old to come again
 }
 
 // deed is what one event above the base adds to standings. It counts in the
@@ -52,6 +53,13 @@ func (st standing) leaf(id peer.ID) leaf {
 	e.num(st.rep.Version, st.rep.Valid, st.rep.Invalid)
 	e.str(string(st.referrer))
 	e.num(st.opened, st.fees)
+	if len(st.counted) > 0 { // nothing at all without, as it was before there was evidence
+		e.num(uint64(len(st.counted)))
+	}
+	for _, c := range st.counted {
+		e.num(c.epoch)
+		e.hash(c.id)
+	}
 	return leaf{treeReputation, slices.Clone(accountKey(id)), e.b}
 }
 
@@ -62,6 +70,13 @@ func (l leaf) standing() (id peer.ID, st standing, err error) {
 	d := &decoder{b: l.value}
 	st.rep = Reputation{Version: d.num(), Valid: d.num(), Invalid: d.num()}
 	st.referrer, st.opened, st.fees = peer.ID(d.str()), d.num(), d.num()
+	if len(d.b) > 0 {
+		n := d.list(8 + uint64(len(proto.Hash{})))
+		d.bad = d.bad || n == 0
+		for range n {
+			st.counted = append(st.counted, counted{d.num(), d.hash()})
+		}
+	}
 	return id, st, d.end("a reputation")
 }
 
@@ -102,8 +117,8 @@ type stood struct {
 }
 
 // standings folds deeds into the base's standings, up to the checkpoint of an
-// epoch that has the given cut. Deeds above the cut do not count.
-func (l *Ledger) standings(epoch uint64, s *state, cut map[peer.ID]uint64) (stood, error) {
+// epoch that has the given cut and brings n. Deeds above the cut do not count.
+func (l *Ledger) standings(epoch uint64, s *state, cut map[peer.ID]uint64, n news) (stood, error) {
 	seg, err := l.segments(min(epoch-1, l.s.newest))
 	if err != nil {
 		return stood{}, err
@@ -132,6 +147,24 @@ func (l *Ledger) standings(epoch uint64, s *state, cut map[peer.ID]uint64) (stoo
 			fees[in{d.account, e}] += d.fee
 		}
 	}
+	wrong := map[in][]wrongWork{}
+	for e := l.base + 1; e <= epoch; e++ {
+		of := n
+		if h := l.checkpoints[e]; e < epoch {
+			of = h.news
+		}
+		list, err := l.wrongs(e, of, false)
+		if err != nil {
+			return stood{}, err
+		}
+		for _, w := range list {
+			k := in{w.worker, e}
+			wrong[k] = append(wrong[k], w)
+			if _, ok := done[k]; !ok {
+				done[k] = nil
+			}
+		}
+	}
 	out := stood{all: maps.Clone(s.standing)}
 	if out.all == nil {
 		out.all = map[peer.ID]standing{}
@@ -147,8 +180,18 @@ func (l *Ledger) standings(epoch uint64, s *state, cut map[peer.ID]uint64) (stoo
 	}
 	for _, k := range sorted(slices.Collect(maps.Keys(done))) {
 		x := out.all[k.id]
-		x.rep = x.rep.next(l.net, k.id, k.epoch, done[k], 0)
+		invalid := x.count(k.epoch, wrong[k], s.off)
+		if len(done[k]) == 0 && invalid == 0 {
+			continue
+		}
+		x.rep = x.rep.next(l.net, k.id, k.epoch, done[k], invalid)
 		out.all[k.id] = x
+	}
+	for id, x := range out.all {
+		if len(x.counted) > 0 {
+			x.forget(epoch)
+			out.all[id] = x
+		}
 	}
 	for _, k := range sorted(slices.Collect(maps.Keys(fees))) {
 		x, ok := out.all[k.id]
@@ -189,7 +232,7 @@ func (l *Ledger) newestStandings() map[peer.ID]standing {
 		if err != nil {
 			return l.s.standing // of the base; the rest comes with the changes
 		}
-		st, err := l.standings(n, &l.s, cut)
+		st, err := l.standings(n, &l.s, cut, l.checkpoints[n].news)
 		if err != nil {
 			return l.s.standing
 		}
@@ -202,4 +245,16 @@ func (l *Ledger) newestStandings() map[peer.ID]standing {
 // with its changes; the zero register for an account without work.
 func (l *Ledger) Reputation(id peer.ID) Reputation {
 	return l.newestStandings()[id].rep.at(l.net, l.s.newest)
+}
+
+// Scores are those of all accounts that have one above 0, in ppm, and the
+// epoch of the checkpoint that they are from.
+func (l *Ledger) Scores() (epoch uint64, scores map[peer.ID]uint64) {
+	scores = map[peer.ID]uint64{}
+	for id, st := range l.newestStandings() {
+		if s := st.rep.at(l.net, l.s.newest).Score(); s > 0 {
+			scores[id] = s
+		}
+	}
+	return l.s.newest, scores
 }

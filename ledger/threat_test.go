@@ -18,6 +18,9 @@ func TestThreats(t *testing.T) {
 		try    func(t *testing.T, off []string) (succeeds bool)
 	}{
 		{"uptime", "one bad witness says who was up", []string{"probes"}, uptimeByOne},
+		{"wrong results", "one bad witness blackens a worker", []string{"wrong votes"}, blackens},
+		{"wrong results", "one lie is held against its worker again and again", []string{"wrong once"}, countsAgain},
+		{"wrong results", "a submitter invents a receipt in a worker's name", []string{"wrong signer"}, invented},
 		{"key theft", "the thief withdraws the stake", []string{"timer"}, thiefWithdraws},
 		{"key theft", "the thief's own key takes over", []string{"delay"}, thiefRotates},
 		{"key theft", "the stolen key signs after recovery", []string{"signer"}, stolenKeySigns},

@@ -113,6 +113,7 @@ type Payload struct {
 	//	*Payload_WorkClaim
 	//	*Payload_ClaimList
 	//	*Payload_ProbeReport
+	//	*Payload_WrongReport
 	Body          isPayload_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -335,6 +336,15 @@ func (x *Payload) GetProbeReport() *ProbeReport {
 	return nil
 }
 
+func (x *Payload) GetWrongReport() *WrongReport {
+	if x != nil {
+		if x, ok := x.Body.(*Payload_WrongReport); ok {
+			return x.WrongReport
+		}
+	}
+	return nil
+}
+
 type isPayload_Body interface {
 	isPayload_Body()
 }
@@ -419,6 +429,10 @@ type Payload_ProbeReport struct {
 	ProbeReport *ProbeReport `protobuf:"bytes,20,opt,name=probe_report,json=probeReport,proto3,oneof"`
 }
 
+type Payload_WrongReport struct {
+	WrongReport *WrongReport `protobuf:"bytes,21,opt,name=wrong_report,json=wrongReport,proto3,oneof"`
+}
+
 func (*Payload_PeerRecord) isPayload_Body() {}
 
 func (*Payload_Offer) isPayload_Body() {}
@@ -458,6 +472,8 @@ func (*Payload_WorkClaim) isPayload_Body() {}
 func (*Payload_ClaimList) isPayload_Body() {}
 
 func (*Payload_ProbeReport) isPayload_Body() {}
+
+func (*Payload_WrongReport) isPayload_Body() {}
 
 // Genesis is the network. Its marshalled bytes (genesis.pb) are authoritative;
 // the network id is their CID.
@@ -1275,6 +1291,7 @@ type Assignment struct {
 	WallMs        uint64                 `protobuf:"varint,13,opt,name=wall_ms,json=wallMs,proto3" json:"wall_ms,omitempty"`
 	Attempt       uint32                 `protobuf:"varint,14,opt,name=attempt,proto3" json:"attempt,omitempty"` // of this task on this worker
 	Priority      uint32                 `protobuf:"varint,15,opt,name=priority,proto3" json:"priority,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,16,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the newest checkpoint that the submitter knows
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1414,28 +1431,41 @@ func (x *Assignment) GetPriority() uint32 {
 	return 0
 }
 
+func (x *Assignment) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
 // Receipt is one verified unit of work as the worker states it. It is a leaf
 // of the Merkle tree whose root a ReceiptBatch signs; leaf hash =
 // sha2-256(0x00 || receipt bytes), node = sha2-256(0x01 || left || right).
 type Receipt struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Worker        []byte                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
-	Submitter     []byte                 `protobuf:"bytes,2,opt,name=submitter,proto3" json:"submitter,omitempty"`
-	Job           []byte                 `protobuf:"bytes,3,opt,name=job,proto3" json:"job,omitempty"`
-	Task          uint32                 `protobuf:"varint,4,opt,name=task,proto3" json:"task,omitempty"`
-	Replica       uint32                 `protobuf:"varint,5,opt,name=replica,proto3" json:"replica,omitempty"`
-	Module        []byte                 `protobuf:"bytes,6,opt,name=module,proto3" json:"module,omitempty"`
-	MeterVersion  uint32                 `protobuf:"varint,7,opt,name=meter_version,json=meterVersion,proto3" json:"meter_version,omitempty"`
-	InputHash     []byte                 `protobuf:"bytes,8,opt,name=input_hash,json=inputHash,proto3" json:"input_hash,omitempty"`
-	OutputHash    []byte                 `protobuf:"bytes,9,opt,name=output_hash,json=outputHash,proto3" json:"output_hash,omitempty"`
-	OutputSize    uint64                 `protobuf:"varint,10,opt,name=output_size,json=outputSize,proto3" json:"output_size,omitempty"`
-	Fuel          uint64                 `protobuf:"varint,11,opt,name=fuel,proto3" json:"fuel,omitempty"`
-	Status        uint32                 `protobuf:"varint,12,opt,name=status,proto3" json:"status,omitempty"` // votable status, see proto.Status
-	ExitCode      int32                  `protobuf:"varint,13,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
-	LogHash       []byte                 `protobuf:"bytes,14,opt,name=log_hash,json=logHash,proto3" json:"log_hash,omitempty"`
-	Payee         []byte                 `protobuf:"bytes,15,opt,name=payee,proto3" json:"payee,omitempty"`
-	Price         uint64                 `protobuf:"varint,16,opt,name=price,proto3" json:"price,omitempty"`
-	Salt          []byte                 `protobuf:"bytes,17,opt,name=salt,proto3" json:"salt,omitempty"` // of the commitment
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Worker       []byte                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
+	Submitter    []byte                 `protobuf:"bytes,2,opt,name=submitter,proto3" json:"submitter,omitempty"`
+	Job          []byte                 `protobuf:"bytes,3,opt,name=job,proto3" json:"job,omitempty"`
+	Task         uint32                 `protobuf:"varint,4,opt,name=task,proto3" json:"task,omitempty"`
+	Replica      uint32                 `protobuf:"varint,5,opt,name=replica,proto3" json:"replica,omitempty"`
+	Module       []byte                 `protobuf:"bytes,6,opt,name=module,proto3" json:"module,omitempty"`
+	MeterVersion uint32                 `protobuf:"varint,7,opt,name=meter_version,json=meterVersion,proto3" json:"meter_version,omitempty"`
+	InputHash    []byte                 `protobuf:"bytes,8,opt,name=input_hash,json=inputHash,proto3" json:"input_hash,omitempty"`
+	OutputHash   []byte                 `protobuf:"bytes,9,opt,name=output_hash,json=outputHash,proto3" json:"output_hash,omitempty"`
+	OutputSize   uint64                 `protobuf:"varint,10,opt,name=output_size,json=outputSize,proto3" json:"output_size,omitempty"`
+	Fuel         uint64                 `protobuf:"varint,11,opt,name=fuel,proto3" json:"fuel,omitempty"`
+	Status       uint32                 `protobuf:"varint,12,opt,name=status,proto3" json:"status,omitempty"` // votable status, see proto.Status
+	ExitCode     int32                  `protobuf:"varint,13,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	LogHash      []byte                 `protobuf:"bytes,14,opt,name=log_hash,json=logHash,proto3" json:"log_hash,omitempty"`
+	Payee        []byte                 `protobuf:"bytes,15,opt,name=payee,proto3" json:"payee,omitempty"`
+	Price        uint64                 `protobuf:"varint,16,opt,name=price,proto3" json:"price,omitempty"`
+	Salt         []byte                 `protobuf:"bytes,17,opt,name=salt,proto3" json:"salt,omitempty"` // of the commitment
+	// Of the assignment: with them whoever has module and input can execute the
+	// task again and must get the same.
+	FuelLimit     uint64 `protobuf:"varint,18,opt,name=fuel_limit,json=fuelLimit,proto3" json:"fuel_limit,omitempty"`
+	MemoryLimit   uint64 `protobuf:"varint,19,opt,name=memory_limit,json=memoryLimit,proto3" json:"memory_limit,omitempty"`
+	OutputLimit   uint64 `protobuf:"varint,20,opt,name=output_limit,json=outputLimit,proto3" json:"output_limit,omitempty"`
+	Epoch         uint64 `protobuf:"varint,21,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1587,6 +1617,34 @@ func (x *Receipt) GetSalt() []byte {
 		return x.Salt
 	}
 	return nil
+}
+
+func (x *Receipt) GetFuelLimit() uint64 {
+	if x != nil {
+		return x.FuelLimit
+	}
+	return 0
+}
+
+func (x *Receipt) GetMemoryLimit() uint64 {
+	if x != nil {
+		return x.MemoryLimit
+	}
+	return 0
+}
+
+func (x *Receipt) GetOutputLimit() uint64 {
+	if x != nil {
+		return x.OutputLimit
+	}
+	return 0
+}
+
+func (x *Receipt) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 type ReceiptBatch struct {
@@ -5553,8 +5611,10 @@ func (x *Checkpoint) GetRewarded() uint64 {
 type FrontierChanges struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Changes       []*FrontierChange      `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
-	Rewards       []*Reward              `protobuf:"bytes,2,rep,name=rewards,proto3" json:"rewards,omitempty"` // for referrals by (key, referee), then for uptime by key
-	Probes        [][]byte               `protobuf:"bytes,3,rep,name=probes,proto3" json:"probes,omitempty"`   // marshalled Envelopes of ProbeReport of a quorum, or none
+	Rewards       []*Reward              `protobuf:"bytes,2,rep,name=rewards,proto3" json:"rewards,omitempty"`                               // for referrals by (key, referee), then for uptime by key
+	Probes        [][]byte               `protobuf:"bytes,3,rep,name=probes,proto3" json:"probes,omitempty"`                                 // marshalled Envelopes of ProbeReport of a quorum, or none
+	WrongReports  [][]byte               `protobuf:"bytes,4,rep,name=wrong_reports,json=wrongReports,proto3" json:"wrong_reports,omitempty"` // marshalled Envelopes of WrongReport, in the order of the genesis
+	Wrong         []*SignedReceipt       `protobuf:"bytes,5,rep,name=wrong,proto3" json:"wrong,omitempty"`                                   // that f+1 of these reports name, by sha2-256 of the receipt
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5606,6 +5666,20 @@ func (x *FrontierChanges) GetRewards() []*Reward {
 func (x *FrontierChanges) GetProbes() [][]byte {
 	if x != nil {
 		return x.Probes
+	}
+	return nil
+}
+
+func (x *FrontierChanges) GetWrongReports() [][]byte {
+	if x != nil {
+		return x.WrongReports
+	}
+	return nil
+}
+
+func (x *FrontierChanges) GetWrong() []*SignedReceipt {
+	if x != nil {
+		return x.Wrong
 	}
 	return nil
 }
@@ -5726,6 +5800,112 @@ func (x *ProbeReport) GetUp() []byte {
 	return nil
 }
 
+// WrongReport is what a witness found by executing work again: these receipts
+// state another result than module, input and limits give.
+type WrongReport struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the checkpoint that it is for
+	Wrong         []*WrongWork           `protobuf:"bytes,2,rep,name=wrong,proto3" json:"wrong,omitempty"`  // ascending by receipt
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WrongReport) Reset() {
+	*x = WrongReport{}
+	mi := &file_proto_edgenet_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WrongReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WrongReport) ProtoMessage() {}
+
+func (x *WrongReport) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WrongReport.ProtoReflect.Descriptor instead.
+func (*WrongReport) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *WrongReport) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *WrongReport) GetWrong() []*WrongWork {
+	if x != nil {
+		return x.Wrong
+	}
+	return nil
+}
+
+type WrongWork struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Receipt       []byte                 `protobuf:"bytes,1,opt,name=receipt,proto3" json:"receipt,omitempty"` // sha2-256 of the marshalled Receipt
+	Fuel          uint64                 `protobuf:"varint,2,opt,name=fuel,proto3" json:"fuel,omitempty"`      // that the work took here
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WrongWork) Reset() {
+	*x = WrongWork{}
+	mi := &file_proto_edgenet_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WrongWork) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WrongWork) ProtoMessage() {}
+
+func (x *WrongWork) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WrongWork.ProtoReflect.Descriptor instead.
+func (*WrongWork) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *WrongWork) GetReceipt() []byte {
+	if x != nil {
+		return x.Receipt
+	}
+	return nil
+}
+
+func (x *WrongWork) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
+	}
+	return 0
+}
+
 type FrontierChange struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`  // 32-byte public key of the account
@@ -5736,7 +5916,7 @@ type FrontierChange struct {
 
 func (x *FrontierChange) Reset() {
 	*x = FrontierChange{}
-	mi := &file_proto_edgenet_proto_msgTypes[71]
+	mi := &file_proto_edgenet_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5748,7 +5928,7 @@ func (x *FrontierChange) String() string {
 func (*FrontierChange) ProtoMessage() {}
 
 func (x *FrontierChange) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[71]
+	mi := &file_proto_edgenet_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5761,7 +5941,7 @@ func (x *FrontierChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierChange.ProtoReflect.Descriptor instead.
 func (*FrontierChange) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{71}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *FrontierChange) GetKey() []byte {
@@ -5789,7 +5969,7 @@ type CertifiedCheckpoint struct {
 
 func (x *CertifiedCheckpoint) Reset() {
 	*x = CertifiedCheckpoint{}
-	mi := &file_proto_edgenet_proto_msgTypes[72]
+	mi := &file_proto_edgenet_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5801,7 +5981,7 @@ func (x *CertifiedCheckpoint) String() string {
 func (*CertifiedCheckpoint) ProtoMessage() {}
 
 func (x *CertifiedCheckpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[72]
+	mi := &file_proto_edgenet_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5814,7 +5994,7 @@ func (x *CertifiedCheckpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertifiedCheckpoint.ProtoReflect.Descriptor instead.
 func (*CertifiedCheckpoint) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{72}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *CertifiedCheckpoint) GetCheckpoint() []byte {
@@ -5852,7 +6032,7 @@ type StateLeaf struct {
 
 func (x *StateLeaf) Reset() {
 	*x = StateLeaf{}
-	mi := &file_proto_edgenet_proto_msgTypes[73]
+	mi := &file_proto_edgenet_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5864,7 +6044,7 @@ func (x *StateLeaf) String() string {
 func (*StateLeaf) ProtoMessage() {}
 
 func (x *StateLeaf) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[73]
+	mi := &file_proto_edgenet_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5877,7 +6057,7 @@ func (x *StateLeaf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateLeaf.ProtoReflect.Descriptor instead.
 func (*StateLeaf) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{73}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *StateLeaf) GetTree() uint32 {
@@ -5920,7 +6100,7 @@ type StateProof struct {
 
 func (x *StateProof) Reset() {
 	*x = StateProof{}
-	mi := &file_proto_edgenet_proto_msgTypes[74]
+	mi := &file_proto_edgenet_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5932,7 +6112,7 @@ func (x *StateProof) String() string {
 func (*StateProof) ProtoMessage() {}
 
 func (x *StateProof) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[74]
+	mi := &file_proto_edgenet_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5945,7 +6125,7 @@ func (x *StateProof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateProof.ProtoReflect.Descriptor instead.
 func (*StateProof) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{74}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *StateProof) GetLeaf() *StateLeaf {
@@ -5978,7 +6158,7 @@ type ProofRequest struct {
 
 func (x *ProofRequest) Reset() {
 	*x = ProofRequest{}
-	mi := &file_proto_edgenet_proto_msgTypes[75]
+	mi := &file_proto_edgenet_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5990,7 +6170,7 @@ func (x *ProofRequest) String() string {
 func (*ProofRequest) ProtoMessage() {}
 
 func (x *ProofRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[75]
+	mi := &file_proto_edgenet_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6003,7 +6183,7 @@ func (x *ProofRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofRequest.ProtoReflect.Descriptor instead.
 func (*ProofRequest) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{75}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ProofRequest) GetAccount() []byte {
@@ -6027,7 +6207,7 @@ type ProofReply struct {
 
 func (x *ProofReply) Reset() {
 	*x = ProofReply{}
-	mi := &file_proto_edgenet_proto_msgTypes[76]
+	mi := &file_proto_edgenet_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6039,7 +6219,7 @@ func (x *ProofReply) String() string {
 func (*ProofReply) ProtoMessage() {}
 
 func (x *ProofReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[76]
+	mi := &file_proto_edgenet_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6052,7 +6232,7 @@ func (x *ProofReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofReply.ProtoReflect.Descriptor instead.
 func (*ProofReply) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{76}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ProofReply) GetCheckpoint() *CertifiedCheckpoint {
@@ -6108,6 +6288,8 @@ type VoteFrame struct {
 	//	*VoteFrame_WorkClaim
 	//	*VoteFrame_ClaimReply
 	//	*VoteFrame_ProbeReport
+	//	*VoteFrame_WrongWorks
+	//	*VoteFrame_Accused
 	Body          isVoteFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -6115,7 +6297,7 @@ type VoteFrame struct {
 
 func (x *VoteFrame) Reset() {
 	*x = VoteFrame{}
-	mi := &file_proto_edgenet_proto_msgTypes[77]
+	mi := &file_proto_edgenet_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6127,7 +6309,7 @@ func (x *VoteFrame) String() string {
 func (*VoteFrame) ProtoMessage() {}
 
 func (x *VoteFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[77]
+	mi := &file_proto_edgenet_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6140,7 +6322,7 @@ func (x *VoteFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteFrame.ProtoReflect.Descriptor instead.
 func (*VoteFrame) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{77}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *VoteFrame) GetBody() isVoteFrame_Body {
@@ -6267,6 +6449,24 @@ func (x *VoteFrame) GetProbeReport() []byte {
 	return nil
 }
 
+func (x *VoteFrame) GetWrongWorks() *WrongWorks {
+	if x != nil {
+		if x, ok := x.Body.(*VoteFrame_WrongWorks); ok {
+			return x.WrongWorks
+		}
+	}
+	return nil
+}
+
+func (x *VoteFrame) GetAccused() *SignedReceipt {
+	if x != nil {
+		if x, ok := x.Body.(*VoteFrame_Accused); ok {
+			return x.Accused
+		}
+	}
+	return nil
+}
+
 type isVoteFrame_Body interface {
 	isVoteFrame_Body()
 }
@@ -6323,6 +6523,14 @@ type VoteFrame_ProbeReport struct {
 	ProbeReport []byte `protobuf:"bytes,13,opt,name=probe_report,json=probeReport,proto3,oneof"` // marshalled Envelope of ProbeReport
 }
 
+type VoteFrame_WrongWorks struct {
+	WrongWorks *WrongWorks `protobuf:"bytes,14,opt,name=wrong_works,json=wrongWorks,proto3,oneof"` // between witnesses
+}
+
+type VoteFrame_Accused struct {
+	Accused *SignedReceipt `protobuf:"bytes,15,opt,name=accused,proto3,oneof"` // from the submitter that it names: execute it again; module and input are there, by /blob
+}
+
 func (*VoteFrame_Propose) isVoteFrame_Body() {}
 
 func (*VoteFrame_Prepare) isVoteFrame_Body() {}
@@ -6349,6 +6557,63 @@ func (*VoteFrame_ClaimReply) isVoteFrame_Body() {}
 
 func (*VoteFrame_ProbeReport) isVoteFrame_Body() {}
 
+func (*VoteFrame_WrongWorks) isVoteFrame_Body() {}
+
+func (*VoteFrame_Accused) isVoteFrame_Body() {}
+
+// WrongWorks is a witness's report with the receipts that it names.
+type WrongWorks struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Report        []byte                 `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"`     // marshalled Envelope of WrongReport
+	Receipts      []*SignedReceipt       `protobuf:"bytes,2,rep,name=receipts,proto3" json:"receipts,omitempty"` // same order as in the report
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WrongWorks) Reset() {
+	*x = WrongWorks{}
+	mi := &file_proto_edgenet_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WrongWorks) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WrongWorks) ProtoMessage() {}
+
+func (x *WrongWorks) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WrongWorks.ProtoReflect.Descriptor instead.
+func (*WrongWorks) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *WrongWorks) GetReport() []byte {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+func (x *WrongWorks) GetReceipts() []*SignedReceipt {
+	if x != nil {
+		return x.Receipts
+	}
+	return nil
+}
+
 // ClaimReply is a witness's answer to a WorkClaim. Code 0: it keeps the claim
 // and will list at least this much on the lane.
 type ClaimReply struct {
@@ -6364,7 +6629,7 @@ type ClaimReply struct {
 
 func (x *ClaimReply) Reset() {
 	*x = ClaimReply{}
-	mi := &file_proto_edgenet_proto_msgTypes[78]
+	mi := &file_proto_edgenet_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6376,7 +6641,7 @@ func (x *ClaimReply) String() string {
 func (*ClaimReply) ProtoMessage() {}
 
 func (x *ClaimReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[78]
+	mi := &file_proto_edgenet_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6389,7 +6654,7 @@ func (x *ClaimReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimReply.ProtoReflect.Descriptor instead.
 func (*ClaimReply) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{78}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ClaimReply) GetClaim() []byte {
@@ -6437,7 +6702,7 @@ type HeadRequest struct {
 
 func (x *HeadRequest) Reset() {
 	*x = HeadRequest{}
-	mi := &file_proto_edgenet_proto_msgTypes[79]
+	mi := &file_proto_edgenet_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6449,7 +6714,7 @@ func (x *HeadRequest) String() string {
 func (*HeadRequest) ProtoMessage() {}
 
 func (x *HeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[79]
+	mi := &file_proto_edgenet_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6462,7 +6727,7 @@ func (x *HeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadRequest.ProtoReflect.Descriptor instead.
 func (*HeadRequest) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{79}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *HeadRequest) GetAccount() []byte {
@@ -6491,7 +6756,7 @@ type HeadReport struct {
 
 func (x *HeadReport) Reset() {
 	*x = HeadReport{}
-	mi := &file_proto_edgenet_proto_msgTypes[80]
+	mi := &file_proto_edgenet_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6503,7 +6768,7 @@ func (x *HeadReport) String() string {
 func (*HeadReport) ProtoMessage() {}
 
 func (x *HeadReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[80]
+	mi := &file_proto_edgenet_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6516,7 +6781,7 @@ func (x *HeadReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadReport.ProtoReflect.Descriptor instead.
 func (*HeadReport) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{80}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *HeadReport) GetAccount() []byte {
@@ -6559,7 +6824,7 @@ type VoteError struct {
 
 func (x *VoteError) Reset() {
 	*x = VoteError{}
-	mi := &file_proto_edgenet_proto_msgTypes[81]
+	mi := &file_proto_edgenet_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6571,7 +6836,7 @@ func (x *VoteError) String() string {
 func (*VoteError) ProtoMessage() {}
 
 func (x *VoteError) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[81]
+	mi := &file_proto_edgenet_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6584,7 +6849,7 @@ func (x *VoteError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteError.ProtoReflect.Descriptor instead.
 func (*VoteError) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{81}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *VoteError) GetCode() uint32 {
@@ -6639,7 +6904,7 @@ type SyncFrame struct {
 
 func (x *SyncFrame) Reset() {
 	*x = SyncFrame{}
-	mi := &file_proto_edgenet_proto_msgTypes[82]
+	mi := &file_proto_edgenet_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6651,7 +6916,7 @@ func (x *SyncFrame) String() string {
 func (*SyncFrame) ProtoMessage() {}
 
 func (x *SyncFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[82]
+	mi := &file_proto_edgenet_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6664,7 +6929,7 @@ func (x *SyncFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncFrame.ProtoReflect.Descriptor instead.
 func (*SyncFrame) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{82}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *SyncFrame) GetRanges() []*SyncRange {
@@ -6785,7 +7050,7 @@ type SyncRange struct {
 
 func (x *SyncRange) Reset() {
 	*x = SyncRange{}
-	mi := &file_proto_edgenet_proto_msgTypes[83]
+	mi := &file_proto_edgenet_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6797,7 +7062,7 @@ func (x *SyncRange) String() string {
 func (*SyncRange) ProtoMessage() {}
 
 func (x *SyncRange) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[83]
+	mi := &file_proto_edgenet_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6810,7 +7075,7 @@ func (x *SyncRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncRange.ProtoReflect.Descriptor instead.
 func (*SyncRange) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{83}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *SyncRange) GetFrom() []byte {
@@ -6860,7 +7125,7 @@ type SyncChain struct {
 
 func (x *SyncChain) Reset() {
 	*x = SyncChain{}
-	mi := &file_proto_edgenet_proto_msgTypes[84]
+	mi := &file_proto_edgenet_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6872,7 +7137,7 @@ func (x *SyncChain) String() string {
 func (*SyncChain) ProtoMessage() {}
 
 func (x *SyncChain) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[84]
+	mi := &file_proto_edgenet_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6885,7 +7150,7 @@ func (x *SyncChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncChain.ProtoReflect.Descriptor instead.
 func (*SyncChain) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{84}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *SyncChain) GetKey() []byte {
@@ -6911,7 +7176,7 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\bEnvelope\x12\x18\n" +
 	"\apayload\x18\x01 \x01(\fR\apayload\x12\x16\n" +
 	"\x06signer\x18\x02 \x01(\fR\x06signer\x12\x1c\n" +
-	"\tsignature\x18\x03 \x01(\fR\tsignature\"\x9c\b\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xda\b\n" +
 	"\aPayload\x129\n" +
 	"\vpeer_record\x18\x01 \x01(\v2\x16.edgenet.v1.PeerRecordH\x00R\n" +
 	"peerRecord\x12)\n" +
@@ -6941,8 +7206,9 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"work_claim\x18\x12 \x01(\v2\x15.edgenet.v1.WorkClaimH\x00R\tworkClaim\x126\n" +
 	"\n" +
 	"claim_list\x18\x13 \x01(\v2\x15.edgenet.v1.ClaimListH\x00R\tclaimList\x12<\n" +
-	"\fprobe_report\x18\x14 \x01(\v2\x17.edgenet.v1.ProbeReportH\x00R\vprobeReportB\x06\n" +
-	"\x04bodyJ\x04\b\x15\x10 \"\xc5\x04\n" +
+	"\fprobe_report\x18\x14 \x01(\v2\x17.edgenet.v1.ProbeReportH\x00R\vprobeReport\x12<\n" +
+	"\fwrong_report\x18\x15 \x01(\v2\x17.edgenet.v1.WrongReportH\x00R\vwrongReportB\x06\n" +
+	"\x04bodyJ\x04\b\x16\x10 \"\xc5\x04\n" +
 	"\aGenesis\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05nonce\x18\x02 \x01(\fR\x05nonce\x12\x1c\n" +
@@ -7023,7 +7289,7 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x04hold\x18\x02 \x01(\fR\x04hold\x12\x12\n" +
 	"\x04lane\x18\x03 \x01(\rR\x04lane\x12&\n" +
 	"\x0fexpires_unix_ms\x18\x04 \x01(\x04R\rexpiresUnixMs\x128\n" +
-	"\vassignments\x18\x05 \x03(\v2\x16.edgenet.v1.AssignmentR\vassignments\"\xad\x03\n" +
+	"\vassignments\x18\x05 \x03(\v2\x16.edgenet.v1.AssignmentR\vassignments\"\xc3\x03\n" +
 	"\n" +
 	"Assignment\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\fR\x03job\x12\x12\n" +
@@ -7044,7 +7310,8 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\foutput_limit\x18\f \x01(\x04R\voutputLimit\x12\x17\n" +
 	"\awall_ms\x18\r \x01(\x04R\x06wallMs\x12\x18\n" +
 	"\aattempt\x18\x0e \x01(\rR\aattempt\x12\x1a\n" +
-	"\bpriority\x18\x0f \x01(\rR\bpriority\"\xc1\x03\n" +
+	"\bpriority\x18\x0f \x01(\rR\bpriority\x12\x14\n" +
+	"\x05epoch\x18\x10 \x01(\x04R\x05epoch\"\xbc\x04\n" +
 	"\aReceipt\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\fR\x06worker\x12\x1c\n" +
 	"\tsubmitter\x18\x02 \x01(\fR\tsubmitter\x12\x10\n" +
@@ -7066,7 +7333,12 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\blog_hash\x18\x0e \x01(\fR\alogHash\x12\x14\n" +
 	"\x05payee\x18\x0f \x01(\fR\x05payee\x12\x14\n" +
 	"\x05price\x18\x10 \x01(\x04R\x05price\x12\x12\n" +
-	"\x04salt\x18\x11 \x01(\fR\x04salt\"\\\n" +
+	"\x04salt\x18\x11 \x01(\fR\x04salt\x12\x1d\n" +
+	"\n" +
+	"fuel_limit\x18\x12 \x01(\x04R\tfuelLimit\x12!\n" +
+	"\fmemory_limit\x18\x13 \x01(\x04R\vmemoryLimit\x12!\n" +
+	"\foutput_limit\x18\x14 \x01(\x04R\voutputLimit\x12\x14\n" +
+	"\x05epoch\x18\x15 \x01(\x04R\x05epoch\"\\\n" +
 	"\fReceiptBatch\x12\x12\n" +
 	"\x04root\x18\x01 \x01(\fR\x04root\x12\x16\n" +
 	"\x06leaves\x18\x02 \x01(\rR\x06leaves\x12 \n" +
@@ -7353,18 +7625,26 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x06worked\x18\x14 \x01(\x04R\x06worked\x12 \n" +
 	"\ftime_unix_ms\x18\x15 \x01(\x04R\n" +
 	"timeUnixMs\x12\x1a\n" +
-	"\brewarded\x18\x16 \x01(\x04R\brewarded\"\x8d\x01\n" +
+	"\brewarded\x18\x16 \x01(\x04R\brewarded\"\xe3\x01\n" +
 	"\x0fFrontierChanges\x124\n" +
 	"\achanges\x18\x01 \x03(\v2\x1a.edgenet.v1.FrontierChangeR\achanges\x12,\n" +
 	"\arewards\x18\x02 \x03(\v2\x12.edgenet.v1.RewardR\arewards\x12\x16\n" +
-	"\x06probes\x18\x03 \x03(\fR\x06probes\"L\n" +
+	"\x06probes\x18\x03 \x03(\fR\x06probes\x12#\n" +
+	"\rwrong_reports\x18\x04 \x03(\fR\fwrongReports\x12/\n" +
+	"\x05wrong\x18\x05 \x03(\v2\x19.edgenet.v1.SignedReceiptR\x05wrong\"L\n" +
 	"\x06Reward\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x16\n" +
 	"\x06amount\x18\x02 \x01(\x04R\x06amount\x12\x18\n" +
 	"\areferee\x18\x03 \x01(\fR\areferee\"3\n" +
 	"\vProbeReport\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x0e\n" +
-	"\x02up\x18\x02 \x01(\fR\x02up\"4\n" +
+	"\x02up\x18\x02 \x01(\fR\x02up\"P\n" +
+	"\vWrongReport\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12+\n" +
+	"\x05wrong\x18\x02 \x03(\v2\x15.edgenet.v1.WrongWorkR\x05wrong\"9\n" +
+	"\tWrongWork\x12\x18\n" +
+	"\areceipt\x18\x01 \x01(\fR\areceipt\x12\x12\n" +
+	"\x04fuel\x18\x02 \x01(\x04R\x04fuel\"4\n" +
 	"\x0eFrontierChange\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\x8a\x01\n" +
@@ -7394,7 +7674,7 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\aaccount\x18\x02 \x01(\v2\x16.edgenet.v1.StateProofR\aaccount\x124\n" +
 	"\tunclaimed\x18\x03 \x03(\v2\x16.edgenet.v1.StateProofR\tunclaimed\x122\n" +
 	"\x06events\x18\x04 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\x06events\x12\x12\n" +
-	"\x04code\x18\x05 \x01(\rR\x04code\"\x80\x04\n" +
+	"\x04code\x18\x05 \x01(\rR\x04code\"\xf2\x04\n" +
 	"\tVoteFrame\x12\x1a\n" +
 	"\apropose\x18\x01 \x01(\fH\x00R\apropose\x12\x1a\n" +
 	"\aprepare\x18\x02 \x01(\fH\x00R\aprepare\x12\x18\n" +
@@ -7412,8 +7692,15 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"work_claim\x18\v \x01(\fH\x00R\tworkClaim\x129\n" +
 	"\vclaim_reply\x18\f \x01(\v2\x16.edgenet.v1.ClaimReplyH\x00R\n" +
 	"claimReply\x12#\n" +
-	"\fprobe_report\x18\r \x01(\fH\x00R\vprobeReportB\x06\n" +
-	"\x04body\"z\n" +
+	"\fprobe_report\x18\r \x01(\fH\x00R\vprobeReport\x129\n" +
+	"\vwrong_works\x18\x0e \x01(\v2\x16.edgenet.v1.WrongWorksH\x00R\n" +
+	"wrongWorks\x125\n" +
+	"\aaccused\x18\x0f \x01(\v2\x19.edgenet.v1.SignedReceiptH\x00R\aaccusedB\x06\n" +
+	"\x04body\"[\n" +
+	"\n" +
+	"WrongWorks\x12\x16\n" +
+	"\x06report\x18\x01 \x01(\fR\x06report\x125\n" +
+	"\breceipts\x18\x02 \x03(\v2\x19.edgenet.v1.SignedReceiptR\breceipts\"z\n" +
 	"\n" +
 	"ClaimReply\x12\x14\n" +
 	"\x05claim\x18\x01 \x01(\fR\x05claim\x12\x12\n" +
@@ -7477,7 +7764,7 @@ func file_proto_edgenet_proto_rawDescGZIP() []byte {
 	return file_proto_edgenet_proto_rawDescData
 }
 
-var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 85)
+var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 88)
 var file_proto_edgenet_proto_goTypes = []any{
 	(*Envelope)(nil),            // 0: edgenet.v1.Envelope
 	(*Payload)(nil),             // 1: edgenet.v1.Payload
@@ -7550,125 +7837,134 @@ var file_proto_edgenet_proto_goTypes = []any{
 	(*FrontierChanges)(nil),     // 68: edgenet.v1.FrontierChanges
 	(*Reward)(nil),              // 69: edgenet.v1.Reward
 	(*ProbeReport)(nil),         // 70: edgenet.v1.ProbeReport
-	(*FrontierChange)(nil),      // 71: edgenet.v1.FrontierChange
-	(*CertifiedCheckpoint)(nil), // 72: edgenet.v1.CertifiedCheckpoint
-	(*StateLeaf)(nil),           // 73: edgenet.v1.StateLeaf
-	(*StateProof)(nil),          // 74: edgenet.v1.StateProof
-	(*ProofRequest)(nil),        // 75: edgenet.v1.ProofRequest
-	(*ProofReply)(nil),          // 76: edgenet.v1.ProofReply
-	(*VoteFrame)(nil),           // 77: edgenet.v1.VoteFrame
-	(*ClaimReply)(nil),          // 78: edgenet.v1.ClaimReply
-	(*HeadRequest)(nil),         // 79: edgenet.v1.HeadRequest
-	(*HeadReport)(nil),          // 80: edgenet.v1.HeadReport
-	(*VoteError)(nil),           // 81: edgenet.v1.VoteError
-	(*SyncFrame)(nil),           // 82: edgenet.v1.SyncFrame
-	(*SyncRange)(nil),           // 83: edgenet.v1.SyncRange
-	(*SyncChain)(nil),           // 84: edgenet.v1.SyncChain
+	(*WrongReport)(nil),         // 71: edgenet.v1.WrongReport
+	(*WrongWork)(nil),           // 72: edgenet.v1.WrongWork
+	(*FrontierChange)(nil),      // 73: edgenet.v1.FrontierChange
+	(*CertifiedCheckpoint)(nil), // 74: edgenet.v1.CertifiedCheckpoint
+	(*StateLeaf)(nil),           // 75: edgenet.v1.StateLeaf
+	(*StateProof)(nil),          // 76: edgenet.v1.StateProof
+	(*ProofRequest)(nil),        // 77: edgenet.v1.ProofRequest
+	(*ProofReply)(nil),          // 78: edgenet.v1.ProofReply
+	(*VoteFrame)(nil),           // 79: edgenet.v1.VoteFrame
+	(*WrongWorks)(nil),          // 80: edgenet.v1.WrongWorks
+	(*ClaimReply)(nil),          // 81: edgenet.v1.ClaimReply
+	(*HeadRequest)(nil),         // 82: edgenet.v1.HeadRequest
+	(*HeadReport)(nil),          // 83: edgenet.v1.HeadReport
+	(*VoteError)(nil),           // 84: edgenet.v1.VoteError
+	(*SyncFrame)(nil),           // 85: edgenet.v1.SyncFrame
+	(*SyncRange)(nil),           // 86: edgenet.v1.SyncRange
+	(*SyncChain)(nil),           // 87: edgenet.v1.SyncChain
 }
 var file_proto_edgenet_proto_depIdxs = []int32{
-	5,  // 0: edgenet.v1.Payload.peer_record:type_name -> edgenet.v1.PeerRecord
-	6,  // 1: edgenet.v1.Payload.offer:type_name -> edgenet.v1.Offer
-	7,  // 2: edgenet.v1.Payload.withdrawal:type_name -> edgenet.v1.Withdrawal
-	8,  // 3: edgenet.v1.Payload.claim:type_name -> edgenet.v1.Claim
-	9,  // 4: edgenet.v1.Payload.assignments:type_name -> edgenet.v1.AssignmentBatch
-	12, // 5: edgenet.v1.Payload.receipts:type_name -> edgenet.v1.ReceiptBatch
-	14, // 6: edgenet.v1.Payload.voucher:type_name -> edgenet.v1.Voucher
-	15, // 7: edgenet.v1.Payload.done:type_name -> edgenet.v1.Done
-	38, // 8: edgenet.v1.Payload.event:type_name -> edgenet.v1.Event
-	58, // 9: edgenet.v1.Payload.propose:type_name -> edgenet.v1.Propose
-	59, // 10: edgenet.v1.Payload.report:type_name -> edgenet.v1.Report
-	60, // 11: edgenet.v1.Payload.prepare:type_name -> edgenet.v1.Prepare
-	61, // 12: edgenet.v1.Payload.commit:type_name -> edgenet.v1.Commit
-	62, // 13: edgenet.v1.Payload.skip:type_name -> edgenet.v1.Skip
-	80, // 14: edgenet.v1.Payload.head_report:type_name -> edgenet.v1.HeadReport
-	66, // 15: edgenet.v1.Payload.evidence:type_name -> edgenet.v1.Evidence
-	67, // 16: edgenet.v1.Payload.checkpoint:type_name -> edgenet.v1.Checkpoint
-	53, // 17: edgenet.v1.Payload.work_claim:type_name -> edgenet.v1.WorkClaim
-	54, // 18: edgenet.v1.Payload.claim_list:type_name -> edgenet.v1.ClaimList
-	70, // 19: edgenet.v1.Payload.probe_report:type_name -> edgenet.v1.ProbeReport
-	3,  // 20: edgenet.v1.Genesis.grants:type_name -> edgenet.v1.Grant
-	4,  // 21: edgenet.v1.Genesis.relay:type_name -> edgenet.v1.RelayLimits
-	10, // 22: edgenet.v1.AssignmentBatch.assignments:type_name -> edgenet.v1.Assignment
-	18, // 23: edgenet.v1.TaskFrame.assign:type_name -> edgenet.v1.Assign
-	24, // 24: edgenet.v1.TaskFrame.reveal:type_name -> edgenet.v1.Reveal
-	29, // 25: edgenet.v1.TaskFrame.abort:type_name -> edgenet.v1.Abort
-	30, // 26: edgenet.v1.TaskFrame.pay:type_name -> edgenet.v1.Pay
-	20, // 27: edgenet.v1.TaskFrame.accepted:type_name -> edgenet.v1.Accepted
-	21, // 28: edgenet.v1.TaskFrame.refused:type_name -> edgenet.v1.Refused
-	22, // 29: edgenet.v1.TaskFrame.commits:type_name -> edgenet.v1.Commits
-	26, // 30: edgenet.v1.TaskFrame.results:type_name -> edgenet.v1.Results
-	28, // 31: edgenet.v1.TaskFrame.progress:type_name -> edgenet.v1.Progress
-	31, // 32: edgenet.v1.TaskFrame.done:type_name -> edgenet.v1.DoneReply
-	19, // 33: edgenet.v1.Assign.inputs:type_name -> edgenet.v1.Input
-	64, // 34: edgenet.v1.Assign.hold:type_name -> edgenet.v1.CertifiedEvent
-	64, // 35: edgenet.v1.Assign.extends:type_name -> edgenet.v1.CertifiedEvent
-	17, // 36: edgenet.v1.Accepted.tasks:type_name -> edgenet.v1.TaskRef
-	17, // 37: edgenet.v1.Refused.task:type_name -> edgenet.v1.TaskRef
-	23, // 38: edgenet.v1.Commits.commitments:type_name -> edgenet.v1.Commitment
-	17, // 39: edgenet.v1.Commitment.task:type_name -> edgenet.v1.TaskRef
-	25, // 40: edgenet.v1.Reveal.tasks:type_name -> edgenet.v1.RevealTask
-	17, // 41: edgenet.v1.RevealTask.task:type_name -> edgenet.v1.TaskRef
-	23, // 42: edgenet.v1.RevealTask.commits:type_name -> edgenet.v1.Commitment
-	27, // 43: edgenet.v1.Results.items:type_name -> edgenet.v1.ResultItem
-	17, // 44: edgenet.v1.Progress.task:type_name -> edgenet.v1.TaskRef
-	17, // 45: edgenet.v1.Abort.tasks:type_name -> edgenet.v1.TaskRef
-	36, // 46: edgenet.v1.DirectoryReply.peers:type_name -> edgenet.v1.PeerAddrs
-	37, // 47: edgenet.v1.Event.post:type_name -> edgenet.v1.Post
-	39, // 48: edgenet.v1.Event.open:type_name -> edgenet.v1.Open
-	40, // 49: edgenet.v1.Event.transfer:type_name -> edgenet.v1.Transfer
-	41, // 50: edgenet.v1.Event.receive:type_name -> edgenet.v1.Receive
-	44, // 51: edgenet.v1.Event.hold:type_name -> edgenet.v1.Hold
-	45, // 52: edgenet.v1.Event.extend:type_name -> edgenet.v1.Extend
-	46, // 53: edgenet.v1.Event.settle:type_name -> edgenet.v1.Settle
-	48, // 54: edgenet.v1.Event.stake:type_name -> edgenet.v1.Amount
-	48, // 55: edgenet.v1.Event.unstake:type_name -> edgenet.v1.Amount
-	48, // 56: edgenet.v1.Event.withdraw:type_name -> edgenet.v1.Amount
-	49, // 57: edgenet.v1.Event.rotate:type_name -> edgenet.v1.Rotate
-	50, // 58: edgenet.v1.Event.close:type_name -> edgenet.v1.Close
-	51, // 59: edgenet.v1.Event.slash:type_name -> edgenet.v1.Slash
-	52, // 60: edgenet.v1.Event.void:type_name -> edgenet.v1.Void
-	42, // 61: edgenet.v1.Open.sources:type_name -> edgenet.v1.Source
-	42, // 62: edgenet.v1.Receive.sources:type_name -> edgenet.v1.Source
-	43, // 63: edgenet.v1.Hold.lanes:type_name -> edgenet.v1.Lane
-	43, // 64: edgenet.v1.Extend.lanes:type_name -> edgenet.v1.Lane
-	47, // 65: edgenet.v1.Settle.pays:type_name -> edgenet.v1.LanePay
-	47, // 66: edgenet.v1.Close.payouts:type_name -> edgenet.v1.LanePay
-	13, // 67: edgenet.v1.WorkClaim.receipts:type_name -> edgenet.v1.SignedReceipt
-	55, // 68: edgenet.v1.ClaimList.entries:type_name -> edgenet.v1.ClaimEntry
-	57, // 69: edgenet.v1.Slot.account:type_name -> edgenet.v1.AccountSlot
-	56, // 70: edgenet.v1.Propose.slot:type_name -> edgenet.v1.Slot
-	64, // 71: edgenet.v1.Propose.attachments:type_name -> edgenet.v1.CertifiedEvent
-	56, // 72: edgenet.v1.Report.slot:type_name -> edgenet.v1.Slot
-	56, // 73: edgenet.v1.Prepare.slot:type_name -> edgenet.v1.Slot
-	56, // 74: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
-	63, // 75: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
-	64, // 76: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
-	72, // 77: edgenet.v1.CertifiedEvents.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	71, // 78: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
-	69, // 79: edgenet.v1.FrontierChanges.rewards:type_name -> edgenet.v1.Reward
-	63, // 80: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
-	64, // 81: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
-	73, // 82: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
-	72, // 83: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
-	74, // 84: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
-	74, // 85: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
-	64, // 86: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
-	79, // 87: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
-	81, // 88: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
-	64, // 89: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
-	78, // 90: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
-	64, // 91: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
-	56, // 92: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
-	83, // 93: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
-	64, // 94: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
-	84, // 95: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
-	72, // 96: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	73, // 97: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
-	98, // [98:98] is the sub-list for method output_type
-	98, // [98:98] is the sub-list for method input_type
-	98, // [98:98] is the sub-list for extension type_name
-	98, // [98:98] is the sub-list for extension extendee
-	0,  // [0:98] is the sub-list for field type_name
+	5,   // 0: edgenet.v1.Payload.peer_record:type_name -> edgenet.v1.PeerRecord
+	6,   // 1: edgenet.v1.Payload.offer:type_name -> edgenet.v1.Offer
+	7,   // 2: edgenet.v1.Payload.withdrawal:type_name -> edgenet.v1.Withdrawal
+	8,   // 3: edgenet.v1.Payload.claim:type_name -> edgenet.v1.Claim
+	9,   // 4: edgenet.v1.Payload.assignments:type_name -> edgenet.v1.AssignmentBatch
+	12,  // 5: edgenet.v1.Payload.receipts:type_name -> edgenet.v1.ReceiptBatch
+	14,  // 6: edgenet.v1.Payload.voucher:type_name -> edgenet.v1.Voucher
+	15,  // 7: edgenet.v1.Payload.done:type_name -> edgenet.v1.Done
+	38,  // 8: edgenet.v1.Payload.event:type_name -> edgenet.v1.Event
+	58,  // 9: edgenet.v1.Payload.propose:type_name -> edgenet.v1.Propose
+	59,  // 10: edgenet.v1.Payload.report:type_name -> edgenet.v1.Report
+	60,  // 11: edgenet.v1.Payload.prepare:type_name -> edgenet.v1.Prepare
+	61,  // 12: edgenet.v1.Payload.commit:type_name -> edgenet.v1.Commit
+	62,  // 13: edgenet.v1.Payload.skip:type_name -> edgenet.v1.Skip
+	83,  // 14: edgenet.v1.Payload.head_report:type_name -> edgenet.v1.HeadReport
+	66,  // 15: edgenet.v1.Payload.evidence:type_name -> edgenet.v1.Evidence
+	67,  // 16: edgenet.v1.Payload.checkpoint:type_name -> edgenet.v1.Checkpoint
+	53,  // 17: edgenet.v1.Payload.work_claim:type_name -> edgenet.v1.WorkClaim
+	54,  // 18: edgenet.v1.Payload.claim_list:type_name -> edgenet.v1.ClaimList
+	70,  // 19: edgenet.v1.Payload.probe_report:type_name -> edgenet.v1.ProbeReport
+	71,  // 20: edgenet.v1.Payload.wrong_report:type_name -> edgenet.v1.WrongReport
+	3,   // 21: edgenet.v1.Genesis.grants:type_name -> edgenet.v1.Grant
+	4,   // 22: edgenet.v1.Genesis.relay:type_name -> edgenet.v1.RelayLimits
+	10,  // 23: edgenet.v1.AssignmentBatch.assignments:type_name -> edgenet.v1.Assignment
+	18,  // 24: edgenet.v1.TaskFrame.assign:type_name -> edgenet.v1.Assign
+	24,  // 25: edgenet.v1.TaskFrame.reveal:type_name -> edgenet.v1.Reveal
+	29,  // 26: edgenet.v1.TaskFrame.abort:type_name -> edgenet.v1.Abort
+	30,  // 27: edgenet.v1.TaskFrame.pay:type_name -> edgenet.v1.Pay
+	20,  // 28: edgenet.v1.TaskFrame.accepted:type_name -> edgenet.v1.Accepted
+	21,  // 29: edgenet.v1.TaskFrame.refused:type_name -> edgenet.v1.Refused
+	22,  // 30: edgenet.v1.TaskFrame.commits:type_name -> edgenet.v1.Commits
+	26,  // 31: edgenet.v1.TaskFrame.results:type_name -> edgenet.v1.Results
+	28,  // 32: edgenet.v1.TaskFrame.progress:type_name -> edgenet.v1.Progress
+	31,  // 33: edgenet.v1.TaskFrame.done:type_name -> edgenet.v1.DoneReply
+	19,  // 34: edgenet.v1.Assign.inputs:type_name -> edgenet.v1.Input
+	64,  // 35: edgenet.v1.Assign.hold:type_name -> edgenet.v1.CertifiedEvent
+	64,  // 36: edgenet.v1.Assign.extends:type_name -> edgenet.v1.CertifiedEvent
+	17,  // 37: edgenet.v1.Accepted.tasks:type_name -> edgenet.v1.TaskRef
+	17,  // 38: edgenet.v1.Refused.task:type_name -> edgenet.v1.TaskRef
+	23,  // 39: edgenet.v1.Commits.commitments:type_name -> edgenet.v1.Commitment
+	17,  // 40: edgenet.v1.Commitment.task:type_name -> edgenet.v1.TaskRef
+	25,  // 41: edgenet.v1.Reveal.tasks:type_name -> edgenet.v1.RevealTask
+	17,  // 42: edgenet.v1.RevealTask.task:type_name -> edgenet.v1.TaskRef
+	23,  // 43: edgenet.v1.RevealTask.commits:type_name -> edgenet.v1.Commitment
+	27,  // 44: edgenet.v1.Results.items:type_name -> edgenet.v1.ResultItem
+	17,  // 45: edgenet.v1.Progress.task:type_name -> edgenet.v1.TaskRef
+	17,  // 46: edgenet.v1.Abort.tasks:type_name -> edgenet.v1.TaskRef
+	36,  // 47: edgenet.v1.DirectoryReply.peers:type_name -> edgenet.v1.PeerAddrs
+	37,  // 48: edgenet.v1.Event.post:type_name -> edgenet.v1.Post
+	39,  // 49: edgenet.v1.Event.open:type_name -> edgenet.v1.Open
+	40,  // 50: edgenet.v1.Event.transfer:type_name -> edgenet.v1.Transfer
+	41,  // 51: edgenet.v1.Event.receive:type_name -> edgenet.v1.Receive
+	44,  // 52: edgenet.v1.Event.hold:type_name -> edgenet.v1.Hold
+	45,  // 53: edgenet.v1.Event.extend:type_name -> edgenet.v1.Extend
+	46,  // 54: edgenet.v1.Event.settle:type_name -> edgenet.v1.Settle
+	48,  // 55: edgenet.v1.Event.stake:type_name -> edgenet.v1.Amount
+	48,  // 56: edgenet.v1.Event.unstake:type_name -> edgenet.v1.Amount
+	48,  // 57: edgenet.v1.Event.withdraw:type_name -> edgenet.v1.Amount
+	49,  // 58: edgenet.v1.Event.rotate:type_name -> edgenet.v1.Rotate
+	50,  // 59: edgenet.v1.Event.close:type_name -> edgenet.v1.Close
+	51,  // 60: edgenet.v1.Event.slash:type_name -> edgenet.v1.Slash
+	52,  // 61: edgenet.v1.Event.void:type_name -> edgenet.v1.Void
+	42,  // 62: edgenet.v1.Open.sources:type_name -> edgenet.v1.Source
+	42,  // 63: edgenet.v1.Receive.sources:type_name -> edgenet.v1.Source
+	43,  // 64: edgenet.v1.Hold.lanes:type_name -> edgenet.v1.Lane
+	43,  // 65: edgenet.v1.Extend.lanes:type_name -> edgenet.v1.Lane
+	47,  // 66: edgenet.v1.Settle.pays:type_name -> edgenet.v1.LanePay
+	47,  // 67: edgenet.v1.Close.payouts:type_name -> edgenet.v1.LanePay
+	13,  // 68: edgenet.v1.WorkClaim.receipts:type_name -> edgenet.v1.SignedReceipt
+	55,  // 69: edgenet.v1.ClaimList.entries:type_name -> edgenet.v1.ClaimEntry
+	57,  // 70: edgenet.v1.Slot.account:type_name -> edgenet.v1.AccountSlot
+	56,  // 71: edgenet.v1.Propose.slot:type_name -> edgenet.v1.Slot
+	64,  // 72: edgenet.v1.Propose.attachments:type_name -> edgenet.v1.CertifiedEvent
+	56,  // 73: edgenet.v1.Report.slot:type_name -> edgenet.v1.Slot
+	56,  // 74: edgenet.v1.Prepare.slot:type_name -> edgenet.v1.Slot
+	56,  // 75: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
+	63,  // 76: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
+	64,  // 77: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
+	74,  // 78: edgenet.v1.CertifiedEvents.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	73,  // 79: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
+	69,  // 80: edgenet.v1.FrontierChanges.rewards:type_name -> edgenet.v1.Reward
+	13,  // 81: edgenet.v1.FrontierChanges.wrong:type_name -> edgenet.v1.SignedReceipt
+	72,  // 82: edgenet.v1.WrongReport.wrong:type_name -> edgenet.v1.WrongWork
+	63,  // 83: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
+	64,  // 84: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
+	75,  // 85: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
+	74,  // 86: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
+	76,  // 87: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
+	76,  // 88: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
+	64,  // 89: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
+	82,  // 90: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
+	84,  // 91: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
+	64,  // 92: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
+	81,  // 93: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
+	80,  // 94: edgenet.v1.VoteFrame.wrong_works:type_name -> edgenet.v1.WrongWorks
+	13,  // 95: edgenet.v1.VoteFrame.accused:type_name -> edgenet.v1.SignedReceipt
+	13,  // 96: edgenet.v1.WrongWorks.receipts:type_name -> edgenet.v1.SignedReceipt
+	64,  // 97: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
+	56,  // 98: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
+	86,  // 99: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
+	64,  // 100: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
+	87,  // 101: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
+	74,  // 102: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	75,  // 103: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
+	104, // [104:104] is the sub-list for method output_type
+	104, // [104:104] is the sub-list for method input_type
+	104, // [104:104] is the sub-list for extension type_name
+	104, // [104:104] is the sub-list for extension extendee
+	0,   // [0:104] is the sub-list for field type_name
 }
 
 func init() { file_proto_edgenet_proto_init() }
@@ -7697,6 +7993,7 @@ func file_proto_edgenet_proto_init() {
 		(*Payload_WorkClaim)(nil),
 		(*Payload_ClaimList)(nil),
 		(*Payload_ProbeReport)(nil),
+		(*Payload_WrongReport)(nil),
 	}
 	file_proto_edgenet_proto_msgTypes[16].OneofWrappers = []any{
 		(*TaskFrame_Assign)(nil),
@@ -7733,7 +8030,7 @@ func file_proto_edgenet_proto_init() {
 		(*Slot_Account)(nil),
 		(*Slot_CheckpointEpoch)(nil),
 	}
-	file_proto_edgenet_proto_msgTypes[77].OneofWrappers = []any{
+	file_proto_edgenet_proto_msgTypes[79].OneofWrappers = []any{
 		(*VoteFrame_Propose)(nil),
 		(*VoteFrame_Prepare)(nil),
 		(*VoteFrame_Commit)(nil),
@@ -7747,6 +8044,8 @@ func file_proto_edgenet_proto_init() {
 		(*VoteFrame_WorkClaim)(nil),
 		(*VoteFrame_ClaimReply)(nil),
 		(*VoteFrame_ProbeReport)(nil),
+		(*VoteFrame_WrongWorks)(nil),
+		(*VoteFrame_Accused)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -7754,7 +8053,7 @@ func file_proto_edgenet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_edgenet_proto_rawDesc), len(file_proto_edgenet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   85,
+			NumMessages:   88,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -37,6 +37,7 @@ const (
 	KindWorkClaim
 	KindClaimList
 	KindProbeReport
+	KindWrongReport
 )
 
 // kinds holds the domain name and the payload cap in bytes of each kind.
@@ -64,6 +65,7 @@ var kinds = [...]struct {
 	KindWorkClaim:   {"work-claim", 256 << 10},
 	KindClaimList:   {"claim-list", 4 << 10},
 	KindProbeReport: {"probe-report", 8 << 10},
+	KindWrongReport: {"wrong-report", 4 << 10},
 }
 
 func (k Kind) known() bool { return k >= 1 && int(k) < len(kinds) }
@@ -263,6 +265,8 @@ func kindOf(p *Payload) Kind {
 		return KindClaimList
 	case *Payload_ProbeReport:
 		return KindProbeReport
+	case *Payload_WrongReport:
+		return KindWrongReport
 	}
 	return 0
 }
