@@ -69,23 +69,29 @@ func rendezvous(id proto.JobID, w peer.ID) proto.Hash {
 type claimant struct {
 	worker peer.ID
 	claim  *proto.Claim
+	tenths uint64 // of a full reputation
 	rank   proto.Hash
 }
 
-// ranked are j's claims that hold now, cheapest first, then in rendezvous
-// order.
+// dear is what a claim's price counts as: full without a reputation, and a
+// twentieth less for each tenth of one. So the best worker may ask for almost
+// twice what a new one does, and among near equals nobody always comes first.
+func (c claimant) dear() uint64 { return c.claim.Price * (20 - c.tenths) }
+
+// tenths of a full reputation that a worker has.
+func (m *Machine) tenths(w peer.ID) uint64 { return min(m.ppm[w], 1_000_000) / 100_000 }
+
+// ranked are j's claims that hold now: by price and reputation, then by
+// reputation, then in rendezvous order.
 func (m *Machine) ranked(j *job) []claimant {
 	var out []claimant
 	for _, w := range slices.Sorted(maps.Keys(j.bid.claims)) {
 		if c := j.bid.claims[w]; c.ExpiresUnixMs > uint64(m.now.UnixMilli()) {
-			out = append(out, claimant{w, c, rendezvous(j.rec.Job.ID, w)})
+			out = append(out, claimant{w, c, m.tenths(w), rendezvous(j.rec.Job.ID, w)})
 		}
 	}
 	slices.SortStableFunc(out, func(a, b claimant) int {
-		if c := cmp.Compare(a.claim.Price, b.claim.Price); c != 0 {
-			return c
-		}
-		return bytes.Compare(a.rank[:], b.rank[:])
+		return cmp.Or(cmp.Compare(a.dear(), b.dear()), cmp.Compare(b.tenths, a.tenths), bytes.Compare(a.rank[:], b.rank[:]))
 	})
 	return out
 }

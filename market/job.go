@@ -79,6 +79,7 @@ type replica struct {
 	phase   phase
 	running bool         // accepted by the worker
 	price   proto.Credit // of the assignment
+	epoch   uint64       // of the assignment
 	held    proto.Credit // reserved on the lane for it
 	commit  proto.Hash
 	code    proto.Code // why it was lost

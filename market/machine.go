@@ -136,6 +136,9 @@ type Machine struct {
 	dirty    []*session
 	short    bool // the last pick met a lane without room
 
+	epoch uint64             // of the newest checkpoint
+	ppm   map[peer.ID]uint64 // reputations in it
+
 	work workside
 }
 
@@ -249,6 +252,8 @@ func (m *Machine) take(in Input) {
 		m.workerSettings(in.Worker)
 	case Neighbours:
 		m.work.neighbours = max(0, in.Workers)
+	case Reputations:
+		m.epoch, m.ppm = in.Epoch, in.PPM
 	}
 }
 

@@ -266,7 +266,7 @@ func (m *Machine) assign(t *task, l *lease, number uint32) {
 	j, spec := t.job, &t.job.rec.Job
 	t.attempts++
 	r := &replica{
-		task: t, lease: l, number: number, price: l.price,
+		task: t, lease: l, number: number, price: l.price, epoch: m.epoch,
 		attempt: j.rec.Round<<16 | t.attempts&0xffff,
 		held:    proto.PayFor(j.limits.Fuel, l.price),
 		ahead:   l.over + uint64(l.inflight),
@@ -285,7 +285,7 @@ func (m *Machine) assign(t *task, l *lease, number uint32) {
 		Job: spec.ID[:], Task: t.index, Replica: number, Replicas: uint32(t.level), Module: j.module,
 		MeterVersion: proto.MeterVersion, InputHash: in.Hash[:], InputSize: in.Size, Price: uint64(l.price),
 		FuelLimit: uint64(j.limits.Fuel), MemoryLimit: j.limits.Memory, OutputLimit: j.limits.Output,
-		WallMs: uint64(j.limits.Wall / time.Millisecond), Attempt: r.attempt, Priority: uint32(spec.Options.Priority),
+		WallMs: uint64(j.limits.Wall / time.Millisecond), Attempt: r.attempt, Priority: uint32(spec.Options.Priority), Epoch: m.epoch,
 	})
 }
 

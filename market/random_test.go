@@ -209,7 +209,9 @@ func (w *world) input(t *rapid.T, now time.Time) Input {
 		h := w.hold(t)
 		return VoucherSeen{From: w.peer(t), Finish: w.n(t, 1) == 0, Voucher: &proto.Voucher{Hold: h.Bytes(), Worker: []byte(w.peers[0]), Amount: w.amount(t)}}
 	}
-	switch w.n(t, 4) {
+	switch w.n(t, 5) {
+	case 4:
+		return Reputations{Epoch: w.amount(t), PPM: map[peer.ID]uint64{w.peer(t): w.amount(t), w.peer(t): 500_000}}
 	case 0:
 		return SubmitterLost{Submitter: w.peer(t)}
 	case 1:

@@ -228,6 +228,14 @@ func (s *stage) input(now time.Time, kind string, args []string) Input {
 			s.saved.Holds = []HoldRecord{s.rec}
 		}
 		return s.saved
+	case "reputations":
+		in := Reputations{Epoch: uint64(s.int("epoch", 0)), PPM: map[peer.ID]uint64{}}
+		for who := range s.fields {
+			if who != "epoch" {
+				in.PPM[s.peer(who)] = uint64(s.int(who, 0))
+			}
+		}
+		return in
 	case "cancel":
 		return Cancel{Job: s.job(args[0])}
 	case "tick":
@@ -394,6 +402,7 @@ func (s *stage) receipt(worker, ref string) []byte {
 		MeterVersion: proto.MeterVersion, Worker: []byte(s.peer(worker)), Submitter: []byte(s.peer("me")), Job: a.Job, Task: a.Task,
 		Replica: a.Replica, Module: a.Module, InputHash: a.InputHash, OutputHash: out[:], Fuel: uint64(s.int("fuel", 600_000)),
 		Status: uint32(status), Price: price, Salt: make([]byte, 16),
+		FuelLimit: a.FuelLimit + uint64(s.int("limit", 0)), MemoryLimit: a.MemoryLimit, OutputLimit: a.OutputLimit, Epoch: a.Epoch - uint64(s.int("older", 0)),
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -513,6 +522,8 @@ func (s *stage) output(o Output, now time.Time) string {
 		return "forget " + refName(o.Ref)
 	case ResultAccepted:
 		return "result accepted " + s.name(o.Worker) + " " + refName(o.Ref)
+	case ResultOutvoted:
+		return "result outvoted " + s.name(o.Worker) + " " + refName(o.Ref)
 	case ResultDropped:
 		return "result dropped " + s.name(o.Worker) + " " + refName(o.Ref)
 	}

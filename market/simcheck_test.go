@@ -143,6 +143,11 @@ func (n *simNode) results(in Input, outs []Output) {
 		switch o := o.(type) {
 		case ResultAccepted:
 			d = delivered{o.Ref, o.Worker}
+		case ResultOutvoted:
+			if !n.kept[delivered{o.Ref, o.Worker}] {
+				n.s.t.Fatalf("%T of %s by %s, which is not kept", o, o.Ref.Task, n.s.byID[o.Worker].name())
+			}
+			continue
 		case ResultDropped:
 			d = delivered{o.Ref, o.Worker}
 		default:

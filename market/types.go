@@ -307,6 +307,12 @@ type (
 	WorkerSettings struct{ Worker Worker }
 	// Neighbours is the number of peers that may compete for offers.
 	Neighbours struct{ Workers int }
+	// Reputations replaces what a checkpoint says about workers: the scores above
+	// 0, in ppm. Epoch is the checkpoint's; assignments name it.
+	Reputations struct {
+		Epoch uint64
+		PPM   map[peer.ID]uint64 // not to be changed afterwards
+	}
 )
 
 // Commitment of one replica, listed in a reveal.
@@ -426,6 +432,13 @@ type (
 		Ref    proto.Ref
 		Worker peer.ID
 	}
+	// ResultOutvoted: a replica's result differs from the one that its task's
+	// other replicas agreed on. Its receipt may be shown to be wrong; a
+	// ResultDropped for it follows.
+	ResultOutvoted struct {
+		Ref    proto.Ref
+		Worker peer.ID
+	}
 	// ResultDropped: a result that came will not be part of an agreed result: its
 	// replica was outvoted, its task ended without it, or the result was not
 	// taken at all. Node frees what it keeps for that execution, but nothing that
@@ -511,6 +524,7 @@ func (Executed) isInput()       {}
 func (SubmitterLost) isInput()  {}
 func (WorkerSettings) isInput() {}
 func (Neighbours) isInput()     {}
+func (Reputations) isInput()    {}
 
 func (SaveJob) isOutput()           {}
 func (SaveTask) isOutput()          {}
@@ -533,6 +547,7 @@ func (Execute) isOutput()           {}
 func (StopExecution) isOutput()     {}
 func (Forget) isOutput()            {}
 func (ResultAccepted) isOutput()    {}
+func (ResultOutvoted) isOutput()    {}
 func (ResultDropped) isOutput()     {}
 func (JobChanged) isOutput()        {}
 func (Note) isOutput()              {}

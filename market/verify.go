@@ -176,6 +176,8 @@ func (m *Machine) fault(r *replica, in ResultSeen) string {
 		return fmt.Sprintf("receipt claims %d fuel, limit is %d", rc.Fuel, t.job.limits.Fuel)
 	case !proto.Status(rc.Status).Votable():
 		return "receipt has a status that cannot vote"
+	case proto.Fuel(rc.FuelLimit) != t.job.limits.Fuel || rc.MemoryLimit != t.job.limits.Memory || rc.OutputLimit != t.job.limits.Output || rc.Epoch != r.epoch:
+		return "receipt does not name the limits and the epoch of its assignment"
 	case len(rc.OutputHash) != 32 || len(rc.LogHash) != 0 && len(rc.LogHash) != 32:
 		return "receipt has a malformed hash"
 	case rc.OutputSize > t.job.limits.Output:
@@ -288,6 +290,9 @@ func (m *Machine) accept(t *task, got []*replica, best *replica) {
 				m.owe(l.s)
 			} else {
 				rr.Code = proto.CodeMinority
+				if j.k > 1 {
+					m.after = append(m.after, ResultOutvoted{Ref: r.ref(), Worker: l.worker})
+				}
 				m.dropResult(r)
 				m.abort(l, r.ref(), proto.CodeMinority)
 				m.note(l.worker, r.ref(), proto.CodeMinority, "outvoted: its result differs from the agreed one")

@@ -303,6 +303,7 @@ func (m *Machine) executed(in Executed) {
 		Module: a.Module, MeterVersion: a.MeterVersion, InputHash: a.InputHash, OutputHash: in.Output[:],
 		OutputSize: in.OutputSize, Fuel: uint64(fuel), Status: uint32(in.Status), ExitCode: in.ExitCode,
 		LogHash: in.Log[:], Payee: []byte(payee), Price: a.Price, Salt: in.Salt,
+		FuelLimit: a.FuelLimit, MemoryLimit: a.MemoryLimit, OutputLimit: a.OutputLimit, Epoch: a.Epoch,
 	})
 	if err != nil { // bytes fields only: it does not happen, but a worker must not keep what it cannot send
 		delete(c.execs, x.ref)
