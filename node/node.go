@@ -40,16 +40,17 @@ type Node struct {
 	pubsub *pubsub.PubSub
 	gossip *gossip
 
-	jobs    *jobs   // the market machine and what hangs on it
-	wallet  *wallet // the ledger, its author and, if named so, its witness
-	leases  *leases // streams to workers
-	work    *work   // streams from submitters, executions
-	claims  *claims // proof of this worker's unpaid work
-	sync    *syncer // reconciliation
-	traffic *bandwidth
-	offered atomic.Pointer[market.Worker] // what the market offers for this node
-	serving chan struct{}                 // blobs being served
-	proving chan struct{}                 // proofs being made
+	jobs     *jobs   // the market machine and what hangs on it
+	wallet   *wallet // the ledger, its author and, if named so, its witness
+	leases   *leases // streams to workers
+	work     *work   // streams from submitters, executions
+	claims   *claims // proof of this worker's unpaid work
+	evidence *evidence
+	sync     *syncer // reconciliation
+	traffic  *bandwidth
+	offered  atomic.Pointer[market.Worker] // what the market offers for this node
+	serving  chan struct{}                 // blobs being served
+	proving  chan struct{}                 // proofs being made
 
 	ready    chan struct{}
 	running  atomic.Bool
@@ -115,6 +116,7 @@ func New(cfg Config) (*Node, error) {
 	if err := n.claims.load(); err != nil {
 		return fail(err)
 	}
+	n.evidence = newEvidence(n)
 	n.sync = newSyncer(n)
 	return n, nil
 }
@@ -191,6 +193,10 @@ func (n *Node) start() error {
 	n.goRun("gossip", n.gossip.run)
 	n.goRun("leases", n.leases.run)
 	n.goDo(n.claims.run)
+	n.goDo(n.evidence.run)
+	if n.wallet.witness != nil && n.cfg.Executor != nil {
+		n.goDo(n.evidence.judge)
+	}
 	return nil
 }
 

@@ -76,6 +76,10 @@ func (j *jobs) act(ctx context.Context, outs []market.Output) {
 		case market.Settle:
 			n.wallet.do(func(ctx context.Context) { n.wallet.settle(ctx, o) })
 
+		case market.ResultOutvoted:
+			if r, ok := j.pending.take(o.Worker, o.Ref); ok {
+				n.evidence.file(r.receipt)
+			}
 		case market.ResultDropped:
 			j.pending.take(o.Worker, o.Ref)
 		case market.JobChanged:

@@ -302,6 +302,8 @@ func frameSize(f *proto.VoteFrame) int {
 		n += len(b.Report)
 	case *proto.VoteFrame_Certified:
 		n += len(b.Certified.GetEvent()) + 256*len(b.Certified.GetCertificate().GetCommits())
+	case *proto.VoteFrame_WrongWorks:
+		n += len(b.WrongWorks.GetReport()) + 1024*len(b.WrongWorks.GetReceipts())
 	default:
 		n += 512
 	}

@@ -63,7 +63,7 @@ func newWallet(n *Node) (*wallet, error) {
 	}
 	if n.net.IsWitness(n.self) {
 		w.witness, err = ledger.NewWitness(n.net, n.self, l, n.store, ledger.WitnessConfig{
-			Sign: n.seal, T: n.cfg.VoteTimeout, Fetch: true, Checkpoints: ledger.NewEpochs(l),
+			Sign: n.seal, T: n.cfg.VoteTimeout, Fetch: true, Reexecute: n.cfg.Executor != nil, Checkpoints: ledger.NewEpochs(l),
 		})
 		if err != nil {
 			return nil, err
@@ -200,6 +200,9 @@ func (w *wallet) deliver(now time.Time, outs []ledger.Output) error {
 			case w.fetches <- o:
 			default: // the worker files again
 			}
+		case ledger.Reexecute:
+			a := w.l.Account(peer.ID(o.Receipt.Submitter))
+			w.n.evidence.suspect(o, a.Avail+a.Held+a.Staked, w.l.Epoch())
 		case ledger.Misconduct:
 			w.n.log.Warn("two votes or events for one place", zap.Stringer("by", o.By), zap.Uint64("seq", o.Slot.GetAccount().GetSeq()))
 			more, err := w.accuse(now, o.Evidence)

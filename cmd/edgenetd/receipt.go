@@ -98,6 +98,10 @@ type receiptView struct {
 	Status       string `json:"status,omitempty"`
 	ExitCode     int32  `json:"exit_code"`
 	Fuel         uint64 `json:"fuel"`
+	FuelLimit    uint64 `json:"fuel_limit"`
+	MemoryLimit  uint64 `json:"memory_limit"`
+	OutputLimit  uint64 `json:"output_limit"`
+	Epoch        uint64 `json:"epoch"`            // that the assignment named
 	Price        uint64 `json:"price"`            // microcredits per 60 Gfuel
 	Pay          uint64 `json:"pay"`              // what follows from fuel and price
 	Signed       string `json:"signed,omitempty"` // when, by the worker's clock, a hint
@@ -211,7 +215,9 @@ func (a *app) receiptShow(path, genesis string, line int) error {
 			row(w, "output", fmt.Sprintf("%s, %s", v.OutputHash, bytesText(v.OutputSize)))
 			row(w, "log", v.LogHash)
 			row(w, "status", fmt.Sprintf("%s, exit code %d", v.Status, v.ExitCode))
-			row(w, "fuel", v.Fuel)
+			row(w, "fuel", fmt.Sprintf("%d of %d", v.Fuel, v.FuelLimit))
+			row(w, "limits", fmt.Sprintf("%s of memory, %s of output", bytesText(v.MemoryLimit), bytesText(v.OutputLimit)))
+			row(w, "epoch", v.Epoch)
 			row(w, "price", credits(v.Price)+" credits per 60 Gfuel")
 			row(w, "pay", credits(v.Pay)+" credits")
 			row(w, "signed", fmt.Sprintf("%s, receipt %d of %d under root %s", v.Signed, v.Index+1, v.Leaves, v.Root))
@@ -272,6 +278,7 @@ func checkReceipt(n *proto.Network, raw []byte) receiptView {
 		Pay:       uint64(proto.PayFor(proto.Fuel(r.Fuel), proto.Credit(r.Price))),
 		InputHash: fmt.Sprintf("%x", r.InputHash), OutputHash: fmt.Sprintf("%x", r.OutputHash), OutputSize: r.OutputSize,
 		LogHash: fmt.Sprintf("%x", r.LogHash), Index: sr.Index,
+		FuelLimit: r.FuelLimit, MemoryLimit: r.MemoryLimit, OutputLimit: r.OutputLimit, Epoch: r.Epoch,
 	}
 	if s, err := proto.Inspect(sr.Batch, proto.KindReceipts); err == nil { // checked above
 		b := s.Payload.GetReceipts()
