@@ -35,6 +35,9 @@ func FuzzVoteFrame(f *testing.F) {
 	for _, m := range x.frames() {
 		add(m)
 	}
+	lie := x.work(bob, 1, 0)
+	add(&proto.VoteFrame{Body: &proto.VoteFrame_Accused{Accused: lie}})
+	add(&proto.VoteFrame{Body: &proto.VoteFrame_WrongWorks{WrongWorks: x.says(1, x.witnesses[1], found(lie)...)}})
 	f.Fuzz(func(t *testing.T, raw []byte, after bool) {
 		frame := new(proto.VoteFrame)
 		if len(raw) > proto.MaxVoteFrame || goproto.Unmarshal(raw, frame) != nil {
@@ -44,7 +47,7 @@ func FuzzVoteFrame(f *testing.F) {
 		disk := x.base.Clone()
 		l := w.open(disk)
 		votes := 0
-		wit, err := ledger.NewWitness(w.net, w.witnesses[0].id, l, disk, ledger.WitnessConfig{Sign: func(p *proto.Payload) ([]byte, error) {
+		wit, err := ledger.NewWitness(w.net, w.witnesses[0].id, l, disk, ledger.WitnessConfig{Reexecute: true, Sign: func(p *proto.Payload) ([]byte, error) {
 			if p.GetPrepare() != nil || p.GetCommit() != nil {
 				votes++
 			}
