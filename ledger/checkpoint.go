@@ -481,7 +481,7 @@ func (l *Ledger) know(h *CheckpointHeader) {
 	l.checkpoints[e] = h
 	l.s.figures[e] = figures{x: h.Body.X, minted: satAdd(h.Body.Minted, h.Body.Rewarded)}
 	l.stood = nil
-	if e >= l.base {
+	if e >= l.base && l.s.light == "" {
 		l.s.grant(h)
 	}
 	l.s.newest = max(l.s.newest, e)

@@ -324,39 +324,58 @@ func (h *hold) state(net *proto.Network) HoldState {
 // Remaining equals Budget. Extends must be complete and in order: leaving one
 // out can only show lower caps, but lane numbers may then differ.
 func VerifyLane(net *proto.Network, wire *proto.CertifiedEvent, extends []*proto.CertifiedEvent) (HoldState, error) {
-	c, err := Verify(net, wire)
+	h, err := verifyHold(net, wire, extends, true)
 	if err != nil {
 		return HoldState{}, err
 	}
+	return h.state(net), nil
+}
+
+// verifyHold is VerifyLane. With check false signatures were checked before.
+func verifyHold(net *proto.Network, wire *proto.CertifiedEvent, extends []*proto.CertifiedEvent, check bool) (*hold, error) {
+	open := func(w *proto.CertifiedEvent) (c *Certified, err error) {
+		if check {
+			return Verify(net, w)
+		}
+		if c, err = decode(net, w.GetEvent(), false); err == nil {
+			c.Wire = w
+		}
+		return c, err
+	}
+	c, err := open(wire)
+	if err != nil {
+		return nil, err
+	}
 	b, ok := c.Event.Body.(*proto.Event_Hold)
 	if !ok {
-		return HoldState{}, proto.CodeInvalidEvent.Errorf("%s is no Hold", c.ID)
+		return nil, proto.CodeInvalidEvent.Errorf("%s is no Hold", c.ID)
 	}
 	h, err := newHold(net, c.Account, b.Hold)
 	if err != nil {
-		return HoldState{}, fmt.Errorf("hold %s: %w", c.ID, err)
+		return nil, fmt.Errorf("hold %s: %w", c.ID, err)
 	}
-	h.id = c.hash
+	h.id, h.events = c.hash, []*Certified{c}
 	last := c.Seq
 	for _, w := range extends {
-		x, err := Verify(net, w)
+		x, err := open(w)
 		if err != nil {
-			return HoldState{}, err
+			return nil, err
 		}
 		xb, ok := x.Event.Body.(*proto.Event_Extend)
 		if !ok || x.Account != c.Account || string(xb.Extend.Hold) != string(c.ID.Bytes()) || x.Seq <= last {
-			return HoldState{}, proto.CodeInvalidEvent.Errorf("%s does not extend %s in order", x.ID, c.ID)
+			return nil, proto.CodeInvalidEvent.Errorf("%s does not extend %s in order", x.ID, c.ID)
 		}
 		last = x.Seq
+		h.events = append(h.events, x)
 		// What Settles released in between is unknown here, so the budget
 		// cannot be held against the caps again; the witnesses did.
 		if h.budget, err = sum(h.budget, xb.Extend.Budget); err != nil {
-			return HoldState{}, err
+			return nil, err
 		}
 		h.deadline = max(h.deadline, xb.Extend.DeadlineUnixMs)
 		if err := h.addLanes(xb.Extend.Lanes); err != nil {
-			return HoldState{}, fmt.Errorf("extend %s: %w", x.ID, err)
+			return nil, fmt.Errorf("extend %s: %w", x.ID, err)
 		}
 	}
-	return h.state(net), nil
+	return h, nil
 }

@@ -38,6 +38,7 @@ type Ledger struct {
 	probesFor   uint64
 	accused     accusations
 	stood       map[peer.ID]standing // at the newest checkpoint; nil when they have to be computed
+	light       *light               // nil in a full ledger
 }
 
 // waiter is a certified event that cannot be judged yet.
@@ -51,21 +52,9 @@ type waiter struct {
 // this ledger checked are in it. A store of another network, or one that does
 // not replay, is an error.
 func Open(net *proto.Network, store Store) (*Ledger, error) {
-	l := &Ledger{
-		net: net, store: store, s: newState(net), pending: map[proto.Hash]*waiter{},
-		waiting: map[proto.Hash][]*waiter{}, intents: map[peer.ID]*intent{},
-		checkpoints: map[uint64]*CheckpointHeader{},
-	}
-	id := net.ID.CID().Bytes()
-	switch known, err := store.Get(metaNetwork); {
-	case err != nil:
-		return nil, fmt.Errorf("ledger: %w", err)
-	case known == nil:
-		if err := store.Append(Record{metaNetwork, id}); err != nil {
-			return nil, fmt.Errorf("ledger: %w", err)
-		}
-	case string(known) != string(id):
-		return nil, proto.CodeWrongNetwork.Errorf("ledger: the store belongs to another network than %s", net.ID)
+	l := newLedger(net, store)
+	if err := l.claimStore(); err != nil {
+		return nil, err
 	}
 	var all []*Certified
 	err := store.Scan([]byte{spaceEvent}, func(_, value []byte) error {
@@ -102,6 +91,31 @@ func Open(net *proto.Network, store Store) (*Ledger, error) {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
 	return l, nil
+}
+
+func newLedger(net *proto.Network, store Store) *Ledger {
+	return &Ledger{
+		net: net, store: store, s: newState(net), pending: map[proto.Hash]*waiter{},
+		waiting: map[proto.Hash][]*waiter{}, intents: map[peer.ID]*intent{},
+		checkpoints: map[uint64]*CheckpointHeader{},
+	}
+}
+
+// claimStore marks an empty store as the network's, and refuses another
+// network's.
+func (l *Ledger) claimStore() error {
+	id := l.net.ID.CID().Bytes()
+	switch known, err := l.store.Get(metaNetwork); {
+	case err != nil:
+		return fmt.Errorf("ledger: %w", err)
+	case known == nil:
+		if err := l.store.Append(Record{metaNetwork, id}); err != nil {
+			return fmt.Errorf("ledger: %w", err)
+		}
+	case string(known) != string(id):
+		return proto.CodeWrongNetwork.Errorf("ledger: the store belongs to another network than %s", l.net.ID)
+	}
+	return nil
 }
 
 // Network is the network that the ledger belongs to.
@@ -168,6 +182,9 @@ func (l *Ledger) add(own []Record, cs []*Certified) (added []*Certified, refused
 	t := newTx(l.net, &l.s)
 	fresh := make([]*Certified, 0, len(cs))
 	for _, c := range cs {
+		if l.s.light != "" && c.Account != l.s.light {
+			continue // a light ledger does not need it
+		}
 		if l.s.events[c.hash] == nil && l.pending[c.hash] == nil || l.s.off.has(guardPlace) {
 			fresh = append(fresh, c)
 		}
@@ -208,6 +225,10 @@ func (l *Ledger) add(own []Record, cs []*Certified) (added []*Certified, refused
 	}
 	if len(t.added) > 0 {
 		l.hash = proto.Hash{}
+		if l.s.light != "" {
+			l.claimed(t.added)
+			l.thin()
+		}
 	}
 	return t.added, f.refused, nil
 }

@@ -17,7 +17,8 @@ import (
 
 // The files in testdata are the rules of the ledger as a page to read. A line
 // is a step; amounts are microcredits. After each step the supply equation is
-// checked, and at the end a second ledger that gets the events backwards, one
+// checked, light ledgers that hear reports must know the same of their
+// accounts, and at the end a second ledger that gets the events backwards, one
 // by one, must have the same state.
 //
 //	grant NAME N               before anything else
@@ -57,7 +58,11 @@ func TestScenarios(t *testing.T) {
 			for i, line := range strings.Split(string(text), "\n") {
 				line, _, _ = strings.Cut(line, "#")
 				if words := strings.Fields(line); len(words) > 0 {
-					if err := s.step(words); err != nil {
+					err := s.step(words)
+					if err == nil {
+						err = s.follow()
+					}
+					if err != nil {
 						t.Fatalf("%s:%d: %s: %v", file, i+1, strings.TrimSpace(line), err)
 					}
 				}
@@ -79,6 +84,7 @@ type scenario struct {
 	count  int               // of witnesses
 	crowd  *crowd            // nil: one witness, which certifies everything
 	names  map[peer.ID]person
+	lights map[peer.ID]*follower
 }
 
 func (s *scenario) start() {

@@ -39,6 +39,7 @@ const (
 	spaceIntent = 'i' // account -> marshalled Envelope of Event
 	spaceVote   = 'v' // see witness.go
 	spaceNode   = 'n' // whatever the node keeps
+	spaceWatch  = 'h' // light: hold -> marshalled CertifiedEvents, the Hold and its Extends
 
 	spaceCheckpoint = 'k' // epoch -> marshalled CertifiedCheckpoint
 	spaceState      = 's' // tree, key -> leaf of the base checkpoint

@@ -6149,9 +6149,15 @@ func (x *StateProof) GetPath() [][]byte {
 	return nil
 }
 
+// ProofRequest: for what the base checkpoint proves about an account, or, live,
+// for what the answering witness knows of it now.
 type ProofRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       []byte                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	Live          bool                   `protobuf:"varint,2,opt,name=live,proto3" json:"live,omitempty"`
+	Next          uint64                 `protobuf:"varint,3,opt,name=next,proto3" json:"next,omitempty"`   // live: seq of the first event of the account that the client lacks
+	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"` // live: the client's newest checkpoint
+	Lanes         []*LaneRef             `protobuf:"bytes,5,rep,name=lanes,proto3" json:"lanes,omitempty"`  // live: what else it wants to know about, at most 256
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6193,21 +6199,102 @@ func (x *ProofRequest) GetAccount() []byte {
 	return nil
 }
 
+func (x *ProofRequest) GetLive() bool {
+	if x != nil {
+		return x.Live
+	}
+	return false
+}
+
+func (x *ProofRequest) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+func (x *ProofRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *ProofRequest) GetLanes() []*LaneRef {
+	if x != nil {
+		return x.Lanes
+	}
+	return nil
+}
+
+type LaneRef struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hold          []byte                 `protobuf:"bytes,1,opt,name=hold,proto3" json:"hold,omitempty"`
+	Lane          uint32                 `protobuf:"varint,2,opt,name=lane,proto3" json:"lane,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LaneRef) Reset() {
+	*x = LaneRef{}
+	mi := &file_proto_edgenet_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LaneRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LaneRef) ProtoMessage() {}
+
+func (x *LaneRef) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LaneRef.ProtoReflect.Descriptor instead.
+func (*LaneRef) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *LaneRef) GetHold() []byte {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+func (x *LaneRef) GetLane() uint32 {
+	if x != nil {
+		return x.Lane
+	}
+	return 0
+}
+
 // ProofReply: request and reply of the /proof stream, for light clients.
 type ProofReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Checkpoint    *CertifiedCheckpoint   `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // without changes
+	Checkpoint    *CertifiedCheckpoint   `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // without changes; live: the newest, unset when it is not newer than the client's
 	Account       *StateProof            `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`       // unset when the account is not below the frontier
 	Unclaimed     []*StateProof          `protobuf:"bytes,3,rep,name=unclaimed,proto3" json:"unclaimed,omitempty"`   // addressed to the account
-	Events        []*CertifiedEvent      `protobuf:"bytes,4,rep,name=events,proto3" json:"events,omitempty"`         // of the account above the frontier, by seq
+	Events        []*CertifiedEvent      `protobuf:"bytes,4,rep,name=events,proto3" json:"events,omitempty"`         // of the account above the frontier, by seq; live: from next on
 	Code          uint32                 `protobuf:"varint,5,opt,name=code,proto3" json:"code,omitempty"`
+	Report        *AccountReport         `protobuf:"bytes,6,opt,name=report,proto3" json:"report,omitempty"` // live
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProofReply) Reset() {
 	*x = ProofReply{}
-	mi := &file_proto_edgenet_proto_msgTypes[78]
+	mi := &file_proto_edgenet_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6219,7 +6306,7 @@ func (x *ProofReply) String() string {
 func (*ProofReply) ProtoMessage() {}
 
 func (x *ProofReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[78]
+	mi := &file_proto_edgenet_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6232,7 +6319,7 @@ func (x *ProofReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofReply.ProtoReflect.Descriptor instead.
 func (*ProofReply) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{78}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ProofReply) GetCheckpoint() *CertifiedCheckpoint {
@@ -6270,6 +6357,244 @@ func (x *ProofReply) GetCode() uint32 {
 	return 0
 }
 
+func (x *ProofReply) GetReport() *AccountReport {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+// AccountReport is what a witness says about an account now. It proves nothing:
+// what f+1 witnesses say alike, an honest one says. It is not signed, because
+// the connection is the witness's own.
+type AccountReport struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Next          uint64                 `protobuf:"varint,1,opt,name=next,proto3" json:"next,omitempty"`        // seq of the account's next event: the rest is as of then
+	Payables      []*Payable             `protobuf:"bytes,2,rep,name=payables,proto3" json:"payables,omitempty"` // what it can claim, by source and index, at most 64
+	Lanes         []*LaneState           `protobuf:"bytes,3,rep,name=lanes,proto3" json:"lanes,omitempty"`       // in the order of the request
+	ReputationPpm uint64                 `protobuf:"varint,4,opt,name=reputation_ppm,json=reputationPpm,proto3" json:"reputation_ppm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccountReport) Reset() {
+	*x = AccountReport{}
+	mi := &file_proto_edgenet_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccountReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccountReport) ProtoMessage() {}
+
+func (x *AccountReport) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccountReport.ProtoReflect.Descriptor instead.
+func (*AccountReport) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *AccountReport) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+func (x *AccountReport) GetPayables() []*Payable {
+	if x != nil {
+		return x.Payables
+	}
+	return nil
+}
+
+func (x *AccountReport) GetLanes() []*LaneState {
+	if x != nil {
+		return x.Lanes
+	}
+	return nil
+}
+
+func (x *AccountReport) GetReputationPpm() uint64 {
+	if x != nil {
+		return x.ReputationPpm
+	}
+	return 0
+}
+
+type Payable struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Source        []byte                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"` // CID of an event or checkpoint
+	Index         uint32                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Amount        uint64                 `protobuf:"varint,3,opt,name=amount,proto3" json:"amount,omitempty"`
+	Eligible      uint64                 `protobuf:"varint,4,opt,name=eligible,proto3" json:"eligible,omitempty"` // part of amount that a bonus can be claimed for
+	From          []byte                 `protobuf:"bytes,5,opt,name=from,proto3" json:"from,omitempty"`          // who paid; empty for a reward
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Payable) Reset() {
+	*x = Payable{}
+	mi := &file_proto_edgenet_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Payable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Payable) ProtoMessage() {}
+
+func (x *Payable) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Payable.ProtoReflect.Descriptor instead.
+func (*Payable) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *Payable) GetSource() []byte {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *Payable) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Payable) GetAmount() uint64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+func (x *Payable) GetEligible() uint64 {
+	if x != nil {
+		return x.Eligible
+	}
+	return 0
+}
+
+func (x *Payable) GetFrom() []byte {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+type LaneState struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Known          bool                   `protobuf:"varint,1,opt,name=known,proto3" json:"known,omitempty"` // false: no such hold, or one that was closed long ago
+	DeadlineUnixMs uint64                 `protobuf:"varint,2,opt,name=deadline_unix_ms,json=deadlineUnixMs,proto3" json:"deadline_unix_ms,omitempty"`
+	Paid           uint64                 `protobuf:"varint,3,opt,name=paid,proto3" json:"paid,omitempty"`
+	Fuel           uint64                 `protobuf:"varint,4,opt,name=fuel,proto3" json:"fuel,omitempty"`
+	Done           bool                   `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`
+	Closed         bool                   `protobuf:"varint,6,opt,name=closed,proto3" json:"closed,omitempty"` // the hold
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *LaneState) Reset() {
+	*x = LaneState{}
+	mi := &file_proto_edgenet_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LaneState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LaneState) ProtoMessage() {}
+
+func (x *LaneState) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LaneState.ProtoReflect.Descriptor instead.
+func (*LaneState) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *LaneState) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
+}
+
+func (x *LaneState) GetDeadlineUnixMs() uint64 {
+	if x != nil {
+		return x.DeadlineUnixMs
+	}
+	return 0
+}
+
+func (x *LaneState) GetPaid() uint64 {
+	if x != nil {
+		return x.Paid
+	}
+	return 0
+}
+
+func (x *LaneState) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
+	}
+	return 0
+}
+
+func (x *LaneState) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *LaneState) GetClosed() bool {
+	if x != nil {
+		return x.Closed
+	}
+	return false
+}
+
 // VoteFrame: request and reply of the /vote stream.
 type VoteFrame struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -6297,7 +6622,7 @@ type VoteFrame struct {
 
 func (x *VoteFrame) Reset() {
 	*x = VoteFrame{}
-	mi := &file_proto_edgenet_proto_msgTypes[79]
+	mi := &file_proto_edgenet_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6309,7 +6634,7 @@ func (x *VoteFrame) String() string {
 func (*VoteFrame) ProtoMessage() {}
 
 func (x *VoteFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[79]
+	mi := &file_proto_edgenet_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6322,7 +6647,7 @@ func (x *VoteFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteFrame.ProtoReflect.Descriptor instead.
 func (*VoteFrame) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{79}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *VoteFrame) GetBody() isVoteFrame_Body {
@@ -6572,7 +6897,7 @@ type WrongWorks struct {
 
 func (x *WrongWorks) Reset() {
 	*x = WrongWorks{}
-	mi := &file_proto_edgenet_proto_msgTypes[80]
+	mi := &file_proto_edgenet_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6584,7 +6909,7 @@ func (x *WrongWorks) String() string {
 func (*WrongWorks) ProtoMessage() {}
 
 func (x *WrongWorks) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[80]
+	mi := &file_proto_edgenet_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6597,7 +6922,7 @@ func (x *WrongWorks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WrongWorks.ProtoReflect.Descriptor instead.
 func (*WrongWorks) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{80}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *WrongWorks) GetReport() []byte {
@@ -6629,7 +6954,7 @@ type ClaimReply struct {
 
 func (x *ClaimReply) Reset() {
 	*x = ClaimReply{}
-	mi := &file_proto_edgenet_proto_msgTypes[81]
+	mi := &file_proto_edgenet_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6641,7 +6966,7 @@ func (x *ClaimReply) String() string {
 func (*ClaimReply) ProtoMessage() {}
 
 func (x *ClaimReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[81]
+	mi := &file_proto_edgenet_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6654,7 +6979,7 @@ func (x *ClaimReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimReply.ProtoReflect.Descriptor instead.
 func (*ClaimReply) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{81}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ClaimReply) GetClaim() []byte {
@@ -6702,7 +7027,7 @@ type HeadRequest struct {
 
 func (x *HeadRequest) Reset() {
 	*x = HeadRequest{}
-	mi := &file_proto_edgenet_proto_msgTypes[82]
+	mi := &file_proto_edgenet_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6714,7 +7039,7 @@ func (x *HeadRequest) String() string {
 func (*HeadRequest) ProtoMessage() {}
 
 func (x *HeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[82]
+	mi := &file_proto_edgenet_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6727,7 +7052,7 @@ func (x *HeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadRequest.ProtoReflect.Descriptor instead.
 func (*HeadRequest) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{82}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *HeadRequest) GetAccount() []byte {
@@ -6756,7 +7081,7 @@ type HeadReport struct {
 
 func (x *HeadReport) Reset() {
 	*x = HeadReport{}
-	mi := &file_proto_edgenet_proto_msgTypes[83]
+	mi := &file_proto_edgenet_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6768,7 +7093,7 @@ func (x *HeadReport) String() string {
 func (*HeadReport) ProtoMessage() {}
 
 func (x *HeadReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[83]
+	mi := &file_proto_edgenet_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6781,7 +7106,7 @@ func (x *HeadReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadReport.ProtoReflect.Descriptor instead.
 func (*HeadReport) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{83}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *HeadReport) GetAccount() []byte {
@@ -6824,7 +7149,7 @@ type VoteError struct {
 
 func (x *VoteError) Reset() {
 	*x = VoteError{}
-	mi := &file_proto_edgenet_proto_msgTypes[84]
+	mi := &file_proto_edgenet_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6836,7 +7161,7 @@ func (x *VoteError) String() string {
 func (*VoteError) ProtoMessage() {}
 
 func (x *VoteError) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[84]
+	mi := &file_proto_edgenet_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6849,7 +7174,7 @@ func (x *VoteError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteError.ProtoReflect.Descriptor instead.
 func (*VoteError) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{84}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *VoteError) GetCode() uint32 {
@@ -6904,7 +7229,7 @@ type SyncFrame struct {
 
 func (x *SyncFrame) Reset() {
 	*x = SyncFrame{}
-	mi := &file_proto_edgenet_proto_msgTypes[85]
+	mi := &file_proto_edgenet_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6916,7 +7241,7 @@ func (x *SyncFrame) String() string {
 func (*SyncFrame) ProtoMessage() {}
 
 func (x *SyncFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[85]
+	mi := &file_proto_edgenet_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6929,7 +7254,7 @@ func (x *SyncFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncFrame.ProtoReflect.Descriptor instead.
 func (*SyncFrame) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{85}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *SyncFrame) GetRanges() []*SyncRange {
@@ -7050,7 +7375,7 @@ type SyncRange struct {
 
 func (x *SyncRange) Reset() {
 	*x = SyncRange{}
-	mi := &file_proto_edgenet_proto_msgTypes[86]
+	mi := &file_proto_edgenet_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7062,7 +7387,7 @@ func (x *SyncRange) String() string {
 func (*SyncRange) ProtoMessage() {}
 
 func (x *SyncRange) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[86]
+	mi := &file_proto_edgenet_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7075,7 +7400,7 @@ func (x *SyncRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncRange.ProtoReflect.Descriptor instead.
 func (*SyncRange) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{86}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *SyncRange) GetFrom() []byte {
@@ -7125,7 +7450,7 @@ type SyncChain struct {
 
 func (x *SyncChain) Reset() {
 	*x = SyncChain{}
-	mi := &file_proto_edgenet_proto_msgTypes[87]
+	mi := &file_proto_edgenet_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7137,7 +7462,7 @@ func (x *SyncChain) String() string {
 func (*SyncChain) ProtoMessage() {}
 
 func (x *SyncChain) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[87]
+	mi := &file_proto_edgenet_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7150,7 +7475,7 @@ func (x *SyncChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncChain.ProtoReflect.Descriptor instead.
 func (*SyncChain) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{87}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *SyncChain) GetKey() []byte {
@@ -7663,9 +7988,16 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"StateProof\x12)\n" +
 	"\x04leaf\x18\x01 \x01(\v2\x15.edgenet.v1.StateLeafR\x04leaf\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
-	"\x04path\x18\x03 \x03(\fR\x04path\"(\n" +
+	"\x04path\x18\x03 \x03(\fR\x04path\"\x91\x01\n" +
 	"\fProofRequest\x12\x18\n" +
-	"\aaccount\x18\x01 \x01(\fR\aaccount\"\xfd\x01\n" +
+	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x12\n" +
+	"\x04live\x18\x02 \x01(\bR\x04live\x12\x12\n" +
+	"\x04next\x18\x03 \x01(\x04R\x04next\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12)\n" +
+	"\x05lanes\x18\x05 \x03(\v2\x13.edgenet.v1.LaneRefR\x05lanes\"1\n" +
+	"\aLaneRef\x12\x12\n" +
+	"\x04hold\x18\x01 \x01(\fR\x04hold\x12\x12\n" +
+	"\x04lane\x18\x02 \x01(\rR\x04lane\"\xb0\x02\n" +
 	"\n" +
 	"ProofReply\x12?\n" +
 	"\n" +
@@ -7674,7 +8006,26 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\aaccount\x18\x02 \x01(\v2\x16.edgenet.v1.StateProofR\aaccount\x124\n" +
 	"\tunclaimed\x18\x03 \x03(\v2\x16.edgenet.v1.StateProofR\tunclaimed\x122\n" +
 	"\x06events\x18\x04 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\x06events\x12\x12\n" +
-	"\x04code\x18\x05 \x01(\rR\x04code\"\xf2\x04\n" +
+	"\x04code\x18\x05 \x01(\rR\x04code\x121\n" +
+	"\x06report\x18\x06 \x01(\v2\x19.edgenet.v1.AccountReportR\x06report\"\xa8\x01\n" +
+	"\rAccountReport\x12\x12\n" +
+	"\x04next\x18\x01 \x01(\x04R\x04next\x12/\n" +
+	"\bpayables\x18\x02 \x03(\v2\x13.edgenet.v1.PayableR\bpayables\x12+\n" +
+	"\x05lanes\x18\x03 \x03(\v2\x15.edgenet.v1.LaneStateR\x05lanes\x12%\n" +
+	"\x0ereputation_ppm\x18\x04 \x01(\x04R\rreputationPpm\"\x7f\n" +
+	"\aPayable\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\fR\x06source\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\rR\x05index\x12\x16\n" +
+	"\x06amount\x18\x03 \x01(\x04R\x06amount\x12\x1a\n" +
+	"\beligible\x18\x04 \x01(\x04R\beligible\x12\x12\n" +
+	"\x04from\x18\x05 \x01(\fR\x04from\"\x9f\x01\n" +
+	"\tLaneState\x12\x14\n" +
+	"\x05known\x18\x01 \x01(\bR\x05known\x12(\n" +
+	"\x10deadline_unix_ms\x18\x02 \x01(\x04R\x0edeadlineUnixMs\x12\x12\n" +
+	"\x04paid\x18\x03 \x01(\x04R\x04paid\x12\x12\n" +
+	"\x04fuel\x18\x04 \x01(\x04R\x04fuel\x12\x12\n" +
+	"\x04done\x18\x05 \x01(\bR\x04done\x12\x16\n" +
+	"\x06closed\x18\x06 \x01(\bR\x06closed\"\xf2\x04\n" +
 	"\tVoteFrame\x12\x1a\n" +
 	"\apropose\x18\x01 \x01(\fH\x00R\apropose\x12\x1a\n" +
 	"\aprepare\x18\x02 \x01(\fH\x00R\aprepare\x12\x18\n" +
@@ -7764,7 +8115,7 @@ func file_proto_edgenet_proto_rawDescGZIP() []byte {
 	return file_proto_edgenet_proto_rawDescData
 }
 
-var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 88)
+var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 92)
 var file_proto_edgenet_proto_goTypes = []any{
 	(*Envelope)(nil),            // 0: edgenet.v1.Envelope
 	(*Payload)(nil),             // 1: edgenet.v1.Payload
@@ -7844,16 +8195,20 @@ var file_proto_edgenet_proto_goTypes = []any{
 	(*StateLeaf)(nil),           // 75: edgenet.v1.StateLeaf
 	(*StateProof)(nil),          // 76: edgenet.v1.StateProof
 	(*ProofRequest)(nil),        // 77: edgenet.v1.ProofRequest
-	(*ProofReply)(nil),          // 78: edgenet.v1.ProofReply
-	(*VoteFrame)(nil),           // 79: edgenet.v1.VoteFrame
-	(*WrongWorks)(nil),          // 80: edgenet.v1.WrongWorks
-	(*ClaimReply)(nil),          // 81: edgenet.v1.ClaimReply
-	(*HeadRequest)(nil),         // 82: edgenet.v1.HeadRequest
-	(*HeadReport)(nil),          // 83: edgenet.v1.HeadReport
-	(*VoteError)(nil),           // 84: edgenet.v1.VoteError
-	(*SyncFrame)(nil),           // 85: edgenet.v1.SyncFrame
-	(*SyncRange)(nil),           // 86: edgenet.v1.SyncRange
-	(*SyncChain)(nil),           // 87: edgenet.v1.SyncChain
+	(*LaneRef)(nil),             // 78: edgenet.v1.LaneRef
+	(*ProofReply)(nil),          // 79: edgenet.v1.ProofReply
+	(*AccountReport)(nil),       // 80: edgenet.v1.AccountReport
+	(*Payable)(nil),             // 81: edgenet.v1.Payable
+	(*LaneState)(nil),           // 82: edgenet.v1.LaneState
+	(*VoteFrame)(nil),           // 83: edgenet.v1.VoteFrame
+	(*WrongWorks)(nil),          // 84: edgenet.v1.WrongWorks
+	(*ClaimReply)(nil),          // 85: edgenet.v1.ClaimReply
+	(*HeadRequest)(nil),         // 86: edgenet.v1.HeadRequest
+	(*HeadReport)(nil),          // 87: edgenet.v1.HeadReport
+	(*VoteError)(nil),           // 88: edgenet.v1.VoteError
+	(*SyncFrame)(nil),           // 89: edgenet.v1.SyncFrame
+	(*SyncRange)(nil),           // 90: edgenet.v1.SyncRange
+	(*SyncChain)(nil),           // 91: edgenet.v1.SyncChain
 }
 var file_proto_edgenet_proto_depIdxs = []int32{
 	5,   // 0: edgenet.v1.Payload.peer_record:type_name -> edgenet.v1.PeerRecord
@@ -7870,7 +8225,7 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	60,  // 11: edgenet.v1.Payload.prepare:type_name -> edgenet.v1.Prepare
 	61,  // 12: edgenet.v1.Payload.commit:type_name -> edgenet.v1.Commit
 	62,  // 13: edgenet.v1.Payload.skip:type_name -> edgenet.v1.Skip
-	83,  // 14: edgenet.v1.Payload.head_report:type_name -> edgenet.v1.HeadReport
+	87,  // 14: edgenet.v1.Payload.head_report:type_name -> edgenet.v1.HeadReport
 	66,  // 15: edgenet.v1.Payload.evidence:type_name -> edgenet.v1.Evidence
 	67,  // 16: edgenet.v1.Payload.checkpoint:type_name -> edgenet.v1.Checkpoint
 	53,  // 17: edgenet.v1.Payload.work_claim:type_name -> edgenet.v1.WorkClaim
@@ -7942,29 +8297,33 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	63,  // 83: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
 	64,  // 84: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
 	75,  // 85: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
-	74,  // 86: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
-	76,  // 87: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
-	76,  // 88: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
-	64,  // 89: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
-	82,  // 90: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
-	84,  // 91: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
-	64,  // 92: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
-	81,  // 93: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
-	80,  // 94: edgenet.v1.VoteFrame.wrong_works:type_name -> edgenet.v1.WrongWorks
-	13,  // 95: edgenet.v1.VoteFrame.accused:type_name -> edgenet.v1.SignedReceipt
-	13,  // 96: edgenet.v1.WrongWorks.receipts:type_name -> edgenet.v1.SignedReceipt
-	64,  // 97: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
-	56,  // 98: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
-	86,  // 99: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
-	64,  // 100: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
-	87,  // 101: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
-	74,  // 102: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	75,  // 103: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
-	104, // [104:104] is the sub-list for method output_type
-	104, // [104:104] is the sub-list for method input_type
-	104, // [104:104] is the sub-list for extension type_name
-	104, // [104:104] is the sub-list for extension extendee
-	0,   // [0:104] is the sub-list for field type_name
+	78,  // 86: edgenet.v1.ProofRequest.lanes:type_name -> edgenet.v1.LaneRef
+	74,  // 87: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
+	76,  // 88: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
+	76,  // 89: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
+	64,  // 90: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
+	80,  // 91: edgenet.v1.ProofReply.report:type_name -> edgenet.v1.AccountReport
+	81,  // 92: edgenet.v1.AccountReport.payables:type_name -> edgenet.v1.Payable
+	82,  // 93: edgenet.v1.AccountReport.lanes:type_name -> edgenet.v1.LaneState
+	86,  // 94: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
+	88,  // 95: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
+	64,  // 96: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
+	85,  // 97: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
+	84,  // 98: edgenet.v1.VoteFrame.wrong_works:type_name -> edgenet.v1.WrongWorks
+	13,  // 99: edgenet.v1.VoteFrame.accused:type_name -> edgenet.v1.SignedReceipt
+	13,  // 100: edgenet.v1.WrongWorks.receipts:type_name -> edgenet.v1.SignedReceipt
+	64,  // 101: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
+	56,  // 102: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
+	90,  // 103: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
+	64,  // 104: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
+	91,  // 105: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
+	74,  // 106: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	75,  // 107: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
+	108, // [108:108] is the sub-list for method output_type
+	108, // [108:108] is the sub-list for method input_type
+	108, // [108:108] is the sub-list for extension type_name
+	108, // [108:108] is the sub-list for extension extendee
+	0,   // [0:108] is the sub-list for field type_name
 }
 
 func init() { file_proto_edgenet_proto_init() }
@@ -8030,7 +8389,7 @@ func file_proto_edgenet_proto_init() {
 		(*Slot_Account)(nil),
 		(*Slot_CheckpointEpoch)(nil),
 	}
-	file_proto_edgenet_proto_msgTypes[79].OneofWrappers = []any{
+	file_proto_edgenet_proto_msgTypes[83].OneofWrappers = []any{
 		(*VoteFrame_Propose)(nil),
 		(*VoteFrame_Prepare)(nil),
 		(*VoteFrame_Commit)(nil),
@@ -8053,7 +8412,7 @@ func file_proto_edgenet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_edgenet_proto_rawDesc), len(file_proto_edgenet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   88,
+			NumMessages:   92,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

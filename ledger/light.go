@@ -1,0 +1,513 @@
+package ledger
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+
+	"edgenet.dev/proto"
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+	goproto "google.golang.org/protobuf/proto"
+)
+
+// The light ledger of a tab: genesis, the newest checkpoints' headers, its own
+// chain, and the lanes that others opened for it. What others' events do to the
+// account (payments to it, the end of a hold that it works for) it learns from
+// the witnesses: what f+1 of them say alike, an honest one says. An own event is
+// judged by the rules when it is drafted; once it is certified, a quorum has
+// judged it, and its post state counts, whatever this ledger lacks to see why.
+//
+// Memory and disk stay bounded: of the own chain the newest events stay.
+
+const (
+	lightKept        = 256 // own events, and those since the oldest open own hold
+	lightCheckpoints = 4
+	// MaxWatched bounds the lanes that a light ledger keeps.
+	MaxWatched = 1024
+)
+
+// light is what a light ledger has beside the state.
+type light struct {
+	reports map[peer.ID]*said // newest of each witness
+	watched map[proto.Hash]watched
+	turn    int // of the first lane in the next request
+	rep     uint64
+}
+
+// watched is another account's hold with a lane for this one.
+type watched struct {
+	lane   uint32
+	events int  // the Hold and its Extends
+	gone   bool // f+1 witnesses do not know it
+}
+
+// OpenLight is Open for a ledger of one account. A store that a full ledger
+// used loses what a light one does not need.
+func OpenLight(net *proto.Network, store Store, account peer.ID) (*Ledger, error) {
+	l := newLedger(net, store)
+	l.s.light = account
+	l.light = &light{reports: map[peer.ID]*said{}, watched: map[proto.Hash]watched{}}
+	if err := l.claimStore(); err != nil {
+		return nil, err
+	}
+	chain, batch, err := l.lightChain()
+	if err != nil {
+		return nil, fmt.Errorf("ledger: replay: %w", err)
+	}
+	if len(batch) > 0 {
+		if err := store.Append(batch...); err != nil {
+			return nil, fmt.Errorf("ledger: %w", err)
+		}
+	}
+	if err := l.loadCheckpoints(); err != nil {
+		return nil, fmt.Errorf("ledger: replay: %w", err)
+	}
+	if len(chain) > 0 && chain[0].Seq > 0 {
+		l.begin(chain[0])
+		chain = chain[1:]
+	}
+	t := newTx(net, &l.s)
+	t.trusted = true
+	f := l.fold(t, chain)
+	if len(t.added) != len(chain) {
+		return nil, fmt.Errorf("ledger: replay: the store is damaged: %d of %d events do not follow: %w", len(chain)-len(t.added), len(chain), f.refused)
+	}
+	t.commit()
+	if err := l.loadWatched(); err != nil {
+		return nil, fmt.Errorf("ledger: replay: %w", err)
+	}
+	if err := l.loadIntents(); err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	return l, nil
+}
+
+// Light reports whether this ledger knows one account only.
+func (l *Ledger) Light() bool { return l.s.light != "" }
+
+// lightChain reads the account's newest events without a gap, and what has to
+// go from the store.
+func (l *Ledger) lightChain() (chain []*Certified, batch []Record, err error) {
+	drop := func(key []byte) { batch = append(batch, Record{bytes.Clone(key), nil}) }
+	err = l.store.Scan([]byte{spaceEvent}, func(key, value []byte) error {
+		wire := new(proto.CertifiedEvent)
+		if err := goproto.Unmarshal(value, wire); err != nil {
+			return err
+		}
+		c, err := decode(l.net, wire.Event, false)
+		if err != nil {
+			return err
+		}
+		c.Wire = wire
+		switch {
+		case c.Account != l.s.light:
+			drop(key)
+		default: // by seq: so the keys are ordered
+			if n := len(chain); n > 0 && chain[n-1].Seq+1 != c.Seq {
+				for _, old := range chain {
+					drop(eventKey(old.Account, old.Seq, old.hash))
+				}
+				chain = nil
+			}
+			chain = append(chain, c)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	err = l.store.Scan([]byte{spaceState}, func(key, _ []byte) error {
+		drop(key)
+		return nil
+	})
+	drop(metaBase)
+	return chain, batch, err
+}
+
+// begin makes a certified event the first one that is known of the account:
+// its post state says all that a light ledger needs of those before it.
+func (l *Ledger) begin(c *Certified) {
+	a := &account{id: c.Account, epoch: c.Event.Epoch, post: c.post, chain: []*Certified{c}}
+	if old := l.s.accounts[c.Account]; old != nil {
+		a.receivable = old.receivable
+		for _, x := range old.chain {
+			delete(l.s.events, x.hash)
+		}
+	}
+	for id := range l.s.open[c.Account] {
+		delete(l.s.holds, id)
+	}
+	delete(l.s.open, c.Account)
+	l.s.accounts[c.Account] = a
+	l.s.events[c.hash] = c
+	if len(l.s.order) == 0 {
+		l.s.order = []peer.ID{c.Account}
+	}
+	l.hash = proto.Hash{}
+}
+
+// vouched is the effect of a certified own event. e and err are what the rules
+// make of it here.
+func (t *tx) vouched(c *Certified, e effect, err error) effect {
+	if err != nil || e.post != c.post {
+		e = effect{}
+		for _, s := range slices.Concat(c.Event.GetOpen().GetSources(), c.Event.GetReceive().GetSources()) {
+			if p, err := pointOf(s); err == nil {
+				if r, ok := t.receivable(p); ok && r.to == c.Account {
+					e.claims = append(e.claims, p)
+				}
+			}
+		}
+	}
+	return effect{post: c.post, claims: e.claims, hold: e.hold}
+}
+
+// claimed keeps what own events took from being counted again: the reports that
+// are here were made before.
+func (l *Ledger) claimed(added []*Certified) {
+	for _, c := range added {
+		for _, s := range slices.Concat(c.Event.GetOpen().GetSources(), c.Event.GetReceive().GetSources()) {
+			if p, err := pointOf(s); err == nil {
+				for _, r := range l.light.reports {
+					delete(r.payables, p)
+				}
+			}
+		}
+	}
+}
+
+// thin drops what a light ledger needs no more: old own events, closed holds,
+// old checkpoints. What it cannot drop now it drops next time.
+func (l *Ledger) thin() {
+	l.s.deeds = nil
+	var batch []Record
+	for e := range l.checkpoints {
+		if e+lightCheckpoints <= l.s.newest {
+			batch = append(batch, Record{checkpointKey(e), nil})
+		}
+	}
+	a := l.s.accounts[l.s.light]
+	cut := 0
+	if a != nil && len(a.chain) >= 2*lightKept {
+		cut = len(a.chain) - lightKept
+		for id := range l.s.open[a.id] {
+			// The event before it stays, too: the first one only tells the state.
+			cut = min(cut, int(l.s.holds[id].events[0].Seq-a.chain[0].Seq)-1)
+		}
+	}
+	if cut = max(cut, 0); cut > 0 {
+		for _, c := range a.chain[:cut] {
+			batch = append(batch, Record{eventKey(c.Account, c.Seq, c.hash), nil})
+		}
+	}
+	if len(batch) == 0 || l.store.Append(batch...) != nil {
+		return
+	}
+	for e := range l.checkpoints {
+		if e+lightCheckpoints <= l.s.newest {
+			delete(l.checkpoints, e)
+			delete(l.s.figures, e)
+		}
+	}
+	if cut == 0 {
+		return
+	}
+	for _, c := range a.chain[:cut] {
+		delete(l.s.events, c.hash)
+	}
+	a.chain = slices.Clone(a.chain[cut:])
+	for id, h := range l.s.holds {
+		if h.payer == a.id && h.closed && h.events[0].Seq < a.chain[0].Seq {
+			delete(l.s.holds, id)
+		}
+	}
+}
+
+// Ask is the next live request for the witnesses, nil for a full ledger. It is
+// to be sent as it is, and given to Heard with each answer.
+func (l *Ledger) Ask() *proto.ProofRequest {
+	if l.s.light == "" {
+		return nil
+	}
+	q := &proto.ProofRequest{Account: []byte(l.s.light), Live: true, Next: l.next(l.s.light), Epoch: l.s.newest}
+	ids := slices.SortedFunc(maps.Keys(l.light.watched), func(a, b proto.Hash) int { return bytes.Compare(a[:], b[:]) })
+	if len(ids) > maxLaneRefs { // in turns
+		l.light.turn %= len(ids)
+		ids = append(ids[l.light.turn:], ids[:l.light.turn]...)[:maxLaneRefs]
+		l.light.turn += maxLaneRefs
+	}
+	for _, id := range ids {
+		q.Lanes = append(q.Lanes, &proto.LaneRef{Hold: id.CID().Bytes(), Lane: l.light.watched[id].lane})
+	}
+	return q
+}
+
+// Heard takes a witness's answer to the request q (see Ask), which came on a
+// connection of that witness's own. Certified events and the checkpoint in it
+// count by themselves; what it merely says counts as soon as f+1 witnesses say
+// it. It returns own events that are new here. An error with a code is the
+// witness's fault.
+func (l *Ledger) Heard(witness peer.ID, q *proto.ProofRequest, reply *proto.ProofReply) (added []*Certified, err error) {
+	if l.s.light == "" || !l.net.IsWitness(witness) {
+		return nil, proto.CodeNotWitness.Errorf("report by %s, who is no witness", witness)
+	}
+	if reply.GetReport() == nil {
+		return nil, proto.CodeMalformed.Errorf("a live reply without a report")
+	}
+	var asked []laneRef
+	for _, x := range q.Lanes {
+		at, err := pointOf(&proto.Source{Event: x.Hold, Index: x.Lane})
+		if err != nil {
+			return nil, err
+		}
+		asked = append(asked, laneRef{at.source, at.index})
+	}
+	said, err := readReport(reply.Report, l.s.light, asked)
+	if err != nil {
+		return nil, err
+	}
+	if c := reply.Checkpoint; c != nil {
+		if _, err := l.AddCheckpoint(c); err != nil {
+			return nil, err
+		}
+	}
+	if added, err = l.heardEvents(reply.Events); err != nil {
+		return added, err
+	}
+	l.thin()
+	if reply.Report.Next == l.next(l.s.light) { // else it does not know what this account claimed, or knows more
+		l.light.reports[witness] = said
+		l.agree()
+	}
+	return added, nil
+}
+
+// heardEvents adds own events. When those before them are not to be had, the
+// chain begins anew with the first one.
+func (l *Ledger) heardEvents(list []*proto.CertifiedEvent) ([]*Certified, error) {
+	var cs []*Certified
+	for _, w := range list {
+		if s, err := proto.Inspect(w.GetEvent(), proto.KindEvent); err == nil && l.known(s.ID) {
+			continue
+		}
+		c, err := Verify(l.net, w)
+		if err != nil {
+			return nil, err
+		}
+		if c.Account != l.s.light {
+			return nil, proto.CodeMalformed.Errorf("report: event %s is another account's", c.ID)
+		}
+		cs = append(cs, c)
+	}
+	if len(cs) == 0 {
+		return nil, nil
+	}
+	if cs[0].Seq > l.next(l.s.light) {
+		if err := l.Resume(cs[0]); err != nil {
+			return nil, err
+		}
+	}
+	return l.AddVerified(nil, cs...)
+}
+
+// Resume begins the chain of a light ledger anew with a certified event of its
+// account that is above all others here, in one durable batch.
+func (l *Ledger) Resume(c *Certified) error {
+	if l.s.light == "" || c.Account != l.s.light || c.Seq < l.next(c.Account) {
+		return proto.CodeConflict.Errorf("resume: event %s is not ahead of a light ledger", c.ID)
+	}
+	value, err := goproto.Marshal(c.Wire)
+	if err != nil {
+		return fmt.Errorf("ledger: event %s: %w", c.ID, err)
+	}
+	batch := []Record{{eventKey(c.Account, c.Seq, c.hash), value}}
+	if a := l.s.accounts[c.Account]; a != nil {
+		for _, x := range a.chain {
+			batch = append(batch, Record{eventKey(x.Account, x.Seq, x.hash), nil})
+		}
+	}
+	in := l.intents[c.Account]
+	if in != nil && in.seq <= c.Seq {
+		batch = append(batch, Record{intentKey(c.Account), nil})
+	}
+	if err := l.store.Append(batch...); err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	if in != nil && in.seq <= c.Seq {
+		delete(l.intents, c.Account)
+	}
+	l.begin(c)
+	return nil
+}
+
+// agree makes state of what f+1 reports say alike.
+func (l *Ledger) agree() {
+	need := l.net.F() + 1
+	type vote struct {
+		at point
+		v  receivable
+	}
+	votes, lanes, reps := map[vote]int{}, map[laneRef]map[laneReport]int{}, map[uint64]int{}
+	for _, r := range l.light.reports {
+		for at, v := range r.payables {
+			votes[vote{at, v}]++
+		}
+		for at, v := range r.lanes {
+			if lanes[at] == nil {
+				lanes[at] = map[laneReport]int{}
+			}
+			lanes[at][v]++
+		}
+		reps[r.rep]++
+	}
+	a := l.s.accounts[l.s.light]
+	if a == nil {
+		a = &account{id: l.s.light}
+		l.s.accounts[a.id] = a
+	}
+	l.s.points, l.s.inbox, a.receivable = map[point]receivable{}, map[peer.ID]map[point]bool{}, 0
+	for x, n := range votes {
+		// Two quorums of f+1 for one point want a bad witness each in both: the
+		// second one found is not worse than none.
+		if n < need || l.s.points[x.at].amount > 0 {
+			continue
+		}
+		if total, err := sum(a.receivable, x.v.amount); err == nil {
+			a.receivable = total
+			l.s.points[x.at] = x.v
+			if l.s.inbox[a.id] == nil {
+				l.s.inbox[a.id] = map[point]bool{}
+			}
+			l.s.inbox[a.id][x.at] = true
+		}
+	}
+	for at, said := range lanes {
+		for v, n := range said {
+			if n >= need {
+				l.laneSaid(at, v)
+			}
+		}
+	}
+	for v, n := range reps {
+		if n >= need {
+			l.light.rep = v
+		}
+	}
+	l.hash = proto.Hash{}
+}
+
+// laneSaid brings a watched lane up to date. Nothing moves back: payments are
+// cumulative, and witnesses may be behind each other.
+func (l *Ledger) laneSaid(at laneRef, v laneReport) {
+	w, ok := l.light.watched[at.hold]
+	h := l.s.holds[at.hold]
+	if !ok || h == nil || w.lane != at.lane {
+		return
+	}
+	w.gone = !v.known
+	l.light.watched[at.hold] = w
+	if w.gone {
+		return
+	}
+	h = h.clone()
+	x := &h.lanes[at.lane]
+	x.Paid, x.Fuel = max(x.Paid, proto.Credit(v.paid)), max(x.Fuel, proto.Fuel(v.fuel))
+	x.Done = x.Done || v.done
+	h.closed = h.closed || v.closed
+	h.deadline = max(h.deadline, v.deadline)
+	l.s.holds[at.hold] = h
+}
+
+// Watch keeps a certified Hold and its Extends that have a lane for this
+// account, as VerifyLane accepted them, until Unwatch. The same hold with more
+// Extends replaces what was kept. A full ledger has all holds and does nothing.
+func (l *Ledger) Watch(wire *proto.CertifiedEvent, extends []*proto.CertifiedEvent) error {
+	if l.s.light == "" {
+		return nil
+	}
+	h, err := verifyHold(l.net, wire, extends, true)
+	if err != nil {
+		return err
+	}
+	if h.payer == l.s.light {
+		return nil
+	}
+	old, again := l.light.watched[h.id]
+	if again && old.events >= len(h.events) {
+		return nil
+	}
+	if !again && len(l.light.watched) >= MaxWatched {
+		return proto.CodeBusy.Errorf("watch: %d lanes of this account are not settled yet", MaxWatched)
+	}
+	all := append([]*proto.CertifiedEvent{wire}, extends...)
+	raw, err := goproto.Marshal(&proto.CertifiedEvents{Events: all})
+	if err != nil {
+		return fmt.Errorf("watch: %w", err)
+	}
+	if err := l.watch(h); err != nil {
+		return err
+	}
+	if err := l.store.Append(Record{watchKey(h.id), raw}); err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	return nil
+}
+
+func (l *Ledger) watch(h *hold) error {
+	lane := slices.IndexFunc(h.lanes, func(x Lane) bool { return x.Worker == l.s.light })
+	if lane < 0 {
+		return proto.CodeNoLane.Errorf("watch: hold %s has no lane for this account", h.id.CID())
+	}
+	if old := l.s.holds[h.id]; old != nil {
+		h.closed, h.deadline = old.closed, max(h.deadline, old.deadline)
+		if lane < len(old.lanes) {
+			x, was := &h.lanes[lane], old.lanes[lane]
+			x.Paid, x.Fuel, x.Done = was.Paid, was.Fuel, was.Done
+		}
+	}
+	l.s.holds[h.id] = h
+	l.light.watched[h.id] = watched{lane: uint32(lane), events: len(h.events)}
+	return nil
+}
+
+// Unwatch forgets another account's hold.
+func (l *Ledger) Unwatch(hold cid.Cid) error {
+	id, err := proto.CIDHash(hold)
+	if err != nil || l.s.light == "" {
+		return err
+	}
+	if _, ok := l.light.watched[id]; !ok {
+		return nil
+	}
+	if err := l.store.Append(Record{watchKey(id), nil}); err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	delete(l.light.watched, id)
+	delete(l.s.holds, id)
+	return nil
+}
+
+// Forgotten reports whether f+1 witnesses know nothing of a watched hold: it
+// was closed so long ago, or they have not heard of it yet.
+func (l *Ledger) Forgotten(hold cid.Cid) bool {
+	id, err := proto.CIDHash(hold)
+	return err == nil && l.s.light != "" && l.light.watched[id].gone
+}
+
+func watchKey(id proto.Hash) []byte { return append([]byte{spaceWatch}, id[:]...) }
+
+func (l *Ledger) loadWatched() error {
+	return l.store.Scan([]byte{spaceWatch}, func(_, value []byte) error {
+		var list proto.CertifiedEvents
+		if err := goproto.Unmarshal(value, &list); err != nil || len(list.Events) == 0 {
+			return fmt.Errorf("a watched hold: %v", err)
+		}
+		h, err := verifyHold(l.net, list.Events[0], list.Events[1:], false)
+		if err != nil {
+			return err
+		}
+		return l.watch(h)
+	})
+}

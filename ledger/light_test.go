@@ -1,0 +1,354 @@
+package ledger_test
+
+import (
+	"fmt"
+	"reflect"
+	"testing"
+
+	"edgenet.dev/ledger"
+	"edgenet.dev/ledger/store/mem"
+	"edgenet.dev/proto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	goproto "google.golang.org/protobuf/proto"
+)
+
+// follower is a light ledger beside a full one.
+type follower struct {
+	l     *ledger.Ledger
+	store *mem.Store
+}
+
+func (w *world) light(account peer.ID, store *mem.Store) *follower {
+	w.tb.Helper()
+	l, err := ledger.OpenLight(w.net, store, account)
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	return &follower{l, store}
+}
+
+// hear lets a light ledger ask f+1 witnesses that know what full knows.
+func (w *world) hear(x *follower, full *ledger.Ledger) error {
+	for _, by := range w.witnesses[:w.net.F()+1] {
+		q := x.l.Ask()
+		r, err := full.Report(wire(w.tb, q, new(proto.ProofRequest)))
+		if err != nil {
+			return err
+		}
+		if _, err := x.l.Heard(by.id, q, wire(w.tb, r, new(proto.ProofReply))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wire is a message as it arrives.
+func wire[M goproto.Message](tb testing.TB, from, to M) M {
+	raw, err := goproto.Marshal(from)
+	if err == nil {
+		err = goproto.Unmarshal(raw, to)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return to
+}
+
+// follow compares a light ledger of every account with the scenario's ledger.
+// Every other step, so to speak, the light ledger's process starts anew.
+func (s *scenario) follow() error {
+	if s.l == nil {
+		return nil
+	}
+	if s.lights == nil {
+		s.lights = map[peer.ID]*follower{}
+	}
+	for _, id := range s.l.Accounts() {
+		x := s.lights[id]
+		if x == nil {
+			x = s.w.light(id, mem.New())
+			s.lights[id] = x
+		}
+		for _, hold := range s.holds {
+			h, ok := s.l.Hold(hold)
+			if _, _, mine := h.Lane(id); !ok || !mine || h.Payer == id {
+				continue
+			}
+			var events []*proto.CertifiedEvent
+			for _, c := range s.l.HoldEvents(hold) {
+				events = append(events, c.Wire)
+			}
+			if _, known := x.l.Hold(hold); known && h.Closed || len(events) == 0 {
+				continue
+			}
+			if err := x.l.Watch(events[0], events[1:]); err != nil {
+				return fmt.Errorf("watch: %w", err)
+			}
+		}
+		if err := s.w.hear(x, s.l); err != nil {
+			return err
+		}
+		if err := s.same(id, x.l); err != nil {
+			return fmt.Errorf("light ledger of %s: %w", s.names[id].id, err)
+		}
+		again := s.w.light(id, x.store.Clone())
+		if err := s.w.hear(again, s.l); err != nil {
+			return err
+		}
+		if err := s.same(id, again.l); err != nil {
+			return fmt.Errorf("light ledger of %s from its store: %w", s.names[id].id, err)
+		}
+	}
+	return nil
+}
+
+func (s *scenario) same(id peer.ID, light *ledger.Ledger) error {
+	want, got := s.l.Account(id), light.Account(id)
+	if !reflect.DeepEqual(want, got) {
+		return fmt.Errorf("%+v\nwant %+v", got, want)
+	}
+	if want, got := s.l.Receivables(id), light.Receivables(id); !reflect.DeepEqual(texts(want), texts(got)) {
+		return fmt.Errorf("receivables %v, want %v", got, want)
+	}
+	for name, hold := range s.holds {
+		want, ok := s.l.Hold(hold)
+		got, known := light.Hold(hold)
+		if !ok || !known {
+			continue
+		}
+		if n, lane, ok := want.Lane(id); ok && got.Lanes[n] != lane || want.Closed != got.Closed || want.DeadlineUnixMs != got.DeadlineUnixMs {
+			return fmt.Errorf("hold %s: %+v\nwant %+v", name, got, want)
+		}
+	}
+	if want.Frozen || !want.Opened || want.Avail == 0 {
+		return nil
+	}
+	// What it drafts is what the full ledger drafts.
+	body := transfer(someone("nobody"), 1)
+	a, err := s.l.Draft(id, s.l.Epoch(), 0, body)
+	b, lerr := light.Draft(id, light.Epoch(), 0, body)
+	if fmt.Sprint(err) != fmt.Sprint(lerr) || !goproto.Equal(a, b) {
+		return fmt.Errorf("draft %v (%v)\nwant %v (%v)", b, lerr, a, err)
+	}
+	return nil
+}
+
+func texts(list []ledger.Receivable) (out []string) {
+	for _, r := range list {
+		out = append(out, fmt.Sprintf("%x/%d %d %s", r.Source.Event, r.Source.Index, r.Amount, r.From))
+	}
+	return out
+}
+
+// f witnesses that lie alike cannot make a payment, end a hold or blacken a
+// name, and cannot hide what f+1 honest ones say.
+func TestLightTrustsNobodyAlone(t *testing.T) {
+	w := newWorld(t, 4, map[string]uint64{"alice": 100 * credit, "bob": 10 * credit})
+	full := w.ledger()
+	w.do(full, alice, &proto.Open{})
+	w.do(full, bob, &proto.Open{})
+	hold := w.do(full, alice, &proto.Hold{Job: job(1), DeadlineUnixMs: 5, Budget: 50 * credit, Lanes: []*proto.Lane{{Worker: []byte(bob.id), Cap: 20 * credit}}})
+	x := w.light(bob.id, mem.New())
+	if err := x.l.Watch(hold.Wire, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.do(full, alice, transfer(bob, credit))
+	say := func(by person, change func(*proto.ProofReply)) {
+		t.Helper()
+		q := x.l.Ask()
+		r, err := full.Report(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if change != nil {
+			change(r)
+		}
+		if _, err := x.l.Heard(by.id, q, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lie := func(r *proto.ProofReply) {
+		r.Report.Payables = []*proto.Payable{{Source: proto.CIDOf([]byte("nothing")).Bytes(), Amount: 90 * credit, From: []byte(alice.id)}}
+		r.Report.Lanes[0].Closed, r.Report.Lanes[0].Paid = true, 20*credit
+		r.Report.ReputationPpm = 7
+	}
+	say(w.witnesses[0], lie)
+	say(w.witnesses[0], lie) // twice is not two
+	say(w.witnesses[1], nil)
+	if got := x.l.Account(bob.id).Receivable; got != 0 {
+		t.Fatalf("one witness's word makes %s receivable", got)
+	}
+	if h, _ := x.l.Hold(hold.ID); h.Closed || h.Lanes[0].Paid != 0 || x.l.ReputationScore(bob.id) == 7 {
+		t.Fatalf("one witness's word counts: %+v", h)
+	}
+	say(w.witnesses[2], nil)
+	if list := x.l.Receivables(bob.id); len(list) != 1 || list[0].Amount != proto.OneCredit || list[0].From != alice.id {
+		t.Fatalf("two witnesses say alike, and nothing follows: %v", list)
+	}
+	q := x.l.Ask()
+	r, err := full.Report(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.l.Heard(alice.id, q, r); proto.CodeOf(err) != proto.CodeNotWitness {
+		t.Fatalf("alice is heard as a witness: %v", err)
+	}
+	// What was claimed is not said again by a report from before.
+	claimed := w.receive(full, bob)
+	if _, err := x.l.Add(claimed.Wire); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.l.Heard(w.witnesses[3].id, q, r); err != nil {
+		t.Fatal(err)
+	}
+	say(w.witnesses[1], nil)
+	say(w.witnesses[2], nil)
+	if list := x.l.Receivables(bob.id); len(list) != 0 || x.l.Account(bob.id).Avail != 11*proto.OneCredit {
+		t.Fatalf("after claiming: %v, %+v", list, x.l.Account(bob.id))
+	}
+}
+
+// Whatever happens, what a light ledger keeps stays bounded, and an own open
+// hold can still be settled after a restart.
+func TestLightStaysSmall(t *testing.T) {
+	const rounds = 1500
+	w := newWorld(t, 1, map[string]uint64{"alice": 100 * credit, "bob": 1_000_000 * credit})
+	full := w.ledger()
+	x := w.light(bob.id, mem.New())
+	own := func(body any) *ledger.Certified {
+		t.Helper()
+		c := w.do(full, bob, body)
+		if _, err := x.l.Add(c.Wire); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	w.do(full, alice, &proto.Open{})
+	own(&proto.Open{})
+	records := func() (n int) {
+		if err := x.store.Scan(nil, func(_, _ []byte) error { n++; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	var hold *ledger.Certified
+	for i := range rounds {
+		if i == rounds-400 {
+			hold = own(&proto.Hold{Job: job(1), DeadlineUnixMs: 5, Budget: 50 * credit, Lanes: []*proto.Lane{{Worker: []byte(alice.id), Cap: 20 * credit}}})
+		}
+		own(transfer(alice, 1))
+		if _, err := x.l.Add(w.receive(full, alice).Wire); err != nil {
+			t.Fatal(err)
+		}
+		if x.l.Len() > 800 || records() > 900 {
+			t.Fatalf("after %d own events: %d events, %d records", i, x.l.Len(), records())
+		}
+	}
+	x = w.light(bob.id, x.store.Clone())
+	if err := w.hear(x, full); err != nil {
+		t.Fatal(err)
+	}
+	if want := full.Account(bob.id); !reflect.DeepEqual(want, x.l.Account(bob.id)) {
+		t.Fatalf("%+v\nwant %+v", x.l.Account(bob.id), want)
+	}
+	settle := &proto.Settle{Hold: hold.ID.Bytes(), Pays: []*proto.LanePay{{Lane: 0, Amount: credit}}}
+	a, err := full.Draft(bob.id, 0, 0, settle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := x.l.Draft(bob.id, 0, 0, settle)
+	if err != nil || !goproto.Equal(a, b) {
+		t.Fatalf("the hold of an earlier run: %v, %v", b, err)
+	}
+}
+
+// A tab that lost its store begins with what the witnesses still have of its
+// chain, and one that slept catches up.
+func TestLightResumes(t *testing.T) {
+	w := newWorld(t, 4, map[string]uint64{"alice": 100 * credit, "bob": 100 * credit})
+	full := w.ledger()
+	w.do(full, bob, &proto.Open{})
+	asleep := w.light(bob.id, mem.New())
+	if err := w.hear(asleep, full); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		w.do(full, bob, transfer(alice, credit))
+	}
+	w.checkpoint(full)
+	w.prune(full, 0) // all but the head is gone
+	for range 3 {
+		w.do(full, bob, transfer(alice, credit))
+	}
+	for name, x := range map[string]*follower{"a fresh one": w.light(bob.id, mem.New()), "one that slept": asleep} {
+		if err := w.hear(x, full); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.hear(x, full); err != nil {
+			t.Fatal(err)
+		}
+		x = w.light(bob.id, x.store.Clone())
+		if want := full.Account(bob.id); !reflect.DeepEqual(want, x.l.Account(bob.id)) || x.l.Epoch() != full.Epoch() {
+			t.Fatalf("%s: %+v\nwant %+v", name, x.l.Account(bob.id), want)
+		}
+	}
+}
+
+// A store of a full ledger can be opened by a light one.
+func TestLightOpensAFullStore(t *testing.T) {
+	w := newWorld(t, 1, map[string]uint64{"alice": 100 * credit, "bob": 100 * credit})
+	store := mem.New()
+	full := w.open(store)
+	w.do(full, bob, &proto.Open{})
+	w.do(full, alice, &proto.Open{})
+	w.do(full, alice, transfer(bob, credit))
+	w.receive(full, bob)
+	w.checkpoint(full)
+	w.prune(full, 0)
+	w.do(full, bob, transfer(alice, credit))
+	x := w.light(bob.id, store.Clone())
+	if err := w.hear(x, full); err != nil {
+		t.Fatal(err)
+	}
+	if want := full.Account(bob.id); !reflect.DeepEqual(want, x.l.Account(bob.id)) {
+		t.Fatalf("%+v\nwant %+v", x.l.Account(bob.id), want)
+	}
+}
+
+// FuzzHeard: no reply does more than be refused, and none makes money alone.
+func FuzzHeard(f *testing.F) {
+	w := newWorld(f, 4, map[string]uint64{"alice": 100 * credit, "bob": 100 * credit})
+	full := w.ledger()
+	w.do(full, bob, &proto.Open{})
+	w.do(full, alice, &proto.Open{})
+	w.do(full, alice, transfer(bob, credit))
+	hold := w.do(full, alice, &proto.Hold{Job: job(1), DeadlineUnixMs: 5, Budget: 50 * credit, Lanes: []*proto.Lane{{Worker: []byte(bob.id), Cap: 20 * credit}}})
+	first := w.light(bob.id, mem.New())
+	if err := first.l.Watch(hold.Wire, nil); err != nil {
+		f.Fatal(err)
+	}
+	r, err := full.Report(first.l.Ask())
+	if err != nil {
+		f.Fatal(err)
+	}
+	raw, err := goproto.Marshal(r)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var r proto.ProofReply
+		if goproto.Unmarshal(raw, &r) != nil {
+			return
+		}
+		x := w.at(t).light(bob.id, first.store.Clone())
+		q := x.l.Ask()
+		if _, err := x.l.Heard(w.witnesses[1].id, q, &r); err != nil && proto.CodeOf(err) == proto.CodeInternal {
+			t.Fatalf("a reply is this machine's fault: %v", err)
+		}
+		if a := x.l.Account(bob.id); a.Receivable != 0 || a.Avail > 100*proto.OneCredit {
+			t.Fatalf("one reply makes money: %+v", a)
+		}
+	})
+}
