@@ -225,32 +225,38 @@ func (w *world) play() {
 		return
 	}
 	w.working, w.storms, w.side, w.loss, w.twice = false, false, nil, 0, 0
-	stop := w.now
 	for _, n := range w.nodes {
 		if n.down {
 			n.start()
 		}
 	}
-	due := w.ref.due()
+	if w.out.Took = w.agree("after the faults stopped"); w.err != nil {
+		return
+	}
+	// The hour ends an epoch: what it certified last is a second old, and in a
+	// quiet hour nodes reconcile every few minutes only.
+	w.rest(epoch)
+	if w.agree("after a quiet hour"); w.err == nil {
+		w.ref.final()
+	}
+}
+
+// agree lets time go by until nothing is open any more and all honest nodes
+// have one state, and fails when that takes too long.
+func (w *world) agree(when string) time.Duration {
+	begun, due := w.now, w.ref.due()
 	var left error
-	for w.now.Sub(stop) < settled && w.err == nil {
+	for w.now.Sub(begun) < settled && w.err == nil {
 		w.until(time.Second)
 		if left = w.ref.unsettled(due); left == nil {
 			break
 		}
 	}
-	w.out.Took = w.now.Sub(stop)
+	took := w.now.Sub(begun)
 	if left != nil {
-		w.fail(fmt.Errorf("%s after the faults stopped: %w", w.out.Took, left))
-		return
+		w.fail(fmt.Errorf("%s %s: %w", took, when, left))
 	}
-	w.rest(epoch)
-	if w.err == nil {
-		if left := w.ref.unsettled(w.ref.due()); left != nil {
-			w.fail(fmt.Errorf("a quiet hour later: %w", left))
-		}
-		w.ref.final()
-	}
+	return took
 }
 
 // rest is a quiet hour.
