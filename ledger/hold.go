@@ -28,6 +28,9 @@ type HoldState struct {
 	DeadlineUnixMs uint64
 	Lanes          []Lane // a lane's number is its index
 	Closed         bool
+	// Forgotten: a light ledger heard from f+1 witnesses that they know no such
+	// hold. It was closed long ago, or they have not heard of it yet.
+	Forgotten bool
 }
 
 // Lane finds the lane of a worker. A worker has at most one lane in a hold.

@@ -232,7 +232,7 @@ func (l *Ledger) Ask() *proto.ProofRequest {
 		return nil
 	}
 	q := &proto.ProofRequest{Account: []byte(l.s.light), Live: true, Next: l.next(l.s.light), Epoch: l.s.newest}
-	ids := slices.SortedFunc(maps.Keys(l.light.watched), func(a, b proto.Hash) int { return bytes.Compare(a[:], b[:]) })
+	ids := slices.SortedFunc(maps.Keys(l.light.watched), compareHashes)
 	if len(ids) > maxLaneRefs { // in turns
 		l.light.turn %= len(ids)
 		ids = append(ids[l.light.turn:], ids[:l.light.turn]...)[:maxLaneRefs]
@@ -420,39 +420,35 @@ func (l *Ledger) laneSaid(at laneRef, v laneReport) {
 	l.s.holds[at.hold] = h
 }
 
-// Watch keeps a certified Hold and its Extends that have a lane for this
-// account, as VerifyLane accepted them, until Unwatch. The same hold with more
-// Extends replaces what was kept. A full ledger has all holds and does nothing.
-func (l *Ledger) Watch(wire *proto.CertifiedEvent, extends []*proto.CertifiedEvent) error {
-	if l.s.light == "" {
-		return nil
-	}
+// Watch is VerifyLane, and keeps a hold that has a lane for this account until
+// Unwatch: the same hold with more Extends replaces what was kept. What it
+// returns knows what witnesses said of the lane. CodeBusy means that MaxWatched
+// are kept. A full ledger has all holds and keeps nothing more.
+func (l *Ledger) Watch(wire *proto.CertifiedEvent, extends []*proto.CertifiedEvent) (HoldState, error) {
 	h, err := verifyHold(l.net, wire, extends, true)
 	if err != nil {
-		return err
+		return HoldState{}, err
 	}
-	if h.payer == l.s.light {
-		return nil
+	mine := slices.ContainsFunc(h.lanes, func(x Lane) bool { return x.Worker == l.s.light })
+	if l.s.light == "" || h.payer == l.s.light || !mine {
+		return h.state(l.net), nil
 	}
 	old, again := l.light.watched[h.id]
 	if again && old.events >= len(h.events) {
-		return nil
+		return l.lightState(l.s.holds[h.id]), nil
 	}
 	if !again && len(l.light.watched) >= MaxWatched {
-		return proto.CodeBusy.Errorf("watch: %d lanes of this account are not settled yet", MaxWatched)
+		return HoldState{}, proto.CodeBusy.Errorf("watch: %d lanes of this account are not settled yet", MaxWatched)
 	}
-	all := append([]*proto.CertifiedEvent{wire}, extends...)
-	raw, err := goproto.Marshal(&proto.CertifiedEvents{Events: all})
+	raw, err := goproto.Marshal(&proto.CertifiedEvents{Events: append([]*proto.CertifiedEvent{wire}, extends...)})
 	if err != nil {
-		return fmt.Errorf("watch: %w", err)
-	}
-	if err := l.watch(h); err != nil {
-		return err
+		return HoldState{}, fmt.Errorf("watch: %w", err)
 	}
 	if err := l.store.Append(Record{watchKey(h.id), raw}); err != nil {
-		return fmt.Errorf("ledger: %w", err)
+		return HoldState{}, fmt.Errorf("ledger: %w", err)
 	}
-	return nil
+	err = l.watch(h)
+	return l.lightState(h), err
 }
 
 func (l *Ledger) watch(h *hold) error {
@@ -489,12 +485,28 @@ func (l *Ledger) Unwatch(hold cid.Cid) error {
 	return nil
 }
 
-// Forgotten reports whether f+1 witnesses know nothing of a watched hold: it
-// was closed so long ago, or they have not heard of it yet.
-func (l *Ledger) Forgotten(hold cid.Cid) bool {
-	id, err := proto.CIDHash(hold)
-	return err == nil && l.s.light != "" && l.light.watched[id].gone
+// Watched lists the holds that Watch keeps.
+func (l *Ledger) Watched() []HoldState {
+	if l.s.light == "" {
+		return nil
+	}
+	var out []HoldState
+	for _, id := range slices.SortedFunc(maps.Keys(l.light.watched), compareHashes) {
+		out = append(out, l.lightState(l.s.holds[id]))
+	}
+	return out
 }
+
+// lightState is a hold as Hold tells it.
+func (l *Ledger) lightState(h *hold) HoldState {
+	st := h.state(l.net)
+	if l.light != nil {
+		st.Forgotten = l.light.watched[h.id].gone
+	}
+	return st
+}
+
+func compareHashes(a, b proto.Hash) int { return bytes.Compare(a[:], b[:]) }
 
 func watchKey(id proto.Hash) []byte { return append([]byte{spaceWatch}, id[:]...) }
 

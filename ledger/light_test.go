@@ -81,7 +81,7 @@ func (s *scenario) follow() error {
 			if _, known := x.l.Hold(hold); known && h.Closed || len(events) == 0 {
 				continue
 			}
-			if err := x.l.Watch(events[0], events[1:]); err != nil {
+			if _, err := x.l.Watch(events[0], events[1:]); err != nil {
 				return fmt.Errorf("watch: %w", err)
 			}
 		}
@@ -149,7 +149,7 @@ func TestLightTrustsNobodyAlone(t *testing.T) {
 	w.do(full, bob, &proto.Open{})
 	hold := w.do(full, alice, &proto.Hold{Job: job(1), DeadlineUnixMs: 5, Budget: 50 * credit, Lanes: []*proto.Lane{{Worker: []byte(bob.id), Cap: 20 * credit}}})
 	x := w.light(bob.id, mem.New())
-	if err := x.l.Watch(hold.Wire, nil); err != nil {
+	if _, err := x.l.Watch(hold.Wire, nil); err != nil {
 		t.Fatal(err)
 	}
 	w.do(full, alice, transfer(bob, credit))
@@ -324,7 +324,7 @@ func FuzzHeard(f *testing.F) {
 	w.do(full, alice, transfer(bob, credit))
 	hold := w.do(full, alice, &proto.Hold{Job: job(1), DeadlineUnixMs: 5, Budget: 50 * credit, Lanes: []*proto.Lane{{Worker: []byte(bob.id), Cap: 20 * credit}}})
 	first := w.light(bob.id, mem.New())
-	if err := first.l.Watch(hold.Wire, nil); err != nil {
+	if _, err := first.l.Watch(hold.Wire, nil); err != nil {
 		f.Fatal(err)
 	}
 	r, err := full.Report(first.l.Ask())

@@ -120,7 +120,7 @@ func (l *Ledger) Hold(id cid.Cid) (HoldState, bool) {
 	if h == nil {
 		return HoldState{}, false
 	}
-	return h.state(l.net), true
+	return l.lightState(h), true
 }
 
 func (l *Ledger) hold(id cid.Cid) *hold {

@@ -152,6 +152,12 @@ func (w *wallet) certifyAs(ctx context.Context, o *owner, body any) (*ledger.Cer
 		return nil, err
 	}
 	defer w.unlock()
+	if w.n.light != nil && o != w.own {
+		return nil, proto.CodeNotFound.Errorf("a light node knows its own account only, not %s", o.account)
+	}
+	if err := w.n.light.fresh(ctx); err != nil {
+		return nil, err
+	}
 	if err := w.recover(ctx, o); err != nil {
 		return nil, err
 	}
@@ -444,6 +450,9 @@ func (w *wallet) lost(o *owner, head *ledger.Certified) bool {
 // fetchHead reconciles with witnesses until this account's newest event is
 // here.
 func (w *wallet) fetchHead(ctx context.Context, head *ledger.Certified) error {
+	if w.n.light != nil {
+		return w.n.light.catchUp(ctx, head)
+	}
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		var errs []error
 		for _, p := range slices.Concat(w.n.net.Witnesses, w.n.host.Network().Peers()) {

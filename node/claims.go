@@ -203,6 +203,25 @@ func (c *claims) run(ctx context.Context) {
 	}
 }
 
+// over reports that a hold pays nothing any more. A light node may find one
+// closed so long ago that the witnesses have forgotten it.
+func (c *claims) over(st ledger.HoldState) bool {
+	end := time.UnixMilli(int64(min(st.DeadlineUnixMs, 1<<52))).Add(time.Duration(c.n.net.Genesis.GraceSeconds) * time.Second)
+	return st.Closed || st.Forgotten && time.Now().After(end)
+}
+
+// has reports whether proof of work under a hold is kept.
+func (c *claims) has(hold cid.Cid) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.lanes {
+		if w.hold.Equals(hold) {
+			return true
+		}
+	}
+	return false
+}
+
 const (
 	claimAgain    = 3 * time.Second  // until a claim that failed is tried again
 	claimPatience = 15 * time.Second // before the next lane has its turn
@@ -213,7 +232,7 @@ func (c *claims) look(ctx context.Context, w *laneWork) error {
 	switch {
 	case !ok || int(w.lane) >= len(st.Lanes): // not heard of yet
 		return nil
-	case st.Closed || st.Lanes[w.lane].Done:
+	case c.over(st) || st.Lanes[w.lane].Done:
 		return c.forget(w)
 	case time.Now().Before(time.UnixMilli(int64(min(st.DeadlineUnixMs, 1<<52)))):
 		return nil

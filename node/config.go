@@ -79,6 +79,9 @@ type Config struct {
 	// checkpoint covers them, for peers that missed a few. Events of this
 	// node's own account stay for ever. 0 = DefaultKeepEpochs.
 	KeepEpochs uint64
+	// Light keeps this node's own account only, as a tab does: it does not
+	// follow the ledger but asks the witnesses. No witness can be light.
+	Light bool
 	// Version is told to peers.
 	Version string
 	// Tamper, a test hook, alters a worker's real output before it signs.
@@ -157,6 +160,9 @@ func (c Config) parse() (parsed, error) {
 	case "", transport.Auto, transport.Public, transport.Private:
 	default:
 		return p, fmt.Errorf("node: reachability %q: want auto, public or private", c.Reachability)
+	}
+	if c.Light && c.Network.IsWitness(id) {
+		return p, fmt.Errorf("node: a witness needs the whole ledger: it cannot be light")
 	}
 	for _, l := range []struct {
 		name string

@@ -81,8 +81,10 @@ func (n *Node) openGossip() error {
 		return fmt.Errorf("gossipsub: %w", err)
 	}
 	n.gossip = &gossip{n: n, topics: map[string]*topic{}, limits: limits, passed: passed}
-	if err := n.gossip.follow(n.net.ID.CreditsTopic(), "credits"); err != nil {
-		return err
+	if n.light == nil {
+		if err := n.gossip.follow(n.net.ID.CreditsTopic(), "credits"); err != nil {
+			return err
+		}
 	}
 	return n.gossip.followWork(n.worker())
 }

@@ -40,13 +40,14 @@ type Node struct {
 	pubsub *pubsub.PubSub
 	gossip *gossip
 
-	jobs     *jobs   // the market machine and what hangs on it
-	wallet   *wallet // the ledger, its author and, if named so, its witness
-	leases   *leases // streams to workers
-	work     *work   // streams from submitters, executions
-	claims   *claims // proof of this worker's unpaid work
-	evidence *evidence
-	sync     *syncer // reconciliation
+	jobs     *jobs        // the market machine and what hangs on it
+	wallet   *wallet      // the ledger, its author and, if named so, its witness
+	leases   *leases      // streams to workers
+	work     *work        // streams from submitters, executions
+	claims   *claims      // proof of this worker's unpaid work
+	evidence *evidence    // of wrong results
+	sync     *syncer      // reconciliation
+	light    *lightClient // nil but on a light node
 	traffic  *bandwidth
 	offered  atomic.Pointer[market.Worker] // what the market offers for this node
 	serving  chan struct{}                 // blobs being served
@@ -100,6 +101,9 @@ func New(cfg Config) (*Node, error) {
 	}
 	fail := func(err error) (*Node, error) {
 		return nil, errors.Join(err, n.kv.close())
+	}
+	if cfg.Light {
+		n.light = newLightClient(n)
 	}
 	if n.wallet, err = newWallet(n); err != nil {
 		return fail(err)
@@ -181,14 +185,18 @@ func (n *Node) start() error {
 	}
 	n.handle("task", n.work.serve)
 	n.handle("blob", n.serveBlob)
-	n.handle("sync", n.sync.serve)
 	n.handle("vote", n.wallet.votes.serve)
-	n.handle("proof", n.serveProof)
+	if n.light == nil { // whom peers do not ask for sync, they do not expect to follow the credits topic
+		n.handle("sync", n.sync.serve)
+		n.handle("proof", n.serveProof)
+		n.goRun("sync", n.sync.run)
+	} else {
+		n.goDo(n.light.run)
+	}
 	n.handle("directory", n.serveDirectory)
 
 	n.goRun("jobs", n.jobs.run)
 	n.goRun("wallet", n.wallet.run)
-	n.goRun("sync", n.sync.run)
 	n.goRun("discovery", n.discover)
 	n.goRun("gossip", n.gossip.run)
 	n.goRun("leases", n.leases.run)

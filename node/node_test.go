@@ -33,6 +33,7 @@ type lab struct {
 	nodes     []*node.Node // nil when not started
 	stops     map[int]func()
 	witnesses int
+	light     map[int]bool // nodes that know their own account only
 	exec      sandbox.Executor
 }
 
@@ -43,7 +44,7 @@ func newLab(t testing.TB, n int) *lab { return newLabOf(t, n, 1, nil) }
 // newLabOf makes keys for n nodes of which the first are witnesses.
 func newLabOf(t testing.TB, n, witnesses int, edit func(*proto.Genesis)) *lab {
 	t.Helper()
-	l := &lab{t: t, witnesses: witnesses, nodes: make([]*node.Node, n), stops: map[int]func(){}}
+	l := &lab{t: t, witnesses: witnesses, nodes: make([]*node.Node, n), stops: map[int]func(){}, light: map[int]bool{}}
 	g := &proto.Genesis{Name: "lab", Nonce: make([]byte, 16)}
 	if edit != nil {
 		edit(g)
@@ -101,6 +102,7 @@ func (l *lab) start(i int, edit func(*node.Config)) *node.Node {
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	l.light[i] = cfg.Light
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
@@ -166,8 +168,14 @@ func (l *lab) settled() {
 		}
 	}()
 	l.until("every node has the same ledger and nothing is held", func() bool {
-		for _, n := range l.nodes {
+		for i, n := range l.nodes {
 			if n == nil {
+				continue
+			}
+			if l.light[i] {
+				if n.Account(n.ID()) != l.nodes[0].Account(n.ID()) {
+					return false
+				}
 				continue
 			}
 			a := n.Audit()

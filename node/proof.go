@@ -13,7 +13,8 @@ import (
 
 // The /proof stream: one ProofRequest, one ProofReply, for light clients. What
 // a reply says is proven by the certificate of its checkpoint; see
-// ledger.VerifyCheckpoint and ledger.VerifyAccount.
+// ledger.VerifyCheckpoint and ledger.VerifyAccount. A live reply is a witness's
+// word; see ledger.Report and ledger.OpenLight.
 
 const (
 	maxProofs    = 16 // served at once
@@ -47,7 +48,11 @@ func (n *Node) prove(q *proto.ProofRequest) *proto.ProofReply {
 	var r *proto.ProofReply
 	if err == nil {
 		n.wallet.mu.Lock()
-		r, err = n.wallet.l.Prove(account)
+		if q.Live {
+			r, err = n.wallet.l.Report(q)
+		} else {
+			r, err = n.wallet.l.Prove(account)
+		}
 		n.wallet.mu.Unlock()
 	}
 	if err != nil {
@@ -64,6 +69,11 @@ func (n *Node) AskProof(ctx context.Context, from, account peer.ID) (*proto.Proo
 	if err := n.isReady(); err != nil {
 		return nil, err
 	}
+	return n.askProof(ctx, from, &proto.ProofRequest{Account: []byte(account)})
+}
+
+func (n *Node) askProof(ctx context.Context, from peer.ID, q *proto.ProofRequest) (*proto.ProofReply, error) {
+	account := peer.ID(q.Account)
 	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
 	defer cancel()
 	s, err := n.stream(ctx, from, "proof")
@@ -72,7 +82,7 @@ func (n *Node) AskProof(ctx context.Context, from, account peer.ID) (*proto.Proo
 	}
 	defer s.Reset()
 	defer context.AfterFunc(ctx, func() { s.Reset() })()
-	if err := proto.WriteFrame(s, &proto.ProofRequest{Account: []byte(account)}, proto.MaxBlobFrame); err != nil {
+	if err := proto.WriteFrame(s, q, proto.MaxBlobFrame); err != nil {
 		return nil, fmt.Errorf("proof of %s: %w", account, err)
 	}
 	r := new(proto.ProofReply)

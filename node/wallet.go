@@ -48,7 +48,11 @@ type wallet struct {
 type walletOp func(ctx context.Context)
 
 func newWallet(n *Node) (*wallet, error) {
-	l, err := ledger.Open(n.net, n.store)
+	open := func() (*ledger.Ledger, error) { return ledger.Open(n.net, n.store) }
+	if n.light != nil {
+		open = func() (*ledger.Ledger, error) { return ledger.OpenLight(n.net, n.store, n.self) }
+	}
+	l, err := open()
 	if err != nil {
 		return nil, err
 	}
@@ -87,8 +91,10 @@ func (w *wallet) run(ctx context.Context) error {
 			w.n.goDo(w.lookInto)
 		}
 	}
-	w.n.goDo(w.gossipCertified)
-	w.n.goDo(w.prune)
+	if w.n.light == nil {
+		w.n.goDo(w.gossipCertified)
+		w.n.goDo(w.prune)
+	}
 	w.n.goDo(w.claimIncome)
 	w.n.goDo(w.resume)
 	for {
@@ -189,8 +195,10 @@ func (w *wallet) deliver(now time.Time, outs []ledger.Output) error {
 				outs = append(outs, more...)
 			}
 		case ledger.Added:
-			for _, c := range o.Events {
-				w.publishLater(now, c)
+			if w.n.light == nil { // else others publish it
+				for _, c := range o.Events {
+					w.publishLater(now, c)
+				}
 			}
 			w.noticed(o.Events)
 		case ledger.CheckpointAdded:
@@ -441,6 +449,17 @@ func (w *wallet) account(id peer.ID) ledger.Account {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.l.Account(id)
+}
+
+// verifyLane checks certified hold events that a payer shows; a light node
+// keeps them while they pay it.
+func (w *wallet) verifyLane(hold *proto.CertifiedEvent, extends []*proto.CertifiedEvent) (ledger.HoldState, error) {
+	if w.n.light == nil {
+		return ledger.VerifyLane(w.n.net, hold, extends)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.l.Watch(hold, extends)
 }
 
 func (w *wallet) holdState(id cid.Cid) (ledger.HoldState, bool) {

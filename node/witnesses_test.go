@@ -4,6 +4,7 @@ package node_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -137,11 +138,18 @@ func TestJoinFromCheckpoint(t *testing.T) {
 // grace, the worker has what was vouched for and delivered, and the submitter
 // finds the rest of its credits free when it comes back.
 func TestPayerVanishes(t *testing.T) {
+	for _, light := range []bool{false, true} {
+		t.Run(fmt.Sprintf("light worker=%v", light), func(t *testing.T) { payerVanishes(t, light) })
+	}
+}
+
+func payerVanishes(t *testing.T, light bool) {
 	l := newLabOf(t, 6, 4, func(g *proto.Genesis) { g.GraceSeconds = 6 })
 	keepers := map[int]*mem.Store{}
 	for i := range 6 {
 		l.start(i, func(c *node.Config) {
 			c.VoteTimeout = 300 * time.Millisecond
+			c.Light = light && i == 5
 			if i == l.witnesses {
 				keepers[i] = mem.New()
 				c.Store, c.Overtime = keep{keepers[i]}, time.Second
@@ -162,9 +170,9 @@ func TestPayerVanishes(t *testing.T) {
 	l.until("some tasks are accepted", func() bool { return worker.Stats().Worker.Accepted > 50 })
 	id := payer.ID()
 	l.stops[l.witnesses]()
-	l.until("the ledger knows of the hold", func() bool { return worker.Account(id).Held > 0 })
+	l.until("the ledger knows of the hold", func() bool { return l.nodes[0].Account(id).Held > 0 })
 	l.settled()
-	earned := worker.Account(worker.ID()).Avail - grant
+	earned := l.nodes[0].Account(worker.ID()).Avail - grant
 	stats := worker.Stats().Worker
 	if earned < proto.Credit(stats.Accepted) || earned > proto.Credit(stats.Done)*10 {
 		t.Errorf("the worker earned %s for %d accepted and %d executed tasks", earned, stats.Accepted, stats.Done)

@@ -237,7 +237,7 @@ func (w *work) showHold(l *link, hold cid.Cid, a *proto.Assign) error {
 	if len(a.Extends) > 256 {
 		return proto.CodeTooLarge.Errorf("%d extends", len(a.Extends))
 	}
-	st, err := ledger.VerifyLane(w.n.net, a.Hold, a.Extends)
+	st, err := w.n.wallet.verifyLane(a.Hold, a.Extends)
 	if err != nil {
 		return err
 	}
@@ -301,6 +301,7 @@ func (w *work) paid(l *link, p *proto.Pay) error {
 			return err
 		}
 	}
+	w.n.light.soon() // the settlement is on its way
 	w.n.jobs.post(market.VoucherSeen{From: l.from, Voucher: v, Finish: p.Finish, Lane: lane})
 	return nil
 }

@@ -44,7 +44,7 @@ func (t *tab) look(r *running) {
 		"creditsMicro": decimal(a.Avail), "heldMicro": decimal(a.Held), "receivableMicro": decimal(a.Receivable),
 		"tasksRun": float64(s.Worker.Done), "tasksFailed": float64(s.Worker.Failed), "tasksAccepted": float64(s.Worker.Accepted),
 		"running": s.Worker.Busy, "paused": paused, "why": s.Worker.Why, "uptimeMs": float64(s.Uptime.Milliseconds()),
-		"reputationPpm": float64(reputation), "stateHash": r.node.StateHash().String(),
+		"reputationPpm": float64(reputation),
 		"bytesIn": float64(s.BytesIn), "bytesOut": float64(s.BytesOut),
 	})
 }

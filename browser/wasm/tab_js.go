@@ -76,7 +76,7 @@ func (t *tab) start(args []js.Value) any {
 	genesis, seed := o.bytes("genesis"), o.bytes("seed")
 	cfg := node.Config{
 		Dir: o.text("db"), Bootstrap: o.texts("bootstrap"), Bandwidth: o.number("bandwidth", maxBytes),
-		Listen: []string{}, Reachability: "private", DHT: "ask", Version: version, Log: logger(),
+		Listen: []string{}, Reachability: "private", DHT: "ask", Light: true, Version: version, Log: logger(),
 	}
 	w := market.Worker{
 		Enabled: o.flag("work"), Reason: "not asked to work", Slots: int(o.number("slots", maxSlots)),

@@ -97,7 +97,6 @@ test("a visitor agrees; the tab works with daemons, is paid, and a daemon's ledg
   const s = await seen(tab, (x) => Math.round(x.credits * 1e6) === available && x.receivable === 0, "the tab sees it, too");
   assert.ok(s.tasksRun >= 3 && s.tasksCompleted >= 3 && s.here && s.reputation > 0, JSON.stringify(s));
   await seen(tab, (x) => x.running === 0, "rest");
-  await until(async () => (await stats(tab)).stateHash === (await net.json("worker0", "status")).state_hash, "tab and daemon have the same state");
   await picture(tab, "contributor-working");
   const longest = await tab.evaluate(() => Math.max(0, ...long.map((l) => l.ms)));
   const preempted = waited() - before;
@@ -286,7 +285,7 @@ test("only a WebSocket address and the genesis: the tab joins, too", async () =>
     return EdgeNet.submit({ type: "text", payload: "a" }).catch((e) => e.code);
   }, { relay, genesis });
   assert.equal(e, "INSUFFICIENT_BALANCE");
-  await seen(page, (s) => s.peers > 0 && s.stateHash === s.stateHash, "a neighbour");
+  await seen(page, (s) => s.peers > 0, "a neighbour");
   await net.run("payer", ["wallet", "transfer", (await stats(page)).peerId, "1"]);
   await seen(page, (s) => s.credits === 1, "the transfer");
   await context.close();

@@ -157,7 +157,6 @@ export interface Stats {
   cpu: number;
   /** The node runs in this tab, not in another one of this origin. */
   here: boolean;
-  stateHash: string;
 }
 
 export interface SubmitOptions {

@@ -62,7 +62,6 @@ export interface GoStats {
   paused: string;
   uptimeMs: number;
   reputationPpm: number;
-  stateHash: string;
 }
 
 /** globalThis.edgenetNode, set by Go. */

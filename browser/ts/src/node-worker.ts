@@ -340,7 +340,6 @@ class Node {
       reputation: (g?.reputationPpm ?? 0) / 1e6,
       cpu: g && state === "working" ? this.limit() * share : 0,
       here: true,
-      stateHash: g?.stateHash ?? "",
     };
     const text = JSON.stringify({ ...s, uptime: 0 });
     if (text === this.stats && this.beats % 10 !== 0) return;

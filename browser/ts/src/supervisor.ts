@@ -224,5 +224,4 @@ export const blank: Stats = {
   reputation: 0,
   cpu: 0,
   here: false,
-  stateHash: "",
 };

@@ -67,7 +67,6 @@ export async function runProgram(_module: WebAssembly.Module): Promise<void> {
       paused,
       uptimeMs: Date.now() - began,
       reputationPpm: 500_000,
-      stateHash: "",
     }),
     pause: async (reason) => void (paused = reason),
     resume: async () => void (paused = ""),
