@@ -28,6 +28,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	goproto "google.golang.org/protobuf/proto"
 
+	"edgenet.dev/ledger/store/pebble"
 	"edgenet.dev/market"
 	"edgenet.dev/node"
 	"edgenet.dev/node/web"
@@ -110,12 +111,16 @@ func run(dir, daemon, root, seed string) (err error) {
 
 // start runs the node with certificates of that moment.
 func (r *relay) start(at time.Time) error {
+	store, err := pebble.Open(filepath.Join(r.dir, "ledger"))
+	if err != nil {
+		return err
+	}
 	n, err := node.New(node.Config{
-		Dir: r.dir, Network: r.network, Key: r.key, Listen: r.listen, DHT: "server", Relay: true, CertificatesAt: at,
+		Dir: r.dir, Store: store, Network: r.network, Key: r.key, Listen: r.listen, DHT: "server", Relay: true, CertificatesAt: at,
 		Executor: r.pool, Worker: market.Worker{Enabled: true, Slots: 1, Types: modules.Types()},
 	})
 	if err != nil {
-		return err
+		return errors.Join(err, store.Close())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = func() error {
