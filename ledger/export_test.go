@@ -218,7 +218,7 @@ func CodecLoses(fill func(any)) []string {
 	if n := reflect.TypeFor[account]().NumField(); n != 6 {
 		lost = append(lost, "account")
 	}
-	if n := reflect.TypeFor[state]().NumField(); n != 17 {
+	if n := reflect.TypeFor[state]().NumField(); n != 18 {
 		lost = append(lost, "state")
 	}
 	return lost

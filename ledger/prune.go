@@ -24,7 +24,7 @@ import (
 // reconciliation brings them, or the state. All of it is one durable batch.
 func (l *Ledger) Prune(lag uint64, own ...peer.ID) (moved bool, err error) {
 	l.own = own
-	if l.s.newest < lag || l.s.newest-lag <= l.base {
+	if l.s.newest < lag || l.s.newest-lag <= l.base || l.s.light != "" { // a light ledger has no base
 		return false, nil
 	}
 	epoch := l.s.newest - lag
