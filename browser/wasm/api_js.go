@@ -45,7 +45,7 @@ func (t *tab) look(r *running) {
 		"tasksRun": float64(s.Worker.Done), "tasksFailed": float64(s.Worker.Failed), "tasksAccepted": float64(s.Worker.Accepted),
 		"running": s.Worker.Busy, "paused": paused, "why": s.Worker.Why, "uptimeMs": float64(s.Uptime.Milliseconds()),
 		"reputationPpm": float64(reputation),
-		"bytesIn": float64(s.BytesIn), "bytesOut": float64(s.BytesOut),
+		"bytesIn":       float64(s.BytesIn), "bytesOut": float64(s.BytesOut),
 	})
 }
 
