@@ -29,13 +29,15 @@ func (a *app) initCmd() *cobra.Command {
 import' put there) and a network: the one of --genesis, or a private one whose
 only witness is this node and which grants it 1,000,000 credits.`,
 		Example: "  edgenetd init\n  edgenetd init --genesis genesis.pb\n  edgenetd init --network office",
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
+			if genesis != "" && c.Flags().Changed("network") {
+				return failf(exitUsage, "--genesis joins a network and --network founds one; use one of them")
+			}
 			return a.init(genesis, name)
 		},
 	}
 	c.Flags().StringVar(&genesis, "genesis", "", "genesis.pb of the network to join")
 	c.Flags().StringVar(&name, "network", "private", "name of the private network to found")
-	c.MarkFlagsMutuallyExclusive("genesis", "network")
 	return c
 }
 
