@@ -78,6 +78,15 @@ func openAccused(net *proto.Network, sr *proto.SignedReceipt, check bool) (*Accu
 	return a, nil
 }
 
+// Answerable checks whether a receipt could be held against its worker if it
+// were wrong, all but its signature and its epoch. A worker chooses what its
+// receipts say, and their salt: a submitter that took one that fails here could
+// show nobody a lie in it.
+func Answerable(sr *proto.SignedReceipt) error {
+	_, err := openAccused(nil, sr, false)
+	return err
+}
+
 // counted is a receipt that was held against its worker.
 type counted struct {
 	epoch uint64 // that the receipt names

@@ -268,6 +268,15 @@ func TestAccusableRefuses(t *testing.T) {
 		if _, err := l.Accusable(tt.sr); proto.CodeOf(err) != tt.code {
 			t.Errorf("%s: %v, want %s", tt.name, err, tt.code)
 		}
+		if tt.sr == nil || tt.code == proto.CodeExpired {
+			continue
+		}
+		if _, err := proto.VerifyReceipt(w.net.ID, tt.sr); err != nil {
+			continue // Answerable does not look at signatures
+		}
+		if err := ledger.Answerable(tt.sr); proto.CodeOf(err) != tt.code {
+			t.Errorf("a submitter takes %s: %v, want %s", tt.name, err, tt.code)
+		}
 	}
 	lie := w.work(bob, 9, 1)
 	says := func(by person, change func(*proto.WrongWorks)) error {

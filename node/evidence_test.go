@@ -143,6 +143,21 @@ func TestWorkIsExecutedAgain(t *testing.T) {
 			t.Errorf("%s changed: wrong %v, fuel %d, %v", name, wrong, fuel, err)
 		}
 	}
+	// A worker cannot word a receipt so that nobody could hold it against it.
+	for name, change := range map[string]func(*proto.Receipt){
+		"":               func(*proto.Receipt) {},
+		"a long salt":    func(r *proto.Receipt) { r.Salt = make([]byte, 4096) },
+		"a field of its": func(r *proto.Receipt) { r.ProtoReflect().SetUnknown([]byte{0xf8, 0x07, 1}) },
+	} {
+		m := new(proto.Receipt)
+		if err := goproto.Unmarshal(small.Receipts[0].Receipt, m); err != nil {
+			t.Fatal(err)
+		}
+		change(m)
+		if err := l.submitter().TakeResult(peer.ID(m.Worker), l.receipt(worker[string(m.Worker)], m), small.Output); (err == nil) != (name == "") {
+			t.Errorf("a result with %q in its receipt: %v", name, err)
+		}
+	}
 	// What cannot be had or executed is nobody's fault.
 	for name, change := range map[string]func(*proto.Receipt){
 		"input":  func(r *proto.Receipt) { r.InputHash = make([]byte, 32) },

@@ -21,6 +21,11 @@ func (n *Node) ExecuteAgain(ctx context.Context, sr *proto.SignedReceipt) (wrong
 	return n.evidence.again(ctx, accusation{Reexecute: ledger.Reexecute{Accused: a}})
 }
 
+// TakeResult takes a result as a submitter does that leased its worker.
+func (n *Node) TakeResult(worker peer.ID, sr *proto.SignedReceipt, output []byte) error {
+	return n.leases.results(newLease(worker), &proto.Results{Batch: sr.Batch, Items: []*proto.ResultItem{{Receipt: sr.Receipt, Output: output}}})
+}
+
 // Suspects is what a witness has to execute again, of cases that come with
 // their submitter's wealth, one after the other.
 func Suspects(cases []*proto.SignedReceipt, wealth func(i int) proto.Credit) (kept []*proto.SignedReceipt) {

@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	"go.uber.org/zap"
 
+	"edgenet.dev/ledger"
 	"edgenet.dev/market"
 	"edgenet.dev/proto"
 )
@@ -353,6 +354,9 @@ func (ls *leases) results(l *lease, b *proto.Results) error {
 	for i, it := range b.Items {
 		r, ref, err := receiptOf(it)
 		if err != nil {
+			return err
+		}
+		if err := ledger.Answerable(signed[i]); err != nil {
 			return err
 		}
 		if len(it.Log) > proto.MaxLog {
