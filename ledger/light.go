@@ -289,8 +289,8 @@ func (l *Ledger) Heard(witness peer.ID, q *proto.ProofRequest, reply *proto.Proo
 func (l *Ledger) heardEvents(list []*proto.CertifiedEvent) ([]*Certified, error) {
 	var cs []*Certified
 	for _, w := range list {
-		if s, err := proto.Inspect(w.GetEvent(), proto.KindEvent); err == nil && l.known(s.ID) {
-			continue
+		if s, err := proto.Inspect(w.GetEvent(), proto.KindEvent); err == nil && l.Has(s.ID) {
+			continue // one that merely waits may be where the chain begins anew
 		}
 		c, err := Verify(l.net, w)
 		if err != nil {
@@ -304,19 +304,27 @@ func (l *Ledger) heardEvents(list []*proto.CertifiedEvent) ([]*Certified, error)
 	if len(cs) == 0 {
 		return nil, nil
 	}
+	var begun []*Certified
 	if cs[0].Seq > l.next(l.s.light) {
 		if err := l.Resume(cs[0]); err != nil {
 			return nil, err
 		}
+		begun = cs[:1]
 	}
-	return l.AddVerified(nil, cs...)
+	added, err := l.AddVerified(nil, cs...)
+	return slices.Concat(begun, added), err
 }
 
 // Resume begins the chain of a light ledger anew with a certified event of its
-// account that is above all others here, in one durable batch.
+// account that is above all others here, in one durable batch. One that follows
+// them is added: then nothing is forgotten.
 func (l *Ledger) Resume(c *Certified) error {
 	if l.s.light == "" || c.Account != l.s.light || c.Seq < l.next(c.Account) {
 		return proto.CodeConflict.Errorf("resume: event %s is not ahead of a light ledger", c.ID)
+	}
+	if c.Seq == l.next(c.Account) {
+		_, err := l.AddVerified(nil, c)
+		return err
 	}
 	value, err := goproto.Marshal(c.Wire)
 	if err != nil {
@@ -339,7 +347,11 @@ func (l *Ledger) Resume(c *Certified) error {
 		delete(l.intents, c.Account)
 	}
 	l.begin(c)
-	return nil
+	l.forget(c.hash)
+	clear(l.light.reports) // what they say can be claimed the events in between may have taken
+	l.agree()
+	_, err = l.retry(c.hash)
+	return err
 }
 
 // agree makes state of what f+1 reports say alike.
@@ -384,16 +396,30 @@ func (l *Ledger) agree() {
 		}
 	}
 	for at, said := range lanes {
+		heard, known := false, false
 		for v, n := range said {
-			if n >= need {
+			if n < need {
+				continue
+			}
+			heard, known = true, known || v.known
+			if v.known {
 				l.laneSaid(at, v)
 			}
 		}
+		// Some may have forgotten a hold, or not heard of it, that others know.
+		if w, ok := l.light.watched[at.hold]; ok && heard && w.lane == at.lane {
+			w.gone = !known
+			l.light.watched[at.hold] = w
+		}
 	}
+	rep, heard := uint64(0), false
 	for v, n := range reps {
 		if n >= need {
-			l.light.rep = v
+			rep, heard = max(rep, v), true
 		}
+	}
+	if heard {
+		l.light.rep = rep
 	}
 	l.hash = proto.Hash{}
 }
@@ -406,17 +432,15 @@ func (l *Ledger) laneSaid(at laneRef, v laneReport) {
 	if !ok || h == nil || w.lane != at.lane {
 		return
 	}
-	w.gone = !v.known
-	l.light.watched[at.hold] = w
-	if w.gone {
-		return
-	}
-	h = h.clone()
-	x := &h.lanes[at.lane]
+	x := h.lanes[at.lane]
 	x.Paid, x.Fuel = max(x.Paid, proto.Credit(v.paid)), max(x.Fuel, proto.Fuel(v.fuel))
 	x.Done = x.Done || v.done
-	h.closed = h.closed || v.closed
-	h.deadline = max(h.deadline, v.deadline)
+	closed, deadline := h.closed || v.closed, max(h.deadline, v.deadline)
+	if x == h.lanes[at.lane] && closed == h.closed && deadline == h.deadline {
+		return // mostly: a hold may have a thousand lanes
+	}
+	h = h.clone()
+	h.lanes[at.lane], h.closed, h.deadline = x, closed, deadline
 	l.s.holds[at.hold] = h
 }
 

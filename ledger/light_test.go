@@ -268,19 +268,28 @@ func TestLightResumes(t *testing.T) {
 	w := newWorld(t, 4, map[string]uint64{"alice": 100 * credit, "bob": 100 * credit})
 	full := w.ledger()
 	w.do(full, bob, &proto.Open{})
-	asleep := w.light(bob.id, mem.New())
-	if err := w.hear(asleep, full); err != nil {
-		t.Fatal(err)
+	asleep, half := w.light(bob.id, mem.New()), w.light(bob.id, mem.New())
+	for _, x := range []*follower{asleep, half} {
+		if err := w.hear(x, full); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for range 10 {
 		w.do(full, bob, transfer(alice, credit))
 	}
 	w.checkpoint(full)
 	w.prune(full, 0) // all but the head is gone
+	head, _ := full.At(bob.id, full.Account(bob.id).Seq)
+	if _, err := half.l.Add(head.Wire); err != nil || half.l.Pending() != 1 {
+		t.Fatal(err, half.l.Pending())
+	}
+	if err := w.hear(half, full); err != nil || half.l.Account(bob.id).Seq != head.Seq {
+		t.Fatal(err, half.l.Account(bob.id))
+	}
 	for range 3 {
 		w.do(full, bob, transfer(alice, credit))
 	}
-	for name, x := range map[string]*follower{"a fresh one": w.light(bob.id, mem.New()), "one that slept": asleep} {
+	for name, x := range map[string]*follower{"a fresh one": w.light(bob.id, mem.New()), "one that slept": asleep, "one in which the head waits": half} {
 		if err := w.hear(x, full); err != nil {
 			t.Fatal(err)
 		}
@@ -351,4 +360,84 @@ func FuzzHeard(f *testing.F) {
 			t.Fatalf("one reply makes money: %+v", a)
 		}
 	})
+}
+
+// Resume forgets no more than it must: an event that follows is added, one that
+// waited for the new beginning follows it, and what the events in between took
+// cannot be claimed again.
+func TestLightResumesGently(t *testing.T) {
+	w := newWorld(t, 4, map[string]uint64{"alice": 100 * credit, "bob": 100 * credit})
+	full := w.ledger()
+	w.do(full, alice, &proto.Open{})
+	w.do(full, bob, &proto.Open{})
+	hold := w.do(full, bob, &proto.Hold{Job: job(1), DeadlineUnixMs: 5, Budget: 50 * credit, Lanes: []*proto.Lane{{Worker: []byte(alice.id), Cap: 20 * credit}}})
+	w.do(full, alice, transfer(bob, credit))
+	x := w.light(bob.id, mem.New())
+	if err := w.hear(x, full); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(x.l.Receivables(bob.id)); n != 1 {
+		t.Fatalf("%d receivables", n)
+	}
+	next := w.do(full, bob, transfer(alice, credit))
+	if err := x.l.Resume(next); err != nil {
+		t.Fatal(err)
+	}
+	if open := x.l.Holds(bob.id); len(open) != 1 || !open[0].ID.Equals(hold.ID) {
+		t.Fatalf("after an event that follows, %d own holds are known", len(open))
+	}
+	w.receive(full, bob)
+	from := w.do(full, bob, transfer(alice, credit))
+	last := w.do(full, bob, transfer(alice, credit))
+	if added, err := x.l.Add(last.Wire); err != nil || len(added) != 0 || x.l.Pending() != 1 {
+		t.Fatal(added, err)
+	}
+	if err := x.l.Resume(from); err != nil {
+		t.Fatal(err)
+	}
+	if a := x.l.Account(bob.id); a.Seq != last.Seq || x.l.Pending() != 0 || a.Receivable != 0 || len(x.l.Receivables(bob.id)) != 0 {
+		t.Fatalf("%+v, %d wait", a, x.l.Pending())
+	}
+	if err := w.hear(x, full); err != nil {
+		t.Fatal(err)
+	}
+	if want := full.Account(bob.id); !reflect.DeepEqual(want, x.l.Account(bob.id)) {
+		t.Fatalf("%+v\nwant %+v", x.l.Account(bob.id), want)
+	}
+}
+
+// A hold that f+1 witnesses know is not forgotten because others do not know
+// it, in whatever order they are heard.
+func TestLightKnowsWhatSomeKnow(t *testing.T) {
+	w := newWorld(t, 4, map[string]uint64{"alice": 100 * credit, "bob": 10 * credit})
+	behind, full := w.ledger(), w.ledger()
+	w.do(full, bob, &proto.Open{})
+	w.do(full, alice, &proto.Open{})
+	hold := w.do(full, alice, &proto.Hold{Job: job(1), DeadlineUnixMs: 5, Budget: 50 * credit, Lanes: []*proto.Lane{{Worker: []byte(bob.id), Cap: 20 * credit}}})
+	open, _ := full.At(bob.id, 0)
+	fill(t, behind, open)
+	for range 20 { // maps are walked in any order
+		x := w.light(bob.id, mem.New())
+		if _, err := x.l.Watch(hold.Wire, nil); err != nil {
+			t.Fatal(err)
+		}
+		for i, by := range w.witnesses {
+			of := behind
+			if i >= 2 {
+				of = full
+			}
+			q := x.l.Ask()
+			q.Next = 0
+			r, err := of.Report(q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := x.l.Heard(by.id, q, r); err != nil {
+				t.Fatal(err)
+			}
+			if h, _ := x.l.Hold(hold.ID); h.Forgotten != (i == 1 || i == 2) {
+				t.Fatalf("after %d reports: forgotten %v", i+1, h.Forgotten)
+			}
+		}
+	}
 }
