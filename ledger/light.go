@@ -435,6 +435,9 @@ func (l *Ledger) laneSaid(at laneRef, v laneReport) {
 	x := h.lanes[at.lane]
 	x.Paid, x.Fuel = max(x.Paid, proto.Credit(v.paid)), max(x.Fuel, proto.Fuel(v.fuel))
 	x.Done = x.Done || v.done
+	if v.worker != "" { // not this account: the payer left out an Extend before the one that made its lane
+		x.Worker = v.worker
+	}
 	closed, deadline := h.closed || v.closed, max(h.deadline, v.deadline)
 	if x == h.lanes[at.lane] && closed == h.closed && deadline == h.deadline {
 		return // mostly: a hold may have a thousand lanes
@@ -482,7 +485,7 @@ func (l *Ledger) watch(h *hold) error {
 	}
 	if old := l.s.holds[h.id]; old != nil {
 		h.closed, h.deadline = old.closed, max(h.deadline, old.deadline)
-		if lane < len(old.lanes) {
+		if lane < len(old.lanes) && old.lanes[lane].Worker == l.s.light {
 			x, was := &h.lanes[lane], old.lanes[lane]
 			x.Paid, x.Fuel, x.Done = was.Paid, was.Fuel, was.Done
 		}

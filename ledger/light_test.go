@@ -441,3 +441,34 @@ func TestLightKnowsWhatSomeKnow(t *testing.T) {
 		}
 	}
 }
+
+// A payer that leaves out an Extend shows a lane under a number that is
+// another's. What witnesses say of that number sets it right, and nothing of the
+// other lane sticks to this account's once all is shown.
+func TestLightFindsAHiddenExtend(t *testing.T) {
+	w := newWorld(t, 4, map[string]uint64{"alice": 100 * credit, "bob": 10 * credit})
+	full := w.ledger()
+	w.do(full, alice, &proto.Open{})
+	w.do(full, bob, &proto.Open{})
+	lane := func(p person) []*proto.Lane { return []*proto.Lane{{Worker: []byte(p.id), Cap: 5 * credit}} }
+	hold := w.do(full, alice, &proto.Hold{Job: job(1), DeadlineUnixMs: 5, Budget: 50 * credit, Lanes: lane(someone("first"))})
+	hidden := w.do(full, alice, &proto.Extend{Hold: hold.ID.Bytes(), Lanes: lane(carol)})
+	shown := w.do(full, alice, &proto.Extend{Hold: hold.ID.Bytes(), Lanes: lane(bob)})
+	w.do(full, alice, &proto.Settle{Hold: hold.ID.Bytes(), Pays: []*proto.LanePay{{Lane: 1, Amount: 2 * credit}}})
+	x := w.light(bob.id, mem.New())
+	h, err := x.l.Watch(hold.Wire, []*proto.CertifiedEvent{shown.Wire})
+	if n, _, ok := h.Lane(bob.id); err != nil || !ok || n != 1 {
+		t.Fatal(n, ok, err)
+	}
+	if err := w.hear(x, full); err != nil {
+		t.Fatal(err)
+	}
+	h, _ = x.l.Hold(hold.ID)
+	if _, _, ok := h.Lane(bob.id); ok || h.Lanes[1].Worker != carol.id {
+		t.Fatalf("bob has a lane in %+v", h.Lanes)
+	}
+	h, err = x.l.Watch(hold.Wire, []*proto.CertifiedEvent{hidden.Wire, shown.Wire})
+	if n, own, ok := h.Lane(bob.id); err != nil || !ok || n != 2 || own.Paid != 0 {
+		t.Fatal(n, own, ok, err)
+	}
+}

@@ -49,6 +49,7 @@ func (l *Ledger) Report(q *proto.ProofRequest) (*proto.ProofReply, error) {
 				x := h.lanes[ref.Lane]
 				*st = proto.LaneState{
 					Known: true, DeadlineUnixMs: h.deadline, Paid: uint64(x.Paid), Fuel: uint64(x.Fuel), Done: x.Done, Closed: h.closed,
+					Worker: []byte(x.Worker),
 				}
 			}
 		}
@@ -87,6 +88,7 @@ type laneReport struct {
 	known, done, closed bool
 	deadline            uint64
 	paid, fuel          uint64
+	worker              peer.ID
 }
 
 // readReport checks an AccountReport's sizes and shapes. asked are the lanes of
@@ -110,7 +112,12 @@ func readReport(r *proto.AccountReport, account peer.ID, asked []laneRef) (*said
 		out.payables[at] = receivable{to: account, from: peer.ID(p.From), amount: p.Amount, eligible: p.Eligible}
 	}
 	for i, s := range r.Lanes {
-		out.lanes[asked[i]] = laneReport{s.GetKnown(), s.GetDone(), s.GetClosed(), s.GetDeadlineUnixMs(), s.GetPaid(), s.GetFuel()}
+		if err := optionalPeer(s.GetWorker()); err != nil {
+			return nil, proto.CodeMalformed.Errorf("report: a lane: %v", err)
+		}
+		out.lanes[asked[i]] = laneReport{
+			s.GetKnown(), s.GetDone(), s.GetClosed(), s.GetDeadlineUnixMs(), s.GetPaid(), s.GetFuel(), peer.ID(s.GetWorker()),
+		}
 	}
 	return out, nil
 }

@@ -7,10 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	goproto "google.golang.org/protobuf/proto"
 
+	"edgenet.dev/ledger"
 	"edgenet.dev/market"
 	"edgenet.dev/proto"
 )
@@ -28,9 +30,9 @@ func identity(t *testing.T) (crypto.PrivKey, peer.ID) {
 	return key, id
 }
 
-// A worker's Done is kept only for its own lane of our hold and only at what
-// we promised: a stray one would make the ledger refuse everybody's pay.
-func TestStrayDoneIsNotKept(t *testing.T) {
+// alone is a node that is its network's only witness.
+func alone(t *testing.T) *Node {
+	t.Helper()
 	self, id := identity(t)
 	raw, err := goproto.Marshal(&proto.Genesis{
 		Name: "done", Nonce: make([]byte, 16), Witnesses: [][]byte{[]byte(id)},
@@ -47,10 +49,18 @@ func TestStrayDoneIsNotKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer n.Close()
+	t.Cleanup(func() { n.Close() })
 	if err := n.Up(context.Background()); err != nil {
 		t.Fatal(err)
 	}
+	return n
+}
+
+// A worker's Done is kept only for its own lane of our hold and only at what
+// we promised: a stray one would make the ledger refuse everybody's pay.
+func TestStrayDoneIsNotKept(t *testing.T) {
+	n := alone(t)
+	net := n.net
 	aKey, a := identity(t)
 	bKey, b := identity(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -102,5 +112,35 @@ func TestStrayDoneIsNotKept(t *testing.T) {
 	s, err := proto.Unseal(net.ID, b7, proto.KindDone)
 	if err != nil || s.Payload.GetDone().Amount != 7 {
 		t.Fatalf("the kept Done became %v, %v", s, err)
+	}
+}
+
+// A payer that shows a hold without one of its Extends makes the lane of a later
+// one look like the lane of another worker. Whoever knows better does not work:
+// a claim for that lane would be refused.
+func TestLaneOfAnother(t *testing.T) {
+	n := alone(t)
+	_, a := identity(t)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := n.wallet.certify(ctx, &proto.Hold{
+		Job: make([]byte, 16), Budget: 300, DeadlineUnixMs: uint64(time.Now().Add(time.Hour).UnixMilli()),
+		Lanes: []*proto.Lane{{Worker: []byte(a), Cap: 100}, {Worker: []byte(n.self), Cap: 100}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, ok := n.wallet.holdState(c.ID)
+	if !ok {
+		t.Fatal("the hold is not known")
+	}
+	l := &link{from: n.self, lanes: map[cid.Cid]ledger.HoldState{c.ID: shown}}
+	if lane, ok := n.work.lane(l, c.ID, 1); !ok || lane.Index != 1 {
+		t.Fatalf("the own lane: %+v, %v", lane, ok)
+	}
+	shown.Lanes = shown.Lanes[1:]
+	l.lanes[c.ID] = shown
+	if lane, ok := n.work.lane(l, c.ID, 0); ok {
+		t.Fatalf("lane 0 is another's: %+v", lane)
 	}
 }

@@ -266,7 +266,9 @@ func (w *work) lane(l *link, hold cid.Cid, index uint32) (market.Lane, bool) {
 	}
 	// The own ledger may know more than the events shown: settlements.
 	if now, ok := w.n.wallet.holdState(hold); ok && uint64(index) < uint64(len(now.Lanes)) {
-		if now.Closed || now.Lanes[index].Done {
+		// A payer that leaves out an Extend shows another number than the lane has,
+		// and with that nobody can claim.
+		if now.Closed || now.Lanes[index].Done || now.Lanes[index].Worker != w.n.self {
 			return market.Lane{}, false
 		}
 		out.Paid = now.Lanes[index].Paid

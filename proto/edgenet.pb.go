@@ -6519,6 +6519,7 @@ type LaneState struct {
 	Fuel           uint64                 `protobuf:"varint,4,opt,name=fuel,proto3" json:"fuel,omitempty"`
 	Done           bool                   `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`
 	Closed         bool                   `protobuf:"varint,6,opt,name=closed,proto3" json:"closed,omitempty"` // the hold
+	Worker         []byte                 `protobuf:"bytes,7,opt,name=worker,proto3" json:"worker,omitempty"`  // whose lane it is
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -6593,6 +6594,13 @@ func (x *LaneState) GetClosed() bool {
 		return x.Closed
 	}
 	return false
+}
+
+func (x *LaneState) GetWorker() []byte {
+	if x != nil {
+		return x.Worker
+	}
+	return nil
 }
 
 // VoteFrame: request and reply of the /vote stream.
@@ -8018,14 +8026,15 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x05index\x18\x02 \x01(\rR\x05index\x12\x16\n" +
 	"\x06amount\x18\x03 \x01(\x04R\x06amount\x12\x1a\n" +
 	"\beligible\x18\x04 \x01(\x04R\beligible\x12\x12\n" +
-	"\x04from\x18\x05 \x01(\fR\x04from\"\x9f\x01\n" +
+	"\x04from\x18\x05 \x01(\fR\x04from\"\xb7\x01\n" +
 	"\tLaneState\x12\x14\n" +
 	"\x05known\x18\x01 \x01(\bR\x05known\x12(\n" +
 	"\x10deadline_unix_ms\x18\x02 \x01(\x04R\x0edeadlineUnixMs\x12\x12\n" +
 	"\x04paid\x18\x03 \x01(\x04R\x04paid\x12\x12\n" +
 	"\x04fuel\x18\x04 \x01(\x04R\x04fuel\x12\x12\n" +
 	"\x04done\x18\x05 \x01(\bR\x04done\x12\x16\n" +
-	"\x06closed\x18\x06 \x01(\bR\x06closed\"\xf2\x04\n" +
+	"\x06closed\x18\x06 \x01(\bR\x06closed\x12\x16\n" +
+	"\x06worker\x18\a \x01(\fR\x06worker\"\xf2\x04\n" +
 	"\tVoteFrame\x12\x1a\n" +
 	"\apropose\x18\x01 \x01(\fH\x00R\apropose\x12\x1a\n" +
 	"\aprepare\x18\x02 \x01(\fH\x00R\aprepare\x12\x18\n" +
