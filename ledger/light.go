@@ -233,6 +233,8 @@ func (l *Ledger) Ask() *proto.ProofRequest {
 	}
 	q := &proto.ProofRequest{Account: []byte(l.s.light), Live: true, Next: l.next(l.s.light), Epoch: l.s.newest}
 	ids := slices.SortedFunc(maps.Keys(l.light.watched), compareHashes)
+	// Nothing follows what is closed.
+	ids = slices.DeleteFunc(ids, func(id proto.Hash) bool { return l.s.holds[id].closed })
 	if len(ids) > maxLaneRefs { // in turns
 		l.light.turn %= len(ids)
 		ids = append(ids[l.light.turn:], ids[:l.light.turn]...)[:maxLaneRefs]
@@ -447,12 +449,13 @@ func (l *Ledger) laneSaid(at laneRef, v laneReport) {
 	l.s.holds[at.hold] = h
 }
 
-// Watch is VerifyLane, and keeps a hold that has a lane for this account until
-// Unwatch: the same hold with more Extends replaces what was kept. What it
-// returns knows what witnesses said of the lane. CodeBusy means that MaxWatched
-// are kept. A full ledger has all holds and keeps nothing more.
+// Watch keeps a hold that VerifyLane found good, when it has a lane for this
+// account, until Unwatch: the same hold with more Extends replaces what was
+// kept. What it returns knows what witnesses said of the lane. CodeBusy means
+// that MaxWatched are kept. A full ledger has all holds and keeps nothing more.
+// Signatures are not checked again: that takes long, and the caller has a lock.
 func (l *Ledger) Watch(wire *proto.CertifiedEvent, extends []*proto.CertifiedEvent) (HoldState, error) {
-	h, err := verifyHold(l.net, wire, extends, true)
+	h, err := verifyHold(l.net, wire, extends, false)
 	if err != nil {
 		return HoldState{}, err
 	}

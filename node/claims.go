@@ -203,19 +203,34 @@ func (c *claims) run(ctx context.Context) {
 	}
 }
 
-// over reports that a hold pays nothing any more. A light node may find one
-// closed so long ago that the witnesses have forgotten it.
-func (c *claims) over(st ledger.HoldState) bool {
+// ended reports that a hold's deadline and grace are over.
+func (c *claims) ended(st ledger.HoldState) bool {
 	end := time.UnixMilli(int64(min(st.DeadlineUnixMs, 1<<52))).Add(time.Duration(c.n.net.Genesis.GraceSeconds) * time.Second)
-	return st.Closed || st.Forgotten && time.Now().After(end)
+	return time.Now().After(end)
 }
 
-// has reports whether proof of work under a hold is kept.
-func (c *claims) has(hold cid.Cid) bool {
+// over reports that a hold pays nothing any more. A light node may find one
+// closed so long ago that the witnesses have forgotten it.
+func (c *claims) over(st ledger.HoldState) bool { return st.Closed || st.Forgotten && c.ended(st) }
+
+// of lists what is kept of work under a hold.
+func (c *claims) of(hold cid.Cid) (list []*laneWork) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, w := range c.lanes {
 		if w.hold.Equals(hold) {
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
+// worked reports whether results under a hold were delivered.
+func (c *claims) worked(hold cid.Cid) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.lanes {
+		if w.hold.Equals(hold) && w.tasks > 0 {
 			return true
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"go.uber.org/zap"
 
@@ -199,21 +200,72 @@ func (c *lightClient) catchUp(ctx context.Context, head *ledger.Certified) error
 	}
 }
 
-// tidy forgets lanes of holds that are over and for which nothing is kept.
+// tidy forgets lanes of holds that are over and for which nothing is kept. A
+// closed one stays until its deadline: its payer could show it again as if it
+// were open.
 func (c *lightClient) tidy() {
-	w := c.n.wallet
-	w.mu.Lock()
-	list := w.l.Watched()
-	w.mu.Unlock()
-	for _, st := range list {
-		if !c.n.claims.over(st) || c.n.claims.has(st.ID) {
+	for _, st := range c.watched() {
+		if !c.n.claims.over(st) || !c.n.claims.ended(st) || len(c.n.claims.of(st.ID)) > 0 {
 			continue
 		}
-		w.mu.Lock()
-		err := w.l.Unwatch(st.ID)
-		w.mu.Unlock()
-		if err != nil {
+		if err := c.unwatch(st.ID); err != nil {
 			c.n.log.Error("forget a hold", zap.Error(err))
 		}
 	}
+}
+
+func (c *lightClient) watched() []ledger.HoldState {
+	c.n.wallet.mu.Lock()
+	defer c.n.wallet.mu.Unlock()
+	return c.n.wallet.l.Watched()
+}
+
+func (c *lightClient) unwatch(hold cid.Cid) error {
+	c.n.wallet.mu.Lock()
+	defer c.n.wallet.mu.Unlock()
+	return c.n.wallet.l.Unwatch(hold)
+}
+
+// watch keeps a hold that ledger.VerifyLane found good. When there are too many,
+// another one goes: payers make them for next to nothing, and one of them must
+// not keep the others out.
+func (c *lightClient) watch(hold *proto.CertifiedEvent, extends []*proto.CertifiedEvent) (ledger.HoldState, error) {
+	c.soon() // the payer shows what it likes: witnesses know if the hold is closed, say
+	keep := func() (ledger.HoldState, error) {
+		c.n.wallet.mu.Lock()
+		defer c.n.wallet.mu.Unlock()
+		return c.n.wallet.l.Watch(hold, extends)
+	}
+	st, err := keep()
+	if proto.CodeOf(err) != proto.CodeBusy {
+		return st, err
+	}
+	least, ok := dispensable(c.watched(), c.n.claims.worked)
+	if !ok {
+		return st, err
+	}
+	for _, w := range c.n.claims.of(least.ID) {
+		if err := c.n.claims.forget(w); err != nil {
+			return st, err
+		}
+	}
+	if err := c.unwatch(least.ID); err != nil {
+		return st, err
+	}
+	return keep()
+}
+
+// dispensable is a hold under which nothing was worked, of the payer that has
+// the most holds here.
+func dispensable(list []ledger.HoldState, worked func(cid.Cid) bool) (least ledger.HoldState, ok bool) {
+	of := map[peer.ID]int{}
+	for _, st := range list {
+		of[st.Payer]++
+	}
+	for _, st := range list {
+		if (!ok || of[st.Payer] > of[least.Payer]) && !worked(st.ID) {
+			least, ok = st, true
+		}
+	}
+	return least, ok
 }

@@ -451,17 +451,6 @@ func (w *wallet) account(id peer.ID) ledger.Account {
 	return w.l.Account(id)
 }
 
-// verifyLane checks certified hold events that a payer shows; a light node
-// keeps them while they pay it.
-func (w *wallet) verifyLane(hold *proto.CertifiedEvent, extends []*proto.CertifiedEvent) (ledger.HoldState, error) {
-	if w.n.light == nil {
-		return ledger.VerifyLane(w.n.net, hold, extends)
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.l.Watch(hold, extends)
-}
-
 func (w *wallet) holdState(id cid.Cid) (ledger.HoldState, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

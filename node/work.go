@@ -237,12 +237,17 @@ func (w *work) showHold(l *link, hold cid.Cid, a *proto.Assign) error {
 	if len(a.Extends) > 256 {
 		return proto.CodeTooLarge.Errorf("%d extends", len(a.Extends))
 	}
-	st, err := w.n.wallet.verifyLane(a.Hold, a.Extends)
+	st, err := ledger.VerifyLane(w.n.net, a.Hold, a.Extends)
 	if err != nil {
 		return err
 	}
 	if !st.ID.Equals(hold) || st.Payer != l.from {
 		return proto.CodeNoLane.Errorf("the hold shown is not the one assigned from")
+	}
+	if w.n.light != nil {
+		if st, err = w.n.light.watch(a.Hold, a.Extends); err != nil {
+			return err
+		}
 	}
 	if len(l.lanes) >= maxHolds {
 		l.lanes = map[cid.Cid]ledger.HoldState{} // the submitter shows again on a new stream
