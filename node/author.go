@@ -144,17 +144,11 @@ func (w *wallet) unlock() { w.author <- struct{}{} }
 // When ctx ends in between the signed event stays on disk and is finished
 // later; nothing else is signed for its place.
 func (w *wallet) certify(ctx context.Context, body any) (*ledger.Certified, error) {
-	return w.certifyAs(ctx, w.own, body)
-}
-
-func (w *wallet) certifyAs(ctx context.Context, o *owner, body any) (*ledger.Certified, error) {
+	o := w.own
 	if err := w.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer w.unlock()
-	if w.n.light != nil && o != w.own {
-		return nil, proto.CodeNotFound.Errorf("a light node knows its own account only, not %s", o.account)
-	}
 	if err := w.n.light.fresh(ctx); err != nil {
 		return nil, err
 	}

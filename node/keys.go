@@ -90,10 +90,16 @@ func (n *Node) authorFor(ctx context.Context, account peer.ID, key crypto.PrivKe
 	if account == n.self && key == nil {
 		return w.certify(ctx, body)
 	}
+	if n.light != nil && account != n.self {
+		return nil, proto.CodeNotFound.Errorf("a light node knows its own account only, not %s", account)
+	}
 	if err := w.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer w.unlock()
+	if err := n.light.fresh(ctx); err != nil {
+		return nil, err
+	}
 	o := w.own
 	if account != n.self {
 		if o = w.guests[account]; o == nil {

@@ -93,3 +93,23 @@ func TestDispensableHold(t *testing.T) {
 		t.Fatal("a hold that was worked for goes")
 	}
 }
+
+// A light node has nothing of other accounts, though it may have their keys.
+func TestLightSpeaksForItself(t *testing.T) {
+	n := alone(t)
+	key, _ := identity(t)
+	tab, err := New(Config{Network: n.net, Key: key, Listen: []string{}, Light: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tab.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := tab.Up(ctx); err != nil {
+		t.Fatal(err)
+	}
+	_, other := identity(t)
+	if _, err := tab.TransferFrom(ctx, n.self, other, 1, ""); proto.CodeOf(err) != proto.CodeNotFound {
+		t.Fatalf("a transfer of another account: %v", err)
+	}
+}
