@@ -27,7 +27,7 @@ type joining struct {
 	want    bool                       // ask for the state
 	asked   bool                       // for the state, and it has not come yet
 	serving bool                       // leaves are to be sent
-	served  bool                       // once per session
+	served  uint64                     // base that was served: each once per session
 	epoch   uint64                     // that leaves belong to
 	leaves  []served                   // to be sent
 	got     []*proto.StateLeaf         // received
@@ -71,12 +71,12 @@ func (s *Sync) meet(in *proto.SyncFrame) error {
 	if in.Pruned && in.Base > s.l.base && !j.asked {
 		j.want = true
 	}
-	if in.WantState && !j.served && s.l.base > 0 {
+	if in.WantState && s.l.base > j.served {
 		leaves, err := s.l.serve()
 		if err != nil {
 			return err
 		}
-		j.serving, j.served, j.epoch, j.leaves = true, true, s.l.base, leaves
+		j.serving, j.served, j.epoch, j.leaves = true, s.l.base, s.l.base, leaves
 		if base := s.l.checkpoints[s.l.base]; !slices.Contains(j.send, base) {
 			j.send = append([]*CheckpointHeader{base}, j.send...)
 		}

@@ -242,3 +242,28 @@ func TestJoinInParts(t *testing.T) {
 		t.Fatal("states differ")
 	}
 }
+
+// Who serves state may prune while the other side still compares: it serves the
+// new base as well.
+func TestJoinWhileTheBaseMoves(t *testing.T) {
+	w := newWorld(t, 4, grants(9))
+	l := busy(w, 9, 60)
+	w.checkpoint(l)
+	w.prune(l, 0)
+	a, b := someone("account 0"), someone("account 1")
+	for range 5 {
+		w.do(l, a, transfer(b, 3))
+	}
+	w.checkpoint(l)
+	joined := w.ledger()
+	moved := false
+	sessionWith(t, joined, l, func() {
+		if joined.Base() == 1 && !moved {
+			moved = true
+			w.prune(l, 0)
+		}
+	})
+	if joined.Base() != 2 || joined.StateHash() != l.StateHash() {
+		t.Fatalf("base %d, want 2", joined.Base())
+	}
+}

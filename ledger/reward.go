@@ -3,6 +3,7 @@ package ledger
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"edgenet.dev/proto"
@@ -175,13 +176,9 @@ func (l *Ledger) probed(epoch uint64) ([]peer.ID, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []peer.ID
-	for _, id := range l.s.order {
-		if before[id] > 0 {
-			out = append(out, id)
-		}
-	}
-	return out, nil
+	// Not only those whose events are here: a bit would be another account's.
+	maps.DeleteFunc(before, func(_ peer.ID, next uint64) bool { return next == 0 })
+	return slices.Sorted(maps.Keys(before)), nil
 }
 
 func probeReport(net *proto.Network, raw []byte, epoch uint64, check bool) (peer.ID, []byte, error) {
@@ -232,9 +229,16 @@ func (l *Ledger) DraftProbes(up []peer.ID) (*proto.ProbeReport, error) {
 // KeepProbes keeps a witness's report for the next checkpoint that is drafted
 // here. They are kept in memory: a report is worth one epoch's reward.
 func (l *Ledger) KeepProbes(raw []byte) error {
-	by, _, err := probeReport(l.net, raw, l.s.newest+1, true)
+	by, up, err := probeReport(l.net, raw, l.s.newest+1, true)
 	if err != nil {
 		return err
+	}
+	accounts, err := l.probed(l.s.newest + 1)
+	if err != nil {
+		return err
+	}
+	if len(up) > (len(accounts)+7)/8 { // no checkpoint could have it
+		return proto.CodeInvalidEvent.Errorf("probe report on %d accounts by %s, there are %d", 8*len(up), by, len(accounts))
 	}
 	if l.probes == nil || l.probesFor != l.s.newest+1 {
 		l.probes, l.probesFor = map[peer.ID][]byte{}, l.s.newest+1

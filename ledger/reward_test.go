@@ -191,6 +191,52 @@ func TestUptimeIsPaid(t *testing.T) {
 	wantCode(t, l.KeepProbes(late), proto.CodeInvalidEvent)
 }
 
+// A report on accounts that are not would make every draft invalid that has it:
+// one bad witness could stop all checkpoints.
+func TestOverlongProbeReport(t *testing.T) {
+	w := newWorld(t, 4, map[string]uint64{"alice": 1000 * credit}, func(g *proto.Genesis) { g.KappaPpm = 10_000 })
+	l := w.ledger()
+	w.do(l, alice, &proto.Open{})
+	w.do(l, alice, ledger.Stake(100*credit))
+	w.checkpoint(l)
+	long := w.seal(w.witnesses[0], &proto.Payload{Body: &proto.Payload_ProbeReport{ProbeReport: &proto.ProbeReport{Epoch: 2, Up: []byte{1, 0}}}})
+	wantCode(t, l.KeepProbes(long), proto.CodeInvalidEvent)
+	for _, by := range w.witnesses[1:] {
+		w.probe(l, by, alice.id)
+	}
+	w.checkpoint(l)
+	if n, _ := ofKind(l.Rewards(alice.id), "uptime"); n != 1 {
+		t.Fatalf("%d rewards", n)
+	}
+}
+
+// A bit of a report is an account of the frontier, whichever events its witness
+// has: it may lack some that it never saw.
+func TestProbeReportOfAWitnessThatIsBehind(t *testing.T) {
+	w := newWorld(t, 4, map[string]uint64{"alice": 1000 * credit, "bob": 100 * credit, "carol": 100 * credit})
+	l, behind := w.ledger(), w.ledger()
+	for _, p := range []person{alice, bob, carol} {
+		w.do(l, p, &proto.Open{})
+	}
+	cp := w.checkpoint(l)
+	_, ids, err := l.Probed()
+	if err != nil || len(ids) != 3 {
+		t.Fatal(ids, err)
+	}
+	last := l.History(ids[2], 1)
+	if _, err := behind.Add(last[0].Wire); err != nil {
+		t.Fatal(err)
+	}
+	w.addCheckpoint(behind, cp)
+	want, err := l.DraftProbes(ids[2:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := behind.DraftProbes(ids[2:]); err != nil || !goproto.Equal(got, want) {
+		t.Fatalf("%v, %v, want %v", got, err, want)
+	}
+}
+
 // uptimeByOne is a checkpoint of which only one report, by a bad witness, says
 // that alice was up.
 func uptimeByOne(t *testing.T, off []string) bool {
