@@ -87,6 +87,7 @@ func (s *session) useful(most, lanes int) int {
 
 // askHold requests a hold for a new session, or an extension.
 func (m *Machine) askHold(s *session) {
+	s.needHold = s.needHold || m.endsSoon(s)
 	if !s.needHold || s.request != nil || s.state > sessionServing || s.restored || len(s.jobs) == 0 {
 		return
 	}
@@ -130,8 +131,8 @@ func (m *Machine) askHold(s *session) {
 		}
 	}
 	s.needHold = false
-	due := j.rec.Job.Created.Add(j.rec.Job.Options.Timeout).Add(m.cfg.Overtime).Truncate(time.Millisecond)
-	longer := s.hold.Defined() && due.After(s.deadline) && s.deadline.Sub(m.now) < 2*m.runLimit()
+	due := m.due(s)
+	longer := m.endsSoon(s) && due.After(s.deadline)
 	if len(lanes) == 0 && !longer {
 		return
 	}
@@ -148,6 +149,22 @@ func (m *Machine) askHold(s *session) {
 	s.request = &request{id: m.req, job: j, lanes: lanes, least: least}
 	m.reqs[m.req] = s
 	m.send(RequestHold{Req: m.req, Job: s.id, Hold: s.hold, Budget: budget, Deadline: s.asked, Lanes: lanes})
+}
+
+// endsSoon reports that what is assigned now may outlast the hold.
+func (m *Machine) endsSoon(s *session) bool {
+	return s.hold.Defined() && s.deadline.Sub(m.now) < 2*m.runLimit()
+}
+
+// due is how long the hold has to last for the session's jobs.
+func (m *Machine) due(s *session) time.Time {
+	var last time.Time
+	for _, j := range s.jobs {
+		if at := j.rec.Job.Created.Add(j.rec.Job.Options.Timeout); at.After(last) {
+			last = at
+		}
+	}
+	return last.Add(m.cfg.Overtime).Truncate(time.Millisecond)
 }
 
 // leader is the job whose credits a hold is measured by.
@@ -197,8 +214,7 @@ func (m *Machine) holdCertified(in HoldCertified) {
 	if s.state == sessionOpening {
 		s.state = sessionServing
 	}
-	m.sooner(s.retry, s.deadline.Add(-2*m.runLimit()))
-	s.needHold = s.needHold || s.deadline.Sub(m.now) < 2*m.runLimit()
+	m.sooner(s.retry, s.deadline.Add(-2*m.runLimit()).Add(time.Millisecond))
 	m.saves = append(m.saves, SaveHold{Record: s.record(false)})
 	m.wakeAll(s)
 }

@@ -1,6 +1,7 @@
 package market
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -59,5 +60,40 @@ func TestRefusedAfterResult(t *testing.T) {
 	if v := s.view(id); v.Verified != 300 {
 		t.Fatalf("%+v", v)
 	}
+	s.check()
+}
+
+// TestSessionOutlivesItsHold: a session that is never idle for long goes on
+// after the deadline that its first job gave the hold.
+func TestSessionOutlivesItsHold(t *testing.T) {
+	s := newSim(t, 3, 4, nil)
+	holds, longer := 0, 0
+	s.observe = func(_ *simNode, _ Input, outs []Output) {
+		for _, o := range outs {
+			r, ok := o.(RequestHold)
+			switch {
+			case !ok:
+			case r.Hold.Defined():
+				longer++
+			default:
+				holds++
+			}
+		}
+	}
+	began := s.now
+	var ids []proto.JobID
+	for s.now.Sub(began) < 20*time.Minute {
+		id := s.job(0, fmt.Sprint("job ", len(ids)), 1, Options{Redundancy: 2, Timeout: time.Minute})
+		s.until(10*time.Second, s.final(id))
+		if v := s.view(id); v.Verified != 1 {
+			t.Fatalf("after %s: %+v", s.now.Sub(began), v)
+		}
+		s.sleep(time.Second)
+		ids = append(ids, id)
+	}
+	if holds != 1 || longer > 20 {
+		t.Errorf("%d holds, %d times more of them for %d jobs", holds, longer, len(ids))
+	}
+	s.until(time.Minute, s.settled(ids[len(ids)-50:]...))
 	s.check()
 }
