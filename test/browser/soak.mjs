@@ -34,10 +34,15 @@ test(`${minutes} minutes of work without growth of memory`, { timeout: (minutes 
     // With two workers and redundancy three no task is done without the tab.
     const file = net.file("batch.jsonl");
     let sent = 0;
+    const lost = async (e) => {
+      const job = /job (\w+)/.exec(e.message)?.[1];
+      const why = job ? await net.run("payer", ["task", "why", job]).catch((e) => e.message) : "";
+      throw new Error(`${e.message}\n${why}\nthe tab: ${JSON.stringify(await stats())}\n${net.logs()}`);
+    };
     const batch = async () => {
       const lines = Array.from({ length: 20 }, () => JSON.stringify({ type: "text", payload: `task ${sent++} of many, ${"more ".repeat(200)}` }));
       writeFileSync(file, `${lines.join("\n")}\n`);
-      const results = (await net.run("payer", ["-o", "json", "batch", file, "--redundancy", "3", "--timeout", "2m"])).trim().split("\n").map((l) => JSON.parse(l));
+      const results = (await net.run("payer", ["-o", "json", "batch", file, "--redundancy", "3", "--timeout", "2m"]).catch(lost)).trim().split("\n").map((l) => JSON.parse(l));
       assert.ok(results.length === 20 && results.every((r) => r.verified && r.workers.includes(peerId)), `${JSON.stringify(results)}\n${net.logs()}`);
     };
     const measure = async () => {
