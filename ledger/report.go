@@ -64,7 +64,7 @@ func (l *Ledger) Report(q *proto.ProofRequest) (*proto.ProofReply, error) {
 		if c.Seq < q.Next {
 			continue
 		}
-		if size += goproto.Size(c.Wire) + 8; size > syncFill {
+		if size += goproto.Size(c.Wire) + 8; size > syncFill && len(out.Events) > 0 { // one fits beside all the rest
 			break
 		}
 		out.Events = append(out.Events, c.Wire)

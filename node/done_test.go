@@ -31,7 +31,7 @@ func identity(t *testing.T) (crypto.PrivKey, peer.ID) {
 }
 
 // alone is a node that is its network's only witness.
-func alone(t *testing.T) *Node {
+func alone(t *testing.T, change ...func(*Config)) *Node {
 	t.Helper()
 	self, id := identity(t)
 	raw, err := goproto.Marshal(&proto.Genesis{
@@ -45,7 +45,11 @@ func alone(t *testing.T) *Node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := New(Config{Network: net, Key: self, Listen: []string{}})
+	cfg := Config{Network: net, Key: self, Listen: []string{}}
+	for _, f := range change {
+		f(&cfg)
+	}
+	n, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

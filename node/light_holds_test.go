@@ -8,6 +8,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
+	goproto "google.golang.org/protobuf/proto"
 
 	"edgenet.dev/ledger"
 	"edgenet.dev/proto"
@@ -111,5 +112,52 @@ func TestLightSpeaksForItself(t *testing.T) {
 	_, other := identity(t)
 	if _, err := tab.TransferFrom(ctx, n.self, other, 1, ""); proto.CodeOf(err) != proto.CodeNotFound {
 		t.Fatalf("a transfer of another account: %v", err)
+	}
+}
+
+// A node that works for many asks for all their lanes, as many as fit a
+// request at a time, and is answered.
+func TestLightAsksForManyLanes(t *testing.T) {
+	const holds = 300
+	n := alone(t, func(c *Config) { c.Listen = []string{"/ip4/127.0.0.1/tcp/0"} })
+	key, id := identity(t)
+	tab, err := New(Config{Network: n.net, Key: key, Listen: []string{}, Light: true, Bootstrap: n.Addrs()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tab.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for range holds {
+		c, err := n.wallet.certify(ctx, &proto.Hold{
+			Job: make([]byte, 16), Budget: 2, DeadlineUnixMs: uint64(time.Now().Add(time.Hour).UnixMilli()), Lanes: []*proto.Lane{{Worker: []byte(id), Cap: 1}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tab.light.watch(c.Wire, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tab.Up(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := tab.light.insist(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, st := range tab.light.watched() {
+		if st.Forgotten {
+			t.Fatalf("the witness does not know %s", st.ID)
+		}
+	}
+	tab.wallet.mu.Lock()
+	q := tab.wallet.l.Ask()
+	tab.wallet.mu.Unlock()
+	q.Next, q.Epoch = 1<<62, 1<<62
+	for _, x := range q.Lanes {
+		x.Lane = 1<<32 - 1
+	}
+	if len(q.Lanes) < 256 || goproto.Size(q) > maxProofRequest {
+		t.Fatalf("%d lanes in %d bytes", len(q.Lanes), goproto.Size(q))
 	}
 }

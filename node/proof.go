@@ -20,6 +20,8 @@ const (
 	maxProofs    = 16 // served at once
 	proofTimeout = 30 * time.Second
 	maxProof     = proto.MaxSyncFrame + 1024
+	// maxProofRequest holds a live request with as many lanes as it may name.
+	maxProofRequest = 16 << 10
 )
 
 func (n *Node) serveProof(s network.Stream) {
@@ -32,7 +34,7 @@ func (n *Node) serveProof(s network.Stream) {
 		return
 	}
 	var q proto.ProofRequest
-	err := frames(s, proto.MaxBlobFrame).Read(&q)
+	err := frames(s, maxProofRequest).Read(&q)
 	if err == nil {
 		err = proto.WriteFrame(s, n.prove(&q), maxProof)
 	}
@@ -82,7 +84,7 @@ func (n *Node) askProof(ctx context.Context, from peer.ID, q *proto.ProofRequest
 	}
 	defer s.Reset()
 	defer context.AfterFunc(ctx, func() { s.Reset() })()
-	if err := proto.WriteFrame(s, q, proto.MaxBlobFrame); err != nil {
+	if err := proto.WriteFrame(s, q, maxProofRequest); err != nil {
 		return nil, fmt.Errorf("proof of %s: %w", account, err)
 	}
 	r := new(proto.ProofReply)
