@@ -35,13 +35,17 @@ export interface Loading {
   warn?: (e: EdgeNetError) => void;
 }
 
-/** Bytes from the cache, or undefined. */
-async function cached(o: Loading): Promise<Uint8Array | undefined> {
+/**
+ * The program from the cache, being compiled, or undefined. Engines compile a
+ * stored response faster than bytes, and meanwhile its hash is compared.
+ */
+async function cached(o: Loading): Promise<{ module: Promise<WebAssembly.Module> } | undefined> {
   try {
     const hit = await (await caches.open(cacheName)).match(o.url);
     if (!hit) return undefined;
-    const bytes = new Uint8Array(await hit.arrayBuffer());
-    if ((await sha256(bytes)) === o.asset.sha256) return bytes;
+    const module = WebAssembly.compileStreaming(hit.clone());
+    module.catch(() => {}); // who awaits it hears of it
+    if ((await sha256(new Uint8Array(await hit.arrayBuffer()))) === o.asset.sha256) return { module };
     await (await caches.open(cacheName)).delete(o.url);
   } catch {
     // blocked or broken: the network has it too
@@ -71,7 +75,7 @@ export async function load(o: Loading): Promise<WebAssembly.Module> {
   const have = await cached(o);
   if (have) {
     o.progress?.(asset.size, asset.size);
-    return WebAssembly.compile(have as BufferSource).catch((e) => {
+    return have.module.catch((e) => {
       throw ofCompile(e);
     });
   }
