@@ -145,6 +145,20 @@ func TestLightAsksForManyLanes(t *testing.T) {
 	if err := tab.light.insist(ctx); err != nil {
 		t.Fatal(err)
 	}
+	for range maxProofs { // streams on which no question comes
+		idle, err := tab.stream(ctx, n.self, "proof")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer idle.Reset()
+		if _, err := idle.Write([]byte{200}); err != nil { // the beginning of a length
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(100 * time.Millisecond)
+	if err := tab.light.poll(ctx); err != nil {
+		t.Fatal(err)
+	}
 	for _, st := range tab.light.watched() {
 		if st.Forgotten {
 			t.Fatalf("the witness does not know %s", st.ID)

@@ -19,6 +19,7 @@ import (
 const (
 	maxProofs    = 16 // served at once
 	proofTimeout = 30 * time.Second
+	proofWait    = 5 * time.Second // for its turn
 	maxProof     = proto.MaxSyncFrame + 1024
 	// maxProofRequest holds a live request with as many lanes as it may name.
 	maxProofRequest = 16 << 10
@@ -26,15 +27,18 @@ const (
 
 func (n *Node) serveProof(s network.Stream) {
 	s.SetDeadline(time.Now().Add(proofTimeout))
-	select {
-	case n.proving <- struct{}{}:
-		defer func() { <-n.proving }()
-	default: // the client asks another node
-		s.Reset()
-		return
-	}
 	var q proto.ProofRequest
 	err := frames(s, maxProofRequest).Read(&q)
+	if err == nil { // only now: a stream without a question must not keep others waiting
+		select {
+		case n.proving <- struct{}{}:
+			defer func() { <-n.proving }()
+		case <-time.After(proofWait):
+			err = proto.CodeBusy.Errorf("too many proofs at once")
+		case <-n.ctx.Done():
+			err = ErrClosed
+		}
+	}
 	if err == nil {
 		err = proto.WriteFrame(s, n.prove(&q), maxProof)
 	}
