@@ -60,10 +60,11 @@ func (l *Ledger) Report(q *proto.ProofRequest) (*proto.ProofReply, error) {
 		return out, nil
 	}
 	size := goproto.Size(out)
-	for _, c := range a.chain {
-		if c.Seq < q.Next {
-			continue
-		}
+	chain := a.chain
+	if len(chain) > 0 && q.Next > chain[0].Seq {
+		chain = chain[min(q.Next-chain[0].Seq, uint64(len(chain))):]
+	}
+	for _, c := range chain {
 		if size += goproto.Size(c.Wire) + 8; size > syncFill && len(out.Events) > 0 { // one fits beside all the rest
 			break
 		}
