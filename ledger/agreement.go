@@ -209,7 +209,7 @@ func (w *Witness) Handle(now time.Time, from peer.ID, f *proto.VoteFrame) ([]Out
 	case *proto.VoteFrame_ProbeReport:
 		err = s.w.l.KeepProbes(b.ProbeReport)
 	case *proto.VoteFrame_WrongWorks:
-		err = s.w.l.KeepWrong(b.WrongWorks)
+		err = s.wrongWorks(b.WrongWorks)
 	case *proto.VoteFrame_Accused:
 		err = s.accused(b.Accused)
 	case *proto.VoteFrame_Error:

@@ -280,6 +280,7 @@ type accusations struct {
 	found   map[proto.Hash]found     // by this witness
 	reports map[peer.ID]*wrongReport // by all, for epoch
 	named   map[peer.ID][]*Accused   // by whose report
+	looked  map[peer.ID]int          // at how many receipts of whose reports
 	epoch   uint64
 }
 
@@ -355,20 +356,29 @@ func (l *Ledger) KeepWrong(m *proto.WrongWorks) error {
 	if len(m.Receipts) != len(r.ids) {
 		return proto.CodeMalformed.Errorf("report of %d wrong receipts with %d of them", len(r.ids), len(m.Receipts))
 	}
+	x := &l.accused
+	if x.reports == nil || x.epoch != epoch {
+		x.reports, x.named, x.looked, x.epoch = map[peer.ID]*wrongReport{}, map[peer.ID][]*Accused{}, map[peer.ID]int{}, epoch
+	}
+	seen := map[proto.Hash]*Accused{}
+	for _, a := range x.named[by] {
+		seen[a.ID] = a
+	}
 	var list []*Accused
 	for i, sr := range m.Receipts {
-		a, err := openAccused(l.net, sr, !l.s.off.has(guardWrongSigner))
-		switch {
-		case err != nil:
-			return err
-		case a.ID != r.ids[i]:
+		a := seen[r.ids[i]]
+		if a == nil {
+			if x.looked[by]++; x.looked[by] > maxFound { // each costs a check of a signature
+				return proto.CodeRateLimited.Errorf("more than %d wrong receipts for one checkpoint", maxFound)
+			}
+			if a, err = openAccused(l.net, sr, !l.s.off.has(guardWrongSigner)); err != nil {
+				return err
+			}
+		}
+		if a.ID != r.ids[i] {
 			return proto.CodeMalformed.Errorf("report of wrong work: receipt %d is another one", i)
 		}
 		list = append(list, a)
-	}
-	x := &l.accused
-	if x.reports == nil || x.epoch != epoch {
-		x.reports, x.named, x.epoch = map[peer.ID]*wrongReport{}, map[peer.ID][]*Accused{}, epoch
 	}
 	x.reports[by], x.named[by] = r, list
 	return nil
@@ -425,6 +435,15 @@ func (l *Ledger) attachWrong(epoch uint64, n *news, room int) bool {
 type Reexecute struct{ *Accused }
 
 func (Reexecute) output() {}
+
+// wrongWorks takes a witness's report from that witness: others could bring an
+// older one after a newer.
+func (s *step) wrongWorks(m *proto.WrongWorks) error {
+	if sg, err := openUnchecked(m.GetReport(), proto.KindWrongReport); err != nil || sg.Signer != s.from {
+		return cmp.Or(err, proto.CodeNotWitness.Errorf("a report of wrong work that %s did not make", s.from))
+	}
+	return s.w.l.KeepWrong(m)
+}
 
 // accused takes a receipt from the submitter that it names.
 func (s *step) accused(sr *proto.SignedReceipt) error {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"edgenet.dev/ledger"
+	"edgenet.dev/ledger/store/mem"
 	"edgenet.dev/proto"
 	goproto "google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
@@ -625,6 +626,54 @@ func TestWitnessesAgreeOnWrongWork(t *testing.T) {
 			if outs, err := s.w.WrongWork(); outs != nil || err != nil {
 				t.Fatalf("%d witnesses: witness %d reports again: %v, %v", n, i, outs, err)
 			}
+		}
+	}
+}
+
+// Reports come from the witness that made them, and a bad one cannot have
+// signatures checked without end.
+func TestReportsOfWrongWorkAreBounded(t *testing.T) {
+	w := newWorld(t, 4, map[string]uint64{"alice": credit})
+	x := w.witness(mem.New())
+	by := w.witnesses[1]
+	brings := func(from person, m *proto.WrongWorks) proto.Code {
+		outs, err := x.w.Handle(clock, from.id, &proto.VoteFrame{Body: &proto.VoteFrame_WrongWorks{WrongWorks: m}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(outs) == 0 {
+			return proto.CodeOK
+		}
+		return proto.Code(outs[0].(ledger.Send).Frame.GetError().GetCode())
+	}
+	report := func(from int) *proto.WrongWorks {
+		var list []*proto.SignedReceipt
+		for i := range 64 {
+			list = append(list, w.work(bob, uint32(from+i), 0))
+		}
+		return w.says(1, by, found(list...)...)
+	}
+	first := report(0)
+	for _, other := range []person{carol, w.witnesses[2]} {
+		if code := brings(other, first); code != proto.CodeNotWitness {
+			t.Fatalf("brought by another: %s", code)
+		}
+	}
+	for i := range 16 {
+		m := report(32 * i) // half of it was in the one before
+		for range 2 {
+			if code := brings(by, m); code != proto.CodeOK {
+				t.Fatalf("report %d: %s", i, code)
+			}
+		}
+	}
+	for i := 1; ; i++ {
+		code := brings(by, report(10_000*i))
+		if code == proto.CodeRateLimited {
+			break
+		}
+		if code != proto.CodeOK || i > 16 {
+			t.Fatalf("flood %d: %s", i, code)
 		}
 	}
 }
