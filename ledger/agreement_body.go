@@ -407,6 +407,9 @@ func (s *step) overruled(slot *proto.Slot, b *body) {
 	if account == "" || known == nil || b.c == nil || b.made || b.c.Seq == 0 || w.evidence[account] != nil {
 		return
 	}
+	if x := w.l.s.accounts[account]; x == nil || x.post.wasSlashed(b.c.Seq) {
+		return // nothing follows from another one
+	}
 	a, err := openBody(w.net, newInstance(slot), known.Event, false)
 	if err != nil || a.made || a.id == b.id || a.signer != b.signer {
 		return

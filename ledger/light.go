@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"edgenet.dev/proto"
-	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 	goproto "google.golang.org/protobuf/proto"
 )
@@ -24,16 +23,16 @@ import (
 const (
 	lightKept        = 256 // own events, and those since the oldest open own hold
 	lightCheckpoints = 4
-	// MaxWatched bounds the lanes that a light ledger keeps.
-	MaxWatched = 1024
+	// MaxWatched bounds the lanes that a light ledger keeps. A request has room
+	// for all of them.
+	MaxWatched = maxLaneRefs
 )
 
 // light is what a light ledger has beside the state.
 type light struct {
-	reports map[peer.ID]*said // newest of each witness
+	reports map[peer.ID]*said      // newest of each witness
+	ahead   map[peer.ID]*Certified // where the events that a witness has begin, above the chain
 	watched map[proto.Hash]watched
-	turn    int // of the first lane in the next request
-	rep     uint64
 }
 
 // watched is another account's hold with a lane for this one.
@@ -48,7 +47,7 @@ type watched struct {
 func OpenLight(net *proto.Network, store Store, account peer.ID) (*Ledger, error) {
 	l := newLedger(net, store)
 	l.s.light = account
-	l.light = &light{reports: map[peer.ID]*said{}, watched: map[proto.Hash]watched{}}
+	l.light = &light{reports: map[peer.ID]*said{}, ahead: map[peer.ID]*Certified{}, watched: map[proto.Hash]watched{}}
 	if err := l.claimStore(); err != nil {
 		return nil, err
 	}
@@ -235,11 +234,6 @@ func (l *Ledger) Ask() *proto.ProofRequest {
 	ids := slices.SortedFunc(maps.Keys(l.light.watched), compareHashes)
 	// Nothing follows what is closed.
 	ids = slices.DeleteFunc(ids, func(id proto.Hash) bool { return l.s.holds[id].closed })
-	if len(ids) > maxLaneRefs { // in turns
-		l.light.turn %= len(ids)
-		ids = append(ids[l.light.turn:], ids[:l.light.turn]...)[:maxLaneRefs]
-		l.light.turn += maxLaneRefs
-	}
 	for _, id := range ids {
 		q.Lanes = append(q.Lanes, &proto.LaneRef{Hold: id.CID().Bytes(), Lane: l.light.watched[id].lane})
 	}
@@ -275,7 +269,7 @@ func (l *Ledger) Heard(witness peer.ID, q *proto.ProofRequest, reply *proto.Proo
 			return nil, err
 		}
 	}
-	if added, err = l.heardEvents(reply.Events); err != nil {
+	if added, err = l.heardEvents(witness, reply.Events); err != nil {
 		return added, err
 	}
 	l.thin()
@@ -286,9 +280,9 @@ func (l *Ledger) Heard(witness peer.ID, q *proto.ProofRequest, reply *proto.Proo
 	return added, nil
 }
 
-// heardEvents adds own events. When those before them are not to be had, the
-// chain begins anew with the first one.
-func (l *Ledger) heardEvents(list []*proto.CertifiedEvent) ([]*Certified, error) {
+// heardEvents adds own events. When f+1 witnesses have those before them no
+// more, the chain begins anew: one alone could only withhold them.
+func (l *Ledger) heardEvents(witness peer.ID, list []*proto.CertifiedEvent) ([]*Certified, error) {
 	var cs []*Certified
 	for _, w := range list {
 		if s, err := proto.Inspect(w.GetEvent(), proto.KindEvent); err == nil && l.Has(s.ID) {
@@ -306,15 +300,36 @@ func (l *Ledger) heardEvents(list []*proto.CertifiedEvent) ([]*Certified, error)
 	if len(cs) == 0 {
 		return nil, nil
 	}
-	var begun []*Certified
-	if cs[0].Seq > l.next(l.s.light) {
-		if err := l.Resume(cs[0]); err != nil {
-			return nil, err
-		}
-		begun = cs[:1]
+	begun, err := l.leap(witness, cs[0])
+	if err != nil || cs[0].Seq > l.next(l.s.light) {
+		return begun, err
 	}
 	added, err := l.AddVerified(nil, cs...)
 	return slices.Concat(begun, added), err
+}
+
+// leap notes that the events of a witness begin above the chain. Once those of
+// f+1 do, the chain begins anew at the earliest.
+func (l *Ledger) leap(witness peer.ID, first *Certified) ([]*Certified, error) {
+	next := l.next(l.s.light)
+	l.light.ahead[witness] = first
+	var from *Certified
+	for _, w := range l.net.Witnesses {
+		c := l.light.ahead[w]
+		if c != nil && c.Seq <= next {
+			delete(l.light.ahead, w)
+		} else if c != nil && (from == nil || c.Seq < from.Seq) {
+			from = c
+		}
+	}
+	if len(l.light.ahead) <= l.net.F() {
+		return nil, nil
+	}
+	clear(l.light.ahead)
+	if err := l.Resume(from); err != nil {
+		return nil, err
+	}
+	return []*Certified{from}, nil
 }
 
 // Resume begins the chain of a light ledger anew with a certified event of its
@@ -363,7 +378,7 @@ func (l *Ledger) agree() {
 		at point
 		v  receivable
 	}
-	votes, lanes, reps := map[vote]int{}, map[laneRef]map[laneReport]int{}, map[uint64]int{}
+	votes, lanes := map[vote]int{}, map[laneRef]map[laneReport]int{}
 	for _, r := range l.light.reports {
 		for at, v := range r.payables {
 			votes[vote{at, v}]++
@@ -374,7 +389,6 @@ func (l *Ledger) agree() {
 			}
 			lanes[at][v]++
 		}
-		reps[r.rep]++
 	}
 	a := l.s.accounts[l.s.light]
 	if a == nil {
@@ -414,142 +428,5 @@ func (l *Ledger) agree() {
 			l.light.watched[at.hold] = w
 		}
 	}
-	rep, heard := uint64(0), false
-	for v, n := range reps {
-		if n >= need {
-			rep, heard = max(rep, v), true
-		}
-	}
-	if heard {
-		l.light.rep = rep
-	}
 	l.hash = proto.Hash{}
-}
-
-// laneSaid brings a watched lane up to date. Nothing moves back: payments are
-// cumulative, and witnesses may be behind each other.
-func (l *Ledger) laneSaid(at laneRef, v laneReport) {
-	w, ok := l.light.watched[at.hold]
-	h := l.s.holds[at.hold]
-	if !ok || h == nil || w.lane != at.lane {
-		return
-	}
-	x := h.lanes[at.lane]
-	x.Paid, x.Fuel = max(x.Paid, proto.Credit(v.paid)), max(x.Fuel, proto.Fuel(v.fuel))
-	x.Done = x.Done || v.done
-	if v.worker != "" { // not this account: the payer left out an Extend before the one that made its lane
-		x.Worker = v.worker
-	}
-	closed, deadline := h.closed || v.closed, max(h.deadline, v.deadline)
-	if x == h.lanes[at.lane] && closed == h.closed && deadline == h.deadline {
-		return // mostly: a hold may have a thousand lanes
-	}
-	h = h.clone()
-	h.lanes[at.lane], h.closed, h.deadline = x, closed, deadline
-	l.s.holds[at.hold] = h
-}
-
-// Watch keeps a hold that VerifyLane found good, when it has a lane for this
-// account, until Unwatch: the same hold with more Extends replaces what was
-// kept. What it returns knows what witnesses said of the lane. CodeBusy means
-// that MaxWatched are kept. A full ledger has all holds and keeps nothing more.
-// Signatures are not checked again: that takes long, and the caller has a lock.
-func (l *Ledger) Watch(wire *proto.CertifiedEvent, extends []*proto.CertifiedEvent) (HoldState, error) {
-	h, err := verifyHold(l.net, wire, extends, false)
-	if err != nil {
-		return HoldState{}, err
-	}
-	mine := slices.ContainsFunc(h.lanes, func(x Lane) bool { return x.Worker == l.s.light })
-	if l.s.light == "" || h.payer == l.s.light || !mine {
-		return h.state(l.net), nil
-	}
-	old, again := l.light.watched[h.id]
-	if again && old.events >= len(h.events) {
-		return l.lightState(l.s.holds[h.id]), nil
-	}
-	if !again && len(l.light.watched) >= MaxWatched {
-		return HoldState{}, proto.CodeBusy.Errorf("watch: %d lanes of this account are not settled yet", MaxWatched)
-	}
-	raw, err := goproto.Marshal(&proto.CertifiedEvents{Events: append([]*proto.CertifiedEvent{wire}, extends...)})
-	if err != nil {
-		return HoldState{}, fmt.Errorf("watch: %w", err)
-	}
-	if err := l.store.Append(Record{watchKey(h.id), raw}); err != nil {
-		return HoldState{}, fmt.Errorf("ledger: %w", err)
-	}
-	err = l.watch(h)
-	return l.lightState(h), err
-}
-
-func (l *Ledger) watch(h *hold) error {
-	lane := slices.IndexFunc(h.lanes, func(x Lane) bool { return x.Worker == l.s.light })
-	if lane < 0 {
-		return proto.CodeNoLane.Errorf("watch: hold %s has no lane for this account", h.id.CID())
-	}
-	if old := l.s.holds[h.id]; old != nil {
-		h.closed, h.deadline = old.closed, max(h.deadline, old.deadline)
-		if lane < len(old.lanes) && old.lanes[lane].Worker == l.s.light {
-			x, was := &h.lanes[lane], old.lanes[lane]
-			x.Paid, x.Fuel, x.Done = was.Paid, was.Fuel, was.Done
-		}
-	}
-	l.s.holds[h.id] = h
-	l.light.watched[h.id] = watched{lane: uint32(lane), events: len(h.events)}
-	return nil
-}
-
-// Unwatch forgets another account's hold.
-func (l *Ledger) Unwatch(hold cid.Cid) error {
-	id, err := proto.CIDHash(hold)
-	if err != nil || l.s.light == "" {
-		return err
-	}
-	if _, ok := l.light.watched[id]; !ok {
-		return nil
-	}
-	if err := l.store.Append(Record{watchKey(id), nil}); err != nil {
-		return fmt.Errorf("ledger: %w", err)
-	}
-	delete(l.light.watched, id)
-	delete(l.s.holds, id)
-	return nil
-}
-
-// Watched lists the holds that Watch keeps.
-func (l *Ledger) Watched() []HoldState {
-	if l.s.light == "" {
-		return nil
-	}
-	var out []HoldState
-	for _, id := range slices.SortedFunc(maps.Keys(l.light.watched), compareHashes) {
-		out = append(out, l.lightState(l.s.holds[id]))
-	}
-	return out
-}
-
-// lightState is a hold as Hold tells it.
-func (l *Ledger) lightState(h *hold) HoldState {
-	st := h.state(l.net)
-	if l.light != nil {
-		st.Forgotten = l.light.watched[h.id].gone
-	}
-	return st
-}
-
-func compareHashes(a, b proto.Hash) int { return bytes.Compare(a[:], b[:]) }
-
-func watchKey(id proto.Hash) []byte { return append([]byte{spaceWatch}, id[:]...) }
-
-func (l *Ledger) loadWatched() error {
-	return l.store.Scan([]byte{spaceWatch}, func(_, value []byte) error {
-		var list proto.CertifiedEvents
-		if err := goproto.Unmarshal(value, &list); err != nil || len(list.Events) == 0 {
-			return fmt.Errorf("a watched hold: %v", err)
-		}
-		h, err := verifyHold(l.net, list.Events[0], list.Events[1:], false)
-		if err != nil {
-			return err
-		}
-		return l.watch(h)
-	})
 }

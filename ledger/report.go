@@ -24,7 +24,7 @@ func (l *Ledger) Report(q *proto.ProofRequest) (*proto.ProofReply, error) {
 	case len(q.Lanes) > maxLaneRefs:
 		return nil, proto.CodeTooLarge.Errorf("report: %d lanes, at most %d", len(q.Lanes), maxLaneRefs)
 	}
-	r := &proto.AccountReport{ReputationPpm: l.Reputation(account).Score(), Next: l.next(account)}
+	r := &proto.AccountReport{Next: l.next(account)}
 	out := &proto.ProofReply{Report: r}
 	if h := l.checkpoints[l.s.newest]; h != nil && l.s.newest > q.Epoch {
 		out.Checkpoint = &proto.CertifiedCheckpoint{Checkpoint: h.Wire.Checkpoint, Certificate: h.Wire.Certificate}
@@ -77,7 +77,6 @@ func (l *Ledger) Report(q *proto.ProofRequest) (*proto.ProofReply, error) {
 type said struct {
 	payables map[point]receivable
 	lanes    map[laneRef]laneReport
-	rep      uint64
 }
 
 type laneRef struct {
@@ -98,7 +97,7 @@ func readReport(r *proto.AccountReport, account peer.ID, asked []laneRef) (*said
 	if len(r.Payables) > MaxSources || len(r.Lanes) != len(asked) {
 		return nil, proto.CodeMalformed.Errorf("report: %d payables, %d lanes of %d", len(r.Payables), len(r.Lanes), len(asked))
 	}
-	out := &said{payables: map[point]receivable{}, lanes: map[laneRef]laneReport{}, rep: r.ReputationPpm}
+	out := &said{payables: map[point]receivable{}, lanes: map[laneRef]laneReport{}}
 	for _, p := range r.Payables {
 		at, err := pointOf(&proto.Source{Event: p.GetSource(), Index: p.GetIndex()})
 		if err == nil {

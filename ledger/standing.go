@@ -241,15 +241,6 @@ func (l *Ledger) newestStandings() map[peer.ID]standing {
 	return l.stood
 }
 
-// ReputationScore is Score of an account's register; a light ledger knows its
-// own as the witnesses tell it.
-func (l *Ledger) ReputationScore(id peer.ID) uint64 {
-	if l.s.light != "" && id == l.s.light {
-		return l.light.rep
-	}
-	return l.Reputation(id).Score()
-}
-
 // Reputation is an account's register in the newest checkpoint that is known
 // with its changes; the zero register for an account without work.
 func (l *Ledger) Reputation(id peer.ID) Reputation {

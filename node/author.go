@@ -190,7 +190,11 @@ func (w *wallet) sign(ctx context.Context, o *owner, body any) (*ledger.Certifie
 		if err == nil || try == maxDrafts || ctx.Err() != nil {
 			return c, err
 		}
-		if !errors.Is(err, errPlaceTaken) {
+		switch {
+		case errors.Is(err, errPlaceTaken):
+		case proto.CodeOf(err) == proto.CodeNotFound: // pruned meanwhile: nothing must be done twice
+			return nil, fmt.Errorf("the place of this event is below the checkpoint, so whether it was certified is not known here; look at the account before trying again: %w", err)
+		default:
 			w.mu.Lock()
 			moved := w.l.Epoch() != epoch
 			w.mu.Unlock()

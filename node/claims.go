@@ -94,16 +94,35 @@ func (c *claims) load() error {
 	return nil
 }
 
-// lane finds or makes a lane's entry; nil when there are too many. Call with
-// mu held.
+// lane finds or makes a lane's entry; nil when there are too many. One under
+// which nothing was delivered makes room: holds cost payers next to nothing.
+// Call with mu held.
 func (c *claims) lane(hold cid.Cid, lane uint32) *laneWork {
 	key := laneKey(hold, lane)
-	w := c.lanes[key]
-	if w == nil && len(c.lanes) < maxClaimLanes {
-		w = &laneWork{hold: hold, lane: lane}
-		c.lanes[key] = w
+	if w := c.lanes[key]; w != nil {
+		return w
 	}
+	if len(c.lanes) >= maxClaimLanes && !c.makeRoom() {
+		return nil
+	}
+	w := &laneWork{hold: hold, lane: lane}
+	c.lanes[key] = w
 	return w
+}
+
+func (c *claims) makeRoom() bool {
+	for key, w := range c.lanes {
+		if w.tasks > 0 {
+			continue
+		}
+		if err := c.erase(w); err != nil {
+			c.n.log.Error("forget proof of work", zap.Error(err))
+			return false
+		}
+		delete(c.lanes, key)
+		return true
+	}
+	return false
 }
 
 // keep stores one record of a lane; it is on disk with the next commit.
@@ -356,6 +375,17 @@ func (c *claims) orders(m *proto.WorkClaim, rc *proto.Receipt) bool {
 
 // forget drops what was kept of a lane that is paid for good.
 func (c *claims) forget(w *laneWork) error {
+	if err := c.erase(w); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.lanes, laneKey(w.hold, w.lane))
+	return nil
+}
+
+// erase drops a lane's records.
+func (c *claims) erase(w *laneWork) error {
 	key := laneKey(w.hold, w.lane)
 	writes := []write{{voucherKey(w.hold, w.lane), nil}}
 	err := c.n.kv.scan("work/"+key+"/", func(k string, v []byte) error {
@@ -379,9 +409,6 @@ func (c *claims) forget(w *laneWork) error {
 	if err != nil {
 		return fmt.Errorf("state store: %w", err)
 	}
-	c.mu.Lock()
-	delete(c.lanes, key)
-	c.mu.Unlock()
 	return nil
 }
 

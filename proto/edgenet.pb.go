@@ -6372,7 +6372,6 @@ type AccountReport struct {
 	Next          uint64                 `protobuf:"varint,1,opt,name=next,proto3" json:"next,omitempty"`        // seq of the account's next event: the rest is as of then
 	Payables      []*Payable             `protobuf:"bytes,2,rep,name=payables,proto3" json:"payables,omitempty"` // what it can claim, by source and index, at most 64
 	Lanes         []*LaneState           `protobuf:"bytes,3,rep,name=lanes,proto3" json:"lanes,omitempty"`       // in the order of the request
-	ReputationPpm uint64                 `protobuf:"varint,4,opt,name=reputation_ppm,json=reputationPpm,proto3" json:"reputation_ppm,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6426,13 +6425,6 @@ func (x *AccountReport) GetLanes() []*LaneState {
 		return x.Lanes
 	}
 	return nil
-}
-
-func (x *AccountReport) GetReputationPpm() uint64 {
-	if x != nil {
-		return x.ReputationPpm
-	}
-	return 0
 }
 
 type Payable struct {
@@ -8015,12 +8007,11 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\tunclaimed\x18\x03 \x03(\v2\x16.edgenet.v1.StateProofR\tunclaimed\x122\n" +
 	"\x06events\x18\x04 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\x06events\x12\x12\n" +
 	"\x04code\x18\x05 \x01(\rR\x04code\x121\n" +
-	"\x06report\x18\x06 \x01(\v2\x19.edgenet.v1.AccountReportR\x06report\"\xa8\x01\n" +
+	"\x06report\x18\x06 \x01(\v2\x19.edgenet.v1.AccountReportR\x06report\"\x81\x01\n" +
 	"\rAccountReport\x12\x12\n" +
 	"\x04next\x18\x01 \x01(\x04R\x04next\x12/\n" +
 	"\bpayables\x18\x02 \x03(\v2\x13.edgenet.v1.PayableR\bpayables\x12+\n" +
-	"\x05lanes\x18\x03 \x03(\v2\x15.edgenet.v1.LaneStateR\x05lanes\x12%\n" +
-	"\x0ereputation_ppm\x18\x04 \x01(\x04R\rreputationPpm\"\x7f\n" +
+	"\x05lanes\x18\x03 \x03(\v2\x15.edgenet.v1.LaneStateR\x05lanes\"\x7f\n" +
 	"\aPayable\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\fR\x06source\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\x12\x16\n" +
