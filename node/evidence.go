@@ -24,6 +24,9 @@ const (
 	maxFilings = 4   // times that it brings one, an epoch apart
 	maxCases   = 64  // receipts that wait for a witness's sandbox
 	maxCasesOf = 8   // of one submitter
+	// caseFetch is how long a submitter may take for module and input together:
+	// others wait meanwhile.
+	caseFetch = 20 * time.Second
 	// maxAccusations bounds what a witness executes for one submitter in an epoch.
 	maxAccusations = 32
 	// maxJudged bounds the receipts that a witness remembers to have executed.
@@ -259,11 +262,13 @@ func (e *evidence) again(ctx context.Context, c accusation) (wrong bool, fuel pr
 	if err != nil {
 		return false, 0, err
 	}
-	module, err := e.n.work.module(ctx, from, &proto.Assignment{Module: r.Module})
+	fetch, cancel := context.WithTimeout(ctx, caseFetch)
+	defer cancel()
+	module, err := e.n.work.module(fetch, from, &proto.Assignment{Module: r.Module})
 	if err != nil {
 		return false, 0, err
 	}
-	input, err := e.n.fetchBlob(ctx, from, h, proto.MaxInput)
+	input, err := e.n.fetchBlob(fetch, from, h, proto.MaxInput)
 	if err != nil {
 		return false, 0, err
 	}

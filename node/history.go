@@ -99,3 +99,64 @@ func (n *Node) Backup(dir string) error {
 	}
 	return nil
 }
+
+// HistoryEntry is one event of an account as its owner reads it.
+type HistoryEntry struct {
+	*ledger.Certified
+	Kind         string
+	Counterparty peer.ID // "" unless there is exactly one
+	Change       int64   // of what can be spent, microcredits
+	Held         int64   // change of what is held, microcredits
+}
+
+// Witnesses are those whose commits certify the event.
+func (e HistoryEntry) Witnesses() []peer.ID {
+	var out []peer.ID
+	for _, raw := range e.Wire.GetCertificate().GetCommits() {
+		if s, err := proto.Inspect(raw, proto.KindCommit); err == nil {
+			out = append(out, s.Signer)
+		}
+	}
+	return out
+}
+
+// History lists an account's events, newest first.
+func (n *Node) History(id peer.ID, limit int) []HistoryEntry {
+	n.wallet.mu.Lock()
+	defer n.wallet.mu.Unlock()
+	var out []HistoryEntry
+	for _, c := range n.wallet.l.History(id, limit) {
+		e := HistoryEntry{Certified: c, Held: n.wallet.l.HeldChange(c)}
+		e.Kind, e.Counterparty, e.Change = n.wallet.l.Describe(c)
+		out = append(out, e)
+	}
+	return out
+}
+
+// Audit sums every term of the conservation law on its own.
+func (n *Node) Audit() ledger.Audit {
+	n.wallet.mu.Lock()
+	defer n.wallet.mu.Unlock()
+	return n.wallet.l.Audit()
+}
+
+// Accounts is the number of accounts that have events.
+func (n *Node) Accounts() int {
+	n.wallet.mu.Lock()
+	defer n.wallet.mu.Unlock()
+	return len(n.wallet.l.Accounts())
+}
+
+// StateHash is equal on nodes whose ledgers hold equal sets.
+func (n *Node) StateHash() proto.Hash {
+	n.wallet.mu.Lock()
+	defer n.wallet.mu.Unlock()
+	return n.wallet.l.StateHash()
+}
+
+// Events is the number of certified events this node holds.
+func (n *Node) Events() int {
+	n.wallet.mu.Lock()
+	defer n.wallet.mu.Unlock()
+	return n.wallet.l.Len()
+}

@@ -1,0 +1,147 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"go.uber.org/zap"
+
+	"edgenet.dev/ledger"
+	"edgenet.dev/market"
+	"edgenet.dev/proto"
+)
+
+// Holds and settlements: what the market asks of the wallet.
+
+// hold answers the market's RequestHold.
+func (w *wallet) hold(ctx context.Context, o market.RequestHold) {
+	lanes := make([]*proto.Lane, len(o.Lanes))
+	for i, l := range o.Lanes {
+		lanes[i] = &proto.Lane{Worker: []byte(l.Worker), Cap: uint64(l.Cap)}
+		if l.Payee != "" && l.Payee != l.Worker {
+			lanes[i].Payee = []byte(l.Payee)
+		}
+	}
+	var body any
+	if o.Hold.Defined() {
+		body = &proto.Extend{Hold: o.Hold.Bytes(), Budget: uint64(o.Budget), DeadlineUnixMs: uint64(o.Deadline.UnixMilli()), Lanes: lanes}
+	} else {
+		body = &proto.Hold{Job: o.Job[:], Budget: uint64(o.Budget), DeadlineUnixMs: uint64(o.Deadline.UnixMilli()), Lanes: lanes}
+	}
+	c, err := w.certify(ctx, body)
+	if err != nil {
+		if ctx.Err() == nil {
+			w.n.jobs.post(market.HoldFailed{Req: o.Req, Code: proto.CodeOf(err), Reason: err.Error()})
+		}
+		return
+	}
+	id := c.ID
+	if o.Hold.Defined() {
+		id = o.Hold
+	}
+	st, _ := w.holdState(id)
+	w.n.jobs.post(market.HoldCertified{Req: o.Req, Hold: holdRecord(st)})
+}
+
+// settle pays lane totals and answers with what is paid now.
+func (w *wallet) settle(ctx context.Context, o market.Settle) {
+	s := &proto.Settle{Hold: o.Hold.Bytes(), Final: o.Final}
+	for _, p := range o.Pays {
+		lp := &proto.LanePay{Lane: p.Lane, Amount: uint64(p.Amount), Fuel: uint64(p.Fuel)}
+		if p.Done {
+			done, err := w.n.kv.get(doneKey(o.Hold, p.Lane))
+			if err != nil {
+				w.n.log.Error("a worker's Done is lost", zap.Stringer("hold", o.Hold), zap.Error(err))
+			}
+			lp.Done = done
+		}
+		s.Pays = append(s.Pays, lp)
+	}
+	for _, part := range ledger.SplitSettle(s) {
+		if _, err := w.certify(ctx, part); err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			// The totals are on disk; the market settles again later.
+			w.n.log.Error("settlement refused", zap.Stringer("hold", o.Hold), zap.Error(err))
+			break
+		}
+	}
+	st, _ := w.holdState(o.Hold)
+	in := market.Settled{Hold: o.Hold, Closed: st.Closed}
+	for _, l := range st.Lanes {
+		in.Paid = append(in.Paid, l.Paid)
+		in.Done = append(in.Done, l.Done)
+	}
+	w.n.jobs.post(in)
+}
+
+func holdRecord(st ledger.HoldState) market.HoldRecord {
+	r := market.HoldRecord{Hold: st.ID, Job: st.Job, Budget: st.Budget, Deadline: time.UnixMilli(int64(st.DeadlineUnixMs)), Closed: st.Closed}
+	for _, l := range st.Lanes {
+		r.Lanes = append(r.Lanes, market.LaneRecord{Worker: l.Worker, Cap: l.Cap, Amount: l.Paid, Fuel: l.Fuel, Settled: l.Paid, Done: l.Done})
+	}
+	return r
+}
+
+// reconcileHolds brings saved holds and the ledger's together: what an earlier
+// run promised is in the record, what was settled is in the ledger, and a hold
+// that was certified just before a crash has no record at all.
+func (w *wallet) reconcileHolds(saved []market.HoldRecord) []market.HoldRecord {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	byID := map[cid.Cid]market.HoldRecord{}
+	for _, r := range saved {
+		byID[r.Hold] = r
+	}
+	var out []market.HoldRecord
+	for _, st := range w.l.Holds(w.n.self) {
+		now := holdRecord(st)
+		if old, ok := byID[st.ID]; ok {
+			for i := range now.Lanes {
+				if i < len(old.Lanes) && old.Lanes[i].Worker == now.Lanes[i].Worker {
+					now.Lanes[i].Amount = max(now.Lanes[i].Amount, old.Lanes[i].Amount)
+					now.Lanes[i].Fuel = max(now.Lanes[i].Fuel, old.Lanes[i].Fuel)
+					now.Lanes[i].Upto = old.Lanes[i].Upto
+				}
+			}
+		}
+		out = append(out, now)
+	}
+	return out
+}
+
+func (w *wallet) holdState(id cid.Cid) (ledger.HoldState, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.l.Hold(id)
+}
+
+func (w *wallet) holdEvents(id cid.Cid) []*proto.CertifiedEvent {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []*proto.CertifiedEvent
+	for _, c := range w.l.HoldEvents(id) {
+		out = append(out, c.Wire)
+	}
+	return out
+}
+
+// hasLane reports whether an open hold of this node has an open lane for a
+// worker. After deadline and grace the worker is not waited for any more.
+func (w *wallet) hasLane(worker peer.ID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	late := uint64(time.Now().Add(-time.Duration(w.n.net.Genesis.GraceSeconds) * time.Second).UnixMilli())
+	for _, h := range w.l.Holds(w.n.self) {
+		if h.DeadlineUnixMs < late {
+			continue
+		}
+		if _, l, ok := h.Lane(worker); ok && !l.Done {
+			return true
+		}
+	}
+	return false
+}
