@@ -18,6 +18,10 @@ type hostiles struct {
 	style style
 	slots map[string]*target
 	order []string // of slots, oldest first
+
+	receipts []*proto.SignedReceipt // that somebody accused
+	lies     []bool                 // which of them do lie
+	overlong bool                   // their probe reports are on accounts that are not
 }
 
 // style is what they like best in a run; all of them lie when it helps.
@@ -45,6 +49,7 @@ func newHostiles(w *world) *hostiles {
 	for _, i := range w.rnd.Perm(witnesses)[:hostile] {
 		b.ids = append(b.ids, w.net.Witnesses[i])
 	}
+	b.overlong = w.chance(0.2)
 	return b
 }
 

@@ -19,6 +19,12 @@ type node struct {
 	self person
 	skew time.Duration // of its clock
 	late bool          // starts in the last act
+	away bool          // does not start again
+
+	light bool             // has the ledger of its own account only
+	round int              // of its questions
+	heeds map[peer.ID]bool // who answered in this round
+	fresh time.Time        // when f+1 witnesses had answered last
 
 	disk     *mem.Store
 	down     bool
@@ -36,6 +42,9 @@ type node struct {
 	session *session
 	serving int // sessions that others started
 	changed bool
+	lives   []span // of the process
+	tally   map[peer.ID]tally
+	tallied uint64 // epoch of tally
 }
 
 var errDisk = errors.New("the disk fails")
@@ -65,7 +74,7 @@ func (d disk) Append(batch ...ledger.Record) error {
 func newNode(w *world, i int) *node {
 	n := &node{w: w, i: i, self: w.people[someone(fmt.Sprintf("node %d", i)).id], disk: mem.New(), down: true}
 	n.skew = w.between(-2*time.Second, 2*time.Second)
-	if w.chance(0.3) {
+	if w.chance(0.15) {
 		n.skew = w.between(-10*time.Minute, 10*time.Minute)
 	}
 	n.own = newOwner(n)
@@ -82,16 +91,22 @@ func (n *node) start() {
 	n.down, n.failed, n.dying = false, false, false
 	n.life++
 	n.wake, n.news, n.told, n.session, n.serving = time.Time{}, nil, false, nil, 0
+	n.fresh, n.tallied, n.lives = time.Time{}, 0, append(n.lives, span{from: n.w.now})
 	store := &disk{n.disk, n}
 	var err error
-	if n.l, err = ledger.Open(n.w.net, store); err != nil {
+	if n.light {
+		n.l, err = ledger.OpenLight(n.w.net, store, n.self.id)
+	} else {
+		n.l, err = ledger.Open(n.w.net, store)
+	}
+	if err != nil {
 		n.w.fail(fmt.Errorf("node %d does not start: %w", n.i, err))
 		return
 	}
 	if n.i < witnesses && !n.hostile() {
 		n.wit, err = ledger.NewWitness(n.w.net, n.self.id, n.l, store, ledger.WitnessConfig{
 			Sign:        func(p *proto.Payload) ([]byte, error) { return n.w.seal(n.self.id, p), nil },
-			Checkpoints: ledger.NewEpochs(n.l),
+			Checkpoints: ledger.NewEpochs(n.l), Reexecute: true,
 		})
 		if err != nil {
 			n.w.fail(fmt.Errorf("witness %d does not start: %w", n.i, err))
@@ -99,10 +114,22 @@ func (n *node) start() {
 		}
 	}
 	n.own.start()
-	n.every(n.pace(2*time.Second, 6*time.Second), n.reconcile)
-	n.every(n.pace(5*time.Second, 15*time.Second), n.prune)
+	n.every(n.pace(5*time.Second, 12*time.Second), n.accuse)
+	if n.light {
+		n.every(n.pace(2*time.Second, 6*time.Second), n.ask)
+	} else {
+		n.every(n.pace(2*time.Second, 6*time.Second), n.reconcile)
+		n.every(n.pace(5*time.Second, 15*time.Second), n.prune)
+	}
+	probes := func() time.Duration { return n.w.between(probing-time.Minute, probing+time.Minute) }
+	if n.wit != nil {
+		n.every(n.pace(3*time.Second, 8*time.Second), n.wrongWork)
+		n.every(probes, n.probe)
+	}
 	if n.hostile() {
 		n.every(n.pace(2*time.Second, 6*time.Second), n.w.bad.lead)
+		n.every(n.pace(3*time.Second, 8*time.Second), n.w.bad.slander)
+		n.every(probes, n.w.bad.misreport)
 	}
 	n.settle()
 }
@@ -142,11 +169,12 @@ func (n *node) crash() {
 		n.session.end()
 	}
 	n.own.crashed()
+	n.lives[len(n.lives)-1].to = n.w.now
 	n.disk = n.disk.Clone()
 	n.w.out.Crashes++
 	life := n.life
 	n.w.after(n.w.between(100*time.Millisecond, 8*time.Second), func() {
-		if n.down && n.life == life {
+		if n.down && n.life == life && !n.away {
 			n.start()
 		}
 	})
@@ -164,7 +192,9 @@ func (n *node) settle() {
 	}
 	if n.changed {
 		n.changed = false
-		n.w.ref.audit(n)
+		if !n.light {
+			n.w.ref.audit(n)
+		}
 	}
 	next := n.own.next()
 	if n.wit != nil {
@@ -228,6 +258,8 @@ func (n *node) act(outs []ledger.Output, err error) {
 			n.changed = true
 		case ledger.Misconduct:
 			n.report(o)
+		case ledger.Reexecute:
+			n.again(o.Accused)
 		}
 	}
 }
@@ -241,6 +273,7 @@ func (n *node) vote(to int, f *proto.VoteFrame) {
 // hear takes a frame of the agreement.
 func (n *node) hear(from peer.ID, f *proto.VoteFrame) {
 	if n.hostile() {
+		n.w.bad.overhear(n, f)
 		n.w.bad.hear(n, from, f)
 	}
 	if n.wit != nil && addressed(f) {
@@ -282,6 +315,9 @@ func (n *node) added(cs []*ledger.Certified) {
 		return
 	}
 	n.changed = true
+	if n.light {
+		return // the witnesses publish it
+	}
 	for _, c := range cs {
 		n.w.ref.certified(n, c)
 		n.news = append(n.news, c.Wire)
@@ -307,6 +343,9 @@ func (n *node) added(cs []*ledger.Certified) {
 
 // take unites certified events with the set, wherever they came from.
 func (n *node) take(wires []*proto.CertifiedEvent) {
+	if n.light {
+		return
+	}
 	var cs []*ledger.Certified
 	for _, wire := range wires {
 		c, err := n.w.ref.verify(wire)
@@ -358,7 +397,7 @@ func (n *node) reconcile(*node) {
 		n.session.end() // it hangs
 	}
 	to := n.w.nodes[n.w.rnd.IntN(len(n.w.nodes))]
-	if to == n || to.down || to.serving > 3 {
+	if to == n || to.down || to.light || to.serving > 3 {
 		return
 	}
 	salt := make([]byte, 16)

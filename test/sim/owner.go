@@ -21,12 +21,14 @@ const (
 	forgetful      // goes on from an old backup
 	vanisher       // makes holds, takes work, and pays nothing
 	employer       // makes holds and brings them to their end
+	absentee       // has stake, and is away for an epoch
 )
 
 // owner is who has the account of a node.
 type owner struct {
 	n    *node
 	part part
+	liar bool // its receipts state wrong results
 
 	prop *ledger.Proposal
 	rec  *ledger.Recovery
@@ -45,6 +47,9 @@ type owner struct {
 	ending   map[cid.Cid]bool // holds that are being brought to an end
 	backup   *mem.Store
 	doubled  int
+	tasks    uint32   // of which it gave receipts
+	receipts []*filed // that lost a vote here
+	referrer peer.ID
 }
 
 type laneKey struct {
@@ -71,7 +76,11 @@ func (o *owner) start() {
 	if o.part == forgetful && n.life > 1 {
 		lost = true
 	}
-	n.every(n.pace(2*time.Second, 6*time.Second), func(*node) { o.think() })
+	often := n.pace(2*time.Second, 6*time.Second)
+	if o.part == employer {
+		often = n.pace(time.Second, 3*time.Second)
+	}
+	n.every(often, func(*node) { o.think() })
 	if o.part == forgetful && n.life == 1 {
 		// A backup of the first act comes back in a later one.
 		n.w.after(n.w.between(act/4, act/2), func() { o.backup = n.disk.Clone() })
@@ -192,6 +201,9 @@ func (o *owner) decided() {
 		// So many refuse that an honest witness is among them: an event that was
 		// signed long ago, say. The place is given up.
 		o.n.w.out.Refused++
+		if o.n.light {
+			o.n.w.fail(fmt.Errorf("an event of the light client %d is refused: %w", o.n.i, err))
+		}
 		switch a := o.n.l.Account(o.n.self.id); {
 		case !a.Opened: // it may sign another Open
 			o.n.w.ref.refused(ledger.AccountSlot(o.n.self.id, 0))
@@ -255,16 +267,16 @@ func (o *owner) think() {
 		return
 	}
 	o.file()
-	if o.prop != nil || o.rec != nil || !o.resume() || !n.w.working {
+	if o.prop != nil || o.rec != nil || !o.resume() || !n.w.working || n.light && n.w.now.Sub(n.fresh) > staleness {
 		return
 	}
 	if o.part == doubler && o.double() {
 		return
 	}
-	if o.part != employer && !n.w.chance(o.busy()) {
+	a := n.l.Account(n.self.id)
+	if o.part != employer && o.part != absentee && !n.w.chance(o.busy(a)) {
 		return
 	}
-	a := n.l.Account(n.self.id)
 	var sources []*proto.Source
 	for _, r := range n.l.Receivables(n.self.id) {
 		if len(sources) < ledger.MaxSources {
@@ -276,9 +288,12 @@ func (o *owner) think() {
 		o.unfreeze(a)
 	case !a.Opened:
 		if a.Avail+a.Receivable > proto.Credit(opening+eventCost) {
-			o.sign(&proto.Open{Sources: sources, RecoveryKey: []byte(o.recovery().id)})
+			o.sign(&proto.Open{Sources: sources, RecoveryKey: []byte(o.recovery().id), Referrer: o.referredBy()})
 		}
+	case a.Staked == 0 && a.Avail > 20*proto.OneCredit && (o.part == employer || o.part == absentee || len(sources) > 0 && n.w.chance(0.5)):
+		o.sign(ledger.Stake(10 * credit)) // without it work earns no bonus
 	case len(sources) > 0 && o.part != employer && n.w.chance(0.4):
+		n.l.FillBonus(n.self.id, n.l.Epoch(), sources)
 		o.sign(&proto.Receive{Sources: sources})
 	default:
 		o.work(a)
@@ -286,7 +301,22 @@ func (o *owner) think() {
 }
 
 // busy keeps the number of events of a run independent of its nodes, roughly.
-func (o *owner) busy() float64 { return min(1, 1.5/float64(o.n.w.cfg.Nodes)+0.1) }
+// Who has been paid wants it sooner.
+func (o *owner) busy(a ledger.Account) float64 {
+	busy := 1.5/float64(o.n.w.cfg.Nodes) + 0.1
+	if a.Opened && a.Receivable > proto.OneCredit {
+		busy += 0.2
+	}
+	return busy
+}
+
+// referredBy names whoever brought the owner here, if anybody did.
+func (o *owner) referredBy() []byte {
+	if o.referrer == "" && o.n.w.chance(0.8) {
+		o.referrer = o.n.w.nodes[(o.n.i+1+o.n.w.rnd.IntN(len(o.n.w.nodes)-1))%len(o.n.w.nodes)].self.id
+	}
+	return []byte(o.referrer)
+}
 
 func (o *owner) recovery() person { return o.n.w.person(fmt.Sprintf("recovery %d", o.n.i)) }
 
@@ -329,7 +359,9 @@ func (o *owner) work(a ledger.Account) {
 	holds := n.l.Holds(n.self.id)
 	switch k := rnd.IntN(100); {
 	case len(holds) > 0 && (k < 50 || o.part == employer) && o.part != vanisher:
-		o.pay(holds[rnd.IntN(len(holds))])
+		if h := holds[rnd.IntN(len(holds))]; o.ending[h.ID] || o.worked(h) {
+			o.pay(h)
+		}
 	case (k < 10 || o.part == vanisher || o.part == employer) && len(holds) == 0 && a.Avail > 50*proto.OneCredit:
 		o.hire()
 	case k < 22 && a.Avail > 20*proto.OneCredit:
@@ -346,78 +378,6 @@ func (o *owner) work(a ledger.Account) {
 		}
 	}
 	o.promise()
-}
-
-// hire makes a hold for two or three workers.
-func (o *owner) hire() {
-	n := o.n
-	h := &proto.Hold{Job: make([]byte, 16), Budget: 30 * credit}
-	h.Job[0] = 1
-	h.DeadlineUnixMs = uint64(n.clock().Add(n.w.between(time.Minute, 10*time.Minute)).UnixMilli())
-	for _, i := range n.w.rnd.Perm(len(n.w.nodes)) {
-		if i != n.i && len(h.Lanes) < 3 {
-			h.Lanes = append(h.Lanes, &proto.Lane{Worker: []byte(n.w.nodes[i].self.id), Cap: 9 * credit})
-		}
-	}
-	o.sign(h)
-}
-
-// promise gives the workers of all holds newer vouchers: work was done.
-func (o *owner) promise() {
-	n := o.n
-	for _, h := range n.l.Holds(n.self.id) {
-		for i, l := range h.Lanes {
-			k := laneKey{h.ID, uint32(i)}
-			if o.ending[h.ID] || o.promised[k] >= uint64(l.Cap) || n.w.chance(0.3) {
-				continue
-			}
-			o.promised[k] = min(uint64(l.Cap), o.promised[k]+1+n.w.rnd.Uint64N(4*credit))
-			amount := o.promised[k]
-			raw := n.w.seal(n.self.id, &proto.Payload{Body: &proto.Payload_Voucher{Voucher: &proto.Voucher{
-				Hold: h.ID.Bytes(), Lane: uint32(i), Worker: []byte(l.Worker), Amount: amount, Fuel: amount,
-			}}})
-			n.w.send(n.i, n.w.index[l.Worker], 'p', n.w.loss, func(x *node) {
-				if old := x.own.vouchers[k]; old.amount < amount {
-					x.own.vouchers[k] = voucher{raw, amount, x.w.now.Add(15 * time.Second)}
-				}
-			})
-		}
-	}
-}
-
-// pay settles what was promised; a hold is ended when every worker said Done.
-func (o *owner) pay(h ledger.HoldState) {
-	m := &proto.Settle{Hold: h.ID.Bytes()}
-	done := true
-	o.ending[h.ID] = true // no more work
-	for i, l := range h.Lanes {
-		k := laneKey{h.ID, uint32(i)}
-		p := &proto.LanePay{Lane: uint32(i), Amount: o.promised[k], Fuel: o.promised[k]}
-		if l.Done {
-			continue
-		}
-		if raw := o.dones[k]; raw != nil && l.Paid >= proto.Credit(o.promised[k]) {
-			p.Done = raw
-		} else {
-			done = false
-			o.askDone(k, l.Worker)
-		}
-		m.Pays = append(m.Pays, p)
-	}
-	m.Final = done
-	for _, part := range ledger.SplitSettle(m)[:1] {
-		o.sign(part)
-	}
-}
-
-// askDone asks a worker to give back the rest of its lane.
-func (o *owner) askDone(k laneKey, worker peer.ID) {
-	n := o.n
-	n.w.send(n.i, n.w.index[worker], 'd', n.w.loss, func(x *node) {
-		v := x.own.vouchers[k]
-		raw := n.w.seal(x.self.id, &proto.Payload{Body: &proto.Payload_Done{Done: &proto.Done{Hold: k.hold.Bytes(), Lane: k.lane, Amount: v.amount}}})
-		n.w.send(x.i, n.i, 'D', n.w.loss, func(y *node) { y.own.dones[k] = raw })
-	})
 }
 
 // double signs two events for the account's next place and gives each to some

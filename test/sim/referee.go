@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -23,6 +24,11 @@ type referee struct {
 	deadline map[cid.Cid]time.Time // of holds, grace included
 	order    []cid.Cid             // of deadline
 	payer    map[cid.Cid]peer.ID
+
+	wrong       map[proto.Hash]*wrongFound // receipts that honest witnesses found wrong
+	minted      uint64                     // by bonuses
+	bonuses     map[bonusKey]uint64
+	certifiedAt map[uint64]time.Time // checkpoints, by epoch
 }
 
 type ballot struct{ round uint32 }
@@ -39,6 +45,7 @@ func newReferee(w *world) *referee {
 		w: w, slots: map[string]string{}, commits: map[string]map[ballot]map[string]int{}, votes: map[voteKey]string{},
 		pending: map[string]*proto.Slot{}, prepared: map[string]bool{}, ended: map[cid.Cid][]cid.Cid{}, checked: map[*proto.CertifiedEvent]*ledger.Certified{},
 		deadline: map[cid.Cid]time.Time{}, payer: map[cid.Cid]peer.ID{},
+		wrong: map[proto.Hash]*wrongFound{}, bonuses: map[bonusKey]uint64{}, certifiedAt: map[uint64]time.Time{},
 	}
 }
 
@@ -83,6 +90,10 @@ func (r *referee) certified(n *node, c *ledger.Certified) {
 	kind, _, _ := n.l.Describe(c)
 	w.out.Kinds[kind]++
 	w.note('e', n.i, int(c.Seq))
+	r.mint(c)
+	if i, ok := w.index[c.Account]; ok && w.nodes[i].light {
+		w.out.Lights++
+	}
 	end := func(raw []byte) {
 		id, err := proto.ParseCID(raw)
 		if err != nil {
@@ -136,7 +147,11 @@ func (r *referee) checkpoint(n *node, wire *proto.CertifiedEvent) {
 		r.w.fail(err)
 		return
 	}
-	r.decide(ledger.CheckpointSlot(s.Payload.GetCheckpoint().Epoch), string(s.ID.Bytes()), fmt.Sprintf("checkpoint at node %d", n.i))
+	e := s.Payload.GetCheckpoint().Epoch
+	if r.decide(ledger.CheckpointSlot(e), string(s.ID.Bytes()), fmt.Sprintf("checkpoint at node %d", n.i)) {
+		r.certifiedAt[e] = r.w.now
+		r.judged(n)
+	}
 }
 
 // sent sees what honest nodes send. With the hostile witnesses counted for
@@ -231,6 +246,9 @@ func (r *referee) audit(n *node) {
 	if !a.Conserved() {
 		r.w.fail(fmt.Errorf("node %d: %+v is not conserved", n.i, a))
 	}
+	if most := ledger.MintCap(r.w.net); a.Minted > most {
+		r.w.fail(fmt.Errorf("node %d: %s credits are minted, %s may ever be", n.i, a.Minted, most))
+	}
 	total := a.Genesis + a.Minted
 	for _, part := range []proto.Credit{a.Avail, a.Held, a.Staked, a.Unbonding, a.Receivable, a.Burned} {
 		if part > total {
@@ -265,7 +283,11 @@ func (r *referee) unsettled(due []cid.Cid) error {
 			return fmt.Errorf("hold %s of node %d, due at %s, was closed %d times", id, r.w.index[r.payer[id]], r.deadline[id].Sub(r.w.begin), len(r.ended[id]))
 		}
 	}
-	var want proto.Hash
+	full := r.full()
+	if full == nil {
+		return errors.New("all honest witnesses are down")
+	}
+	want := full.l.StateHash()
 	for i, n := range r.w.nodes {
 		if n.hostile() {
 			continue
@@ -276,11 +298,19 @@ func (r *referee) unsettled(due []cid.Cid) error {
 		if n.l.Pending() > 0 {
 			return fmt.Errorf("node %d lacks what %d events build on", i, n.l.Pending())
 		}
-		if want.IsZero() {
-			want = n.l.StateHash()
-		}
-		if n.l.StateHash() != want {
+		switch {
+		case n.light:
+			if err := n.knows(full); err != nil {
+				return err
+			}
+			continue
+		case n.l.StateHash() != want || n.l.Epoch() != full.l.Epoch():
 			return fmt.Errorf("node %d has another state", i)
+		}
+		for _, x := range r.w.nodes {
+			if a, b := n.l.Reputation(x.self.id), full.l.Reputation(x.self.id); a != b {
+				return fmt.Errorf("node %d knows %+v of node %d, node %d knows %+v", i, a, x.i, full.i, b)
+			}
 		}
 	}
 	return nil
@@ -289,9 +319,17 @@ func (r *referee) unsettled(due []cid.Cid) error {
 // final looks at the whole run.
 func (r *referee) final() {
 	w := r.w
+	r.paid()
+	if at := r.certifiedAt[r.full().l.Epoch()]; w.now.Sub(at) > 3*epoch/2 {
+		w.fail(fmt.Errorf("there was no checkpoint for %s", w.now.Sub(at)))
+	}
 	for _, n := range w.nodes {
-		if !n.hostile() {
+		if n.own.liar && r.full().l.Reputation(n.self.id).Invalid > 0 {
+			w.out.Liars++
+		}
+		if !n.hostile() && !n.light {
 			r.audit(n)
+			r.judged(n)
 			h := n.l.StateHash()
 			w.trace.Write(h[:])
 		}

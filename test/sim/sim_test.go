@@ -93,6 +93,9 @@ func many(t *testing.T, nodes, seeds int) {
 		"slash": total.Slashed, "void": total.Voids, "close": total.Closes, "final settlement": total.Finals, "lane paid by a close": total.Paid,
 		"checkpoint": total.Checkpoints, "pruning": total.Pruned, "state taken from a checkpoint": total.Joined, "crash": total.Crashes,
 		"skip": total.Skips, "misconduct": total.Misconduct, "claim": total.Claims, "round 3": total.Rounds / 3, "rotation": total.Rotates,
+		"bonus": total.Bonuses, "reward for being up": total.Uptimes, "reward for a referral": total.Referrals, "owner that is away": total.Absent,
+		"false probe report": total.Misreports, "right work that is accused": total.Lies, "false report of wrong work": total.Slanders,
+		"liar that a checkpoint names": total.Liars, "question of a light client": total.Asked, "event of a light client": total.Lights,
 	} {
 		if n == 0 {
 			t.Errorf("no %s in %d seeds", what, seeds)

@@ -13,6 +13,7 @@ import (
 	"hash"
 	"hash/fnv"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"edgenet.dev/proto"
@@ -30,16 +31,19 @@ const (
 	epoch     = time.Hour
 	grace     = time.Minute
 	settled   = 30 * time.Second // after the faults stop everything is decided
-	credit    = uint64(proto.OneCredit)
-	grant     = 1000 * credit
-	eventCost = 7
-	opening   = 1000
+	// convicting is how many epochs after the one in which f+1 honest witnesses
+	// found a lie its checkpoint says so: two may have hostile leaders.
+	convicting = hostile + 1
+	credit     = uint64(proto.OneCredit)
+	grant      = 1000 * credit
+	eventCost  = 7
+	opening    = 1000
 )
 
 // Config is one run.
 type Config struct {
 	Seed  uint64
-	Nodes int // 10 or more
+	Nodes int // 12 or more
 	// Forge makes a quorum of the witnesses' keys certify a second event for
 	// some places, as a broken agreement would: the referee must see it.
 	Forge bool
@@ -51,8 +55,12 @@ type Outcome struct {
 	Kinds                                                                           map[string]int
 	Crashes, Lost, Sessions, Messages, Slashed, Voids, Closes, Finals, Paid, Claims int
 	Checkpoints, Pruned, Joined, Refused, Rounds, Misconduct, Skips, Rotates        int
-	Took                                                                            time.Duration // virtual, from the end of the faults until all was decided
-	Trace                                                                           uint64
+	// Of what is minted, of wrong results and of light clients. Lies are receipts
+	// of right work that hostile submitters accuse.
+	Bonuses, Uptimes, Referrals, Absent, Misreports, Lies, Slanders, Liars, Asked, Lights int
+	Minted                                                                                uint64        // by bonuses, microcredits
+	Took                                                                                  time.Duration // virtual, from the end of the faults until all was decided
+	Trace                                                                                 uint64
 }
 
 type person struct {
@@ -154,11 +162,9 @@ func newWorld(cfg Config) *world {
 			g.Grants = append(g.Grants, &proto.Grant{Account: []byte(p.id), Amount: grant})
 		}
 	}
-	raw, err := goproto.MarshalOptions{Deterministic: true}.Marshal(g)
-	if err != nil {
-		panic(err)
-	}
-	if w.net, err = proto.ParseGenesis(raw); err != nil {
+	w.economy(g)
+	var err error
+	if w.net, err = proto.ParseGenesis(w.marshal(g)); err != nil {
 		panic(err)
 	}
 	w.ref = newReferee(w)
@@ -169,6 +175,14 @@ func newWorld(cfg Config) *world {
 	}
 	w.cast()
 	return w
+}
+
+func (w *world) marshal(m goproto.Message) []byte {
+	raw, err := goproto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return raw
 }
 
 func (w *world) person(name string) person {
@@ -185,6 +199,7 @@ func (w *world) cast() {
 		owners = owners[1:]
 		return n.own
 	}
+	w.nodes[w.index[w.bad.ids[0]]].own.part = employer
 	next().part = doubler
 	next().part = forgetful
 	next().part = employer
@@ -192,6 +207,20 @@ func (w *world) cast() {
 		next().part = vanisher
 	}
 	next().n.late = true
+	if i := slices.IndexFunc(owners, func(x int) bool { return (witnesses+x)%2 == 0 }); i >= 0 { // it has something
+		owners[0], owners[i] = owners[i], owners[0]
+		next().part = absentee
+	}
+	for k := range w.cfg.Nodes / 10 {
+		if len(owners) < 3 {
+			break
+		}
+		next().n.light = true
+		next().liar = true
+		if k%2 == 1 {
+			next().part = employer
+		}
+	}
 }
 
 // play is the whole run: acts of work under faults with quiet hours between,
@@ -204,6 +233,12 @@ func (w *world) play() {
 	}
 	for a := range acts {
 		w.working, w.storms = true, true
+		for _, n := range w.nodes {
+			if n.away {
+				n.away = false
+				n.start()
+			}
+		}
 		w.crashes()
 		w.partitions()
 		if a == acts-1 {
@@ -219,6 +254,11 @@ func (w *world) play() {
 			break
 		}
 		w.working, w.storms, w.side = false, false, nil
+		for _, n := range w.nodes {
+			if a == acts-2 && n.own.part == absentee {
+				n.leave()
+			}
+		}
 		w.rest(epoch + time.Minute)
 	}
 	if w.err != nil {
@@ -233,12 +273,24 @@ func (w *world) play() {
 	if w.out.Took = w.agree("after the faults stopped"); w.err != nil {
 		return
 	}
+	liars, since := w.ref.convicted(), w.ref.full().l.Epoch()
 	// The hour ends an epoch: what it certified last is a second old, and in a
 	// quiet hour nodes reconcile every few minutes only.
-	w.rest(epoch)
-	if w.agree("after a quiet hour"); w.err == nil {
-		w.ref.final()
+	for {
+		w.rest(epoch)
+		if w.agree("after a quiet hour"); w.err != nil {
+			return
+		}
+		i, left := w.ref.acquitted(liars)
+		if !left {
+			break
+		}
+		if e := w.ref.full().l.Epoch(); e > since+convicting || w.now.Sub(w.begin) > 12*epoch {
+			w.fail(fmt.Errorf("checkpoint %d does not know of the lies of node %d, %d witnesses did in epoch %d", e, i, hostile+1, since))
+			return
+		}
 	}
+	w.ref.final()
 }
 
 // agree lets time go by until nothing is open any more and all honest nodes
@@ -405,8 +457,19 @@ func (o *Outcome) add(x Outcome) {
 		{&o.Misconduct, &x.Misconduct},
 		{&o.Skips, &x.Skips},
 		{&o.Rotates, &x.Rotates},
+		{&o.Bonuses, &x.Bonuses},
+		{&o.Uptimes, &x.Uptimes},
+		{&o.Referrals, &x.Referrals},
+		{&o.Absent, &x.Absent},
+		{&o.Misreports, &x.Misreports},
+		{&o.Lies, &x.Lies},
+		{&o.Slanders, &x.Slanders},
+		{&o.Liars, &x.Liars},
+		{&o.Asked, &x.Asked},
+		{&o.Lights, &x.Lights},
 	} {
 		*p.to += *p.from
 	}
+	o.Minted += x.Minted
 	o.Rounds, o.Took = max(o.Rounds, x.Rounds), max(o.Took, x.Took)
 }
