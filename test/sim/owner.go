@@ -91,12 +91,12 @@ func (o *owner) start() {
 			n.disk = o.backup.Clone()
 		})
 	}
-	if o.part == doubler {
-		o.ready = true
-		return
-	}
 	if raw, ok := n.l.Intent(n.self.id); ok && !lost {
 		o.propose(raw)
+		return
+	}
+	if o.part == doubler {
+		o.ready = true
 		return
 	}
 	nonce := make([]byte, 16)
@@ -373,7 +373,7 @@ func (o *owner) work(a ledger.Account) {
 		l := h.Lanes[rnd.IntN(len(h.Lanes))]
 		o.sign(&proto.Extend{Hold: h.ID.Bytes(), Budget: 3 * credit, Lanes: []*proto.Lane{{Worker: []byte(l.Worker), Cap: credit}}})
 	default:
-		if to := n.w.nodes[rnd.IntN(len(n.w.nodes))]; to != n && a.Avail > 4*proto.OneCredit {
+		if to := n.w.nodes[rnd.IntN(len(n.w.nodes))]; to != n && a.Avail > 4*proto.OneCredit && n.w.chance(0.7) {
 			o.sign(&proto.Transfer{To: []byte(to.self.id), Amount: 1 + rnd.Uint64N(uint64(a.Avail)/4)})
 		}
 	}
