@@ -207,7 +207,7 @@ func (w *Witness) Handle(now time.Time, from peer.ID, f *proto.VoteFrame) ([]Out
 	case *proto.VoteFrame_WorkClaim:
 		err = s.workClaim(b.WorkClaim)
 	case *proto.VoteFrame_ProbeReport:
-		err = s.w.l.KeepProbes(b.ProbeReport)
+		err = s.probes(b.ProbeReport)
 	case *proto.VoteFrame_WrongWorks:
 		err = s.wrongWorks(b.WrongWorks)
 	case *proto.VoteFrame_Accused:

@@ -356,3 +356,12 @@ func (w *Witness) Probes(up []peer.ID) ([]Output, error) {
 	}
 	return []Output{Send{w.rest, &proto.VoteFrame{Body: &proto.VoteFrame_ProbeReport{ProbeReport: raw}}}}, nil
 }
+
+// probes takes a witness's report from that witness: others could bring an
+// older one after a newer.
+func (s *step) probes(raw []byte) error {
+	if sg, err := openUnchecked(raw, proto.KindProbeReport); err != nil || sg.Signer != s.from {
+		return cmp.Or(err, proto.CodeNotWitness.Errorf("a probe report that %s did not make", s.from))
+	}
+	return s.w.l.KeepProbes(raw)
+}

@@ -210,6 +210,26 @@ func TestOverlongProbeReport(t *testing.T) {
 	}
 }
 
+// Nobody brings a witness's older report after its newer one.
+func TestProbeReportComesFromItsWitness(t *testing.T) {
+	w := newWorld(t, 4, map[string]uint64{"alice": credit})
+	x := w.witness(mem.New())
+	raw := w.seal(w.witnesses[1], &proto.Payload{Body: &proto.Payload_ProbeReport{ProbeReport: &proto.ProbeReport{Epoch: 1}}})
+	for from, want := range map[person]proto.Code{w.witnesses[1]: proto.CodeOK, w.witnesses[2]: proto.CodeNotWitness, alice: proto.CodeNotWitness} {
+		outs, err := x.w.Handle(clock, from.id, &proto.VoteFrame{Body: &proto.VoteFrame_ProbeReport{ProbeReport: raw}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := proto.CodeOK
+		if len(outs) > 0 {
+			got = proto.Code(outs[0].(ledger.Send).Frame.GetError().GetCode())
+		}
+		if got != want {
+			t.Errorf("brought by %s: %s, want %s", from.id, got, want)
+		}
+	}
+}
+
 // A bit of a report is an account of the frontier, whichever events its witness
 // has: it may lack some that it never saw.
 func TestProbeReportOfAWitnessThatIsBehind(t *testing.T) {

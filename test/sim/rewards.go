@@ -151,7 +151,6 @@ type bonusKey struct {
 func (r *referee) paid() {
 	n := r.full()
 	minted := r.minted
-	var list []rewardOf
 	for e := uint64(1); e <= n.l.Epoch(); e++ {
 		h, ok := n.l.Checkpoint(e)
 		if !ok {
@@ -162,22 +161,7 @@ func (r *referee) paid() {
 	}
 	for _, x := range r.w.nodes {
 		for _, v := range n.l.Rewards(x.self.id) {
-			list = append(list, rewardOf{x, v})
-		}
-	}
-	for _, v := range list {
-		switch v.Kind {
-		case "uptime":
-			r.w.out.Uptimes++
-			from, to := r.certifiedAt[v.Epoch-1], r.certifiedAt[v.Epoch]
-			if up := v.to.upFor(from, to); !from.IsZero() && 2*up < to.Sub(from) {
-				r.w.fail(fmt.Errorf("node %d is paid for epoch %d, of which it was up %s of %s", v.to.i, v.Epoch, up, to.Sub(from)))
-			}
-		case "referral":
-			r.w.out.Referrals++
-			if want := r.w.nodes[r.w.index[v.Referee]].own.referrer; want != v.to.self.id {
-				r.w.fail(fmt.Errorf("node %d is paid for node %d, whom it did not refer", v.to.i, r.w.index[v.Referee]))
-			}
+			r.earned(x, v)
 		}
 	}
 	if got := uint64(n.l.Audit().Minted); got != minted {
@@ -185,7 +169,19 @@ func (r *referee) paid() {
 	}
 }
 
-type rewardOf struct {
-	to *node
-	ledger.Reward
+// earned looks at what one checkpoint paid to a node.
+func (r *referee) earned(n *node, v ledger.Reward) {
+	switch v.Kind {
+	case "uptime":
+		r.w.out.Uptimes++
+		from, to := r.certifiedAt[v.Epoch-1], r.certifiedAt[v.Epoch]
+		if up := n.upFor(from, to); !from.IsZero() && 2*up < to.Sub(from) {
+			r.w.fail(fmt.Errorf("node %d is paid for epoch %d, of which it was up %s of %s", n.i, v.Epoch, up, to.Sub(from)))
+		}
+	case "referral":
+		r.w.out.Referrals++
+		if want := r.w.nodes[r.w.index[v.Referee]].own.referrer; want != n.self.id {
+			r.w.fail(fmt.Errorf("node %d is paid for node %d, whom it did not refer", n.i, r.w.index[v.Referee]))
+		}
+	}
 }
