@@ -1,7 +1,8 @@
 // Package sim runs many nodes of one network in one goroutine and virtual time:
 // the ledger as it is, over disks that crash and a network that loses, repeats,
 // delays and divides. Two of the seven witnesses are hostile, and so are some
-// owners. One seed is one run: the same seed gives the same run.
+// owners; some workers lie, and some owners are light clients. One seed is one
+// run: the same seed gives the same run.
 package sim
 
 import (
