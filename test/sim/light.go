@@ -135,6 +135,16 @@ func (n *node) knows(full *node) error {
 			return fmt.Errorf("the light client %d can claim %v, node %d knows %v", n.i, got, full.i, want)
 		}
 	}
+	for _, got := range n.l.Watched() {
+		want, ok := full.l.Hold(got.ID)
+		if !ok { // it was closed long ago
+			continue
+		}
+		i, lane, _ := want.Lane(id)
+		if x := got.Lanes[i]; want.Closed != got.Closed || lane.Paid != x.Paid || lane.Fuel != x.Fuel || lane.Done != x.Done {
+			return fmt.Errorf("the light client %d knows %+v of its lane, node %d %+v", n.i, got, full.i, want)
+		}
+	}
 	if want, got := full.l.ReputationScore(id), n.l.ReputationScore(id); want != got {
 		return fmt.Errorf("the light client %d has a score of %d, at node %d %d", n.i, got, full.i, want)
 	}
