@@ -75,7 +75,7 @@ func newNode(w *world, i int) *node {
 	n := &node{w: w, i: i, self: w.people[someone(fmt.Sprintf("node %d", i)).id], disk: mem.New(), down: true}
 	n.skew = w.between(-2*time.Second, 2*time.Second)
 	if w.chance(0.15) {
-		n.skew = w.between(-10*time.Minute, 10*time.Minute)
+		n.skew = w.between(-6*time.Minute, 6*time.Minute)
 	}
 	n.own = newOwner(n)
 	return n
