@@ -61,7 +61,6 @@ func (b *hostiles) answer(n *node, r *proto.ProofReply) *proto.ProofReply {
 	if b.style == withhold {
 		return nil
 	}
-	r.Report.ReputationPpm = 7
 	r.Report.Payables = append(r.Report.Payables[:len(r.Report.Payables)/2], &proto.Payable{
 		Source: proto.CIDOf([]byte("nothing")).Bytes(), Amount: 90 * credit, Eligible: 90 * credit, From: []byte(n.self.id),
 	})
@@ -144,9 +143,6 @@ func (n *node) knows(full *node) error {
 		if x := got.Lanes[i]; want.Closed != got.Closed || lane.Paid != x.Paid || lane.Fuel != x.Fuel || lane.Done != x.Done {
 			return fmt.Errorf("the light client %d knows %+v of its lane, node %d %+v", n.i, got, full.i, want)
 		}
-	}
-	if want, got := full.l.ReputationScore(id), n.l.ReputationScore(id); want != got {
-		return fmt.Errorf("the light client %d has a score of %d, at node %d %d", n.i, got, full.i, want)
 	}
 	if want, got := full.l.Epoch(), n.l.Epoch(); want != got {
 		return fmt.Errorf("the light client %d is in epoch %d, node %d in %d", n.i, got, full.i, want)
