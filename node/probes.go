@@ -14,8 +14,9 @@ import (
 )
 
 // A witness asks every staked account's node whether it is there, some times
-// per epoch, and reports those that answered nine times of ten: see
-// ledger.Witness.Probes. In a network without bonuses nobody is asked.
+// per epoch, and reports those that answered nine times of ten. It says nothing
+// of accounts that it asked in less than a quarter of the epoch, because it was
+// away itself, say: see ledger.Witness.Probes. In a network without bonuses nobody is asked.
 
 const (
 	probesPerEpoch = 24
@@ -34,6 +35,7 @@ func (w *wallet) probe(ctx context.Context) {
 	}
 	length := time.Duration(w.n.net.Genesis.EpochSeconds) * time.Second
 	every := min(max(length/probesPerEpoch, probeLeast), probeMost)
+	least := int(length / every / 4)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	var epoch uint64
@@ -63,7 +65,7 @@ func (w *wallet) probe(ctx context.Context) {
 		}
 		var up []peer.ID
 		for id, t := range seen {
-			if 10*t.answered >= 9*t.asked {
+			if 10*t.answered >= 9*t.asked && t.asked >= least {
 				up = append(up, id)
 			}
 		}

@@ -203,7 +203,7 @@ func arithmetic(t *testing.T, engine func(string, jsengine.Options) (*jsengine.E
 			return
 		}
 		for j, e := range engines {
-			got, err := e.Run(t.Context(), m, input, task)
+			got, _, err := runOut(t.Context(), e, m, input, task)
 			if err != nil || !same(got, want) {
 				t.Errorf("%s on engine %d: %s, %v; wazero: %s%s", k.name, j, brief(got), err, brief(want), firstDifference(got.Output, want.Output))
 			}
