@@ -267,6 +267,7 @@ func (w *world) play() {
 	}
 	w.working, w.storms, w.side, w.loss, w.twice = false, false, nil, 0, 0
 	for _, n := range w.nodes {
+		n.dying = false // a crash that waits for a write is a fault, too
 		if n.down {
 			n.start()
 		}
