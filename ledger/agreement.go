@@ -22,9 +22,13 @@ const (
 	maxObjections = 4 // of one report, beside claim lists
 	maxBodies     = 6
 	maxRecent     = 4096 // decided slots of which late votes need no answer
-	maxEvidence   = 4096 // accounts with evidence that no Slash used yet
+	maxAccused    = 4    // of an account, until a Slash punished them
 	maxMissing    = MaxSources + 1
 )
+
+// maxEvidence bounds the offences that a witness keeps until a Slash punished
+// them. Tests make it small.
+var maxEvidence = 4096
 
 // DefaultVoteTimeout is T when WitnessConfig leaves it open.
 const DefaultVoteTimeout = 2 * time.Second
@@ -62,10 +66,10 @@ type Checkpoints interface {
 	// and the marshalled FrontierChanges that it names. ok is false when there
 	// is nothing to propose yet.
 	Draft(now time.Time) (c *proto.Checkpoint, changes []byte, ok bool)
-	// Valid judges another witness's checkpoint. first says that clock and
-	// freshness count, too (rule 4). An error that carries proto.CodeNotFinal
-	// says that events are missing here.
-	Valid(now time.Time, c *proto.Checkpoint, changes []byte, first bool) error
+	// Valid judges another witness's checkpoint (rule 4). What it says of the
+	// clock may only turn from an error to nil as time goes by. An error that
+	// carries proto.CodeNotFinal says that events are missing here.
+	Valid(now time.Time, c *proto.Checkpoint, changes []byte) error
 	// Certified finds a certified checkpoint: its envelope and certificate.
 	Certified(epoch uint64) (*proto.CertifiedEvent, bool)
 	// Install unites a certified checkpoint with the set and writes own in the
@@ -120,7 +124,8 @@ type Witness struct {
 	slots    map[string]*instance
 	opened   map[peer.ID]int
 	wakes    wakes
-	evidence map[peer.ID]*objection                  // by account
+	evidence map[peer.ID][]*objection                // by account, what no Slash punished yet
+	offences int                                     // in evidence
 	claims   map[proto.Hash]map[uint32]claimed       // best one by hold and lane
 	touched  map[proto.Hash]bool                     // holds that have records here
 	ended    []proto.Hash                            // of these, maybe: closed ones
@@ -138,6 +143,7 @@ type Witness struct {
 type countermeasures struct {
 	rule2, rule3, rule5               bool
 	close, closeFirst, slots, durable bool
+	epochs                            bool // of owners' events are within epochLead of the newest
 }
 
 // NewWitness makes the witness self, which the genesis must name. Its votes
@@ -157,7 +163,7 @@ func NewWitness(net *proto.Network, self peer.ID, l *Ledger, store Store, cfg Wi
 	}
 	w := &Witness{
 		net: net, self: self, l: l, store: store, cfg: cfg, slots: map[string]*instance{}, opened: map[peer.ID]int{},
-		evidence: map[peer.ID]*objection{}, recent: map[string]map[peer.ID]bool{},
+		evidence: map[peer.ID][]*objection{}, recent: map[string]map[peer.ID]bool{},
 		claims: map[proto.Hash]map[uint32]claimed{}, touched: map[proto.Hash]bool{}, base: l.base,
 		over: map[peer.ID]map[proto.Hash]finishedHold{}, fetches: map[string]*fetching{},
 	}
@@ -243,6 +249,12 @@ func (s *step) end() ([]Output, error) {
 	}
 	if err := s.forgetHolds(); err != nil {
 		return s.fail(err)
+	}
+	if len(s.recs) > 0 { // of spent evidence, which no instance wrote
+		if err := s.w.store.Append(s.recs...); err != nil {
+			return s.fail(&fault{err})
+		}
+		s.recs = nil
 	}
 	return s.outs, nil
 }

@@ -47,13 +47,14 @@ func openBody(net *proto.Network, in *instance, raw []byte, check bool) (*body, 
 	return &body{id: string(c.ID.Bytes()), raw: raw, signer: c.Signer, c: c, made: madeByWitness(c.Event)}, nil
 }
 
-// judgeBody is the full check of rule 4. first says that nothing justifies the
-// body yet, so freshness and clocks count.
-func (w *Witness) judgeBody(now time.Time, b *body, first bool) error {
+// judgeBody is the full check of rule 4. Epochs and clocks count in every
+// round: nothing but a lock, whose quorum judged its body, stands for one that
+// was not judged. Reports do not, because one bad leader may choose them.
+func (w *Witness) judgeBody(now time.Time, b *body) error {
 	if b.check != nil {
-		return w.cfg.Checkpoints.Valid(now, b.check, b.changes, first)
+		return w.cfg.Checkpoints.Valid(now, b.check, b.changes)
 	}
-	if first {
+	if !b.made && !w.off.epochs { // a witness's own kinds have the epoch before them
 		if err := w.l.checkEpoch(b.c.Event.Epoch); err != nil {
 			return err
 		}
@@ -80,7 +81,7 @@ func (s *step) justified(in *instance, c *candidate) error {
 		for _, o := range s.objections(in) {
 			return proto.CodeConflict.Errorf("%s comes first in this account", o.kind)
 		}
-		return w.judgeBody(s.now, c.body, true)
+		return w.judgeBody(s.now, c.body)
 	}
 	if k := highest(c.reports); k != nil && !w.off.rule3 {
 		if k.lock.id != c.body.id {
@@ -97,7 +98,7 @@ func (s *step) justified(in *instance, c *candidate) error {
 			return proto.CodeInvalidEvent.Errorf("propose: not what the reports ask for")
 		}
 	}
-	return w.judgeBody(s.now, c.body, false)
+	return w.judgeBody(s.now, c.body)
 }
 
 // highest is the report with the highest lock.
@@ -131,7 +132,7 @@ func (s *step) choose(in *instance, reports []*report) *body {
 		return s.seal(in, &proto.Payload{Body: &proto.Payload_Event{Event: want}})
 	}
 	for _, id := range slices.Sorted(maps.Keys(in.bodies)) {
-		if b := in.bodies[id]; !b.made && w.judgeBody(s.now, b, false) == nil {
+		if b := in.bodies[id]; !b.made && w.judgeBody(s.now, b) == nil {
 			return b
 		}
 	}
@@ -140,7 +141,7 @@ func (s *step) choose(in *instance, reports []*report) *body {
 
 func (s *step) chooseCheckpoint(in *instance, reports []*report) *body {
 	for _, id := range slices.Sorted(maps.Keys(in.bodies)) {
-		if b := in.bodies[id]; s.w.judgeBody(s.now, b, false) == nil {
+		if b := in.bodies[id]; s.w.judgeBody(s.now, b) == nil {
 			return b
 		}
 	}
@@ -247,6 +248,7 @@ type objection struct {
 	account  peer.ID // of a claim list the payer, whom only the state knows: empty
 	seq      uint64
 	evidence *proto.Evidence
+	code     uint64     // of the offence in evidence
 	hold     proto.Hash // of a claim list
 }
 
@@ -278,7 +280,7 @@ func openObjection(net *proto.Network, raw []byte, check bool) (*objection, erro
 	}
 	o.evidence = s.Payload.GetEvidence()
 	offence, err := checkEvidence(net, must(o.evidence), check)
-	o.account, o.seq = offence.Account, offence.Slot.GetAccount().GetSeq()
+	o.account, o.seq, o.code = offence.Account, offence.Slot.GetAccount().GetSeq(), offence.code
 	return o, err
 }
 
@@ -306,14 +308,11 @@ func (s *step) objections(in *instance) []*objection {
 	if in.skipped != nil {
 		out = append(out, in.skipped)
 	}
-	if o := w.evidence[in.account]; o != nil {
-		switch {
-		case w.made(in, o) != nil:
-			out = append(out, o)
-		case in.seq == w.l.next(in.account): // a Slash used it
-			delete(w.evidence, in.account)
-			s.recs = append(s.recs, Record{evidenceKey(in.account), nil})
-		}
+	if in.seq != w.l.next(in.account) {
+		return out
+	}
+	if o := s.accusation(in.account); o != nil {
+		out = append(out, o)
 	}
 	return out
 }
@@ -331,29 +330,6 @@ func (s *step) object(in *instance, o *objection) {
 	case o.kind == proto.KindEvidence:
 		_, _ = s.accuse(o)
 	}
-}
-
-// accuse keeps evidence that a Slash can use and opens the account's next
-// slot. It returns nil when the evidence changes nothing.
-func (s *step) accuse(o *objection) (*instance, error) {
-	w := s.w
-	slot := AccountSlot(o.account, w.l.next(o.account))
-	if slot.GetAccount().Seq == 0 || w.evidence[o.account] != nil || len(w.evidence) >= maxEvidence || w.made(newInstance(slot), o) == nil {
-		return nil, nil
-	}
-	in, err := s.instance(slot, "")
-	if err != nil {
-		return nil, err
-	}
-	w.evidence[o.account] = o
-	s.recs = append(s.recs, Record{evidenceKey(o.account), o.raw})
-	s.start(in)
-	w.schedule(in)
-	return in, nil
-}
-
-func evidenceKey(account peer.ID) []byte {
-	return append([]byte{spaceVote, 'x'}, account...)
 }
 
 // keep stores a body for the slot, and finds equivocation.
@@ -377,44 +353,4 @@ func (s *step) keep(in *instance, b *body) {
 	}
 	in.bodies[b.id] = b
 	s.recs = append(s.recs, in.bodyRecord(b))
-}
-
-// equivocated turns two bodies of one owner into evidence.
-func (s *step) equivocated(slot *proto.Slot, a, b *body) *instance {
-	e := evidenceOf(a.raw, b.raw)
-	raw, err := s.w.cfg.Sign(&proto.Payload{Body: &proto.Payload_Evidence{Evidence: e}})
-	if err != nil {
-		s.broken = err
-		return nil
-	}
-	o, err := openObjection(s.w.net, raw, false)
-	if err != nil {
-		return nil
-	}
-	in, _ := s.accuse(o)
-	if in != nil {
-		s.outs = append(s.outs, Misconduct{o.account, slot, e})
-	}
-	return in
-}
-
-// overruled looks at another body for a place that is decided: the decision
-// ends the agreement, but not what a second event of the same owner proves.
-func (s *step) overruled(slot *proto.Slot, b *body) {
-	w := s.w
-	account := peer.ID(slot.GetAccount().GetAccount())
-	known, _ := w.settled(slot)
-	if account == "" || known == nil || b.c == nil || b.made || b.c.Seq == 0 || w.evidence[account] != nil {
-		return
-	}
-	if x := w.l.s.accounts[account]; x == nil || x.post.wasSlashed(b.c.Seq) {
-		return // nothing follows from another one
-	}
-	a, err := openBody(w.net, newInstance(slot), known.Event, false)
-	if err != nil || a.made || a.id == b.id || a.signer != b.signer {
-		return
-	}
-	if s.equivocated(slot, a, b) != nil {
-		w.again = append(w.again, account) // opened when this step ends
-	}
 }

@@ -121,7 +121,7 @@ func (s *step) propose(raw []byte) (*proto.Slot, error) {
 	}
 	if c.round == 0 {
 		// Only a body that could be certified opens a slot.
-		if err := w.judgeBody(s.now, c.body, true); err != nil {
+		if err := w.judgeBody(s.now, c.body); err != nil {
 			return slot, err
 		}
 	}
@@ -157,7 +157,7 @@ func (s *step) propose(raw []byte) (*proto.Slot, error) {
 // second reads what is proposed for a place that is decided.
 func (s *step) second(slot *proto.Slot, raw []byte) {
 	account := peer.ID(slot.GetAccount().GetAccount())
-	if account == "" || s.w.evidence[account] != nil {
+	if account == "" || s.w.accused(account, slot.GetAccount().Seq) {
 		return
 	}
 	// The id first: mostly it is what was decided, and costs no check of a signature.

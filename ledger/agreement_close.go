@@ -369,8 +369,7 @@ func (w *Witness) firstOver(account peer.ID) *finishedHold {
 func (s *step) pursue(account peer.ID) error {
 	w := s.w
 	slot := AccountSlot(account, w.l.next(account))
-	o := w.evidence[account]
-	if w.firstOver(account) == nil && (o == nil || w.made(newInstance(slot), o) == nil) {
+	if o := s.accusation(account); w.firstOver(account) == nil && o == nil {
 		return nil
 	}
 	in, err := s.instance(slot, "")

@@ -132,7 +132,7 @@ func (s *step) adopt(in *instance, r *report) (lacks error) {
 		s.start(in)
 	case b.made: // carries its own proof; judged when it is proposed
 	default:
-		switch err := s.w.judgeBody(s.now, b, false); {
+		switch err := s.w.judgeBody(s.now, b); {
 		case err == nil:
 			s.keep(in, b)
 			s.start(in)

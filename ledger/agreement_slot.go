@@ -112,8 +112,25 @@ type candidate struct {
 	raw     []byte
 	body    *body
 	reports []*report
-	judged  int // size of the set when it was refused last
 	err     error
+	judged  judgement // with err
+}
+
+// judgement is what a refusal rests on: it is worth another look when one of
+// these has moved, and a clock does after T.
+type judgement struct {
+	events int
+	epoch  uint64
+	at     time.Time
+}
+
+func (s *step) judgement() judgement {
+	return judgement{s.w.l.Len(), s.w.l.s.newest, s.now}
+}
+
+// stale reports whether a later judgement may differ.
+func (j judgement) stale(now judgement, t time.Duration) bool {
+	return j.events != now.events || j.epoch != now.epoch || !now.at.Before(j.at.Add(t))
 }
 
 // own is this run's signed messages of the current round.
@@ -211,7 +228,7 @@ const (
 // clocks: its Close has to wait for the others, which may be minutes behind.
 func (w *Witness) waits(in *instance) bool {
 	return in.account != "" && in.round > 0 && in.lock == nil && in.cand == nil && in.prepared == "" && in.skipped == nil &&
-		len(in.bodies) == 0 && w.evidence[in.account] == nil && len(w.lists(in)) < w.net.Quorum()
+		len(in.bodies) == 0 && len(w.evidence[in.account]) == 0 && len(w.lists(in)) < w.net.Quorum()
 }
 
 // start begins the timer of rule 7 unless it runs.
@@ -415,11 +432,11 @@ func (s *step) prepare(in *instance) bool {
 	if c == nil || c.round != in.round || in.prepared != "" {
 		return false
 	}
-	if c.err != nil && c.judged == s.w.l.Len() {
+	if c.err != nil && !c.judged.stale(s.judgement(), s.w.cfg.T) {
 		return false
 	}
 	if c.err = s.justified(in, c); c.err != nil {
-		c.judged = s.w.l.Len()
+		c.judged = s.judgement()
 		return false
 	}
 	s.keep(in, c.body)

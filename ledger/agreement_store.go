@@ -25,8 +25,8 @@ import (
 //	d -> marshalled CertifiedEvent that cannot be effective yet
 //
 // They go away with the batch that stores the certified event, which answers
-// every later message for the slot. 'v', 'x', account holds the Envelope of
-// Evidence against an account until a Slash used it.
+// every later message for the slot. 'v', 'x', account, offence holds the
+// Envelope of Evidence against an account until a Slash used it.
 
 // Lengths of an Ed25519 peer id and of slot keys.
 const (
@@ -158,7 +158,7 @@ func (w *Witness) forget(in *instance) {
 	}
 	delete(w.slots, in.key)
 	w.release(in)
-	if w.over[in.account] != nil || w.evidence[in.account] != nil {
+	if w.over[in.account] != nil || len(w.evidence[in.account]) > 0 {
 		w.again = append(w.again, in.account)
 	}
 }
@@ -180,12 +180,8 @@ var atOnce = time.Unix(1, 0)
 func (w *Witness) load() error {
 	ins := map[string]*instance{}
 	err := w.store.Scan([]byte{spaceVote}, func(key, value []byte) error {
-		if len(key) == 2+peerLen && key[1] == 'x' {
-			o, err := openObjection(w.net, slices.Clone(value), false)
-			if err == nil && o.account == peer.ID(key[2:]) {
-				w.evidence[o.account] = o
-			}
-			return err
+		if len(key) > 1 && key[1] == 'x' {
+			return w.loadEvidence(value)
 		}
 		if len(key) > 1 && key[1] == 'h' {
 			return w.loadClaim(key, value)

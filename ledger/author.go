@@ -102,10 +102,16 @@ func payloadSize(ev *proto.Event) int {
 func (l *Ledger) Epoch() uint64 { return l.s.newest }
 
 // checkEpoch judges freshness against the newest certified checkpoint. Only
-// authors and first votes ask: it depends on when one asks.
+// authors and those who prepare ask: it depends on when one asks. An epoch
+// ahead may only be unknown here yet.
 func (l *Ledger) checkEpoch(epoch uint64) error {
-	if n := l.s.newest; epoch > n+epochLead || epoch+epochLead < n {
-		return proto.CodeInvalidEvent.Errorf("epoch %d is more than %d away from that of the newest checkpoint, %d", epoch, epochLead, n)
+	code := proto.CodeInvalidEvent
+	switch n := l.s.newest; {
+	case epoch > n && epoch-n > epochLead:
+		code = proto.CodeNotFinal
+		fallthrough
+	case epoch < n && n-epoch > epochLead:
+		return code.Errorf("epoch %d is more than %d away from that of the newest checkpoint, %d", epoch, epochLead, n)
 	}
 	return nil
 }

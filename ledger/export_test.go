@@ -299,10 +299,21 @@ func (w *Witness) SwitchOffNamed(names ...string) {
 			w.off.slots = true
 		case "durable votes":
 			w.off.durable = true
+		case "epochs":
+			w.off.epochs = true
+		case "clock":
+			w.l.s.off |= guardClock
 		default:
 			panic("no countermeasure " + n)
 		}
 	}
+}
+
+// KeepEvidence changes how many offences a witness keeps.
+func KeepEvidence(n int) (restore func()) {
+	was := maxEvidence
+	maxEvidence = n
+	return func() { maxEvidence = was }
 }
 
 // MaxOpened is how many undecided slots one peer may open.

@@ -28,6 +28,7 @@ const (
 	guardWrongVotes                     // f+1 witnesses executed wrong work again
 	guardWrongOnce                      // a wrong receipt counts once
 	guardWrongSigner                    // what is held against a worker it signed
+	guardClock                          // an epoch ends near the clocks of those who prepare its checkpoint
 )
 
 func (g guard) has(x guard) bool { return g&x != 0 }

@@ -26,6 +26,8 @@ func TestThreats(t *testing.T) {
 		{"key theft", "the stolen key signs after recovery", []string{"signer"}, stolenKeySigns},
 		{"key theft", "the stolen key burns stake after recovery", []string{"old key"}, stolenKeyBurns},
 		{"key theft", "the thief leaves nothing to pay recovery with", []string{"recovery cost"}, thiefLeavesNothing},
+		{"key theft", "a bad witness certifies an event of a future epoch", []string{"epochs"}, futureEpoch},
+		{"clock skew", "a bad witness ends an epoch in 200 years", []string{"clock"}, endlessEpoch},
 		{"double spend", "a cheater spends on after it was caught", []string{"freeze"}, slashedSpends},
 		{"double spend", "witnesses punish one offence twice", []string{"slash once"}, slashedTwice},
 		{"double spend", "witnesses void an honest owner's place", []string{"skip"}, voidedUnasked},

@@ -175,7 +175,7 @@ func TestWitnessRefuses(t *testing.T) {
 	wantRefusal(t, wit.handle([]byte("noise")), proto.CodeMalformed)
 	wantRefusal(t, wit.handle(w.propose(bob, good, open.Wire)), proto.CodeInvalidEvent)
 	wantRefusal(t, wit.handle(w.propose(alice, body(func(e *proto.Event) { e.Post.Avail++ }), open.Wire)), proto.CodeInvalidEvent)
-	wantRefusal(t, wit.handle(w.propose(alice, body(func(e *proto.Event) { e.Epoch = 3 }), open.Wire)), proto.CodeInvalidEvent)
+	wantRefusal(t, wit.handle(w.propose(alice, body(func(e *proto.Event) { e.Epoch = 3 }), open.Wire)), proto.CodeNotFinal)
 	wantRefusal(t, wit.handle(w.propose(alice, body(func(e *proto.Event) {
 		e.GetTransfer().Amount = 11 * credit
 		e.Post.Avail = 0

@@ -41,7 +41,9 @@ type target struct {
 	bodies   map[string][]byte
 	prepares map[uint32]map[string]map[peer.ID][]byte
 	reports  map[uint32]map[peer.ID][]byte
+	changes  map[string][]byte // of checkpoints, by body
 	top      uint32
+	forged   bool // they signed a body of their own for an account of theirs
 }
 
 func newHostiles(w *world) *hostiles {
@@ -61,7 +63,7 @@ func (b *hostiles) target(slot *proto.Slot) *target {
 	if t == nil {
 		t = &target{
 			slot: slot, bodies: map[string][]byte{}, prepares: map[uint32]map[string]map[peer.ID][]byte{},
-			reports: map[uint32]map[peer.ID][]byte{},
+			reports: map[uint32]map[peer.ID][]byte{}, changes: map[string][]byte{},
 		}
 		b.slots[name] = t
 		if b.order = append(b.order, name); len(b.order) > 200 {
@@ -87,7 +89,10 @@ func (b *hostiles) hear(n *node, from peer.ID, f *proto.VoteFrame) {
 		return
 	}
 	t := b.learn(f)
-	if t == nil || len(t.bodies) == 0 {
+	if t == nil {
+		return
+	}
+	if b.collude(t); len(t.bodies) == 0 {
 		return
 	}
 	often := map[style]float64{equivocate: 0.6, withhold: 0.05, lie: 0.3, everything: 0.4}[b.style]
@@ -147,6 +152,39 @@ func (t *target) keep(raw []byte) {
 	if s, err := proto.Inspect(raw, proto.KindEvent, proto.KindCheckpoint); err == nil && len(t.bodies) < 8 {
 		t.bodies[string(s.ID.Bytes())] = raw
 	}
+}
+
+// proposal keeps a checkpoint with what travels beside it.
+func (t *target) proposal(raw, changes []byte) {
+	if s, err := proto.Inspect(raw, proto.KindCheckpoint); err == nil {
+		t.keep(raw)
+		t.changes[string(s.ID.Bytes())] = changes
+	}
+}
+
+// collude signs an event for the next place of an account of theirs that no
+// honest witness may prepare: of an epoch in which a timer has run out, of one
+// after which the account could sign nothing more, or of one long ago.
+func (b *hostiles) collude(t *target) {
+	account := peer.ID(t.slot.GetAccount().GetAccount())
+	if !b.is(account) || t.forged || b.w.nodes[b.w.index[account]].down {
+		return
+	}
+	l := b.w.nodes[b.w.index[account]].l
+	ev, err := l.Draft(account, l.Epoch(), 0, &proto.Transfer{To: []byte(b.w.nodes[b.w.rnd.IntN(len(b.w.nodes))].self.id), Amount: 1})
+	if err != nil || ev.Seq != t.slot.GetAccount().Seq {
+		return
+	}
+	t.forged = true
+	switch b.w.rnd.IntN(3) {
+	case 0:
+		ev.Epoch += 3 + b.w.rnd.Uint64N(200)
+	case 1:
+		ev.Epoch += 1 << 40
+	default:
+		ev.Epoch -= min(ev.Epoch, 3)
+	}
+	t.keep(b.w.seal(l.Signer(account, l.Epoch()), &proto.Payload{Body: &proto.Payload_Event{Event: ev}}))
 }
 
 func (t *target) prepared(round uint32, id string, by peer.ID, raw []byte) {
@@ -253,7 +291,7 @@ func (b *hostiles) falsePropose(t *target, id string) {
 			continue
 		}
 		raw := b.w.seal(leader, &proto.Payload{Body: &proto.Payload_Propose{Propose: &proto.Propose{
-			Slot: t.slot, Round: round, Body: t.bodies[id], Justification: list,
+			Slot: t.slot, Round: round, Body: t.bodies[id], Changes: t.changes[id], Justification: list,
 		}}})
 		b.toSome(leader, &proto.VoteFrame{Body: &proto.VoteFrame_Propose{Propose: raw}})
 	}
@@ -274,12 +312,21 @@ func (b *hostiles) leader(slot *proto.Slot, round uint32) peer.ID {
 	return b.w.net.Witnesses[(v%n+uint64(round))%n]
 }
 
-// lead proposes checkpoints in rounds of theirs: ones that do not add up, and
-// two different ones.
+// lead proposes checkpoints in rounds of theirs: ones that do not add up, two
+// different ones, and in later rounds one that would be the last for long.
 func (b *hostiles) lead(n *node) {
 	e := ledger.NewEpochs(n.l)
 	epoch, at := e.Due()
-	if b.w.net.Witnesses[epoch%witnesses] != n.self.id || n.clock().Before(at) || b.style == withhold {
+	if n.clock().Before(at) {
+		return
+	}
+	t := b.target(ledger.CheckpointSlot(epoch))
+	if c, changes, ok := e.Draft(n.clock()); ok && !t.forged {
+		t.forged = true
+		c.TimeUnixMs += uint64(100 * 365 * 24 * time.Hour / time.Millisecond)
+		t.proposal(b.w.seal(n.self.id, &proto.Payload{Body: &proto.Payload_Checkpoint{Checkpoint: c}}), changes)
+	}
+	if b.w.net.Witnesses[epoch%witnesses] != n.self.id || b.style == withhold {
 		return
 	}
 	for i := range 2 {
@@ -295,7 +342,7 @@ func (b *hostiles) lead(n *node) {
 		raw := b.w.seal(n.self.id, &proto.Payload{Body: &proto.Payload_Propose{Propose: &proto.Propose{
 			Slot: ledger.CheckpointSlot(epoch), Body: body, Changes: changes,
 		}}})
-		b.target(ledger.CheckpointSlot(epoch)).keep(body)
+		t.proposal(body, changes)
 		b.toSome(n.self.id, &proto.VoteFrame{Body: &proto.VoteFrame_Propose{Propose: raw}})
 	}
 }

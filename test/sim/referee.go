@@ -29,6 +29,7 @@ type referee struct {
 	minted      uint64                     // by bonuses
 	bonuses     map[bonusKey]uint64
 	certifiedAt map[uint64]time.Time // checkpoints, by epoch
+	newest      uint64               // of these
 }
 
 type ballot struct{ round uint32 }
@@ -90,6 +91,7 @@ func (r *referee) certified(n *node, c *ledger.Certified) {
 	kind, _, _ := n.l.Describe(c)
 	w.out.Kinds[kind]++
 	w.note('e', n.i, int(c.Seq))
+	r.timely(n, c)
 	r.mint(c)
 	if i, ok := w.index[c.Account]; ok && w.nodes[i].light {
 		w.out.Lights++
@@ -141,13 +143,29 @@ func (r *referee) certified(n *node, c *ledger.Certified) {
 	}
 }
 
+// timely wants an event that its owner made to be of the time in which it is
+// certified. A lock may make that one epoch later.
+func (r *referee) timely(n *node, c *ledger.Certified) {
+	if ev := c.Event; ev.GetClose() != nil || ev.GetSlash() != nil || ev.GetVoid() != nil {
+		return
+	}
+	if e := c.Event.Epoch; e > r.newest+lead || e+lead+1 < r.newest {
+		r.w.fail(fmt.Errorf("an event of node %d at seq %d of epoch %d is certified after checkpoint %d", r.w.index[c.Account], c.Seq, e, r.newest))
+	}
+}
+
 func (r *referee) checkpoint(n *node, wire *proto.CertifiedEvent) {
 	s, err := proto.Inspect(wire.Event, proto.KindCheckpoint)
 	if err != nil {
 		r.w.fail(err)
 		return
 	}
-	e := s.Payload.GetCheckpoint().Epoch
+	c := s.Payload.GetCheckpoint()
+	e := c.Epoch
+	r.newest = max(r.newest, e)
+	if at := time.UnixMilli(int64(c.TimeUnixMs)); at.After(r.w.now.Add(epoch)) {
+		r.w.fail(fmt.Errorf("epoch %d ends %s from now", e, at.Sub(r.w.now)))
+	}
 	if r.decide(ledger.CheckpointSlot(e), string(s.ID.Bytes()), fmt.Sprintf("checkpoint at node %d", n.i)) {
 		r.certifiedAt[e] = r.w.now
 		r.judged(n)

@@ -35,6 +35,7 @@ const (
 	// convicting is how many epochs after the one in which f+1 honest witnesses
 	// found a lie its checkpoint says so: two may have hostile leaders.
 	convicting = hostile + 1
+	lead       = 2 // epochs between an event and the newest checkpoint
 	credit     = uint64(proto.OneCredit)
 	grant      = 1000 * credit
 	eventCost  = 7
@@ -201,6 +202,7 @@ func (w *world) cast() {
 		return n.own
 	}
 	w.nodes[w.index[w.bad.ids[0]]].own.part = employer
+	w.nodes[w.index[w.bad.ids[1]]].own.part = vanisher
 	next().part = doubler
 	next().part = forgetful
 	next().part = employer
