@@ -114,7 +114,11 @@ func (w *wallet) resume(ctx context.Context) {
 		w.mu.Lock()
 		_, open := w.l.Intent(w.n.self)
 		w.mu.Unlock()
-		if open && w.lock(ctx) == nil {
+		order, err := w.n.store.Get(orderKey)
+		if err != nil {
+			w.n.log.Error("ledger", zap.Error(err))
+		}
+		if (open || order != nil) && w.lock(ctx) == nil {
 			if err := w.recover(ctx, w.own); err != nil && ctx.Err() == nil {
 				w.n.log.Warn("finish the event of an earlier run", zap.Error(err))
 			}
@@ -179,6 +183,14 @@ const maxDrafts = 4
 
 // sign drafts, makes durable and proposes. Call with the author's token.
 func (w *wallet) sign(ctx context.Context, o *owner, body any) (*ledger.Certified, error) {
+	c, err := w.signed(ctx, o, body)
+	if o == w.own && (err == nil || ctx.Err() == nil) { // else the event may wait, and whoever asked does not
+		err = errors.Join(err, w.ordered())
+	}
+	return c, err
+}
+
+func (w *wallet) signed(ctx context.Context, o *owner, body any) (*ledger.Certified, error) {
 	for try := 1; ; try++ {
 		raw, epoch, err := w.draft(o, body)
 		if err != nil {
@@ -223,7 +235,7 @@ func (w *wallet) draft(o *owner, body any) (raw []byte, epoch uint64, err error)
 	if raw, err = proto.Seal(key, w.n.net.ID, &proto.Payload{Body: &proto.Payload_Event{Event: ev}}); err != nil {
 		return nil, epoch, err
 	}
-	return raw, epoch, w.l.SaveIntent(raw)
+	return raw, epoch, w.l.SaveIntent(raw, w.order(o, ev, raw)...)
 }
 
 // errPlaceTaken: another event has the place, and it will have it for ever.
@@ -331,19 +343,18 @@ func (w *wallet) recover(ctx context.Context, o *owner) error {
 	w.mu.Lock()
 	raw, open := w.l.Intent(o.account)
 	w.mu.Unlock()
-	if !open {
-		return nil
+	if open {
+		c, err := w.finish(ctx, o, raw)
+		switch {
+		case err == nil:
+			w.lateHold(c)
+		case ctx.Err() != nil:
+			return fmt.Errorf("finish an earlier event: %w", err)
+		default: // its place is taken: what it was for is asked for anew
+			w.n.log.Warn("an earlier event was not certified", zap.Error(err))
+		}
 	}
-	c, err := w.finish(ctx, o, raw)
-	if err != nil && ctx.Err() != nil {
-		return fmt.Errorf("finish an earlier event: %w", err)
-	}
-	if err != nil { // its place is taken: what it was for is asked for anew
-		w.n.log.Warn("an earlier event was not certified", zap.Error(err))
-		return nil
-	}
-	w.lateHold(c)
-	return nil
+	return w.reorder(ctx, o)
 }
 
 // lateHold tells the market of a hold that an earlier run asked for and that

@@ -25,7 +25,7 @@ const restoreBatch = 1 << 20
 // with such a store asks a quorum of witnesses for its account's head and gives
 // up one place before it signs anything. Votes are not copied, and a witness
 // with such a store never votes: it does not know what it voted for after the
-// backup. taken is the time of the backup, for people.
+// backup. Nor is an order copied, which may have been done since. taken is the time of the backup, for people.
 func RestoreStore(to, from ledger.Store, taken time.Time) error {
 	var batch []ledger.Record
 	size := 0
@@ -37,7 +37,7 @@ func RestoreStore(to, from ledger.Store, taken time.Time) error {
 	at := []byte(taken.UTC().Format(time.RFC3339))
 	batch = append(batch, ledger.Record{Key: restoredKey, Value: at}, ledger.Record{Key: silentKey, Value: at})
 	err := from.Scan(nil, func(key, value []byte) error {
-		if ledger.IsVote(key) || string(key) == string(restoredKey) || string(key) == string(silentKey) {
+		if ledger.IsVote(key) || string(key) == string(restoredKey) || string(key) == string(silentKey) || string(key) == string(orderKey) {
 			return nil
 		}
 		batch = append(batch, ledger.Record{Key: append([]byte{}, key...), Value: append([]byte{}, value...)})

@@ -40,6 +40,7 @@ const (
 	Recovered  = "recovered"    // the account's head is known again, signing goes on
 	Slashed    = "slashed"      // this account was punished
 	Conflict   = "conflict"     // another event took this account's place
+	Dropped    = "dropped"      // an event of this account was refused, and what it was for is not done
 	Start      = "start"        // the daemon started with this configuration
 	NotVoting  = "not-voting"   // a witness restored from a backup stays silent
 	ShortWrite = "short-write"  // read only: a line that a crash cut short
