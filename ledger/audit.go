@@ -16,9 +16,9 @@ type Audit struct {
 	Avail, Held, Staked, Unbonding proto.Credit // over post states, grants of unopened accounts included
 	HeldByHolds                    proto.Credit // the same as Held, summed over open holds
 	Receivable                     proto.Credit // over unclaimed payments
-	Burned                         proto.Credit // over events
+	Burned                         proto.Credit // running total of what events burned, from the base checkpoint on
 	Genesis                        proto.Credit // over grants
-	Minted                         proto.Credit // over bonuses and rewards, as events state them
+	Minted                         proto.Credit // running total of bonuses and rewards, from the base checkpoint on
 }
 
 // Conserved reports whether avail + held + staked + unbonding + receivable +

@@ -42,6 +42,7 @@ func TestThreats(t *testing.T) {
 		{"submitter closes early", "one bad witness closes a hold", []string{"lists"}, closesAlone},
 		{"claims", "one bad witness invents a claim", []string{"claim votes"}, inventsClaim},
 		{"claims", "a worker claims for work that nobody ordered", []string{"assigned"}, claimsUnordered},
+		{"claims", "a worker claims for an input that it was not given", []string{"assigned"}, claimsOtherInput},
 		{"replay", "a certified payment comes again", []string{"place"}, replays},
 		{"eclipse", "the only peers are no witnesses and certify", []string{"witnesses"}, strangersCertify},
 		{"submitter vanishes", "workers that delivered stay unpaid", []string{"close"}, vanishes},

@@ -250,6 +250,27 @@ func claimsUnordered(t *testing.T, off []string) bool {
 	return err == nil && got.Amount > 0
 }
 
+func claimsOtherInput(t *testing.T, off []string) bool {
+	x := newLease(t, 4)
+	x.l.SwitchOff(off...)
+	signed, _ := x.ordered(bob, 0, "the task's")
+	_, receipt := x.ordered(bob, 0, "another")
+	got, err := x.l.CheckClaim(x.claim(bob, &proto.WorkClaim{Assignments: [][]byte{signed}, Receipts: []*proto.SignedReceipt{receipt}}))
+	return err == nil && got.Amount > 0
+}
+
+// ordered is an assignment of a task with an input in a worker's lane, and the
+// worker's receipt for it.
+func (x *lease) ordered(worker person, lane uint32, input string) (assignment []byte, receipt *proto.SignedReceipt) {
+	b := &proto.AssignmentBatch{Worker: []byte(worker.id), Hold: x.hold.ID.Bytes(), Lane: lane, Assignments: []*proto.Assignment{{
+		Job: job(1), Task: 0, Replica: lane, Replicas: 2, Module: proto.CIDOf([]byte("module")).Bytes(), MeterVersion: 1,
+		InputHash: hash(input), Price: credit, FuelLimit: 10 * uint64(proto.PriceUnit),
+	}}}
+	return x.seal(alice, &proto.Payload{Body: &proto.Payload_Assignments{Assignments: b}}), x.receipt(lane, 0, 3, func(r *proto.Receipt) {
+		r.InputHash, r.Replica, r.OutputHash = hash(input), lane, hash("output of "+input)
+	})
+}
+
 // A submitter gives two workers of one task different inputs, so that one of
 // them is outvoted, and pays neither. Each of them claims with the assignment
 // that the submitter signed, and neither's stake can be touched: there is no
@@ -257,14 +278,7 @@ func claimsUnordered(t *testing.T, off []string) bool {
 func TestFramedWorkersArePaid(t *testing.T) {
 	c := newCouncil(t, 4)
 	for lane, input := range []string{"the task's", "another"} {
-		b := &proto.AssignmentBatch{Worker: []byte(workers[lane].id), Hold: c.hold.ID.Bytes(), Lane: uint32(lane), Assignments: []*proto.Assignment{{
-			Job: job(1), Task: 0, Replica: uint32(lane), Replicas: 2, Module: proto.CIDOf([]byte("module")).Bytes(), MeterVersion: 1,
-			InputHash: hash(input), Price: credit, FuelLimit: 10 * uint64(proto.PriceUnit),
-		}}}
-		signed := c.seal(alice, &proto.Payload{Body: &proto.Payload_Assignments{Assignments: b}})
-		receipt := c.receipt(uint32(lane), 0, 3, func(r *proto.Receipt) {
-			r.InputHash, r.Replica, r.OutputHash = hash(input), uint32(lane), hash("output of "+input)
-		})
+		signed, receipt := c.ordered(workers[lane], uint32(lane), input)
 		c.file(workers[lane], &proto.WorkClaim{Lane: uint32(lane), Assignments: [][]byte{signed}, Receipts: []*proto.SignedReceipt{receipt}})
 		// The worker that was given one input cannot claim for the other.
 		wrong := c.receipt(uint32(lane), 0, 4, func(r *proto.Receipt) { r.InputHash, r.Replica = hash("a third"), uint32(lane) })

@@ -1,11 +1,18 @@
 package node
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/time/rate"
+
+	"edgenet.dev/proto"
 )
 
 // HearCredits gives the node a message of the credits topic as gossip does.
@@ -28,6 +35,46 @@ func (n *Node) LoseStream(p peer.ID) (lost bool) {
 		}
 	}
 	return lost
+}
+
+// Unlimited lets callers of /vote speak as fast as they like. Call it before
+// there are any.
+func (n *Node) Unlimited() { n.wallet.votes.calls = rate.Inf }
+
+// CallBurst and CallRate are how many frames a caller of /vote may send at once,
+// and then per second.
+const CallBurst, CallRate = callBurst, callRate
+
+// AskHeads asks a peer times for its head on one /vote stream as fast as it takes
+// the questions, and counts the answers until ctx ends.
+func (n *Node) AskHeads(ctx context.Context, to peer.ID, times int, answers *atomic.Int64) error {
+	s, err := n.host.NewStream(ctx, to, n.net.ID.Protocol("vote"))
+	if err != nil {
+		return err
+	}
+	defer s.Reset()
+	defer context.AfterFunc(ctx, func() { s.Reset() })()
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	asking.Go(func() {
+		q := &proto.VoteFrame{Body: &proto.VoteFrame_HeadRequest{HeadRequest: &proto.HeadRequest{Account: []byte(n.self), Nonce: make([]byte, 16)}}}
+		for range times {
+			if proto.WriteFrame(s, q, maxCall) != nil {
+				return
+			}
+		}
+	})
+	in := frames(s, proto.MaxVoteFrame)
+	for ; answers.Load() < int64(times); answers.Add(1) {
+		var f proto.VoteFrame
+		if err := in.Read(&f); err != nil {
+			return err
+		}
+		if f.GetHeadReport() == nil {
+			return fmt.Errorf("answered with %T", f.Body)
+		}
+	}
+	return nil
 }
 
 // ReviveGossip looks so often for peers that gossip lost.

@@ -48,6 +48,7 @@ type votes struct {
 	mu      sync.Mutex
 	links   map[peer.ID]*frameQueue // to witnesses; each has a goroutine, kept until the node ends
 	callers map[peer.ID]*caller     // newest stream that a peer opened
+	calls   rate.Limit              // callRate, but for tests that show what it is for
 	limits  *lru.Cache[peer.ID, *rate.Limiter]
 }
 
@@ -63,7 +64,7 @@ func newVotes(n *Node, heard func(peer.ID, *proto.VoteFrame) error) (*votes, err
 	if err != nil {
 		return nil, err
 	}
-	return &votes{n: n, heard: heard, links: map[peer.ID]*frameQueue{}, callers: map[peer.ID]*caller{}, limits: limits}, nil
+	return &votes{n: n, heard: heard, links: map[peer.ID]*frameQueue{}, callers: map[peer.ID]*caller{}, calls: callRate, limits: limits}, nil
 }
 
 // send queues a frame. It never blocks: what a peer does not take is dropped.
@@ -247,7 +248,7 @@ func (v *votes) admit(from peer.ID, c *caller) *rate.Limiter {
 	}
 	limit, ok := v.limits.Get(from) // a new stream is no new budget
 	if !ok {
-		if limit = rate.NewLimiter(callRate, callBurst); witness {
+		if limit = rate.NewLimiter(v.calls, callBurst); witness {
 			limit = rate.NewLimiter(witnessRate, witnessBurst)
 		}
 		v.limits.Add(from, limit)

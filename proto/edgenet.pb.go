@@ -494,7 +494,7 @@ type Genesis struct {
 	EventCost      uint64                 `protobuf:"varint,13,opt,name=event_cost,json=eventCost,proto3" json:"event_cost,omitempty"`                   // g, burned by every author event
 	OpeningCost    uint64                 `protobuf:"varint,14,opt,name=opening_cost,json=openingCost,proto3" json:"opening_cost,omitempty"`             // burned by Open
 	Shards         uint32                 `protobuf:"varint,15,opt,name=shards,proto3" json:"shards,omitempty"`                                          // offers/claims topics, default 1
-	Diversity      bool                   `protobuf:"varint,16,opt,name=diversity,proto3" json:"diversity,omitempty"`                                    // never two replicas with one operator, site, subnet
+	Diversity      bool                   `protobuf:"varint,16,opt,name=diversity,proto3" json:"diversity,omitempty"`                                    // never two replicas with workers of one operator or one site
 	Relay          *RelayLimits           `protobuf:"bytes,17,opt,name=relay,proto3" json:"relay,omitempty"`
 	GraceSeconds   uint64                 `protobuf:"varint,18,opt,name=grace_seconds,json=graceSeconds,proto3" json:"grace_seconds,omitempty"` // after a hold's deadline, default 900
 	unknownFields  protoimpl.UnknownFields

@@ -43,11 +43,11 @@ prints the peer id to name here; then 'edgenetd init --genesis' joins it.`,
 	f.Uint64Var(&g.CurveM, "curve-m", 0, "most a new network pays for work, as a multiple (default 10)")
 	f.Uint64Var(&g.CurveDCpuHours, "curve-d", 0, "CPU hours over which the multiple falls (default 1000000)")
 	f.Uint64Var(&g.KappaPpm, "kappa-ppm", 0, "bonus per epoch at most, in parts per million of a worker's stake (default 0: no bonus)")
-	f.Uint64Var(&g.MinTransfer, "min-transfer", 0, "microcredits that a transfer moves at least (default 1)")
-	f.Uint64Var(&g.EventCost, "event-cost", 0, "microcredits that every event burns (default 0)")
-	f.Uint64Var(&g.OpeningCost, "opening-cost", 0, "microcredits that opening an account burns (default 0)")
+	f.Uint64Var(&g.MinTransfer, "min-transfer", 0, "microcredits that a transfer moves at least (default 1; an open network wants more, see docs/ledger.md)")
+	f.Uint64Var(&g.EventCost, "event-cost", 0, "microcredits that every event burns (default 0; an open network wants more)")
+	f.Uint64Var(&g.OpeningCost, "opening-cost", 0, "microcredits that opening an account burns (default 0; an open network wants more)")
 	f.Uint32Var(&g.Shards, "shards", 0, "offer and claim topics (default 1)")
-	f.BoolVar(&g.Diversity, "diversity", false, "never two replicas with one operator, site or subnet")
+	f.BoolVar(&g.Diversity, "diversity", false, "never two replicas with workers of one operator or one site")
 	return family("network", "Create and show networks",
 		create,
 		&cobra.Command{
