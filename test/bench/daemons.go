@@ -127,7 +127,9 @@ func (b bench) idleCost(ctx context.Context) (rows []row, err error) {
 			return ctx.Err()
 		}
 	}
-	if err := pause(15 * time.Second); err != nil { // discovery settles
+	// Discovery looks around after 1, 5, 25, 125 s and then every ten minutes, for
+	// 4 KB each time: the window has one of these in five minutes.
+	if err := pause(40 * time.Second); err != nil {
 		return nil, err
 	}
 	start := time.Now()

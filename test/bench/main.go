@@ -40,7 +40,7 @@ func main() {
 	flag.StringVar(&b.bin, "daemon", "build/edgenetd", "edgenetd to measure")
 	flag.IntVar(&b.rounds, "rounds", 400, "single tasks timed one after the other")
 	flag.IntVar(&b.batch, "batch", 4000, "tasks in the throughput run")
-	flag.DurationVar(&b.idle, "idle", time.Minute, "how long to watch idle daemons")
+	flag.DurationVar(&b.idle, "idle", 5*time.Minute, "how long to watch idle daemons")
 	flag.StringVar(&b.only, "only", "", "parts to measure, such as metering,sandbox; empty: all")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
