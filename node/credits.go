@@ -16,7 +16,8 @@ import (
 
 // The credits topic: what the witnesses certified, and evidence of misconduct.
 // Each element has one witness that publishes it first; the others follow, one
-// after the other, as long as gossip did not bring it back to them.
+// after the other, as long as gossip did not bring it back to them, and at the
+// very last the author.
 
 // Bounds of one message of the topic.
 const (
@@ -28,7 +29,7 @@ const (
 )
 
 const (
-	creditsFlush = 100 * time.Millisecond // decisions.md: within 200 ms
+	creditsFlush = 100 * time.Millisecond // between two messages; decisions.md: an event within 200 ms
 	creditsTurn  = 300 * time.Millisecond // until the next witness publishes
 )
 
@@ -52,12 +53,20 @@ func (x certifiedItem) size() int {
 	return len(x.evidence) + 4
 }
 
-// turn is how long this witness waits for others to publish an element.
+// turn is how long self waits for others to publish an element. Who is no
+// witness has the last turn: it publishes nothing unless all of them are gone.
+func turn(witnesses []peer.ID, self peer.ID, hash proto.Hash) time.Duration {
+	n := len(witnesses)
+	i := slices.Index(witnesses, self)
+	if i < 0 {
+		return time.Duration(n) * creditsTurn
+	}
+	first := int(binary.BigEndian.Uint64(hash[:8]) % uint64(n))
+	return time.Duration((i+n-first)%n) * creditsTurn
+}
+
 func (w *wallet) turn(hash proto.Hash) time.Duration {
-	n := uint64(len(w.n.net.Witnesses))
-	first := binary.BigEndian.Uint64(hash[:8]) % n
-	self := uint64(slices.Index(w.n.net.Witnesses, w.n.self))
-	return time.Duration((self+n-first)%n) * creditsTurn
+	return turn(w.n.net.Witnesses, w.n.self, hash)
 }
 
 func (w *wallet) publishLater(now time.Time, c *ledger.Certified) {
@@ -115,40 +124,63 @@ func evidenceFrame(raw []byte) *proto.VoteFrame {
 	return &proto.VoteFrame{Body: &proto.VoteFrame_Evidence{Evidence: raw}}
 }
 
-// gossipCertified publishes in batches: everyone hears of an event within a
-// flush, and a burst costs few messages.
-func (w *wallet) gossipCertified(ctx context.Context) {
-	var waiting []certifiedItem
-	for {
-		if len(waiting) > 0 {
-			waiting = append(waiting, w.certified.take()...)
-		} else if waiting = w.certified.pull(ctx); waiting == nil {
-			return
+// flush is what waits for the topic.
+type flush struct {
+	waiting []certifiedItem
+	open    time.Time // from when on the next message may go
+}
+
+// due takes what is to be published now, and tells when to look again: zero
+// when there is nothing to wait for.
+func (f *flush) due(now time.Time, passed func(proto.Hash) bool) (ready []certifiedItem, next time.Time) {
+	if now.Before(f.open) {
+		return nil, f.open
+	}
+	rest := f.waiting[:0]
+	for _, x := range f.waiting {
+		switch {
+		case passed(x.hash): // somebody else was first
+		case x.at.After(now):
+			rest = append(rest, x)
+			if next.IsZero() || x.at.Before(next) {
+				next = x.at
+			}
+		default:
+			ready = append(ready, x)
 		}
+	}
+	clear(f.waiting[len(rest):])
+	f.waiting = rest
+	if len(ready) > 0 {
+		f.open = now.Add(creditsFlush)
+	}
+	return ready, next
+}
+
+// gossipCertified publishes an event at once when the topic was quiet, and
+// then in batches: a burst costs few messages.
+func (w *wallet) gossipCertified(ctx context.Context) {
+	var f flush
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
 		select {
-		case <-time.After(creditsFlush):
+		case <-w.certified.wake:
+		case <-timer.C:
 		case <-ctx.Done():
 			return
 		}
-		waiting = append(waiting, w.certified.take()...)
-		now := time.Now()
-		var ready, rest []certifiedItem
-		for _, x := range waiting {
-			switch {
-			case w.n.gossip.passed.Contains(x.hash): // another witness was first
-			case x.at.After(now):
-				rest = append(rest, x)
-			default:
-				ready = append(ready, x)
-			}
-		}
-		waiting = rest
+		f.waiting = append(f.waiting, w.certified.take()...)
+		ready, next := f.due(time.Now(), w.n.gossip.passed.Contains)
 		for len(ready) > 0 {
 			batch, rest := cutBatch(ready)
 			if err := w.publish(ctx, batch); err != nil && ctx.Err() == nil {
 				w.n.log.Warn("gossip certified events", zap.Error(err))
 			}
 			ready = rest
+		}
+		if !next.IsZero() {
+			timer.Reset(time.Until(next))
 		}
 	}
 }

@@ -312,8 +312,12 @@ func (w *wallet) noticed(added []*ledger.Certified) {
 	}
 }
 
-// claimIncome turns receivables into available balance, a little later so
-// that payments of one moment share an event.
+// claimPause is the time from one claim of income to the next, so that many
+// payments share an event.
+const claimPause = 300 * time.Millisecond
+
+// claimIncome turns receivables into available balance: the first ones at once,
+// and those that follow on it together.
 func (w *wallet) claimIncome(ctx context.Context) {
 	for {
 		w.mu.Lock()
@@ -325,23 +329,23 @@ func (w *wallet) claimIncome(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			}
-			select {
-			case <-time.After(300 * time.Millisecond):
-			case <-ctx.Done():
-				return
-			}
 			continue
 		}
-		if _, err := w.certify(ctx, receiveOf(list)); err != nil {
+		r, pause := receiveOf(list), claimPause
+		if len(r.Sources) < len(list) { // the event is full
+			pause = 0
+		}
+		if _, err := w.certify(ctx, r); err != nil {
 			if ctx.Err() != nil {
 				return
 			}
 			w.n.log.Warn("income not claimed yet", zap.Error(err))
-			select {
-			case <-time.After(5 * time.Second):
-			case <-ctx.Done():
-				return
-			}
+			pause = 5 * time.Second
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -13,7 +14,9 @@ import (
 
 // settlement: seven daemons, four of them witnesses; from the moment in which
 // a payment is certified until every daemon has the same ledger with the
-// payee's claim of it, read through each one's own socket.
+// payee's claim of it, read through each one's own socket. Payments come at
+// random moments: one right after the other they would all meet the pauses with
+// which events are claimed and gossiped together at the same point.
 func (b bench) settlement(ctx context.Context) (rows []row, err error) {
 	specs := []daemon.Spec{{Name: "witness0", Witness: true, Flags: []string{"--dht", "server", "--no-work"}}}
 	for i := 1; i < 7; i++ {
@@ -42,7 +45,7 @@ func (b bench) settlement(ctx context.Context) (rows []row, err error) {
 		for {
 			same := true
 			hash := ""
-			for _, nd := range n.Nodes {
+			for _, nd := range n.Nodes { // up to one that differs: asking takes their time
 				bal, err := daemon.Call(ctx, nd.Wallet.Balance, &api.BalanceRequest{Account: payee.ID.String()})
 				if err != nil {
 					return 0, 0, err
@@ -54,7 +57,9 @@ func (b bench) settlement(ctx context.Context) (rows []row, err error) {
 				if hash == "" {
 					hash = st.StateHash
 				}
-				same = same && st.StateHash == hash && bal.Available == had.Available+1
+				if same = st.StateHash == hash && bal.Available == had.Available+1; !same {
+					break
+				}
 			}
 			if same {
 				return certified, time.Since(start) - certified, nil
@@ -69,7 +74,9 @@ func (b bench) settlement(ctx context.Context) (rows []row, err error) {
 	}
 	rounds := max(20, b.rounds/4)
 	var certified, equal []time.Duration
+	moments := rand.New(rand.NewPCG(1, 1))
 	for range rounds {
+		time.Sleep(time.Duration(moments.Int64N(int64(time.Second))))
 		c, e, err := pay()
 		if err != nil {
 			return nil, err
@@ -81,9 +88,9 @@ func (b bench) settlement(ctx context.Context) (rows []row, err error) {
 	at := func(d []time.Duration, q int) float64 {
 		return float64(d[min(len(d)-1, len(d)*q/100)].Microseconds()) / 1000
 	}
-	base := fmt.Sprintf("7 daemons, 4 witnesses, %d payments", rounds)
+	base := fmt.Sprintf("7 daemons, 4 witnesses, %d payments at random moments", rounds)
 	return []row{
 		{Name: "payment_certified_p50_ms", Value: at(certified, 50), Unit: "ms", Baseline: base + ", three messages and two disks at each witness", Goal: "-"},
-		{Name: "settlement_to_equal_balances_p99_ms", Value: at(equal, 99), Unit: "ms", Baseline: fmt.Sprintf("%s, median %.0f ms; the payee waits 300 ms to claim", base, at(equal, 50)), Goal: "< 1000"},
+		{Name: "settlement_to_equal_balances_p99_ms", Value: at(equal, 99), Unit: "ms", Baseline: fmt.Sprintf("%s, median %.0f ms", base, at(equal, 50)), Goal: "< 1000"},
 	}, nil
 }
