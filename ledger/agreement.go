@@ -228,7 +228,9 @@ func (w *Witness) Handle(now time.Time, from peer.ID, f *proto.VoteFrame) ([]Out
 	case errors.As(err, &broken):
 		return s.fail(err)
 	case err != nil:
-		s.answer(refuse(err, slot))
+		answer := refuse(err, slot)
+		answer.GetError().Refused = proposed(f)
+		s.answer(answer)
 	}
 	return s.end()
 }
@@ -324,6 +326,27 @@ func (s *step) answer(f *proto.VoteFrame) {
 	if s.from != "" {
 		s.send([]peer.ID{s.from}, f)
 	}
+}
+
+// proposed names what a frame wants to be decided: a slot's owner may have said
+// something else for it meanwhile, which an answer that comes late is not about.
+func proposed(f *proto.VoteFrame) []byte {
+	var s *proto.Signed
+	var err error
+	switch b := f.GetBody().(type) {
+	case *proto.VoteFrame_Propose:
+		if s, err = openUnchecked(b.Propose, proto.KindPropose); err == nil {
+			s, err = openUnchecked(s.Payload.GetPropose().GetBody(), proto.KindEvent, proto.KindCheckpoint)
+		}
+	case *proto.VoteFrame_Skip:
+		s, err = openUnchecked(b.Skip, proto.KindSkip)
+	default:
+		return nil
+	}
+	if err != nil {
+		return nil
+	}
+	return s.ID.Bytes()
 }
 
 func refuse(err error, slot *proto.Slot) *proto.VoteFrame {

@@ -95,7 +95,8 @@ func TestMisconductIsEvidence(t *testing.T) {
 }
 
 // A refusal that names no slot is the answer to something else that the author
-// sent; refusals of its place count, f+1 of them.
+// sent, and so is one of what it proposed for the slot before: a Skip is not
+// refused by late answers to the event. Others count, f+1 of them.
 func TestRefusalsOfOtherThings(t *testing.T) {
 	w := newWorld(t, 4, map[string]uint64{"alice": 10 * credit})
 	l := w.ledger()
@@ -103,15 +104,20 @@ func TestRefusalsOfOtherThings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := ledger.NewProposal(l, w.event(alice, ev), ledger.AuthorConfig{Sign: func(b *proto.Payload) ([]byte, error) {
+	raw := w.event(alice, ev)
+	s, err := proto.Inspect(raw, proto.KindEvent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := ledger.NewProposal(l, raw, ledger.AuthorConfig{Sign: func(b *proto.Payload) ([]byte, error) {
 		return proto.Seal(alice.key, w.net.ID, b)
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	refuse := func(slot *proto.Slot) (refused bool) {
+	refuse := func(p *ledger.Proposal, slot *proto.Slot, what []byte) (refused bool) {
 		for _, x := range w.witnesses[:w.net.F()+1] {
-			f := &proto.VoteFrame{Body: &proto.VoteFrame_Error{Error: &proto.VoteError{Code: uint32(proto.CodeInvalidEvent), Slot: slot}}}
+			f := &proto.VoteFrame{Body: &proto.VoteFrame_Error{Error: &proto.VoteError{Code: uint32(proto.CodeInvalidEvent), Slot: slot, Refused: what}}}
 			if _, err := p.Handle(clock, x.id, f); err != nil {
 				t.Fatal(err)
 			}
@@ -119,12 +125,19 @@ func TestRefusalsOfOtherThings(t *testing.T) {
 		_, err, ok := p.Result()
 		return ok && err != nil
 	}
+	skip, err := ledger.NewSkip(l, w.skip(alice, alice, 0), ledger.AuthorConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, slot := s.ID.Bytes(), ledger.AccountSlot(alice.id, 0)
 	switch {
-	case refuse(nil):
+	case refuse(p, nil, id):
 		t.Error("refusals of other things end the proposal")
-	case refuse(ledger.AccountSlot(alice.id, 1)):
+	case refuse(p, ledger.AccountSlot(alice.id, 1), id):
 		t.Error("refusals of another place end the proposal")
-	case !refuse(ledger.AccountSlot(alice.id, 0)):
+	case refuse(p, slot, nil), refuse(skip, slot, id):
+		t.Error("refusals of what was proposed before end the proposal")
+	case !refuse(p, slot, id):
 		t.Error("f+1 refusals do not end the proposal")
 	}
 }

@@ -34,6 +34,7 @@ type Proposal struct {
 	cfg     AuthorConfig
 	slot    *proto.Slot
 	id      string // CID bytes; "" for a Skip
+	said    string // CID bytes of the event or of the Skip's envelope
 	raw     []byte
 	attach  []*proto.CertifiedEvent
 	frame   *proto.VoteFrame
@@ -54,6 +55,7 @@ func NewProposal(l *Ledger, raw []byte, cfg AuthorConfig) (*Proposal, error) {
 	}
 	p := newProposal(l, AccountSlot(c.Account, c.Seq), cfg)
 	p.id, p.raw, p.attach = string(c.ID.Bytes()), slices.Clone(raw), l.Attachments(c.Event)
+	p.said = p.id
 	return p, p.build()
 }
 
@@ -69,6 +71,7 @@ func NewSkip(l *Ledger, raw []byte, cfg AuthorConfig) (*Proposal, error) {
 	}
 	p := newProposal(l, AccountSlot(o.account, o.seq), cfg)
 	p.frame = &proto.VoteFrame{Body: &proto.VoteFrame_Skip{Skip: slices.Clone(raw)}}
+	p.said = string(proposed(p.frame))
 	return p, nil
 }
 
@@ -189,8 +192,8 @@ func (p *Proposal) refusal(from peer.ID, e *proto.VoteError) ([]Output, error) {
 	// An error about no slot may be the answer to something else that this peer
 	// sent, evidence say, unless it is about the two of them.
 	general := e.Slot == nil && (code == proto.CodeNotWitness || code == proto.CodeWrongNetwork)
-	if !p.l.net.IsWitness(from) || !general && (e.Slot == nil || !sameSlot(e.Slot, p.slot)) {
-		return nil, nil
+	if !p.l.net.IsWitness(from) || !general && (e.Slot == nil || !sameSlot(e.Slot, p.slot) || string(e.Refused) != p.said) {
+		return nil, nil // the last: a late answer to what was proposed before
 	}
 	switch code {
 	case proto.CodeMissing:

@@ -110,25 +110,37 @@ func (w *wallet) converse(ctx context.Context, t talk, over func() bool) error {
 // resume finishes an event that an earlier run signed, or one whose caller did
 // not wait, so that it does not wait for the next operation.
 func (w *wallet) resume(ctx context.Context) {
+	const pause = 5 * time.Second // before another try
 	for ctx.Err() == nil {
-		w.mu.Lock()
-		_, open := w.l.Intent(w.n.self)
-		w.mu.Unlock()
-		order, err := w.n.store.Get(orderKey)
-		if err != nil {
-			w.n.log.Error("ledger", zap.Error(err))
-		}
-		if (open || order != nil) && w.lock(ctx) == nil {
+		var again <-chan time.Time
+		if w.waits() && w.lock(ctx) == nil {
 			if err := w.recover(ctx, w.own); err != nil && ctx.Err() == nil {
 				w.n.log.Warn("finish the event of an earlier run", zap.Error(err))
 			}
 			w.unlock()
+			if w.waits() {
+				again = time.After(pause)
+			}
 		}
 		select {
 		case <-w.unfinished:
+		case <-again:
 		case <-ctx.Done():
 		}
 	}
+}
+
+// waits reports whether this account has signed something, or was asked for it,
+// that is not certified.
+func (w *wallet) waits() bool {
+	w.mu.Lock()
+	_, open := w.l.Intent(w.n.self)
+	w.mu.Unlock()
+	order, err := w.n.store.Get(orderKey)
+	if err != nil {
+		w.n.log.Error("ledger", zap.Error(err))
+	}
+	return open || order != nil
 }
 
 func (w *wallet) lock(ctx context.Context) error {

@@ -17,7 +17,7 @@ import (
 // long that its epoch has passed. The witnesses refuse the event; what it was for
 // is done all the same, once, also when the node stops in between.
 func TestTransferOutlivesItsEpoch(t *testing.T) {
-	l := newLabOf(t, 5, 4, func(g *proto.Genesis) { g.EpochSeconds = 1 })
+	l := newLabOf(t, 5, 4, func(g *proto.Genesis) { g.EpochSeconds = 2 })
 	var stores []keep
 	for range 4 {
 		stores = append(stores, keep{mem.New()})

@@ -7143,6 +7143,7 @@ type VoteError struct {
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	Missing       [][]byte               `protobuf:"bytes,3,rep,name=missing,proto3" json:"missing,omitempty"` // CIDs of attachments the witness lacks
 	Slot          *Slot                  `protobuf:"bytes,4,opt,name=slot,proto3" json:"slot,omitempty"`       // that the refused message was about, if any
+	Refused       []byte                 `protobuf:"bytes,5,opt,name=refused,proto3" json:"refused,omitempty"` // CID of the proposed body, or of the Skip's envelope
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7201,6 +7202,13 @@ func (x *VoteError) GetMissing() [][]byte {
 func (x *VoteError) GetSlot() *Slot {
 	if x != nil {
 		return x.Slot
+	}
+	return nil
+}
+
+func (x *VoteError) GetRefused() []byte {
+	if x != nil {
+		return x.Refused
 	}
 	return nil
 }
@@ -8067,12 +8075,13 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x14\n" +
 	"\x05nonce\x18\x02 \x01(\fR\x05nonce\x12.\n" +
 	"\x04head\x18\x03 \x01(\v2\x1a.edgenet.v1.CertifiedEventR\x04head\x12\x14\n" +
-	"\x05above\x18\x04 \x03(\fR\x05above\"w\n" +
+	"\x05above\x18\x04 \x03(\fR\x05above\"\x91\x01\n" +
 	"\tVoteError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
 	"\amissing\x18\x03 \x03(\fR\amissing\x12$\n" +
-	"\x04slot\x18\x04 \x01(\v2\x10.edgenet.v1.SlotR\x04slot\"\xa8\x04\n" +
+	"\x04slot\x18\x04 \x01(\v2\x10.edgenet.v1.SlotR\x04slot\x12\x18\n" +
+	"\arefused\x18\x05 \x01(\fR\arefused\"\xa8\x04\n" +
 	"\tSyncFrame\x12-\n" +
 	"\x06ranges\x18\x01 \x03(\v2\x15.edgenet.v1.SyncRangeR\x06ranges\x122\n" +
 	"\x06events\x18\x02 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\x06events\x12\x12\n" +

@@ -101,7 +101,7 @@ func (b *hostiles) hear(n *node, from peer.ID, f *proto.VoteFrame) {
 	}
 	if f.GetPropose() != nil && b.style != equivocate && b.w.chance(0.3) {
 		n.vote(b.w.index[from], &proto.VoteFrame{Body: &proto.VoteFrame_Error{Error: &proto.VoteError{
-			Code: uint32(proto.CodeInvalidEvent), Reason: "no", Slot: t.slot,
+			Code: uint32(proto.CodeInvalidEvent), Reason: "no", Slot: t.slot, Refused: bodyOf(f.GetPropose()),
 		}}})
 	}
 	b.act(t)
@@ -146,6 +146,18 @@ func (b *hostiles) learn(f *proto.VoteFrame) *target {
 		return t
 	}
 	return nil
+}
+
+// bodyOf names what a Propose proposes.
+func bodyOf(raw []byte) []byte {
+	s, err := proto.Inspect(raw, proto.KindPropose)
+	if err == nil {
+		s, err = proto.Inspect(s.Payload.GetPropose().Body, proto.KindEvent, proto.KindCheckpoint)
+	}
+	if err != nil {
+		return nil
+	}
+	return s.ID.Bytes()
 }
 
 func (t *target) keep(raw []byte) {
