@@ -43,7 +43,7 @@ type target struct {
 	reports  map[uint32]map[peer.ID][]byte
 	changes  map[string][]byte // of checkpoints, by body
 	top      uint32
-	forged   bool // they signed a body of their own for an account of theirs
+	forged   string // id of a body of theirs that is of another time
 }
 
 func newHostiles(w *world) *hostiles {
@@ -160,18 +160,23 @@ func bodyOf(raw []byte) []byte {
 	return s.ID.Bytes()
 }
 
-func (t *target) keep(raw []byte) {
-	if s, err := proto.Inspect(raw, proto.KindEvent, proto.KindCheckpoint); err == nil && len(t.bodies) < 8 {
-		t.bodies[string(s.ID.Bytes())] = raw
+func (t *target) keep(raw []byte) string {
+	s, err := proto.Inspect(raw, proto.KindEvent, proto.KindCheckpoint)
+	if err != nil {
+		return ""
 	}
+	id := string(s.ID.Bytes())
+	if len(t.bodies) < 8 {
+		t.bodies[id] = raw
+	}
+	return id
 }
 
 // proposal keeps a checkpoint with what travels beside it.
-func (t *target) proposal(raw, changes []byte) {
-	if s, err := proto.Inspect(raw, proto.KindCheckpoint); err == nil {
-		t.keep(raw)
-		t.changes[string(s.ID.Bytes())] = changes
-	}
+func (t *target) proposal(raw, changes []byte) string {
+	id := t.keep(raw)
+	t.changes[id] = changes
+	return id
 }
 
 // collude signs an event for the next place of an account of theirs that no
@@ -179,7 +184,7 @@ func (t *target) proposal(raw, changes []byte) {
 // after which the account could sign nothing more, or of one long ago.
 func (b *hostiles) collude(t *target) {
 	account := peer.ID(t.slot.GetAccount().GetAccount())
-	if !b.is(account) || t.forged || b.w.nodes[b.w.index[account]].down {
+	if !b.is(account) || t.forged != "" || b.w.nodes[b.w.index[account]].down {
 		return
 	}
 	l := b.w.nodes[b.w.index[account]].l
@@ -187,7 +192,6 @@ func (b *hostiles) collude(t *target) {
 	if err != nil || ev.Seq != t.slot.GetAccount().Seq {
 		return
 	}
-	t.forged = true
 	switch b.w.rnd.IntN(3) {
 	case 0:
 		ev.Epoch += 3 + b.w.rnd.Uint64N(200)
@@ -196,7 +200,7 @@ func (b *hostiles) collude(t *target) {
 	default:
 		ev.Epoch -= min(ev.Epoch, 3)
 	}
-	t.keep(b.w.seal(l.Signer(account, l.Epoch()), &proto.Payload{Body: &proto.Payload_Event{Event: ev}}))
+	t.forged = t.keep(b.w.seal(l.Signer(account, l.Epoch()), &proto.Payload{Body: &proto.Payload_Event{Event: ev}}))
 }
 
 func (t *target) prepared(round uint32, id string, by peer.ID, raw []byte) {
@@ -306,6 +310,11 @@ func (b *hostiles) falsePropose(t *target, id string) {
 			Slot: t.slot, Round: round, Body: t.bodies[id], Changes: t.changes[id], Justification: list,
 		}}})
 		b.toSome(leader, &proto.VoteFrame{Body: &proto.VoteFrame_Propose{Propose: raw}})
+		if id == t.forged && t.slot.GetAccount() != nil {
+			b.w.out.Early++
+		} else if id == t.forged {
+			b.w.out.Endless++
+		}
 	}
 }
 
@@ -333,10 +342,9 @@ func (b *hostiles) lead(n *node) {
 		return
 	}
 	t := b.target(ledger.CheckpointSlot(epoch))
-	if c, changes, ok := e.Draft(n.clock()); ok && !t.forged {
-		t.forged = true
+	if c, changes, ok := e.Draft(n.clock()); ok && t.forged == "" {
 		c.TimeUnixMs += uint64(100 * 365 * 24 * time.Hour / time.Millisecond)
-		t.proposal(b.w.seal(n.self.id, &proto.Payload{Body: &proto.Payload_Checkpoint{Checkpoint: c}}), changes)
+		t.forged = t.proposal(b.w.seal(n.self.id, &proto.Payload{Body: &proto.Payload_Checkpoint{Checkpoint: c}}), changes)
 	}
 	if b.w.net.Witnesses[epoch%witnesses] != n.self.id || b.style == withhold {
 		return

@@ -96,6 +96,7 @@ func many(t *testing.T, nodes, seeds int) {
 		"bonus": total.Bonuses, "reward for being up": total.Uptimes, "reward for a referral": total.Referrals, "owner that is away": total.Absent,
 		"false probe report": total.Misreports, "right work that is accused": total.Lies, "false report of wrong work": total.Slanders,
 		"liar that a checkpoint names": total.Liars, "question of a light client": total.Asked, "event of a light client": total.Lights,
+		"event of another epoch": total.Early, "checkpoint that would be the last": total.Endless,
 	} {
 		if n == 0 {
 			t.Errorf("no %s in %d seeds", what, seeds)

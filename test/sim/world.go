@@ -60,6 +60,7 @@ type Outcome struct {
 	// Of what is minted, of wrong results and of light clients. Lies are receipts
 	// of right work that hostile submitters accuse.
 	Bonuses, Uptimes, Referrals, Absent, Misreports, Lies, Slanders, Liars, Asked, Lights int
+	Early, Endless                                                                        int           // proposals in later rounds of events and checkpoints of other times
 	Minted                                                                                uint64        // by bonuses, microcredits
 	Took                                                                                  time.Duration // virtual, from the end of the faults until all was decided
 	Trace                                                                                 uint64
@@ -471,6 +472,8 @@ func (o *Outcome) add(x Outcome) {
 		{&o.Liars, &x.Liars},
 		{&o.Asked, &x.Asked},
 		{&o.Lights, &x.Lights},
+		{&o.Early, &x.Early},
+		{&o.Endless, &x.Endless},
 	} {
 		*p.to += *p.from
 	}
