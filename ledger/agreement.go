@@ -134,6 +134,7 @@ type Witness struct {
 	pause    time.Time                               // after a failed write, until when holds wait
 	again    []peer.ID                               // accounts whose next place may be to be opened
 	base     uint64                                  // of the ledger, when touched was looked through
+	unheard  []Output                                // Added and CheckpointAdded of steps that failed later
 	recent   map[string]map[peer.ID]bool
 	order    []string // of recent, oldest first
 	off      countermeasures
@@ -258,12 +259,21 @@ func (s *step) end() ([]Output, error) {
 		}
 		s.recs = nil
 	}
-	return s.outs, nil
+	outs := append(s.w.unheard, s.outs...)
+	s.w.unheard = nil
+	return outs, nil
 }
 
 // fail is the end of a step on a machine that is broken: nothing of it may be
-// sent, and all of it is repeated later.
+// sent, and all of it is repeated later. What it made durable before is not:
+// that it was added the next step tells.
 func (s *step) fail(err error) ([]Output, error) {
+	for _, o := range s.outs {
+		switch o.(type) {
+		case Added, CheckpointAdded:
+			s.w.unheard = append(s.w.unheard, o)
+		}
+	}
 	var broken *fault
 	if errors.As(err, &broken) {
 		err = broken.error

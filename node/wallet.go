@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -117,10 +118,7 @@ func (w *wallet) heard(from peer.ID, f *proto.VoteFrame) error {
 		return nil
 	}
 	outs, err := w.hand(now, from, f)
-	if err == nil {
-		err = w.deliver(now, outs)
-	}
-	return err
+	return cmp.Or(w.deliver(now, outs), err)
 }
 
 func refusal(code proto.Code, reason string) *proto.VoteFrame {
@@ -128,7 +126,8 @@ func refusal(code proto.Code, reason string) *proto.VoteFrame {
 }
 
 // hand gives a frame to whom it may concern: the witness, the author, or both
-// of them. Call with mu held.
+// of them. What it returns is to be delivered even beside an error. Call with
+// mu held.
 func (w *wallet) hand(now time.Time, from peer.ID, f *proto.VoteFrame) (outs []ledger.Output, err error) {
 	answer, vote := false, w.witness != nil
 	switch f.GetBody().(type) {
@@ -143,22 +142,21 @@ func (w *wallet) hand(now time.Time, from peer.ID, f *proto.VoteFrame) (outs []l
 		answer = true
 	}
 	if vote {
-		if outs, err = w.witness.Handle(now, from, f); err != nil {
-			return nil, err
-		}
-		if next := w.witness.Next(); !next.IsZero() && !next.After(now) { // a single witness waits for nobody
-			more, err := w.witness.Tick(now)
-			if err != nil {
-				return nil, err
-			}
+		outs, err = w.witness.Handle(now, from, f)
+		if next := w.witness.Next(); err == nil && !next.IsZero() && !next.After(now) { // a single witness waits for nobody
+			var more []ledger.Output
+			more, err = w.witness.Tick(now)
 			outs = append(outs, more...)
 		}
 		w.wakeWitness()
+		if err != nil {
+			return outs, err
+		}
 	}
 	if answer && w.talk != nil {
 		more, err := w.talk.Handle(now, from, f)
 		if err != nil && !faulty(err) {
-			return nil, err
+			return outs, err
 		}
 		if err != nil {
 			w.n.log.Debug("answer of a witness", zap.Stringer("witness", from), zap.Error(err))
@@ -175,8 +173,9 @@ func faulty(err error) bool {
 	return errors.As(err, &wire)
 }
 
-// deliver does what the state machines want done. Call with mu held.
-func (w *wallet) deliver(now time.Time, outs []ledger.Output) error {
+// deliver does what the state machines want done, all of it even when something
+// fails. Call with mu held.
+func (w *wallet) deliver(now time.Time, outs []ledger.Output) (failed error) {
 	for len(outs) > 0 {
 		o := outs[0]
 		outs = outs[1:]
@@ -188,10 +187,7 @@ func (w *wallet) deliver(now time.Time, outs []ledger.Output) error {
 					continue
 				}
 				more, err := w.hand(now, to, o.Frame)
-				if err != nil {
-					return err
-				}
-				outs = append(outs, more...)
+				failed, outs = cmp.Or(failed, err), append(outs, more...)
 			}
 		case ledger.Added:
 			if w.n.light == nil { // else others publish it
@@ -213,13 +209,10 @@ func (w *wallet) deliver(now time.Time, outs []ledger.Output) error {
 		case ledger.Misconduct:
 			w.n.log.Warn("two votes or events for one place", zap.Stringer("by", o.By), zap.Uint64("seq", o.Slot.GetAccount().GetSeq()))
 			more, err := w.accuse(now, o.Evidence)
-			if err != nil {
-				return err
-			}
-			outs = append(outs, more...)
+			failed, outs = cmp.Or(failed, err), append(outs, more...)
 		}
 	}
-	return nil
+	return failed
 }
 
 func wake(ch chan struct{}) {
