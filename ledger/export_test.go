@@ -440,3 +440,25 @@ func (l *Ledger) Leaves() (trees []byte, keys, values [][]byte) {
 	}
 	return trees, keys, values
 }
+
+// StateSpace is where a store keeps the base's state.
+var StateSpace = []byte{spaceState}
+
+// MaxState bounds the bytes that are kept of a state before it is complete: per
+// record its longest value, with an author's event and its certificate for
+// every account, and one part that is too much in every tree.
+func MaxState(b *proto.Checkpoint) int {
+	n := 0
+	for _, tree := range trees {
+		_, count := rootField(b, tree)
+		key, value := limits(tree)
+		if tree == treeAccounts {
+			value += MaxAuthorEvent + 1024
+		}
+		n += int(*count+1) * (key + value + 64)
+	}
+	return n
+}
+
+// Asked is the base whose state a session waits for.
+func (s *Sync) Asked() uint64 { return s.join.asked }

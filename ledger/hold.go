@@ -197,6 +197,9 @@ func (t *tx) extend(account peer.ID, b *proto.Extend) (*hold, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(h.events) > MaxExtends {
+		return nil, proto.CodeInvalidEvent.Errorf("hold %s was extended %d times; use another hold", h.id.CID(), MaxExtends)
+	}
 	return h, h.grow(t.net, b)
 }
 

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 
@@ -14,8 +13,9 @@ import (
 // newest checkpoint and at which its set begins; who has newer ones sends them,
 // and gives again what the other side says it lacks of older ones. When one
 // side lacks events that the other has pruned, it asks for the state at that
-// base, puts it under what it has, and both compare again. That is also how a
-// new node joins: it never sees what happened before the checkpoint.
+// base once it has the base's certified checkpoint, puts it under what it has,
+// and both compare again. That is also how a new node joins: it never sees what
+// happened before the checkpoint.
 
 // joining is this part of a session.
 type joining struct {
@@ -24,13 +24,16 @@ type joining struct {
 	wanted  map[uint64]bool            // asked for in this session
 	partial *proto.CertifiedCheckpoint // comes in parts
 	tell    bool                       // the other side lacks what is pruned here
-	want    bool                       // ask for the state
-	asked   bool                       // for the state, and it has not come yet
+	theirs  uint64                     // base of the other side
+	want    uint64                     // base whose state is to be asked for
+	called  uint64                     // whose checkpoint was asked for to that end
+	asked   uint64                     // that base, until the state has come
+	state   *arrival                   // what has come of it
 	serving bool                       // leaves are to be sent
 	served  uint64                     // base that was served: each once per session
-	epoch   uint64                     // that leaves belong to
-	leaves  []served                   // to be sent
-	got     []*proto.StateLeaf         // received
+	leaves  []served                   // to be sent; shared with other sessions
+	value   int                        // bytes sent of the first one's value
+	events  int                        // sent of those beside it
 }
 
 // served is a leaf with the events that go with it.
@@ -40,7 +43,7 @@ type served struct {
 }
 
 func (j *joining) idle() bool {
-	return len(j.send) == 0 && !j.tell && !j.want && !j.asked && !j.serving
+	return len(j.send) == 0 && !j.tell && j.want == 0 && j.asked == 0 && !j.serving
 }
 
 // partSize is how much of one leaf or list of changes a frame carries.
@@ -68,20 +71,29 @@ func (s *Sync) meet(in *proto.SyncFrame) error {
 			j.send = append(j.send, h)
 		}
 	}
-	if in.Pruned && in.Base > s.l.base && !j.asked {
-		j.want = true
+	switch {
+	case in.Base < j.theirs:
+		return proto.CodeMalformed.Errorf("sync: the other side's base went from %d back to %d", j.theirs, in.Base)
+	case in.Base <= s.l.base:
+		j.want = 0
+	case j.asked == 0 && (in.Pruned || j.want > 0):
+		if in.Done && in.Base == j.called && !s.l.complete(in.Base) {
+			return proto.CodeMalformed.Errorf("sync: done without checkpoint %d, which the other side begins above", in.Base)
+		}
+		j.want = in.Base
 	}
+	j.theirs = in.Base
 	if in.WantState && s.l.base > j.served {
 		leaves, err := s.l.serve()
 		if err != nil {
 			return err
 		}
-		j.serving, j.served, j.epoch, j.leaves = true, s.l.base, s.l.base, leaves
+		j.serving, j.served, j.leaves, j.value, j.events = true, s.l.base, leaves, 0, 0
 		if base := s.l.checkpoints[s.l.base]; !slices.Contains(j.send, base) {
 			j.send = append([]*CheckpointHeader{base}, j.send...)
 		}
 	}
-	if j.asked && in.Done {
+	if j.asked > 0 && in.Done {
 		return proto.CodeMalformed.Errorf("sync: done without the state that was asked for")
 	}
 	return nil
@@ -93,20 +105,36 @@ const maxWanted = 64
 func (s *Sync) greet(last *proto.SyncFrame) {
 	j := &s.join
 	last.Base, last.Newest = s.l.base, s.l.s.newest
-	last.Pruned, last.WantState = j.tell, j.want
-	if j.want {
-		j.asked = true
+	last.Pruned, j.tell = j.tell, false
+	if j.wanted == nil {
+		j.wanted = map[uint64]bool{}
 	}
-	j.tell, j.want = false, false
-	for e := s.l.base + 1; e <= s.l.s.newest && len(last.WantCheckpoints) < maxWanted; e++ {
-		if h := s.l.checkpoints[e]; (h == nil || h.changes == nil) && !j.wanted[e] {
-			if j.wanted == nil {
-				j.wanted = map[uint64]bool{}
-			}
-			j.wanted[e] = true
-			last.WantCheckpoints = append(last.WantCheckpoints, e)
+	ask := func(e uint64) {
+		j.wanted[e] = true
+		last.WantCheckpoints = append(last.WantCheckpoints, e)
+	}
+	// A base is anybody's word until its checkpoint is here, which says how much
+	// may come.
+	switch {
+	case j.want > 0 && s.l.complete(j.want):
+		last.WantState, j.asked, j.want = true, j.want, 0
+	case j.want != j.called:
+		j.called = j.want
+		if j.want > 0 {
+			ask(j.want)
 		}
 	}
+	for e := s.l.base + 1; e <= s.l.s.newest && len(last.WantCheckpoints) < maxWanted; e++ {
+		if !s.l.complete(e) && !j.wanted[e] {
+			ask(e)
+		}
+	}
+}
+
+// complete reports whether an epoch's checkpoint is here with its changes.
+func (l *Ledger) complete(epoch uint64) bool {
+	h := l.checkpoints[epoch]
+	return h != nil && h.changes != nil
 }
 
 // epochs lists the known checkpoints.
@@ -165,22 +193,28 @@ func (s *Sync) take(in *proto.SyncFrame) error {
 	if err := s.flush(); err != nil {
 		return err
 	}
-	h := s.l.checkpoints[in.StateEpoch]
 	switch {
-	case !j.asked:
+	case j.asked == 0:
 		return proto.CodeMalformed.Errorf("sync: state that was not asked for")
-	case h == nil || len(j.got) > 0 && in.StateEpoch != j.epoch:
+	case j.state == nil && (in.StateEpoch < j.asked || !s.l.complete(in.StateEpoch)):
 		return proto.CodeMalformed.Errorf("sync: state of epoch %d, whose checkpoint did not come", in.StateEpoch)
+	case j.state == nil:
+		j.state = newArrival(s.l, s.l.checkpoints[in.StateEpoch])
+	case in.StateEpoch != j.state.h.Body.Epoch:
+		return proto.CodeMalformed.Errorf("sync: state of epochs %d and %d at once", j.state.h.Body.Epoch, in.StateEpoch)
 	}
-	j.epoch = in.StateEpoch
-	j.got = append(j.got, in.Leaves...)
+	for _, p := range in.Leaves {
+		if err := j.state.add(p); err != nil {
+			return fmt.Errorf("checkpoint %d: %w", in.StateEpoch, err)
+		}
+	}
 	if !in.LastLeaf {
 		return nil
 	}
-	leaves := j.got
-	j.got, j.asked = nil, false
-	if h.Body.Epoch > s.l.base {
-		if err := s.l.installState(h, leaves); err != nil {
+	state := j.state
+	j.state, j.asked = nil, 0
+	if in.StateEpoch > s.l.base { // else it was pruned here meanwhile
+		if err := state.install(); err != nil {
 			return err
 		}
 	}
@@ -200,8 +234,12 @@ func (s *Sync) flush() error {
 	return err
 }
 
-// serve lists the base's state with the events that belong to it.
+// serve lists the base's state with the events that belong to it. It is made
+// once per base, however many sessions ask for it.
 func (l *Ledger) serve() ([]served, error) {
+	if l.served != nil {
+		return l.served, nil
+	}
 	leaves, err := l.storedLeaves()
 	if err != nil {
 		return nil, err
@@ -219,6 +257,7 @@ func (l *Ledger) serve() ([]served, error) {
 			}
 		}
 	}
+	l.served = out
 	return out, nil
 }
 
@@ -242,28 +281,30 @@ func (s *Sync) state(out []*proto.SyncFrame) []*proto.SyncFrame {
 	if !j.serving || len(j.send) > 0 {
 		return out
 	}
-	frame, size := &proto.SyncFrame{StateEpoch: j.epoch}, 0
+	frame, size := &proto.SyncFrame{StateEpoch: j.served}, 0
 	put := func(x *proto.StateLeaf) {
 		n := goproto.Size(x) + 8
 		if len(frame.Leaves) > 0 && size+n > syncFill {
 			out = append(out, frame)
-			frame, size = &proto.SyncFrame{StateEpoch: j.epoch}, 0
+			frame, size = &proto.SyncFrame{StateEpoch: j.served}, 0
 		}
 		frame.Leaves, size = append(frame.Leaves, x), size+n
 	}
 	for len(j.leaves) > 0 && len(out) < syncBurst {
-		x := &j.leaves[0]
-		part := &proto.StateLeaf{Tree: uint32(x.tree), Key: x.key, Value: x.value[:min(len(x.value), partSize)]}
-		x.value = x.value[len(part.Value):]
-		for size := len(part.Value); len(x.value) == 0 && len(x.events) > 0; x.events = x.events[1:] {
-			if size += goproto.Size(x.events[0].Wire) + 8; size > syncFill-100 && len(part.Value)+len(part.Events) > 0 {
+		x := j.leaves[0]
+		rest := x.value[j.value:]
+		part := &proto.StateLeaf{Tree: uint32(x.tree), Key: x.key, Value: rest[:min(len(rest), partSize)]}
+		j.value += len(part.Value)
+		for size := len(part.Value); j.value == len(x.value) && j.events < len(x.events); j.events++ {
+			w := x.events[j.events].Wire
+			if size += goproto.Size(w) + 8; size > syncFill-100 && len(part.Value)+len(part.Events) > 0 {
 				break
 			}
-			part.Events = append(part.Events, x.events[0].Wire)
+			part.Events = append(part.Events, w)
 		}
 		put(part)
-		if len(x.value)+len(x.events) == 0 {
-			j.leaves = j.leaves[1:]
+		if j.value == len(x.value) && j.events == len(x.events) {
+			j.leaves, j.value, j.events = j.leaves[1:], 0, 0
 		}
 	}
 	if len(j.leaves) == 0 {
@@ -275,97 +316,4 @@ func (s *Sync) state(out []*proto.SyncFrame) []*proto.SyncFrame {
 		out = append(out, frame)
 	}
 	return out
-}
-
-// installState makes a certified checkpoint's state, as a peer gave it, the
-// base of this ledger: every leaf must lead to the checkpoint's roots, and
-// every event is verified. What is here above its frontier stays.
-func (l *Ledger) installState(h *CheckpointHeader, parts []*proto.StateLeaf) error {
-	if h.changes == nil {
-		return proto.CodeMissing.Errorf("checkpoint %d: its changes are not known here", h.Body.Epoch)
-	}
-	var leaves []leaf
-	wires := map[proto.Hash]*proto.CertifiedEvent{}
-	for _, p := range parts {
-		x := leaf{byte(p.GetTree()), p.GetKey(), p.GetValue()}
-		if n := len(leaves); n > 0 && leaves[n-1].tree == x.tree && bytes.Equal(leaves[n-1].key, x.key) {
-			leaves[n-1].value = slices.Concat(leaves[n-1].value, x.value)
-		} else {
-			if n > 0 && compareLeaves(leaves[n-1], x) > 0 || p.GetTree() > 255 {
-				return proto.CodeMalformed.Errorf("checkpoint %d: state out of order", h.Body.Epoch)
-			}
-			leaves = append(leaves, x)
-		}
-		for _, w := range p.GetEvents() {
-			s, err := proto.Inspect(w.GetEvent(), proto.KindEvent)
-			if err != nil {
-				return fmt.Errorf("checkpoint %d: %w", h.Body.Epoch, err)
-			}
-			id, err := proto.CIDHash(s.ID)
-			if err != nil {
-				return err
-			}
-			wires[id] = w
-		}
-	}
-	roots := new(proto.Checkpoint)
-	fillRoots(roots, leaves)
-	for _, tree := range trees {
-		got, n := rootField(roots, tree)
-		want, m := rootField(h.Body, tree)
-		if !bytes.Equal(*got, *want) || *n != *m {
-			return proto.CodeMalformed.Errorf("checkpoint %d: the state that came is not the one that is certified", h.Body.Epoch)
-		}
-	}
-	next := map[peer.ID]uint64{}
-	kept := map[proto.Hash]*Certified{}
-	for _, x := range leaves {
-		need, err := x.events()
-		if err != nil {
-			return err
-		}
-		if x.tree == treeAccounts {
-			a, err := x.account()
-			if err != nil {
-				return err
-			}
-			next[a.id] = a.seq + 1
-		}
-		for _, id := range need {
-			if kept[id] = l.s.events[id]; kept[id] != nil {
-				continue
-			}
-			if kept[id], err = l.verifyKept(wires[id]); err != nil {
-				return fmt.Errorf("checkpoint %d: event %s: %w", h.Body.Epoch, id.CID(), err)
-			}
-		}
-	}
-	for _, id := range l.own {
-		if a := l.s.accounts[id]; a != nil {
-			for _, c := range a.chain {
-				if c.Seq < next[id] {
-					kept[c.hash] = c
-				}
-			}
-		}
-	}
-	st, err := stateOf(l.net, h.Body, leaves, kept)
-	if err != nil {
-		return err
-	}
-	if err := l.matches(h, &st, leaves); err != nil {
-		return err
-	}
-	return l.install(h, leaves, kept)
-}
-
-func (l *Ledger) verifyKept(wire *proto.CertifiedEvent) (*Certified, error) {
-	if disabled.signatures {
-		c, err := decode(l.net, wire.GetEvent(), false)
-		if err == nil {
-			c.Wire = wire
-		}
-		return c, err
-	}
-	return Verify(l.net, wire)
 }

@@ -34,6 +34,7 @@ type Ledger struct {
 	proposed    [][]byte           // changes of proposed checkpoints, oldest first
 	own         []peer.ID          // whose chains are kept
 	proofs      *proofs            // of the base's state; nil when they have to be computed
+	served      []served           // the base's state for those that join; nil when it has to be read
 	probes      map[peer.ID][]byte // probe reports for probesFor
 	probesFor   uint64
 	accused     accusations

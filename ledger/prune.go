@@ -169,7 +169,7 @@ func (l *Ledger) install(h *CheckpointHeader, leaves []leaf, kept map[proto.Hash
 	if err := l.store.Append(batch...); err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
-	l.s, l.base, l.hash, l.proofs, l.stood = st, h.Body.Epoch, proto.Hash{}, nil, nil
+	l.s, l.base, l.hash, l.proofs, l.served, l.stood = st, h.Body.Epoch, proto.Hash{}, nil, nil, nil
 	for _, id := range finished {
 		delete(l.intents, id)
 	}

@@ -15,6 +15,7 @@ const (
 	MaxLanes     = 64   // of a Hold or Extend
 	MaxPays      = 64   // of a Settle; Done envelopes fill an event earlier, see SplitSettle
 	MaxHoldLanes = 1024 // of a hold after all its Extends
+	MaxExtends   = 1024 // of a hold, so that its record is bounded
 	MaxMemo      = 140  // bytes
 	// maxAmount bounds every amount in an event. No supply can reach it, and
 	// sums of a few thousand amounts stay far from overflow.

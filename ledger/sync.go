@@ -95,6 +95,10 @@ func (s *Sync) Step(in *proto.SyncFrame) (out []*proto.SyncFrame, received []*pr
 	if s.finished {
 		return nil, nil, true, proto.CodeMalformed.Errorf("sync: the session is over")
 	}
+	if in.GetCode() != 0 {
+		s.finished = true
+		return nil, nil, false, proto.Code(in.Code).Errorf("sync: the other side refuses: %s", proto.Code(in.Code))
+	}
 	if in == nil {
 		if !s.initiator || s.started {
 			return nil, nil, false, proto.CodeMalformed.Errorf("sync: a frame is missing")

@@ -7231,6 +7231,7 @@ type SyncFrame struct {
 	LastLeaf        bool                   `protobuf:"varint,14,opt,name=last_leaf,json=lastLeaf,proto3" json:"last_leaf,omitempty"`                             // no more leaves follow
 	Pruned          bool                   `protobuf:"varint,15,opt,name=pruned,proto3" json:"pruned,omitempty"`                                                 // what the other side lacks is below the sender's base
 	WantCheckpoints []uint64               `protobuf:"varint,16,rep,packed,name=want_checkpoints,json=wantCheckpoints,proto3" json:"want_checkpoints,omitempty"` // epochs whose changes the sender lacks
+	Code            uint32                 `protobuf:"varint,17,opt,name=code,proto3" json:"code,omitempty"`                                                     // in place of a first turn: the session is refused, BUSY says to try again later
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -7368,6 +7369,13 @@ func (x *SyncFrame) GetWantCheckpoints() []uint64 {
 		return x.WantCheckpoints
 	}
 	return nil
+}
+
+func (x *SyncFrame) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
 }
 
 type SyncRange struct {
@@ -8081,7 +8089,7 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
 	"\amissing\x18\x03 \x03(\fR\amissing\x12$\n" +
 	"\x04slot\x18\x04 \x01(\v2\x10.edgenet.v1.SlotR\x04slot\x12\x18\n" +
-	"\arefused\x18\x05 \x01(\fR\arefused\"\xa8\x04\n" +
+	"\arefused\x18\x05 \x01(\fR\arefused\"\xbc\x04\n" +
 	"\tSyncFrame\x12-\n" +
 	"\x06ranges\x18\x01 \x03(\v2\x15.edgenet.v1.SyncRangeR\x06ranges\x122\n" +
 	"\x06events\x18\x02 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\x06events\x12\x12\n" +
@@ -8101,7 +8109,8 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x06leaves\x18\r \x03(\v2\x15.edgenet.v1.StateLeafR\x06leaves\x12\x1b\n" +
 	"\tlast_leaf\x18\x0e \x01(\bR\blastLeaf\x12\x16\n" +
 	"\x06pruned\x18\x0f \x01(\bR\x06pruned\x12)\n" +
-	"\x10want_checkpoints\x18\x10 \x03(\x04R\x0fwantCheckpointsJ\x04\b\x03\x10\x04\"\x83\x01\n" +
+	"\x10want_checkpoints\x18\x10 \x03(\x04R\x0fwantCheckpoints\x12\x12\n" +
+	"\x04code\x18\x11 \x01(\rR\x04codeJ\x04\b\x03\x10\x04\"\x83\x01\n" +
 	"\tSyncRange\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\fR\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\fR\x02to\x12 \n" +
