@@ -146,6 +146,13 @@ func TestLyingServerFillsNoMemory(t *testing.T) {
 		}
 	}
 
+	restore := ledger.Disable("state bounds")
+	client, _ := taking(t, w, server)
+	kept, _, err := flood(client, func(int) *proto.StateLeaf { return large('h', 32) })
+	if restore(); kept < 100*bound {
+		t.Errorf("without the bounds %d bytes are kept, then %v: this test shows nothing", kept, err)
+	}
+
 	// What reputations remember is bounded for all of them together.
 	w, server = rewarding(t)
 	w.checkpoint(server)

@@ -39,6 +39,7 @@ var disabled struct {
 	fingerprints bool // salted SHA-256 over heads; without: XOR of ids
 	signatures   bool // of events in a checkpoint's state
 	witnesses    bool // only witnesses' commits make a certificate
+	bounds       bool // of a record of a state that a peer sends
 	// cut replaces the state at a frontier, which is closed under sources.
 	cut func(l *Ledger, cut map[peer.ID]uint64) (*state, error)
 }

@@ -19,6 +19,8 @@ func Disable(name string) (restore func()) {
 		disabled.signatures = true
 	case "witnesses":
 		disabled.witnesses = true
+	case "state bounds":
+		disabled.bounds = true
 	case "closed frontier":
 		disabled.cut = openCut
 	default:

@@ -84,3 +84,28 @@ func (n *Node) ReviveGossip(looks int) {
 		n.gossip.revive(silent)
 	}
 }
+
+// BeginSync asks p a first question of a reconciliation, reads what p answers,
+// and leaves the session as it is until it hangs up.
+func (n *Node) BeginSync(ctx context.Context, p peer.ID) (code proto.Code, hangUp func(), err error) {
+	st, err := n.stream(ctx, p, "sync")
+	if err != nil {
+		return 0, nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { st.Reset() })
+	hangUp = func() {
+		stop()
+		st.Reset()
+	}
+	question := &proto.SyncRange{Fingerprint: make([]byte, 16), Count: 1}
+	err = proto.WriteFrame(st, &proto.SyncFrame{Salt: make([]byte, 16), Ranges: []*proto.SyncRange{question}}, maxSync)
+	f := new(proto.SyncFrame)
+	if err == nil {
+		err = frames(st, maxSync).Read(f)
+	}
+	if err != nil {
+		hangUp()
+		return 0, nil, err
+	}
+	return proto.Code(f.Code), hangUp, nil
+}

@@ -18,28 +18,55 @@ import (
 )
 
 // syncer reconciles the ledger with peers: on connect, then ever more rarely
-// while both sides are equal.
+// while both sides are equal. A peer has one session in each direction.
 type syncer struct {
-	n     *Node
-	mu    sync.Mutex
-	peers map[peer.ID]*syncPeer
-	wake  chan struct{}
+	n       *Node
+	mu      sync.Mutex
+	peers   map[peer.ID]*syncPeer
+	asking  map[peer.ID]bool // sessions that run and that this node began
+	serving map[peer.ID]bool // that peers began
+	joining map[peer.ID]bool // of these and those, the ones that a checkpoint's state comes in
 }
 
 type syncPeer struct {
 	next time.Time
 	last time.Time // end of the newest session
 	wait time.Duration
-	busy bool
 }
 
 const (
 	syncFirst = 10 * time.Second
 	syncLast  = 10 * time.Minute
+	syncTime  = time.Minute // of a session
+	maxSyncs  = 8           // in each direction
+	// maxJoins bounds the sessions in which a checkpoint's state comes at once:
+	// each may buffer as much as a whole state.
+	maxJoins = 2
+	maxSync  = proto.MaxSyncFrame + 1024
 )
 
 func newSyncer(n *Node) *syncer {
-	return &syncer{n: n, peers: map[peer.ID]*syncPeer{}, wake: make(chan struct{}, 1)}
+	return &syncer{
+		n: n, peers: map[peer.ID]*syncPeer{},
+		asking: map[peer.ID]bool{}, serving: map[peer.ID]bool{}, joining: map[peer.ID]bool{},
+	}
+}
+
+// begin takes a place among at most most sessions, one per peer.
+func (s *syncer) begin(running map[peer.ID]bool, p peer.ID, most int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if running[p] || len(running) >= most {
+		return false
+	}
+	running[p] = true
+	return true
+}
+
+func (s *syncer) end(running map[peer.ID]bool, p peer.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(running, p)
 }
 
 func (s *syncer) run(ctx context.Context) error {
@@ -76,7 +103,7 @@ func (s *syncer) run(ctx context.Context) error {
 				if err != nil && ctx.Err() == nil {
 					s.n.log.Debug("reconcile", zap.Stringer("peer", p), zap.Error(err))
 				}
-				s.ended(p, moved)
+				s.ended(p, moved || proto.CodeOf(err) == proto.CodeBusy)
 			})
 		}
 	}
@@ -112,8 +139,8 @@ func (s *syncer) due(now time.Time) []peer.ID {
 	defer s.mu.Unlock()
 	var out []peer.ID
 	for p, sp := range s.peers {
-		if !sp.busy && !now.Before(sp.next) && len(out) < 4 {
-			sp.busy = true
+		if !s.asking[p] && !now.Before(sp.next) && len(s.asking) < maxSyncs {
+			s.asking[p] = true
 			out = append(out, p)
 		}
 	}
@@ -132,16 +159,17 @@ func (s *syncer) soon() {
 	}
 }
 
-func (s *syncer) ended(p peer.ID, changed bool) {
+// ended plans the next session: before long when there may be more to get.
+func (s *syncer) ended(p peer.ID, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.asking, p)
 	sp := s.peers[p]
 	if sp == nil {
 		return
 	}
-	sp.busy = false
 	sp.wait = min(2*sp.wait, syncLast)
-	if changed {
+	if more {
 		sp.wait = syncFirst
 	}
 	sp.last = time.Now()
@@ -150,7 +178,7 @@ func (s *syncer) ended(p peer.ID, changed bool) {
 
 // with runs one session as the initiator and reports whether the sets differed.
 func (s *syncer) with(ctx context.Context, p peer.ID) (moved bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, syncTime)
 	defer cancel()
 	st, err := s.n.stream(ctx, p, "sync")
 	if err != nil {
@@ -162,7 +190,7 @@ func (s *syncer) with(ctx context.Context, p peer.ID) (moved bool, err error) {
 		st.Reset()
 		return false, err
 	}
-	if moved, err = s.session(st, salt); err != nil {
+	if moved, err = s.session(st, frames(st, maxSync), salt, nil); err != nil {
 		st.Reset()
 		return moved, err
 	}
@@ -171,22 +199,41 @@ func (s *syncer) with(ctx context.Context, p peer.ID) (moved bool, err error) {
 
 // serve runs one session that a peer began.
 func (s *syncer) serve(st network.Stream) {
-	st.SetDeadline(time.Now().Add(time.Minute))
-	if _, err := s.session(st, nil); err != nil {
+	p := st.Conn().RemotePeer()
+	st.SetDeadline(time.Now().Add(syncTime))
+	in := frames(st, maxSync)
+	first := new(proto.SyncFrame)
+	err := in.Read(first) // only then it takes a place
+	switch {
+	case err != nil:
+	case !s.begin(s.serving, p, maxSyncs):
+		err = proto.WriteFrame(st, &proto.SyncFrame{Code: uint32(proto.CodeBusy)}, maxSync)
+	default:
+		_, err = s.session(st, in, nil, first)
+		s.served(p, err)
+	}
+	if err != nil {
 		st.Reset()
-		s.n.log.Debug("reconcile", zap.Stringer("peer", st.Conn().RemotePeer()), zap.Error(err))
+		s.n.log.Debug("reconcile", zap.Stringer("peer", p), zap.Error(err))
 		return
 	}
 	st.Close()
+}
+
+// served ends a session that a peer began.
+func (s *syncer) served(p peer.ID, err error) {
 	s.mu.Lock()
-	if sp := s.peers[st.Conn().RemotePeer()]; sp != nil && !sp.busy { // their session was ours too
+	defer s.mu.Unlock()
+	delete(s.serving, p)
+	if sp := s.peers[p]; err == nil && sp != nil && !s.asking[p] { // their session was ours too
 		sp.next = time.Now().Add(sp.wait)
 		sp.wait = min(2*sp.wait, syncLast)
 	}
-	s.mu.Unlock()
 }
 
-func (s *syncer) session(st network.Stream, salt []byte) (moved bool, err error) {
+// session runs to its end. The initiator brings a salt, the other side the
+// first frame that came.
+func (s *syncer) session(st network.Stream, in *proto.FrameReader, salt []byte, first *proto.SyncFrame) (moved bool, err error) {
 	w := s.n.wallet
 	w.mu.Lock()
 	sess := ledger.NewSync(w.l, salt, salt != nil)
@@ -201,8 +248,14 @@ func (s *syncer) session(st network.Stream, salt []byte) (moved bool, err error)
 			w.newEpoch()
 		}
 	}()
+	p := st.Conn().RemotePeer()
+	joins := false
+	defer func() {
+		if joins {
+			s.end(s.joining, p)
+		}
+	}()
 	out := bufio.NewWriterSize(st, 64<<10)
-	in := frames(st, proto.MaxSyncFrame+1024)
 	step := func(f *proto.SyncFrame) (bool, error) {
 		w.mu.Lock()
 		send, received, done, err := sess.Step(f)
@@ -213,21 +266,23 @@ func (s *syncer) session(st network.Stream, salt []byte) (moved bool, err error)
 		if len(received) > 0 {
 			moved = true
 			if err := w.absorb(received); err != nil {
-				return false, fmt.Errorf("events from %s: %w", st.Conn().RemotePeer(), err)
+				return false, fmt.Errorf("events from %s: %w", p, err)
 			}
 		}
 		for _, f := range send {
 			moved = moved || len(f.Events) > 0
-			if err := proto.WriteFrame(out, f, proto.MaxSyncFrame+1024); err != nil {
+			if f.WantState && !joins {
+				if joins = s.begin(s.joining, p, maxJoins); !joins {
+					return false, proto.CodeBusy.Errorf("the state already comes from %d other peers", maxJoins)
+				}
+			}
+			if err := proto.WriteFrame(out, f, maxSync); err != nil {
 				return false, err
 			}
 		}
 		return done, out.Flush()
 	}
-	done := false
-	if salt != nil {
-		done, err = step(nil)
-	}
+	done, err := step(first)
 	for err == nil && !done {
 		var f proto.SyncFrame
 		if err = in.Read(&f); err == nil {
