@@ -21,18 +21,20 @@ import (
 // by this witness's clock it keeps the best claim of each lane; then it signs
 // the list of them, takes no more, and wants the payer's next place for Close.
 
-// Bounds of the claims whose outputs are being fetched.
+// Bounds of the claims whose outputs are being fetched. Of a lane it is one.
 const (
-	maxFetches       = 256
+	maxFetches       = 512 // a driver that is to choose among them takes fewer
 	maxWorkerFetches = 4
 )
 
 // Fetch asks the driver whether results that a claim is for can be had from
 // its worker, under their sha2-256. The answer is Witness.Fetched.
 type Fetch struct {
-	Claim   cid.Cid
-	Worker  peer.ID
-	Outputs []proto.Hash
+	Claim         cid.Cid
+	Payer, Worker peer.ID
+	Amount        proto.Credit // that the claim adds to what its lane was paid
+	Until         time.Time    // when the answer comes too late
+	Outputs       []proto.Hash // each once
 }
 
 func (Fetch) output() {}
@@ -93,22 +95,47 @@ func (w *Witness) keepClaim(id proto.Hash, lane uint32, c claimed) {
 	w.claims[id][lane] = c
 }
 
+// Claim is Handle for a claim that is read and, where Wants said so, verified:
+// both take long, and a driver can do them without keeping others from the
+// witness.
+func (w *Witness) Claim(now time.Time, from peer.ID, c *SignedClaim) ([]Output, error) {
+	s := &step{w: w, now: now, from: from}
+	err := s.holdsOver()
+	if err == nil {
+		err = s.signedClaim(c)
+	}
+	if err != nil {
+		return s.fail(err)
+	}
+	return s.end()
+}
+
+// Wants reports whether a claim counts if its signatures are good.
+func (w *Witness) Wants(now time.Time, c *SignedClaim) bool {
+	s := &step{w: w, now: now}
+	_, _, open, _ := s.weigh(c)
+	return open && w.fetches[string(c.id.Bytes())] == nil
+}
+
 // workClaim takes a worker's claim. Everything about it is answered with a
 // ClaimReply.
 func (s *step) workClaim(raw []byte) error {
-	sg, err := openUnchecked(raw, proto.KindWorkClaim)
+	c, err := ReadClaim(raw)
 	if err != nil {
 		s.answer(claimReply(nil, claimed{}, err))
 		return nil
 	}
-	id := sg.ID.Bytes()
-	best, wait, err := s.takeClaim(sg, raw)
+	return s.signedClaim(c)
+}
+
+func (s *step) signedClaim(c *SignedClaim) error {
+	best, wait, err := s.takeClaim(c)
 	var broken *fault
 	switch {
 	case errors.As(err, &broken):
 		return err
 	case !wait:
-		s.answer(claimReply(id, best, err))
+		s.answer(claimReply(c.id.Bytes(), best, err))
 	}
 	return nil
 }
@@ -123,52 +150,67 @@ func claimReply(id []byte, c claimed, err error) *proto.VoteFrame {
 
 // takeClaim judges a claim. wait says that its outputs are asked for and the
 // answer comes later.
-func (s *step) takeClaim(sg *proto.Signed, raw []byte) (best claimed, wait bool, err error) {
+func (s *step) takeClaim(x *SignedClaim) (best claimed, wait bool, err error) {
 	w := s.w
-	key := string(sg.ID.Bytes())
+	key := string(x.id.Bytes())
 	if f := w.fetches[key]; f != nil {
 		if !slices.Contains(f.waiters, s.from) && len(f.waiters) < maxWaiters {
 			f.waiters = append(f.waiters, s.from)
 		}
 		return claimed{}, true, nil
 	}
-	// Before any signature is checked: is there a hold to claim from?
-	id, err := proto.ParseCID(sg.Payload.GetWorkClaim().GetHold())
-	if err != nil {
-		return claimed{}, false, fmt.Errorf("claim: %w", err)
-	}
-	if h := w.l.hold(id); h != nil && !h.closed {
-		if err := s.tooLate(h); err != nil {
-			return claimed{}, false, err
-		}
-	}
-	c, err := w.l.CheckClaim(raw)
-	if err != nil {
-		return claimed{}, false, err
-	}
-	hash, err := proto.CIDHash(c.Hold)
-	if err != nil {
-		return claimed{}, false, err
-	}
-	if best = w.claims[hash][c.Lane]; !better(c, best) {
-		return best, false, nil
-	}
-	if !w.cfg.Fetch || len(c.Outputs) == 0 {
-		best, err = s.storeClaim(hash, c)
+	c, best, open, err := s.weigh(x) // before any signature is checked
+	if err != nil || !open {
 		return best, false, err
+	}
+	if err := x.Verify(w.net); err != nil {
+		return claimed{}, false, err
+	}
+	h := w.l.hold(c.Hold)
+	if !w.looks(c) {
+		best, err = s.storeClaim(h.id, c)
+		return best, false, err
+	}
+	w.fetches[key] = &fetching{c, []peer.ID{s.from}}
+	s.outs = append(s.outs, Fetch{x.id, h.payer, c.Worker, c.Amount - h.lanes[c.Lane].Paid, w.l.over(h), c.Outputs})
+	return claimed{}, true, nil
+}
+
+// looks reports whether a claim counts only once its outputs could be had.
+func (w *Witness) looks(c Claimed) bool { return w.cfg.Fetch && len(c.Outputs) > 0 }
+
+// weigh judges a claim but for its signatures. open says that it would add to
+// its lane's best one.
+func (s *step) weigh(x *SignedClaim) (c Claimed, best claimed, open bool, err error) {
+	w := s.w
+	c, lane, err := w.l.claim(x)
+	if err != nil {
+		return Claimed{}, claimed{}, false, err
+	}
+	h := w.l.hold(c.Hold)
+	if err := s.tooLate(h); err != nil {
+		return Claimed{}, claimed{}, false, err
+	}
+	best = w.claims[h.id][c.Lane]
+	if best.amount >= uint64(lane.Cap) || lane.Done || c.Amount <= lane.Paid || !better(c, best) {
+		return c, best, false, nil
+	}
+	if !w.looks(c) {
+		return c, best, true, nil
 	}
 	n := 0
 	for _, f := range w.fetches {
+		if f.claim.Lane == c.Lane && f.claim.Hold.Equals(c.Hold) {
+			return Claimed{}, claimed{}, false, proto.CodeBusy.Errorf("claim: another one of this lane is being looked into")
+		}
 		if f.claim.Worker == c.Worker {
 			n++
 		}
 	}
 	if n >= maxWorkerFetches || len(w.fetches) >= maxFetches {
-		return claimed{}, false, proto.CodeBusy.Errorf("claim: %d of this worker's claims are being looked into", n)
+		return Claimed{}, claimed{}, false, proto.CodeBusy.Errorf("claim: %d of this worker's claims are being looked into", n)
 	}
-	w.fetches[key] = &fetching{c, []peer.ID{s.from}}
-	s.outs = append(s.outs, Fetch{sg.ID, c.Worker, c.Outputs})
-	return claimed{}, true, nil
+	return c, best, true, nil
 }
 
 // better reports whether a claim adds to the best one of its lane.
@@ -195,8 +237,9 @@ func (s *step) storeClaim(id proto.Hash, c Claimed) (claimed, error) {
 }
 
 // Fetched answers a Fetch: nil says that every output of the claim could be
-// had and is what its hash says. It may be called late, twice or never: a
-// worker that hears nothing files its claim again.
+// had and is what its hash says, an error with proto.CodeBusy that there is no
+// time to look. It may be called late or twice; until it is called no other
+// claim by receipts is taken for that lane.
 func (w *Witness) Fetched(now time.Time, claim cid.Cid, result error) ([]Output, error) {
 	key := string(claim.Bytes())
 	f := w.fetches[key]
@@ -211,6 +254,8 @@ func (w *Witness) Fetched(now time.Time, claim cid.Cid, result error) ([]Output,
 	var best claimed
 	h := w.l.hold(f.claim.Hold)
 	switch {
+	case proto.CodeOf(result) == proto.CodeBusy:
+		result = fmt.Errorf("claim: %w", result)
 	case result != nil:
 		result = proto.CodeFetch.Errorf("claim: its outputs cannot be had: %v", result)
 	case h == nil || h.closed:

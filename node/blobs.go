@@ -3,7 +3,9 @@ package node
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"hash"
 	"io"
 	"time"
 
@@ -44,24 +46,31 @@ func (n *Node) blob(h proto.Hash) ([]byte, error) {
 	return b, err
 }
 
-// maxBlobStreams bounds blobs that are served at once, each in memory whole.
-const maxBlobStreams = 16
+const (
+	maxBlobStreams = 16 // blobs served at once, each in memory whole
+	maxBlobsOfPeer = 4  // of these to one peer; others of its own wait
+	blobRequest    = 10 * time.Second
+	blobWait       = 30 * time.Second // for its turn
+	blobPatience   = time.Minute      // to serve one, and to fetch one
+)
 
 // serveBlob answers one BlobRequest per stream: a BlobReply, then the bytes.
 func (n *Node) serveBlob(s network.Stream) {
-	select {
-	case n.serving <- struct{}{}:
-		defer func() { <-n.serving }()
-	case <-n.ctx.Done():
-		s.Reset()
-		return
-	}
-	s.SetDeadline(time.Now().Add(time.Minute))
+	s.SetDeadline(time.Now().Add(blobRequest))
 	var req proto.BlobRequest
 	if err := proto.NewFrameReader(bufio.NewReader(s), proto.MaxBlobFrame).Read(&req); err != nil {
 		s.Reset()
 		return
 	}
+	wait, cancel := context.WithTimeout(n.ctx, blobWait) // only now: a stream without a question must not keep others waiting
+	release, ok := n.serving.take(wait, s.Conn().RemotePeer())
+	cancel()
+	if !ok {
+		s.Reset()
+		return
+	}
+	defer release()
+	s.SetDeadline(time.Now().Add(blobPatience))
 	reply, body := &proto.BlobReply{}, []byte(nil)
 	c, err := proto.ParseCID(req.Cid)
 	if err == nil {
@@ -93,45 +102,93 @@ func (n *Node) serveBlob(s network.Stream) {
 
 // fetchBlob asks from for the blob with hash h of at most limit bytes, checks
 // it and returns it; keeping it is the caller's choice.
-func (n *Node) fetchBlob(ctx context.Context, from peer.ID, h proto.Hash, limit uint64) ([]byte, error) {
+func (n *Node) fetchBlob(ctx context.Context, from peer.ID, h proto.Hash, limit uint64) (b []byte, err error) {
 	if b, err := n.blob(h); err == nil {
 		return b, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, blobPatience)
 	defer cancel()
+	err = n.readBlob(ctx, from, h, 0, limit, func(r io.Reader) error {
+		b, err = io.ReadAll(r)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if proto.HashOf(b) != h {
+		return nil, mismatch(from, h)
+	}
+	return b, nil
+}
+
+func mismatch(from peer.ID, h proto.Hash) error {
+	return proto.CodeFetch.Errorf("blob %s from %s: the bytes do not match", h.CID(), from)
+}
+
+// partBlob is the beginning of a blob that was heard and not kept.
+type partBlob struct {
+	sum  hash.Hash
+	size uint64
+}
+
+func newPartBlob() *partBlob { return &partBlob{sum: sha256.New()} }
+
+func (p *partBlob) Write(b []byte) (int, error) {
+	p.size += uint64(len(b))
+	return p.sum.Write(b)
+}
+
+// hearBlob checks that from has an output of hash h, without keeping it. part
+// is what an earlier call heard of it; after an error it goes on there.
+func (n *Node) hearBlob(ctx context.Context, from peer.ID, h proto.Hash, part *partBlob) error {
+	if _, err := n.blob(h); err == nil {
+		return nil
+	}
+	err := n.readBlob(ctx, from, h, part.size, proto.MaxOutput, func(r io.Reader) error {
+		_, err := io.Copy(part, r)
+		return err
+	})
+	if err == nil && proto.Hash(part.sum.Sum(nil)) != h {
+		err = mismatch(from, h)
+	}
+	return err
+}
+
+// readBlob asks from for the blob with hash h of at most limit bytes and hands
+// over those from offset on. It ends with ctx. Errors carry CodeFetch or
+// CodeTooLarge.
+func (n *Node) readBlob(ctx context.Context, from peer.ID, h proto.Hash, offset, limit uint64, read func(io.Reader) error) error {
 	s, err := n.stream(ctx, from, "blob")
 	if err != nil {
-		return nil, proto.CodeFetch.Errorf("blob %s: %v", h.CID(), err)
+		return proto.CodeFetch.Errorf("blob %s: %v", h.CID(), err)
 	}
 	defer s.Reset() // a no-op once both sides closed
-	if t, ok := ctx.Deadline(); ok {
-		s.SetDeadline(t)
+	defer context.AfterFunc(ctx, func() { s.Reset() })()
+	if err := proto.WriteFrame(s, &proto.BlobRequest{Cid: h.CID().Bytes(), Offset: offset}, proto.MaxBlobFrame); err != nil {
+		return proto.CodeFetch.Errorf("blob %s: %v", h.CID(), err)
 	}
-	if err := proto.WriteFrame(s, &proto.BlobRequest{Cid: h.CID().Bytes()}, proto.MaxBlobFrame); err != nil {
-		return nil, proto.CodeFetch.Errorf("blob %s: %v", h.CID(), err)
-	}
-	if err := s.CloseWrite(); err != nil {
-		return nil, proto.CodeFetch.Errorf("blob %s: %v", h.CID(), err)
-	}
+	s.CloseWrite() // fails when the peer has answered and closed already
 	r := bufio.NewReader(s)
 	var reply proto.BlobReply
 	if err := proto.NewFrameReader(r, proto.MaxBlobFrame).Read(&reply); err != nil {
-		return nil, proto.CodeFetch.Errorf("blob %s from %s: %v", h.CID(), from, err)
+		return proto.CodeFetch.Errorf("blob %s from %s: %v", h.CID(), from, err)
 	}
-	if reply.Code != 0 {
-		return nil, proto.CodeFetch.Errorf("blob %s from %s: %s", h.CID(), from, proto.Code(reply.Code))
+	switch {
+	case reply.Code != 0:
+		return proto.CodeFetch.Errorf("blob %s from %s: %s", h.CID(), from, proto.Code(reply.Code))
+	case reply.Size > min(limit, maxBlob):
+		return proto.CodeTooLarge.Errorf("blob %s from %s: %d bytes, at most %d", h.CID(), from, reply.Size, limit)
+	case reply.Size < offset:
+		return mismatch(from, h)
 	}
-	if reply.Size > min(limit, maxBlob) {
-		return nil, proto.CodeTooLarge.Errorf("blob %s from %s: %d bytes, at most %d", h.CID(), from, reply.Size, limit)
+	rest := &io.LimitedReader{R: r, N: int64(reply.Size - offset)}
+	if err := read(rest); err != nil {
+		return proto.CodeFetch.Errorf("blob %s from %s: %v", h.CID(), from, err)
 	}
-	b, err := io.ReadAll(io.LimitReader(r, int64(reply.Size)))
-	if err != nil {
-		return nil, proto.CodeFetch.Errorf("blob %s from %s: %v", h.CID(), from, err)
+	if rest.N > 0 {
+		return proto.CodeFetch.Errorf("blob %s from %s: %d bytes are missing", h.CID(), from, rest.N)
 	}
-	if proto.HashOf(b) != h {
-		return nil, proto.CodeFetch.Errorf("blob %s from %s: the bytes do not match", h.CID(), from)
-	}
-	return b, nil
+	return nil
 }
 
 // builtinBlobs are the modules that every node carries, by hash of their bytes.

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
-	"github.com/libp2p/go-libp2p/core/peer"
 	"go.uber.org/zap"
 	goproto "google.golang.org/protobuf/proto"
 
@@ -451,49 +450,4 @@ func (w *wallet) file(ctx context.Context, raw []byte) error {
 			return fmt.Errorf("too few witnesses keep the claim: %w", context.Cause(ctx))
 		}
 	}
-}
-
-// Witness' side.
-
-// maxClaimFetches bounds claims whose outputs are fetched at once.
-const maxClaimFetches = 4
-
-// lookInto asks workers for the outputs that their claims are for.
-func (w *wallet) lookInto(ctx context.Context) {
-	for {
-		var f ledger.Fetch
-		select {
-		case f = <-w.fetches:
-		case <-ctx.Done():
-			return
-		}
-		err := w.fetchOutputs(ctx, f.Worker, f.Outputs)
-		if ctx.Err() != nil {
-			return
-		}
-		now := time.Now()
-		w.mu.Lock()
-		outs, ferr := w.witness.Fetched(now, f.Claim, err)
-		if ferr == nil {
-			ferr = w.deliver(now, outs)
-		}
-		w.mu.Unlock()
-		if ferr != nil {
-			w.n.log.Error("witness", zap.Error(ferr))
-		}
-	}
-}
-
-func (w *wallet) fetchOutputs(ctx context.Context, worker peer.ID, outputs []proto.Hash) error {
-	seen := map[proto.Hash]bool{}
-	for _, h := range outputs {
-		if seen[h] {
-			continue
-		}
-		seen[h] = true
-		if _, err := w.n.fetchBlob(ctx, worker, h, proto.MaxOutput); err != nil {
-			return err
-		}
-	}
-	return nil
 }

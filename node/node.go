@@ -50,7 +50,7 @@ type Node struct {
 	light    *lightClient // nil but on a light node
 	traffic  *bandwidth
 	offered  atomic.Pointer[market.Worker] // what the market offers for this node
-	serving  chan struct{}                 // blobs being served
+	serving  *slots                        // blobs being served
 	proving  chan struct{}                 // proofs being made
 
 	ready    chan struct{}
@@ -93,7 +93,7 @@ func New(cfg Config) (*Node, error) {
 		cfg: cfg, addrs: addrs, self: self, net: cfg.Network, log: cfg.Log,
 		started: time.Now(), builtins: builtinBlobs(), store: store,
 		traffic: newBandwidth(cfg.Bandwidth),
-		ready:   make(chan struct{}), done: make(chan struct{}), serving: make(chan struct{}, maxBlobStreams), proving: make(chan struct{}, maxProofs),
+		ready:   make(chan struct{}), done: make(chan struct{}), serving: newSlots(maxBlobStreams, maxBlobsOfPeer, cfg.Network.IsWitness), proving: make(chan struct{}, maxProofs),
 	}
 	n.offered.Store(&n.cfg.Worker)
 	if n.kv, err = openKV(cfg.Dir); err != nil {

@@ -40,9 +40,10 @@ type wallet struct {
 	due        chan struct{} // tick moved to an earlier time
 	epochs     chan struct{} // a checkpoint may be new
 
-	filing  *ledger.Filing // a claim on its way, or nil; guarded by mu
-	filed   chan struct{}  // filing may have an answer
-	fetches chan ledger.Fetch
+	filing *ledger.Filing // a claim on its way, or nil; guarded by mu
+	filed  chan struct{}  // filing may have an answer
+	looks  *looks         // others' claims, on a witness
+	checks chan struct{}  // claims of which signatures are checked
 }
 
 type walletOp func(ctx context.Context)
@@ -60,7 +61,7 @@ func newWallet(n *Node) (*wallet, error) {
 		n: n, l: l, own: ownerOf(l, n.self), guests: map[peer.ID]*owner{}, unfinished: make(chan struct{}, 1), author: make(chan struct{}, 1), ops: newOutbox[walletOp](), certified: newOutbox[certifiedItem](),
 		income: make(chan struct{}, 1), moved: make(chan struct{}, 1), due: make(chan struct{}, 1), epochs: make(chan struct{}, 1),
 	}
-	w.filed, w.fetches = make(chan struct{}, 1), make(chan ledger.Fetch, 256)
+	w.filed, w.looks, w.checks = make(chan struct{}, 1), newLooks(), make(chan struct{}, maxChecks)
 	w.author <- struct{}{}
 	if w.votes, err = newVotes(n, w.heard); err != nil {
 		return nil, err
@@ -87,7 +88,7 @@ func (w *wallet) run(ctx context.Context) error {
 		w.votes.meet()
 		w.n.goDo(w.runWitness)
 		w.n.goDo(w.probe)
-		for range maxClaimFetches {
+		for range maxLookers {
 			w.n.goDo(w.lookInto)
 		}
 	}
@@ -110,6 +111,9 @@ func (w *wallet) run(ctx context.Context) error {
 
 // heard takes a frame from a peer's stream. An error is this machine's fault.
 func (w *wallet) heard(from peer.ID, f *proto.VoteFrame) error {
+	if _, ok := f.GetBody().(*proto.VoteFrame_WorkClaim); ok && w.witness != nil {
+		return w.claim(from, f)
+	}
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -199,9 +203,12 @@ func (w *wallet) deliver(now time.Time, outs []ledger.Output) (failed error) {
 		case ledger.CheckpointAdded:
 			w.checkpointed(now, o.Wire)
 		case ledger.Fetch:
-			select {
-			case w.fetches <- o:
-			default: // the worker files again
+			if gone := w.looks.push(o); gone.Defined() { // its worker files again
+				more, err := w.witness.Fetched(now, gone, errNoTurn)
+				if err != nil {
+					return err
+				}
+				outs = append(outs, more...)
 			}
 		case ledger.Reexecute:
 			a := w.l.Account(peer.ID(o.Receipt.Submitter))

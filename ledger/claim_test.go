@@ -1,0 +1,95 @@
+package ledger_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"edgenet.dev/ledger"
+	"edgenet.dev/proto"
+)
+
+// Of a lane one claim at a time is looked into, a voucher needs no look, and
+// where the lane's cap is proven nothing is looked at any more, signatures
+// included.
+func TestOneLookPerLane(t *testing.T) {
+	c := newCouncil(t, 1)
+	s := c.seats[0]
+	s.config = func(cfg *ledger.WitnessConfig) { cfg.Fetch = true }
+	c.restart(s)
+	claim := func(tasks ...uint32) *proto.WorkClaim {
+		w := &proto.WorkClaim{Assignments: [][]byte{c.assignments(alice, 0, tasks...)}}
+		for _, n := range tasks {
+			w.Receipts = append(w.Receipts, c.receipt(0, n, 2))
+		}
+		return w
+	}
+	forged := func(raw []byte) []byte { // changes the signature, which is a payload's last field
+		out := slices.Clone(raw)
+		out[len(out)-1] ^= 1
+		return out
+	}
+	want := func(fetches int, answers ...proto.Code) {
+		t.Helper()
+		c.pass(time.Second)
+		if got := c.replies(bob); !slices.Equal(got, answers) || len(c.fetch) != fetches {
+			t.Fatalf("answers %v and %d looks, want %v and %d", got, len(c.fetch), answers, fetches)
+		}
+	}
+	bad := claim(0, 1)
+	bad.Receipts[1].Batch = forged(bad.Receipts[1].Batch)
+	c.file(bob, bad)
+	want(0, proto.CodeBadSignature)
+	c.file(bob, claim(0, 1))
+	want(1)
+	c.file(bob, claim(0, 1, 2))
+	want(1, proto.CodeBusy)
+	c.file(bob, &proto.WorkClaim{Voucher: c.voucher(alice, 0, 10*credit)})
+	want(1, proto.CodeOK)
+	id := c.fetch[0].Claim
+	if until := c.fetch[0].Until; !until.Equal(c.over().Add(time.Millisecond)) || c.fetch[0].Payer != alice.id || c.fetch[0].Amount != 4*proto.OneCredit {
+		t.Fatalf("%+v, the hold is over at %s", c.fetch[0], c.over())
+	}
+	c.act(s, func(now time.Time) ([]ledger.Output, error) {
+		return s.w.Fetched(now, id, proto.CodeBusy.Errorf("later"))
+	})
+	want(1, proto.CodeBusy)
+	c.file(bob, bad) // for less than the voucher
+	want(1, proto.CodeOK)
+	c.file(bob, claim(0, 1, 2, 3, 4, 5))
+	want(2)
+	c.act(s, func(now time.Time) ([]ledger.Output, error) { return s.w.Fetched(now, c.fetch[1].Claim, nil) })
+	want(2, proto.CodeOK)
+
+	raw := c.claim(bob, claim(0, 1, 2, 3, 4, 5, 6))
+	x, err := ledger.ReadClaim(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.w.Wants(c.now, x) {
+		t.Fatal("a better claim is not wanted")
+	}
+	if err := x.Verify(c.net); err != nil {
+		t.Fatal(err)
+	}
+	outs, err := s.w.Claim(c.now, bob.id, x)
+	if err != nil || len(outs) != 1 {
+		t.Fatal(outs, err)
+	}
+	if s.w.Wants(c.now, x) {
+		t.Fatal("what is looked into is wanted")
+	}
+	if x, err = ledger.ReadClaim(forged(raw)); err != nil || x.Verify(c.net) == nil {
+		t.Fatalf("a forged claim: %v", err)
+	}
+	c.file(bob, &proto.WorkClaim{Voucher: c.voucher(alice, 0, 50*credit)})
+	want(2, proto.CodeOK)
+	var tasks []uint32
+	for n := range uint32(30) {
+		tasks = append(tasks, n)
+	}
+	capped := claim(tasks...)
+	capped.Receipts[3].Batch = forged(capped.Receipts[3].Batch)
+	c.file(bob, capped)
+	want(2, proto.CodeOK)
+}
