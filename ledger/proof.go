@@ -31,12 +31,8 @@ type ProvenAccount struct {
 	State Account    // Receivable is not part of it: see VerifyReceivable
 }
 
-// Prove answers a ProofRequest from the base checkpoint: its header, the
-// account's state and what it can claim, with their paths, and the account's
-// events above the frontier as far as a frame of proto.MaxSyncFrame has room;
-// receivables come before events. CodeNotFound means that no checkpoint is the
-// base yet.
-func (l *Ledger) Prove(account peer.ID) (*proto.ProofReply, error) {
+// proveBase begins a reply: the base checkpoint's header. It makes the trees.
+func (l *Ledger) proveBase() (*proto.ProofReply, error) {
 	h := l.checkpoints[l.base]
 	if h == nil {
 		return nil, proto.CodeNotFound.Errorf("prove: there is no checkpoint yet")
@@ -51,7 +47,44 @@ func (l *Ledger) Prove(account peer.ID) (*proto.ProofReply, error) {
 			l.proofs.trees[tree] = newMerkle(tree, ofTree(leaves, tree))
 		}
 	}
-	out := &proto.ProofReply{Checkpoint: &proto.CertifiedCheckpoint{Checkpoint: h.Wire.Checkpoint, Certificate: h.Wire.Certificate}}
+	return &proto.ProofReply{Checkpoint: &proto.CertifiedCheckpoint{Checkpoint: h.Wire.Checkpoint, Certificate: h.Wire.Certificate}}, nil
+}
+
+// proveWork adds the account's register, if there is one and a frame has room:
+// the receipts that were held against a worker are part of the leaf.
+func (l *Ledger) proveWork(out *proto.ProofReply, account peer.ID) error {
+	p, err := l.proofs.of(treeReputation, accountKey(account))
+	if proto.CodeOf(err) == proto.CodeNotFound {
+		return nil
+	}
+	if err == nil && goproto.Size(out)+goproto.Size(p)+8 <= proto.MaxSyncFrame {
+		out.Reputation = p
+	}
+	return err
+}
+
+// ProveReputation answers a ProofRequest for an account's reputation from the
+// base checkpoint: its header and the register with its path, which is unset
+// for an account without work. CodeNotFound means that no checkpoint is the
+// base yet.
+func (l *Ledger) ProveReputation(account peer.ID) (*proto.ProofReply, error) {
+	out, err := l.proveBase()
+	if err == nil {
+		err = l.proveWork(out, account)
+	}
+	return out, err
+}
+
+// Prove answers a ProofRequest from the base checkpoint: its header, the
+// account's state, its reputation and what it can claim, with their paths, and
+// the account's events above the frontier as far as a frame of
+// proto.MaxSyncFrame has room; receivables come before events. CodeNotFound
+// means that no checkpoint is the base yet.
+func (l *Ledger) Prove(account peer.ID) (*proto.ProofReply, error) {
+	out, err := l.proveBase()
+	if err != nil {
+		return nil, err
+	}
 	a := l.s.accounts[account]
 	if a != nil && a.kept > 0 {
 		p, err := l.proofs.of(treeAccounts, accountKey(account))
@@ -60,6 +93,9 @@ func (l *Ledger) Prove(account peer.ID) (*proto.ProofReply, error) {
 		}
 		p.Leaf.Events = []*proto.CertifiedEvent{a.chain[a.kept-1].Wire}
 		out.Account = p
+	}
+	if err := l.proveWork(out, account); err != nil {
+		return nil, err
 	}
 	size := goproto.Size(out)
 	room := func(m goproto.Message) bool {
@@ -169,4 +205,20 @@ func VerifyReceivable(h *CheckpointHeader, p *proto.StateProof) (to peer.ID, r R
 		Source: &proto.Source{Event: at.source.CID().Bytes(), Index: at.index, Amount: v.amount},
 		From:   v.from, Amount: proto.Credit(v.amount),
 	}, nil
+}
+
+// VerifyReputation checks that a checkpoint has a register, and whose it is. Its
+// version is not the checkpoint's epoch but the one of its last change, so
+// registers from proofs of any two checkpoints merge to the newer one, and equal
+// ones are equal. Read it with At: it is as old as its version.
+func VerifyReputation(h *CheckpointHeader, p *proto.StateProof) (id peer.ID, r Reputation, err error) {
+	x, err := provenLeaf(h, p, treeReputation)
+	if err != nil {
+		return "", Reputation{}, err
+	}
+	id, st, err := x.standing()
+	if err != nil {
+		return "", Reputation{}, err
+	}
+	return id, st.rep, nil
 }

@@ -81,6 +81,92 @@ func TestLightClientProofs(t *testing.T) {
 	}
 }
 
+// A light client learns what a checkpoint says about a worker, from the base of
+// whoever answers, and nothing that it does not say.
+func TestReputationProofs(t *testing.T) {
+	w := newWorld(t, 4, map[string]uint64{"alice": 10_000 * credit, "carol": 10_000 * credit})
+	l := w.ledger()
+	w.do(l, alice, &proto.Open{})
+	w.do(l, alice, ledger.Stake(credit))
+	if _, err := l.ProveReputation(bob.id); proto.CodeOf(err) != proto.CodeNotFound {
+		t.Fatalf("a proof without a checkpoint: %v", err)
+	}
+	proven := func(of person) (h *ledger.CheckpointHeader, p *proto.StateProof, r ledger.Reputation) {
+		t.Helper()
+		w.checkpoint(l)
+		w.prune(l, 0)
+		only, err := l.ProveReputation(of.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := l.Prove(of.id)
+		if err != nil || !goproto.Equal(all.Reputation, only.Reputation) || !goproto.Equal(all.Checkpoint, only.Checkpoint) {
+			t.Fatalf("%v beside the account, %v alone: %v", all, only, err)
+		}
+		if h, err = ledger.VerifyCheckpoint(w.net, only.Checkpoint); err != nil {
+			t.Fatal(err)
+		}
+		id, r, err := ledger.VerifyReputation(h, only.Reputation)
+		if err != nil || id != of.id {
+			t.Fatalf("proof of %s: %v", id, err)
+		}
+		return h, only.Reputation, r
+	}
+	w.hires(l, alice, bob, 10*credit) // 10 minutes
+	w.hires(l, alice, carol, 5*credit)
+	first, old, r := proven(bob)
+	if r != (ledger.Reputation{Version: 1, Valid: 10 * minute}) {
+		t.Fatalf("%+v", r)
+	}
+	w.hires(l, alice, carol, credit)
+	if _, _, same := proven(bob); same != r {
+		t.Fatalf("a checkpoint that changes nothing makes %+v of %+v", same, r)
+	}
+	w.hires(l, alice, bob, 20*credit)
+	h, p, newer := proven(bob)
+	if newer != (ledger.Reputation{Version: 3, Valid: 30 * minute}) || newer != l.Reputation(bob.id) || newer.Merge(r) != newer || r.Merge(newer) != newer {
+		t.Fatalf("%+v after %+v", newer, r)
+	}
+	if only, err := l.ProveReputation(someone("nobody").id); err != nil || only.Checkpoint == nil || only.Reputation != nil {
+		t.Errorf("a proof of nothing: %v, %v", only, err)
+	}
+
+	if _, _, err := ledger.VerifyReputation(first, p); err == nil {
+		t.Error("a proof passes for an older checkpoint")
+	}
+	if _, _, err := ledger.VerifyReputation(h, old); err == nil {
+		t.Error("an older proof passes for a newer checkpoint")
+	}
+	account, err := l.Prove(alice.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := ledger.VerifyReputation(h, account.Account); err == nil {
+		t.Error("an account passes for a register")
+	}
+	if _, err := ledger.VerifyAccount(w.net, h, p); err == nil {
+		t.Error("a register passes for an account")
+	}
+	for name, change := range map[string]func(*proto.StateProof){
+		"newer":       func(p *proto.StateProof) { p.Leaf.Value[7]++ },
+		"more":        func(p *proto.StateProof) { p.Leaf.Value[15]++ },
+		"wrong":       func(p *proto.StateProof) { p.Leaf.Value[23]++ },
+		"longer":      func(p *proto.StateProof) { p.Leaf.Value = append(p.Leaf.Value, 0) },
+		"other key":   func(p *proto.StateProof) { p.Leaf.Key[0]++ },
+		"other index": func(p *proto.StateProof) { p.Index ^= 1 },
+		"other path":  func(p *proto.StateProof) { p.Path[0][0]++ },
+		"no path":     func(p *proto.StateProof) { p.Path = nil },
+		"other tree":  func(p *proto.StateProof) { p.Leaf.Tree = 'a' },
+		"no leaf":     func(p *proto.StateProof) { p.Leaf = nil },
+	} {
+		bad := goproto.Clone(p).(*proto.StateProof)
+		change(bad)
+		if id, r, err := ledger.VerifyReputation(h, bad); err == nil || id != "" || r != (ledger.Reputation{}) {
+			t.Errorf("%s: %s has %+v, %v", name, id, r, err)
+		}
+	}
+}
+
 func FuzzProof(f *testing.F) {
 	w := newWorld(f, 1, grants(5))
 	l := busy(w, 5, 40)
@@ -111,6 +197,9 @@ func FuzzProof(f *testing.F) {
 		}
 		if to, r, err := ledger.VerifyReceivable(h, p); err == nil && l.Account(to).Receivable < r.Amount {
 			t.Fatal("a false receivable is proven")
+		}
+		if id, r, err := ledger.VerifyReputation(h, p); err == nil && l.Reputation(id) != r {
+			t.Fatal("a false reputation is proven")
 		}
 		_, _ = ledger.VerifyCheckpoint(w.net, &proto.CertifiedCheckpoint{Checkpoint: raw})
 	})

@@ -8,8 +8,9 @@ import (
 )
 
 // Reputation is what checkpoints say about an account's work: a last-writer-
-// wins register whose version is the epoch of the checkpoint. Amounts are in
-// 10^-6 minutes of reference CPU.
+// wins register whose version is the epoch of the checkpoint that changed it
+// last. It decays by At, when it is read. Amounts are in 10^-6 minutes of
+// reference CPU.
 type Reputation struct {
 	Version uint64 // epoch
 	Valid   uint64 // paid for by staked payers
@@ -62,9 +63,9 @@ func (r Reputation) score(start uint64) uint64 {
 	return q
 }
 
-// at is the register at a later epoch with nothing added. Halving happens at
+// At is the register at a later epoch with nothing added. Halving happens at
 // fixed epochs, so it does not matter in how many steps one gets there.
-func (r Reputation) at(net *proto.Network, epoch uint64) Reputation {
+func (r Reputation) At(net *proto.Network, epoch uint64) Reputation {
 	if epoch <= r.Version {
 		return r
 	}
@@ -84,7 +85,7 @@ type work struct {
 // r: what staked payers paid for in between is added, by each no more than
 // payerCap, and what re-execution showed to be wrong.
 func (r Reputation) next(net *proto.Network, account peer.ID, epoch uint64, done []work, wrong uint64) Reputation {
-	r = r.at(net, epoch)
+	r = r.At(net, epoch)
 	by := map[peer.ID]uint64{}
 	for _, w := range done {
 		if w.worker == account && w.staked && w.payer != account {

@@ -244,7 +244,7 @@ func (l *Ledger) newestStandings() map[peer.ID]standing {
 // Reputation is an account's register in the newest checkpoint that is known
 // with its changes; the zero register for an account without work.
 func (l *Ledger) Reputation(id peer.ID) Reputation {
-	return l.newestStandings()[id].rep.at(l.net, l.s.newest)
+	return l.newestStandings()[id].rep.At(l.net, l.s.newest)
 }
 
 // Scores are those of all accounts that have one above 0, in ppm, and the
@@ -252,7 +252,7 @@ func (l *Ledger) Reputation(id peer.ID) Reputation {
 func (l *Ledger) Scores() (epoch uint64, scores map[peer.ID]uint64) {
 	scores = map[peer.ID]uint64{}
 	for id, st := range l.newestStandings() {
-		if s := st.rep.at(l.net, l.s.newest).Score(); s > 0 {
+		if s := st.rep.At(l.net, l.s.newest).Score(); s > 0 {
 			scores[id] = s
 		}
 	}

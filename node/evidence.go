@@ -97,7 +97,11 @@ func (e *evidence) run(ctx context.Context) {
 		w.mu.Unlock()
 		if scores != nil {
 			told, first = epoch, false
-			e.n.jobs.post(market.Reputations{Epoch: epoch, PPM: scores})
+			if s := e.n.standings; s != nil {
+				wake(s.wake)
+			} else {
+				e.n.jobs.post(market.Reputations{Epoch: epoch, PPM: scores})
+			}
 		}
 		if err := e.tell(time.Now(), epoch); err != nil && ctx.Err() == nil {
 			e.n.log.Warn("evidence of wrong results", zap.Error(err))
@@ -290,9 +294,13 @@ func (e *evidence) again(ctx context.Context, c accusation) (wrong bool, fuel pr
 }
 
 // Reputation is what the newest checkpoint known here says about an account's
-// work.
+// work; on a light node, what was proven of a worker that claimed its offers.
 func (n *Node) Reputation(id peer.ID) ledger.Reputation {
 	n.wallet.mu.Lock()
 	defer n.wallet.mu.Unlock()
+	if s := n.standings; s != nil {
+		r, _ := s.proven.Peek(id)
+		return r.At(n.net, n.wallet.l.Epoch())
+	}
 	return n.wallet.l.Reputation(id)
 }

@@ -228,7 +228,11 @@ func (n *Node) heard(s *proto.Signed) {
 			n.jobs.post(market.WithdrawalSeen{From: s.Signer, Offer: id})
 		}
 	case proto.KindClaim:
-		n.jobs.post(market.ClaimSeen{From: s.Signer, Claim: s.Payload.GetClaim()})
+		c := s.Payload.GetClaim()
+		n.jobs.post(market.ClaimSeen{From: s.Signer, Claim: c})
+		if peer.ID(c.GetSubmitter()) == n.self {
+			n.standings.claimed(s.Signer)
+		}
 	}
 }
 

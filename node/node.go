@@ -40,18 +40,19 @@ type Node struct {
 	pubsub *pubsub.PubSub
 	gossip *gossip
 
-	jobs     *jobs        // the market machine and what hangs on it
-	wallet   *wallet      // the ledger, its author and, if named so, its witness
-	leases   *leases      // streams to workers
-	work     *work        // streams from submitters, executions
-	claims   *claims      // proof of this worker's unpaid work
-	evidence *evidence    // of wrong results
-	sync     *syncer      // reconciliation
-	light    *lightClient // nil but on a light node
-	traffic  *bandwidth
-	offered  atomic.Pointer[market.Worker] // what the market offers for this node
-	serving  *slots                        // blobs being served
-	proving  chan struct{}                 // proofs being made
+	jobs      *jobs        // the market machine and what hangs on it
+	wallet    *wallet      // the ledger, its author and, if named so, its witness
+	leases    *leases      // streams to workers
+	work      *work        // streams from submitters, executions
+	claims    *claims      // proof of this worker's unpaid work
+	evidence  *evidence    // of wrong results
+	sync      *syncer      // reconciliation
+	light     *lightClient // nil but on a light node
+	standings *standings   // of others; nil but on a light node
+	traffic   *bandwidth
+	offered   atomic.Pointer[market.Worker] // what the market offers for this node
+	serving   *slots                        // blobs being served
+	proving   chan struct{}                 // proofs being made
 
 	ready    chan struct{}
 	running  atomic.Bool
@@ -104,6 +105,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	if cfg.Light {
 		n.light = newLightClient(n)
+		n.standings = newStandings(n)
 	}
 	if n.wallet, err = newWallet(n); err != nil {
 		return fail(err)
@@ -192,6 +194,7 @@ func (n *Node) start() error {
 		n.goRun("sync", n.sync.run)
 	} else {
 		n.goDo(n.light.run)
+		n.goDo(n.standings.run)
 	}
 	n.handle("directory", n.serveDirectory)
 

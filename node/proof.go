@@ -54,9 +54,12 @@ func (n *Node) prove(q *proto.ProofRequest) *proto.ProofReply {
 	var r *proto.ProofReply
 	if err == nil {
 		n.wallet.mu.Lock()
-		if q.Live {
+		switch {
+		case q.Live:
 			r, err = n.wallet.l.Report(q)
-		} else {
+		case q.Reputation:
+			r, err = n.wallet.l.ProveReputation(account)
+		default:
 			r, err = n.wallet.l.Prove(account)
 		}
 		n.wallet.mu.Unlock()
@@ -68,8 +71,8 @@ func (n *Node) prove(q *proto.ProofRequest) *proto.ProofReply {
 }
 
 // AskProof asks a peer for what its base checkpoint proves about an account.
-// The reply is not checked: see ledger.VerifyCheckpoint, ledger.VerifyAccount
-// and ledger.VerifyReceivable. CodeNotFound says that the peer has no
+// The reply is not checked: see ledger.VerifyCheckpoint, ledger.VerifyAccount,
+// ledger.VerifyReputation and ledger.VerifyReceivable. CodeNotFound says that the peer has no
 // checkpoint yet.
 func (n *Node) AskProof(ctx context.Context, from, account peer.ID) (*proto.ProofReply, error) {
 	if err := n.isReady(); err != nil {

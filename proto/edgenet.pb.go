@@ -6155,9 +6155,10 @@ type ProofRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       []byte                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
 	Live          bool                   `protobuf:"varint,2,opt,name=live,proto3" json:"live,omitempty"`
-	Next          uint64                 `protobuf:"varint,3,opt,name=next,proto3" json:"next,omitempty"`   // live: seq of the first event of the account that the client lacks
-	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"` // live: the client's newest checkpoint
-	Lanes         []*LaneRef             `protobuf:"bytes,5,rep,name=lanes,proto3" json:"lanes,omitempty"`  // live: what else it wants to know about, at most 256
+	Next          uint64                 `protobuf:"varint,3,opt,name=next,proto3" json:"next,omitempty"`             // live: seq of the first event of the account that the client lacks
+	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`           // live: the client's newest checkpoint
+	Lanes         []*LaneRef             `protobuf:"bytes,5,rep,name=lanes,proto3" json:"lanes,omitempty"`            // live: what else it wants to know about, at most 256
+	Reputation    bool                   `protobuf:"varint,6,opt,name=reputation,proto3" json:"reputation,omitempty"` // not live: the account's reputation and nothing else of it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6227,6 +6228,13 @@ func (x *ProofRequest) GetLanes() []*LaneRef {
 	return nil
 }
 
+func (x *ProofRequest) GetReputation() bool {
+	if x != nil {
+		return x.Reputation
+	}
+	return false
+}
+
 type LaneRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hold          []byte                 `protobuf:"bytes,1,opt,name=hold,proto3" json:"hold,omitempty"`
@@ -6287,7 +6295,8 @@ type ProofReply struct {
 	Unclaimed     []*StateProof          `protobuf:"bytes,3,rep,name=unclaimed,proto3" json:"unclaimed,omitempty"`   // addressed to the account
 	Events        []*CertifiedEvent      `protobuf:"bytes,4,rep,name=events,proto3" json:"events,omitempty"`         // of the account above the frontier, by seq; live: from next on
 	Code          uint32                 `protobuf:"varint,5,opt,name=code,proto3" json:"code,omitempty"`
-	Report        *AccountReport         `protobuf:"bytes,6,opt,name=report,proto3" json:"report,omitempty"` // live
+	Report        *AccountReport         `protobuf:"bytes,6,opt,name=report,proto3" json:"report,omitempty"`         // live
+	Reputation    *StateProof            `protobuf:"bytes,7,opt,name=reputation,proto3" json:"reputation,omitempty"` // unset when the checkpoint knows no work of the account, and live
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6360,6 +6369,13 @@ func (x *ProofReply) GetCode() uint32 {
 func (x *ProofReply) GetReport() *AccountReport {
 	if x != nil {
 		return x.Report
+	}
+	return nil
+}
+
+func (x *ProofReply) GetReputation() *StateProof {
+	if x != nil {
+		return x.Reputation
 	}
 	return nil
 }
@@ -8004,16 +8020,19 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"StateProof\x12)\n" +
 	"\x04leaf\x18\x01 \x01(\v2\x15.edgenet.v1.StateLeafR\x04leaf\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x12\n" +
-	"\x04path\x18\x03 \x03(\fR\x04path\"\x91\x01\n" +
+	"\x04path\x18\x03 \x03(\fR\x04path\"\xb1\x01\n" +
 	"\fProofRequest\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x12\n" +
 	"\x04live\x18\x02 \x01(\bR\x04live\x12\x12\n" +
 	"\x04next\x18\x03 \x01(\x04R\x04next\x12\x14\n" +
 	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12)\n" +
-	"\x05lanes\x18\x05 \x03(\v2\x13.edgenet.v1.LaneRefR\x05lanes\"1\n" +
+	"\x05lanes\x18\x05 \x03(\v2\x13.edgenet.v1.LaneRefR\x05lanes\x12\x1e\n" +
+	"\n" +
+	"reputation\x18\x06 \x01(\bR\n" +
+	"reputation\"1\n" +
 	"\aLaneRef\x12\x12\n" +
 	"\x04hold\x18\x01 \x01(\fR\x04hold\x12\x12\n" +
-	"\x04lane\x18\x02 \x01(\rR\x04lane\"\xb0\x02\n" +
+	"\x04lane\x18\x02 \x01(\rR\x04lane\"\xe8\x02\n" +
 	"\n" +
 	"ProofReply\x12?\n" +
 	"\n" +
@@ -8023,7 +8042,10 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\tunclaimed\x18\x03 \x03(\v2\x16.edgenet.v1.StateProofR\tunclaimed\x122\n" +
 	"\x06events\x18\x04 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\x06events\x12\x12\n" +
 	"\x04code\x18\x05 \x01(\rR\x04code\x121\n" +
-	"\x06report\x18\x06 \x01(\v2\x19.edgenet.v1.AccountReportR\x06report\"\x81\x01\n" +
+	"\x06report\x18\x06 \x01(\v2\x19.edgenet.v1.AccountReportR\x06report\x126\n" +
+	"\n" +
+	"reputation\x18\a \x01(\v2\x16.edgenet.v1.StateProofR\n" +
+	"reputation\"\x81\x01\n" +
 	"\rAccountReport\x12\x12\n" +
 	"\x04next\x18\x01 \x01(\x04R\x04next\x12/\n" +
 	"\bpayables\x18\x02 \x03(\v2\x13.edgenet.v1.PayableR\bpayables\x12+\n" +
@@ -8321,27 +8343,28 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	76,  // 89: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
 	64,  // 90: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
 	80,  // 91: edgenet.v1.ProofReply.report:type_name -> edgenet.v1.AccountReport
-	81,  // 92: edgenet.v1.AccountReport.payables:type_name -> edgenet.v1.Payable
-	82,  // 93: edgenet.v1.AccountReport.lanes:type_name -> edgenet.v1.LaneState
-	86,  // 94: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
-	88,  // 95: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
-	64,  // 96: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
-	85,  // 97: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
-	84,  // 98: edgenet.v1.VoteFrame.wrong_works:type_name -> edgenet.v1.WrongWorks
-	13,  // 99: edgenet.v1.VoteFrame.accused:type_name -> edgenet.v1.SignedReceipt
-	13,  // 100: edgenet.v1.WrongWorks.receipts:type_name -> edgenet.v1.SignedReceipt
-	64,  // 101: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
-	56,  // 102: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
-	90,  // 103: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
-	64,  // 104: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
-	91,  // 105: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
-	74,  // 106: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	75,  // 107: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
-	108, // [108:108] is the sub-list for method output_type
-	108, // [108:108] is the sub-list for method input_type
-	108, // [108:108] is the sub-list for extension type_name
-	108, // [108:108] is the sub-list for extension extendee
-	0,   // [0:108] is the sub-list for field type_name
+	76,  // 92: edgenet.v1.ProofReply.reputation:type_name -> edgenet.v1.StateProof
+	81,  // 93: edgenet.v1.AccountReport.payables:type_name -> edgenet.v1.Payable
+	82,  // 94: edgenet.v1.AccountReport.lanes:type_name -> edgenet.v1.LaneState
+	86,  // 95: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
+	88,  // 96: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
+	64,  // 97: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
+	85,  // 98: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
+	84,  // 99: edgenet.v1.VoteFrame.wrong_works:type_name -> edgenet.v1.WrongWorks
+	13,  // 100: edgenet.v1.VoteFrame.accused:type_name -> edgenet.v1.SignedReceipt
+	13,  // 101: edgenet.v1.WrongWorks.receipts:type_name -> edgenet.v1.SignedReceipt
+	64,  // 102: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
+	56,  // 103: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
+	90,  // 104: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
+	64,  // 105: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
+	91,  // 106: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
+	74,  // 107: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	75,  // 108: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
+	109, // [109:109] is the sub-list for method output_type
+	109, // [109:109] is the sub-list for method input_type
+	109, // [109:109] is the sub-list for extension type_name
+	109, // [109:109] is the sub-list for extension extendee
+	0,   // [0:109] is the sub-list for field type_name
 }
 
 func init() { file_proto_edgenet_proto_init() }

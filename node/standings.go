@@ -1,0 +1,149 @@
+package node
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"edgenet.dev/ledger"
+	"edgenet.dev/market"
+	"edgenet.dev/proto"
+)
+
+// Other workers' reputations on a light node, which has no ledger of them. When
+// a worker claims one of its offers, a witness proves that worker's register,
+// once per epoch. In memory: after a restart workers are asked for as they claim.
+
+const (
+	maxStandings  = 1024                   // workers
+	maxUnproven   = 128                    // workers to be asked for, as many as claim one offer
+	standingPause = 100 * time.Millisecond // between two questions
+)
+
+// standings tells the market what is proven; nil on a node with the whole
+// ledger, which says it there.
+type standings struct {
+	n    *Node
+	wake chan struct{} // somebody claimed, or there is a new epoch
+	turn int           // among the witnesses; owned by run
+
+	proven *lru.Cache[peer.ID, ledger.Reputation]
+	asked  *lru.Cache[peer.ID, uint64] // epoch; apart, so that keys without work push out no register
+
+	mu    sync.Mutex
+	queue []peer.ID
+}
+
+func newStandings(n *Node) *standings {
+	s := &standings{n: n, wake: make(chan struct{}, 1), turn: rand.IntN(len(n.net.Witnesses))}
+	s.proven, _ = lru.New[peer.ID, ledger.Reputation](maxStandings) // it fails for sizes below 1 only
+	s.asked, _ = lru.New[peer.ID, uint64](maxStandings)
+	return s
+}
+
+// claimed notes that a worker claims an offer of this node. One that finds no
+// room claims again. On a full node it does nothing.
+func (s *standings) claimed(worker peer.ID) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) < maxUnproven && !slices.Contains(s.queue, worker) {
+		s.queue = append(s.queue, worker)
+		wake(s.wake)
+	}
+}
+
+// next is a worker for whom no witness answered in this epoch.
+func (s *standings) next(epoch uint64) (peer.ID, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.queue) > 0 {
+		w := s.queue[0]
+		s.queue = s.queue[1:]
+		if at, ok := s.asked.Get(w); !ok || at != epoch {
+			return w, true
+		}
+	}
+	return "", false
+}
+
+// run asks for one worker after the other and posts the scores when one changed
+// or the epoch did: they decay.
+func (s *standings) run(ctx context.Context) {
+	pace := rate.NewLimiter(rate.Every(standingPause), 1)
+	for told := uint64(0); pace.Wait(ctx) == nil; {
+		epoch := s.n.Epoch()
+		worker, asks := s.next(epoch)
+		if changed := asks && s.ask(ctx, worker, epoch); changed || epoch != told {
+			told = epoch
+			s.n.jobs.post(market.Reputations{Epoch: epoch, PPM: s.scores(epoch)})
+		}
+		if asks {
+			continue
+		}
+		select {
+		case <-s.wake:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// ask has up to f+1 witnesses, of which one is honest, prove a worker's
+// register, until one does.
+func (s *standings) ask(ctx context.Context, worker peer.ID, epoch uint64) (changed bool) {
+	for range s.n.net.F() + 1 {
+		from := s.n.net.Witnesses[s.turn%len(s.n.net.Witnesses)]
+		s.turn++
+		once, cancel := context.WithTimeout(ctx, lightTimeout)
+		reply, err := s.n.askProof(once, from, &proto.ProofRequest{Account: []byte(worker), Reputation: true})
+		cancel()
+		if err == nil {
+			if changed, err = s.take(worker, reply); err == nil {
+				s.asked.Add(worker, epoch)
+				return changed
+			}
+		}
+		s.n.log.Debug("reputation of a worker", zap.Stringer("worker", worker), zap.Stringer("witness", from), zap.Error(err))
+	}
+	return false
+}
+
+// take merges what a reply proves: witnesses answer from checkpoints of
+// different epochs, and an older answer must not undo a newer one.
+func (s *standings) take(worker peer.ID, reply *proto.ProofReply) (changed bool, err error) {
+	h, err := ledger.VerifyCheckpoint(s.n.net, reply.Checkpoint)
+	if err != nil || reply.Reputation == nil { // no work so far
+		return false, err
+	}
+	id, r, err := ledger.VerifyReputation(h, reply.Reputation)
+	if err == nil && id != worker {
+		err = proto.CodeMalformed.Errorf("proof of the reputation of %s, not of %s", id, worker)
+	}
+	if err != nil {
+		return false, err
+	}
+	known, _ := s.proven.Get(worker)
+	r = known.Merge(r)
+	s.proven.Add(worker, r)
+	return r != known, nil
+}
+
+// scores are those above 0, in ppm.
+func (s *standings) scores(epoch uint64) map[peer.ID]uint64 {
+	out := map[peer.ID]uint64{}
+	for _, w := range s.proven.Keys() {
+		if r, _ := s.proven.Peek(w); r.At(s.n.net, epoch).Score() > 0 {
+			out[w] = r.At(s.n.net, epoch).Score()
+		}
+	}
+	return out
+}
