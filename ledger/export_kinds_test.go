@@ -1,6 +1,8 @@
 package ledger
 
 import (
+	"encoding/binary"
+
 	"edgenet.dev/proto"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
@@ -41,6 +43,29 @@ func ExpNeg(u uint64) uint64 { return expNeg(u) }
 
 func UptimeReward(net *proto.Network, staked uint64, answered []uint64) uint64 {
 	return uptimeReward(net, staked, answered)
+}
+
+func EncodeIndexes(list []int) []byte { return encodeIndexes(list) }
+
+func DecodeIndexes(raw []byte, end int) ([]int, error) { return decodeIndexes(raw, end) }
+
+// MaxChangesSize is how many bytes the changes of a checkpoint may have.
+const MaxChangesSize = maxChangesSize
+
+// Crowd puts n accounts with the least keys at the newest checkpoint's frontier.
+// Their events are not here; with a stake their state is, and the totals are wrong.
+func (l *Ledger) Crowd(n int, staked uint64) {
+	h := l.checkpoints[l.s.newest]
+	var ids []peer.ID
+	for i := range n {
+		id := peer.ID(idPrefix + string(binary.BigEndian.AppendUint32(make([]byte, 4), uint32(i))) + string(make([]byte, keyLen-8)))
+		h.changes = append(h.changes, change{id, 0})
+		if staked > 0 {
+			l.s.accounts[id] = &account{id: id, post: post{staked: staked}}
+			ids = append(ids, id)
+		}
+	}
+	l.s.order = append(ids, l.s.order...)
 }
 
 func ReferralReward(opened, epoch, before, after uint64) uint64 {

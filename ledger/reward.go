@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -85,6 +86,11 @@ func uptimeReward(net *proto.Network, staked uint64, answered []uint64) uint64 {
 	if up < net.F()+1 {
 		return 0
 	}
+	return uptimeWorth(net, staked)
+}
+
+// uptimeWorth is what an epoch of being up is worth with the given stake.
+func uptimeWorth(net *proto.Network, staked uint64) uint64 {
 	return min(mulDiv(net.Genesis.BasePrice, uptimeSeconds, 60), stakeCap(net, staked))
 }
 
@@ -130,59 +136,64 @@ func (l *Ledger) uptime(epoch uint64, s *state, probes [][]byte) ([]reward, erro
 	if len(probes) != l.net.Quorum() && !s.off.has(guardProbes) {
 		return nil, proto.CodeInvalidEvent.Errorf("checkpoint %d: %d probe reports, want %d or none", epoch, len(probes), l.net.Quorum())
 	}
-	accounts, err := l.probed(epoch)
+	accounts, err := l.reportable(epoch)
 	if err != nil {
 		return nil, err
 	}
 	seen := map[peer.ID]bool{}
-	var maps [][]byte
+	saw := map[int]int{} // by account, how many witnesses
 	for _, raw := range probes {
-		by, up, err := probeReport(l.net, raw, epoch, true)
+		by, list, err := probeReport(l.net, raw, epoch)
 		if err != nil {
 			return nil, err
 		}
-		if seen[by] || len(up) > (len(accounts)+7)/8 {
-			return nil, proto.CodeInvalidEvent.Errorf("checkpoint %d: two probe reports by %s, or on accounts that are not", epoch, by)
+		up, err := decodeIndexes(list, len(accounts))
+		if err != nil {
+			return nil, fmt.Errorf("checkpoint %d: probe report by %s: %w", epoch, by, err)
+		}
+		if seen[by] {
+			return nil, proto.CodeInvalidEvent.Errorf("checkpoint %d: two probe reports by %s", epoch, by)
 		}
 		seen[by] = true
-		maps = append(maps, up)
+		for _, i := range up {
+			saw[i]++
+		}
 	}
+	byKey := slices.Sorted(maps.Keys(accounts))
 	var out []reward
-	for i, id := range accounts {
-		answered := make([]uint64, len(maps))
-		for j, up := range maps {
-			if i/8 < len(up) && up[i/8]>>(i%8)&1 == 1 {
-				answered[j] = 1_000_000
-			}
-		}
-		if s.off.has(guardProbes) { // one report is enough then
-			answered = slices.Repeat([]uint64{slices.Max(answered)}, l.net.Quorum())
-		}
-		a := s.accounts[id]
+	for _, i := range slices.Sorted(maps.Keys(saw)) {
+		a := s.accounts[byKey[i]]
 		if a == nil {
 			continue
 		}
+		answered := make([]uint64, len(probes))
+		for j := range saw[i] {
+			answered[j] = 1_000_000
+		}
+		if s.off.has(guardProbes) { // one report is enough then
+			answered = slices.Repeat([]uint64{1_000_000}, l.net.Quorum())
+		}
 		if v := uptimeReward(l.net, a.post.staked, answered); v > 0 {
-			out = append(out, reward{to: id, amount: v})
+			out = append(out, reward{to: byKey[i], amount: v})
 		}
 	}
 	return out, nil
 }
 
-// probed lists the accounts that reports of an epoch are about: those at the
-// frontier of the checkpoint before, by key.
-func (l *Ledger) probed(epoch uint64) ([]peer.ID, error) {
+// reportable are the accounts that reports of an epoch can name: those at the
+// frontier of the checkpoint before. Their order is that of their keys.
+func (l *Ledger) reportable(epoch uint64) (map[peer.ID]uint64, error) {
 	before, err := l.frontier(epoch - 1)
 	if err != nil {
 		return nil, err
 	}
-	// Not only those whose events are here: a bit would be another account's.
+	// Not only those whose events are here: an index would be another account's.
 	maps.DeleteFunc(before, func(_ peer.ID, next uint64) bool { return next == 0 })
-	return slices.Sorted(maps.Keys(before)), nil
+	return before, nil
 }
 
-func probeReport(net *proto.Network, raw []byte, epoch uint64, check bool) (peer.ID, []byte, error) {
-	s, err := unseal(net, raw, proto.KindProbeReport, check)
+func probeReport(net *proto.Network, raw []byte, epoch uint64) (by peer.ID, list []byte, err error) {
+	s, err := unseal(net, raw, proto.KindProbeReport, true)
 	if err != nil {
 		return "", nil, err
 	}
@@ -196,49 +207,99 @@ func probeReport(net *proto.Network, raw []byte, epoch uint64, check bool) (peer
 	return s.Signer, r.Up, nil
 }
 
+// MaxProbed bounds the accounts that a probe report names, so that those of a
+// quorum fit into a checkpoint however many accounts there are.
+const MaxProbed = 4096
+
+// encodeIndexes writes ascending numbers as varints, each how many it skips
+// after the one before.
+func encodeIndexes(list []int) (out []byte) {
+	next := 0
+	for _, i := range list {
+		out = binary.AppendUvarint(out, uint64(i-next))
+		next = i + 1
+	}
+	return out
+}
+
+// decodeIndexes is the inverse of encodeIndexes: at most MaxProbed numbers
+// below end, in the one form that encodes them.
+func decodeIndexes(raw []byte, end int) (list []int, err error) {
+	next := 0
+	for len(raw) > 0 {
+		skip, n := binary.Uvarint(raw)
+		switch {
+		case n <= 0 || n > 1 && raw[n-1] == 0:
+			return nil, proto.CodeMalformed.Errorf("damaged list of accounts")
+		case len(list) == MaxProbed:
+			return nil, proto.CodeTooLarge.Errorf("more than %d accounts", MaxProbed)
+		case skip >= uint64(end-next):
+			return nil, proto.CodeInvalidEvent.Errorf("an account that is not: there are %d", end)
+		}
+		raw, next = raw[n:], next+int(skip)+1
+		list = append(list, next-1)
+	}
+	return list, nil
+}
+
 // Probed is the epoch that probe reports are wanted for, which is the one after
-// the newest checkpoint's, and the accounts that they are about. Accounts
-// without stake earn nothing for being up.
+// the newest checkpoint's, and the accounts to probe: those that would earn
+// something for being up, the largest stake first, then by key. They are at
+// most MaxProbed: who wants another left out must stake as much as it, that
+// many times.
 func (l *Ledger) Probed() (epoch uint64, accounts []peer.ID, err error) {
-	accounts, err = l.probed(l.s.newest + 1)
-	return l.s.newest + 1, accounts, err
+	epoch = l.s.newest + 1
+	known, err := l.reportable(epoch)
+	if err != nil {
+		return epoch, nil, err
+	}
+	staked := func(id peer.ID) uint64 { return l.s.accounts[id].post.staked }
+	for _, id := range l.s.order {
+		if _, ok := known[id]; ok && uptimeWorth(l.net, staked(id)) > 0 {
+			accounts = append(accounts, id)
+		}
+	}
+	slices.SortStableFunc(accounts, func(a, b peer.ID) int { return cmp.Compare(staked(b), staked(a)) })
+	return epoch, accounts[:min(len(accounts), MaxProbed)], nil
 }
 
 // DraftProbes makes a witness's report for the epoch of Probed, to be signed
 // by it as Payload_ProbeReport and handed to every witness: up are the
-// accounts that answered at least 90 % of its probes.
+// accounts that answered at least 90 % of its probes. Those that no report can
+// name are left out; more than MaxProbed are an error.
 func (l *Ledger) DraftProbes(up []peer.ID) (*proto.ProbeReport, error) {
-	epoch, accounts, err := l.Probed()
+	epoch := l.s.newest + 1
+	accounts, err := l.reportable(epoch)
 	if err != nil {
 		return nil, err
 	}
-	r := &proto.ProbeReport{Epoch: epoch}
+	byKey := slices.Sorted(maps.Keys(accounts))
+	var list []int
 	for _, id := range up {
-		i, ok := slices.BinarySearch(accounts, id)
-		if !ok {
-			continue
+		if i, ok := slices.BinarySearch(byKey, id); ok {
+			list = append(list, i)
 		}
-		if n := i/8 + 1 - len(r.Up); n > 0 {
-			r.Up = append(r.Up, make([]byte, n)...)
-		}
-		r.Up[i/8] |= 1 << (i % 8)
 	}
-	return r, nil
+	slices.Sort(list)
+	if list = slices.Compact(list); len(list) > MaxProbed {
+		return nil, proto.CodeTooLarge.Errorf("probe report on %d accounts, at most %d", len(list), MaxProbed)
+	}
+	return &proto.ProbeReport{Epoch: epoch, Up: encodeIndexes(list)}, nil
 }
 
 // KeepProbes keeps a witness's report for the next checkpoint that is drafted
 // here. They are kept in memory: a report is worth one epoch's reward.
 func (l *Ledger) KeepProbes(raw []byte) error {
-	by, up, err := probeReport(l.net, raw, l.s.newest+1, true)
+	by, list, err := probeReport(l.net, raw, l.s.newest+1)
 	if err != nil {
 		return err
 	}
-	accounts, err := l.probed(l.s.newest + 1)
+	accounts, err := l.reportable(l.s.newest + 1)
 	if err != nil {
 		return err
 	}
-	if len(up) > (len(accounts)+7)/8 { // no checkpoint could have it
-		return proto.CodeInvalidEvent.Errorf("probe report on %d accounts by %s, there are %d", 8*len(up), by, len(accounts))
+	if _, err := decodeIndexes(list, len(accounts)); err != nil { // no checkpoint could have it
+		return fmt.Errorf("probe report by %s: %w", by, err)
 	}
 	if l.probes == nil || l.probesFor != l.s.newest+1 {
 		l.probes, l.probesFor = map[peer.ID][]byte{}, l.s.newest+1

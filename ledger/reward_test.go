@@ -1,6 +1,8 @@
 package ledger_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"testing"
 	"time"
@@ -199,8 +201,23 @@ func TestOverlongProbeReport(t *testing.T) {
 	w.do(l, alice, &proto.Open{})
 	w.do(l, alice, ledger.Stake(100*credit))
 	w.checkpoint(l)
-	long := w.seal(w.witnesses[0], &proto.Payload{Body: &proto.Payload_ProbeReport{ProbeReport: &proto.ProbeReport{Epoch: 2, Up: []byte{1, 0}}}})
-	wantCode(t, l.KeepProbes(long), proto.CodeInvalidEvent)
+	for _, tt := range []struct {
+		name string
+		up   []byte
+		want proto.Code
+	}{
+		{"one account too far", []byte{1}, proto.CodeInvalidEvent},
+		{"one account too many", []byte{0, 0}, proto.CodeInvalidEvent},
+		{"beyond all numbers", binary.AppendUvarint([]byte{0}, 1<<64-1), proto.CodeInvalidEvent},
+		{"the longest varint", append(bytes.Repeat([]byte{0xff}, 10), 1), proto.CodeMalformed},
+		{"zero in two bytes", []byte{0x80, 0}, proto.CodeMalformed},
+		{"cut off", []byte{0, 0x80}, proto.CodeMalformed},
+	} {
+		raw := w.seal(w.witnesses[0], &proto.Payload{Body: &proto.Payload_ProbeReport{ProbeReport: &proto.ProbeReport{Epoch: 2, Up: tt.up}}})
+		if got := proto.CodeOf(l.KeepProbes(raw)); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+		}
+	}
 	for _, by := range w.witnesses[1:] {
 		w.probe(l, by, alice.id)
 	}
@@ -230,7 +247,7 @@ func TestProbeReportComesFromItsWitness(t *testing.T) {
 	}
 }
 
-// A bit of a report is an account of the frontier, whichever events its witness
+// A place in a report is an account of the frontier, whichever events its witness
 // has: it may lack some that it never saw.
 func TestProbeReportOfAWitnessThatIsBehind(t *testing.T) {
 	w := newWorld(t, 4, map[string]uint64{"alice": 1000 * credit, "bob": 100 * credit, "carol": 100 * credit})
@@ -239,10 +256,7 @@ func TestProbeReportOfAWitnessThatIsBehind(t *testing.T) {
 		w.do(l, p, &proto.Open{})
 	}
 	cp := w.checkpoint(l)
-	_, ids, err := l.Probed()
-	if err != nil || len(ids) != 3 {
-		t.Fatal(ids, err)
-	}
+	ids := l.Accounts()
 	last := l.History(ids[2], 1)
 	if _, err := behind.Add(last[0].Wire); err != nil {
 		t.Fatal(err)
@@ -289,6 +303,8 @@ func TestCheckpointWithWrongRewards(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	up := make([]byte, len(l.Accounts())+1)
+	long := w.seal(w.witnesses[1], &proto.Payload{Body: &proto.Payload_ProbeReport{ProbeReport: &proto.ProbeReport{Epoch: 2, Up: up}}})
 	for name, change := range map[string]func(*proto.FrontierChanges){
 		"":                  func(*proto.FrontierChanges) {},
 		"pays more":         func(c *proto.FrontierChanges) { c.Rewards[0].Amount++ },
@@ -298,6 +314,7 @@ func TestCheckpointWithWrongRewards(t *testing.T) {
 		"pays twice":        func(c *proto.FrontierChanges) { c.Rewards = append(c.Rewards, c.Rewards[1]) },
 		"has two reports":   func(c *proto.FrontierChanges) { c.Probes = c.Probes[:2] },
 		"has one twice":     func(c *proto.FrontierChanges) { c.Probes[1] = c.Probes[0] },
+		"has a long report": func(c *proto.FrontierChanges) { c.Probes[1] = long },
 		"has no reports":    func(c *proto.FrontierChanges) { c.Probes = nil },
 		"hides no referral": func(c *proto.FrontierChanges) { c.Rewards = c.Rewards[1:] },
 	} {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -108,4 +109,32 @@ func (n *Node) BeginSync(ctx context.Context, p peer.ID) (code proto.Code, hangU
 		return 0, nil, err
 	}
 	return proto.Code(f.Code), hangUp, nil
+}
+
+// ProbeRecords is what a witness remembers of whom it probes.
+type ProbeRecords struct{ r probeRecords }
+
+func NewProbeRecords() ProbeRecords { return ProbeRecords{probeRecords{}} }
+
+func (r ProbeRecords) Order(list []peer.ID, connected func(peer.ID) bool) []peer.ID {
+	return r.r.order(list, connected)
+}
+
+func (r ProbeRecords) Add(answers map[peer.ID]bool) { r.r.add(answers) }
+
+func (r ProbeRecords) Len() int { return len(r.r) }
+
+// How a witness probes in an epoch of an hour.
+const ProbesPerEpoch, ProbesAtOnce, ProbeTimeout, ProbePeriod = probesPerEpoch, probesAtOnce, probeTimeout, probeMost
+
+// Prober has a node probe peers at addresses, in this order in each round. Wait
+// for it when ctx is done.
+func (n *Node) Prober(ctx context.Context, list []peer.AddrInfo, length time.Duration) (round func() map[peer.ID]bool, wait func()) {
+	var ids []peer.ID
+	for _, x := range list {
+		n.host.Peerstore().AddAddrs(x.ID, x.Addrs, time.Hour)
+		ids = append(ids, x.ID)
+	}
+	p := n.prober()
+	return func() map[peer.ID]bool { return p.round(ctx, ids, length) }, p.all.Wait
 }

@@ -5745,13 +5745,14 @@ func (x *Reward) GetReferee() []byte {
 	return nil
 }
 
-// ProbeReport is what a witness saw of who was up in an epoch. Bit i (of byte
-// i/8, lowest first) is the i-th account, by key, at the frontier of the
-// checkpoint before: it answered at least 90 % of this witness's probes.
+// ProbeReport is what a witness saw of who was up in an epoch: the accounts
+// that answered at least 90 % of its probes. An account is its place, by key,
+// among those at the frontier of the checkpoint before. The places ascend; each
+// is a varint, as short as can be: how many are skipped after the one before.
 type ProbeReport struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Up            []byte                 `protobuf:"bytes,2,opt,name=up,proto3" json:"up,omitempty"`
+	Up            []byte                 `protobuf:"bytes,2,opt,name=up,proto3" json:"up,omitempty"` // at most 4096 varints
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -64,7 +64,7 @@ var kinds = [...]struct {
 	KindCheckpoint:  {"checkpoint", 4 << 10},
 	KindWorkClaim:   {"work-claim", 256 << 10},
 	KindClaimList:   {"claim-list", 4 << 10},
-	KindProbeReport: {"probe-report", 8 << 10},
+	KindProbeReport: {"probe-report", 10 << 10},
 	KindWrongReport: {"wrong-report", 4 << 10},
 }
 

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"time"
@@ -45,9 +46,6 @@ func (n *node) probe(*node) {
 	}
 	var up []peer.ID
 	for _, id := range accounts {
-		if n.l.Account(id).Staked == 0 {
-			continue
-		}
 		x := n.w.nodes[n.w.index[id]]
 		t := n.tally[id]
 		if t.asked++; !x.down && !n.w.divided(n.i, x.i) {
@@ -65,29 +63,34 @@ func (n *node) probe(*node) {
 	n.act(outs, err)
 }
 
+// damage makes lists that are none, of a list of some of n accounts.
+var damage = []func(up []byte, n int) []byte{
+	func(up []byte, n int) []byte { return slices.Concat(up, make([]byte, n)) },          // more than there are
+	func(_ []byte, n int) []byte { return binary.AppendUvarint(nil, uint64(n)) },         // one that is not
+	func(up []byte, _ int) []byte { return slices.Concat(up, []byte{0x80, 0}) },          // a zero in two bytes
+	func(up []byte, _ int) []byte { return append(slices.Clone(up), 0x80) },              // cut off
+	func(_ []byte, _ int) []byte { return binary.AppendUvarint(nil, 1<<64-1) },           // beyond all numbers
+	func(_ []byte, _ int) []byte { return slices.Repeat([]byte{0}, ledger.MaxProbed+1) }, // too many
+}
+
 // misreport has a hostile witness say of everybody the opposite, or something
 // that is no report.
 func (b *hostiles) misreport(n *node) {
 	if b.style == withhold {
 		return
 	}
-	epoch, accounts, err := n.l.Probed()
-	if err != nil {
-		return
-	}
 	var up []peer.ID
-	for _, id := range accounts {
+	for _, id := range n.l.Accounts() {
 		if b.is(id) || b.w.nodes[b.w.index[id]].down {
 			up = append(up, id)
 		}
 	}
 	m, err := n.l.DraftProbes(up)
 	if err != nil {
-		b.w.fail(err)
-		return
+		return // changes of a checkpoint have yet to come
 	}
 	if b.overlong {
-		m = &proto.ProbeReport{Epoch: epoch, Up: slices.Repeat([]byte{0xff}, len(accounts)/8+2)}
+		m.Up = damage[b.w.rnd.IntN(len(damage))](m.Up, len(n.l.Accounts()))
 	}
 	raw := b.w.seal(n.self.id, &proto.Payload{Body: &proto.Payload_ProbeReport{ProbeReport: m}})
 	_ = n.l.KeepProbes(raw)
