@@ -1,6 +1,9 @@
 package ledger
 
 import (
+	"fmt"
+	"strconv"
+
 	"encoding/binary"
 
 	"edgenet.dev/proto"
@@ -66,6 +69,29 @@ func (l *Ledger) Crowd(n int, staked uint64) {
 		}
 	}
 	l.s.order = append(ids, l.s.order...)
+}
+
+// Share picks what a checkpoint pays: indexes into amounts of referrals and of
+// accounts that were up.
+func Share(epoch uint64, referral, up []uint64) (refs, ups []int) {
+	list := func(amounts []uint64) (out []reward) {
+		for i, v := range amounts {
+			out = append(out, reward{to: peer.ID(fmt.Sprintf("%06d", i)), amount: v})
+		}
+		return out
+	}
+	places := func(rs []reward) (out []int) {
+		for _, r := range rs {
+			i, err := strconv.Atoi(string(r.to))
+			if err != nil {
+				panic(err)
+			}
+			out = append(out, i)
+		}
+		return out
+	}
+	a, b := share(epoch, list(referral), list(up))
+	return places(a), places(b)
 }
 
 func ReferralReward(opened, epoch, before, after uint64) uint64 {

@@ -114,18 +114,45 @@ func (l *Ledger) rewards(epoch uint64, s *state, referral []reward, probes [][]b
 	if err != nil {
 		return nil, err
 	}
-	if n := maxRewards - min(maxRewards, len(referral)); len(up) > n {
-		turn := int(epoch * uint64(maxRewards) % uint64(len(up)))
-		up = slices.Concat(up[turn:], up[:turn])[:n]
-		slices.SortFunc(up, func(a, b reward) int { return cmp.Compare(a.to, b.to) })
-	}
-	all := slices.Concat(referral[:min(maxRewards, len(referral))], up)
+	referral, up = share(epoch, referral, up)
+	all := slices.Concat(referral, up)
 	f := figures{x: cpuMicrohours(l.net, s.worked), minted: s.minted}
 	total, ok := totalReward(all)
 	if !ok || satAdd(satAdd(s.minted, total), unseen(l.net, f)) > uint64(MintCap(l.net)) && !s.off.has(guardMintCap) {
 		return nil, nil
 	}
 	return all, nil
+}
+
+// share picks what one checkpoint pays. Each kind has half of the places if it
+// needs them, so that neither can push out the other: a thousand referees cost
+// little. Of referrals the largest count, for what is left out comes never again;
+// of those who were up it is everybody's turn in some epoch.
+func share(epoch uint64, referral, up []reward) ([]reward, []reward) {
+	ups := min(len(up), max(maxRewards/2, maxRewards-len(referral)))
+	referrals := min(len(referral), maxRewards-ups)
+	if ups < len(up) {
+		turn := int(epoch * uint64(ups) % uint64(len(up)))
+		up = slices.Concat(up[turn:], up[:turn])[:ups]
+		slices.SortFunc(up, func(a, b reward) int { return cmp.Compare(a.to, b.to) })
+	}
+	if referrals < len(referral) {
+		largest := slices.SortedStableFunc(slices.Values(referral), func(a, b reward) int { return cmp.Compare(b.amount, a.amount) })
+		least := largest[referrals-1].amount
+		equal := referrals // places for those that are as small as the smallest
+		for _, r := range largest[:referrals] {
+			if r.amount > least {
+				equal--
+			}
+		}
+		referral = slices.DeleteFunc(slices.Clone(referral), func(r reward) bool {
+			if r.amount == least {
+				equal--
+			}
+			return r.amount < least || r.amount == least && equal < 0
+		})
+	}
+	return referral, up
 }
 
 // uptime reads the probe reports of a quorum.
