@@ -134,7 +134,8 @@ type Witness struct {
 	pause    time.Time                               // after a failed write, until when holds wait
 	again    []peer.ID                               // accounts whose next place may be to be opened
 	base     uint64                                  // of the ledger, when touched was looked through
-	unheard  []Output                                // Added and CheckpointAdded of steps that failed later
+	unheard  []Output                                // of steps that failed later, see fail
+	unsaved  []Record                                // of evidence, oldest first: the next write has them
 	recent   map[string]map[peer.ID]bool
 	order    []string // of recent, oldest first
 	off      countermeasures
@@ -253,11 +254,11 @@ func (s *step) end() ([]Output, error) {
 	if err := s.forgetHolds(); err != nil {
 		return s.fail(err)
 	}
-	if len(s.recs) > 0 { // of spent evidence, which no instance wrote
-		if err := s.w.store.Append(s.recs...); err != nil {
+	if recs := slices.Concat(s.w.unsaved, s.recs); len(recs) > 0 { // which no instance wrote
+		if err := s.w.store.Append(recs...); err != nil {
 			return s.fail(&fault{err})
 		}
-		s.recs = nil
+		s.w.unsaved, s.recs = nil, nil
 	}
 	outs := append(s.w.unheard, s.outs...)
 	s.w.unheard = nil
@@ -265,12 +266,12 @@ func (s *step) end() ([]Output, error) {
 }
 
 // fail is the end of a step on a machine that is broken: nothing of it may be
-// sent, and all of it is repeated later. What it made durable before is not:
-// that it was added the next step tells.
+// sent, and all of it is repeated later. What it made durable before is not, nor
+// what the witness remembers as told: that the next step tells.
 func (s *step) fail(err error) ([]Output, error) {
 	for _, o := range s.outs {
 		switch o.(type) {
-		case Added, CheckpointAdded:
+		case Added, CheckpointAdded, Fetch, Misconduct:
 			s.w.unheard = append(s.w.unheard, o)
 		}
 	}

@@ -25,7 +25,7 @@ func (s *step) append(in *instance, recs ...Record) error {
 // flush makes what changed durable, signs what is not signed and sends what is
 // new: in this order.
 func (s *step) flush(in *instance) error {
-	recs := s.recs
+	recs := slices.Concat(s.w.unsaved, s.recs)
 	s.recs = nil
 	if s.broken != nil {
 		err := s.broken
@@ -36,6 +36,7 @@ func (s *step) flush(in *instance) error {
 		if err := s.append(in, recs...); err != nil {
 			return err
 		}
+		s.w.unsaved = nil
 	}
 	me := in.hear(s.w.self)
 	sign := func(to *[]byte, p *proto.Payload) error {

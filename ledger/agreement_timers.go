@@ -30,7 +30,7 @@ func (w *Witness) Next() time.Time {
 	if h := w.soonest(); h != nil && !w.off.close {
 		soon(w.l.over(h))
 	}
-	if len(w.again)+len(w.ended)+len(w.unheard) > 0 {
+	if len(w.again)+len(w.ended)+len(w.unheard)+len(w.unsaved) > 0 {
 		soon(atOnce)
 	}
 	if w.cfg.Checkpoints != nil {

@@ -41,7 +41,7 @@ func TestWhatIsDurableIsTold(t *testing.T) {
 				t.Fatal(err)
 			}
 			armed = true
-			told, checkpoints := map[cid.Cid]int{}, 0
+			told, checkpoints, offences := map[cid.Cid]int{}, 0, 0
 			now := clock
 			hear := func(outs []ledger.Output, err error) {
 				if err != nil && len(outs) > 0 {
@@ -58,6 +58,11 @@ func TestWhatIsDurableIsTold(t *testing.T) {
 						}
 					case ledger.CheckpointAdded:
 						checkpoints++
+					case ledger.Misconduct:
+						offences++
+						if l.Account(alice.id).Offences+records(t, store, "vx") == 0 {
+							t.Errorf("writes %d and %d fail: an offence is told that a restart forgets", one, two)
+						}
 					}
 				}
 			}
@@ -75,6 +80,9 @@ func TestWhatIsDurableIsTold(t *testing.T) {
 			most = max(most, writes)
 			set := all(l)
 			full = full || len(set) == 4 && l.Epoch() > 1
+			if offences != l.Account(alice.id).Offences {
+				t.Errorf("writes %d and %d fail: %d offences are told, and %d are punished", one, two, offences, l.Account(alice.id).Offences)
+			}
 			if uint64(checkpoints) != l.Epoch() {
 				t.Errorf("writes %d and %d fail: %d events, %d of %d checkpoints are told", one, two, len(set), checkpoints, l.Epoch())
 			}
@@ -85,5 +93,56 @@ func TestWhatIsDurableIsTold(t *testing.T) {
 	}
 	if most < 5 || !full {
 		t.Errorf("%d writes, everything comes to its end: %v", most, full)
+	}
+}
+
+func records(tb testing.TB, s ledger.Store, prefix string) (n int) {
+	tb.Helper()
+	if err := s.Scan([]byte(prefix), func(_, _ []byte) error { n++; return nil }); err != nil {
+		tb.Fatal(err)
+	}
+	return n
+}
+
+// While the disk fails a witness is shown an offence and takes a claim. When the
+// disk is well again, it keeps the offence before anything else, and asks for the
+// claim's outputs: else the lane would take no other claim until a restart.
+func TestAFetchIsToldAfterTheDiskFailed(t *testing.T) {
+	c := newCouncil(t, 1)
+	s := c.seats[0]
+	s.config = func(cfg *ledger.WitnessConfig) { cfg.Fetch = true }
+	c.restart(s)
+	fill(t, s.l, c.do(c.l, alice, ledger.Stake(100*credit)))
+	raw := c.claim(bob, &proto.WorkClaim{Assignments: [][]byte{c.assignments(alice, 0, 0)}, Receipts: []*proto.SignedReceipt{c.receipt(0, 0, 2)}})
+	broken, writes := true, 0
+	s.write = func() (bool, bool) {
+		if !broken {
+			if writes++; writes == 1 && records(t, s.disk, "vx") != 0 {
+				t.Error("the offence was kept while the disk failed")
+			}
+			if writes == 2 && records(t, s.disk, "vx") != 1 {
+				t.Error("something is written before the offence")
+			}
+		}
+		return broken, false
+	}
+	for i, f := range []*proto.VoteFrame{c.offence(alice, 3), {Body: &proto.VoteFrame_WorkClaim{WorkClaim: raw}}} {
+		if outs, err := s.w.Handle(c.now, bob.id, f); err == nil || len(outs) > 0 {
+			t.Fatalf("frame %d: %v, %v", i, outs, err)
+		}
+	}
+	broken = false
+	c.now = s.w.Next()
+	c.act(s, s.w.Tick)
+	if len(c.fetch) != 1 {
+		t.Fatalf("%d looks, want 1", len(c.fetch))
+	}
+	c.act(s, func(now time.Time) ([]ledger.Output, error) { return s.w.Fetched(now, c.fetch[0].Claim, nil) })
+	c.pass(time.Minute)
+	if got := c.replies(bob); !slices.Equal(got, []proto.Code{proto.CodeOK}) {
+		t.Errorf("answers %v", got)
+	}
+	if a := s.l.Account(alice.id); a.Offences != 1 || c.evidence() != 0 {
+		t.Errorf("%d offences are slashed, %d are kept", a.Offences, c.evidence())
 	}
 }
