@@ -1,7 +1,9 @@
 package ledger
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 
 	"edgenet.dev/proto"
 	"github.com/ipfs/go-cid"
@@ -19,6 +21,16 @@ type Certified struct {
 
 	hash proto.Hash
 	post post
+}
+
+// Equals reports whether wire is what was checked, byte for byte. A witness may
+// well certify an event by other commits; those are to be verified.
+func (c *Certified) Equals(wire *proto.CertifiedEvent) bool {
+	return bytes.Equal(c.Wire.Event, wire.GetEvent()) && sameCommits(c.Wire.Certificate, wire.GetCertificate())
+}
+
+func sameCommits(a, b *proto.Certificate) bool {
+	return slices.EqualFunc(a.GetCommits(), b.GetCommits(), bytes.Equal)
 }
 
 // Verify checks everything about a certified event that needs no other event:

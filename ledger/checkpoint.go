@@ -419,7 +419,7 @@ func (l *Ledger) checkBody(h *CheckpointHeader) error {
 // AddCheckpoint verifies a certified checkpoint and keeps it, durably and with
 // the caller's own records in the same batch. It reports whether anything is
 // new. Changes that a Propose brought are added. Older ones than the newest few
-// are skipped.
+// are verified, since callers pass on what brings no error, and skipped.
 func (l *Ledger) AddCheckpoint(wire *proto.CertifiedCheckpoint, own ...Record) (bool, error) {
 	s, err := proto.Inspect(wire.GetCheckpoint(), proto.KindCheckpoint)
 	if err != nil {
@@ -428,13 +428,13 @@ func (l *Ledger) AddCheckpoint(wire *proto.CertifiedCheckpoint, own ...Record) (
 	e := s.Payload.GetCheckpoint().GetEpoch()
 	old := l.checkpoints[e]
 	skip := e+checkpointsKept < l.base || old != nil && (old.changes != nil || len(wire.Changes) == 0)
-	if skip && len(own) == 0 {
-		return false, nil
-	}
-	if skip {
+	if skip && len(own) > 0 { // the caller's own certificate
 		if err := l.store.Append(own...); err != nil {
 			return false, fmt.Errorf("ledger: %w", err)
 		}
+		return false, nil
+	}
+	if old != nil && skip && old.equals(wire) {
 		return false, nil
 	}
 	h, err := VerifyCheckpoint(l.net, wire)
@@ -443,6 +443,9 @@ func (l *Ledger) AddCheckpoint(wire *proto.CertifiedCheckpoint, own ...Record) (
 	}
 	if old != nil && old.hash != h.hash {
 		return false, proto.CodeConflict.Errorf("checkpoint %d: %s is certified here, and %s too", e, old.ID, h.ID)
+	}
+	if skip {
+		return false, nil
 	}
 	if h.changes == nil {
 		if changes, ok := l.changesNamed(h.Body.ChangesHash); ok {
@@ -477,6 +480,12 @@ func (l *Ledger) AddCheckpoint(wire *proto.CertifiedCheckpoint, own ...Record) (
 		}
 	}
 	return true, nil
+}
+
+// equals reports whether nothing in wire is to be checked again.
+func (h *CheckpointHeader) equals(wire *proto.CertifiedCheckpoint) bool {
+	return bytes.Equal(h.Wire.Checkpoint, wire.Checkpoint) && sameCommits(h.Wire.Certificate, wire.Certificate) &&
+		(len(wire.Changes) == 0 || bytes.Equal(h.Wire.Changes, wire.Changes))
 }
 
 // know makes a checkpoint and the figures that rules read of it part of the

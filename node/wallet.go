@@ -276,7 +276,8 @@ func (w *wallet) absorb(events []*proto.CertifiedEvent) error {
 		w.mu.Lock()
 		known := false
 		if s, err := proto.Inspect(e.GetEvent(), proto.KindEvent); err == nil {
-			known = w.l.Has(s.ID)
+			c, ok := w.l.Get(s.ID)
+			known = ok && c.Equals(e) // one with another certificate is passed on only when that is good
 		}
 		w.mu.Unlock()
 		if known {
