@@ -47,15 +47,17 @@ func openBody(net *proto.Network, in *instance, raw []byte, check bool) (*body, 
 	return &body{id: string(c.ID.Bytes()), raw: raw, signer: c.Signer, c: c, made: madeByWitness(c.Event)}, nil
 }
 
-// judgeBody is the full check of rule 4. Epochs and clocks count in every
-// round: nothing but a lock, whose quorum judged its body, stands for one that
-// was not judged. Reports do not, because one bad leader may choose them.
-func (w *Witness) judgeBody(now time.Time, b *body) error {
+// judgeBody is the full check of rule 4. Clocks count in every round, and so
+// do epochs as far as they do any harm: one ahead always, one that has passed
+// when the event is dated. Nothing but a lock, whose quorum judged its body,
+// stands for that; reports do not, because one bad leader may choose them.
+// first says that nothing justifies the body yet: then it has to be fresh.
+func (w *Witness) judgeBody(now time.Time, b *body, first bool) error {
 	if b.check != nil {
 		return w.cfg.Checkpoints.Valid(now, b.check, b.changes)
 	}
 	if !b.made && !w.off.epochs { // a witness's own kinds have the epoch before them
-		if err := w.l.checkEpoch(b.c.Event.Epoch); err != nil {
+		if err := w.l.checkEpoch(b.c.Event.Epoch); err != nil && (first || dated(b.c.Event) || proto.CodeOf(err) == proto.CodeNotFinal) {
 			return err
 		}
 	}
@@ -81,7 +83,7 @@ func (s *step) justified(in *instance, c *candidate) error {
 		for _, o := range s.objections(in) {
 			return proto.CodeConflict.Errorf("%s comes first in this account", o.kind)
 		}
-		return w.judgeBody(s.now, c.body)
+		return w.judgeBody(s.now, c.body, true)
 	}
 	if k := highest(c.reports); k != nil && !w.off.rule3 {
 		if k.lock.id != c.body.id {
@@ -98,7 +100,7 @@ func (s *step) justified(in *instance, c *candidate) error {
 			return proto.CodeInvalidEvent.Errorf("propose: not what the reports ask for")
 		}
 	}
-	return w.judgeBody(s.now, c.body)
+	return w.judgeBody(s.now, c.body, false)
 }
 
 // highest is the report with the highest lock.
@@ -132,7 +134,7 @@ func (s *step) choose(in *instance, reports []*report) *body {
 		return s.seal(in, &proto.Payload{Body: &proto.Payload_Event{Event: want}})
 	}
 	for _, id := range slices.Sorted(maps.Keys(in.bodies)) {
-		if b := in.bodies[id]; !b.made && w.judgeBody(s.now, b) == nil {
+		if b := in.bodies[id]; !b.made && w.judgeBody(s.now, b, false) == nil {
 			return b
 		}
 	}
@@ -141,7 +143,7 @@ func (s *step) choose(in *instance, reports []*report) *body {
 
 func (s *step) chooseCheckpoint(in *instance, reports []*report) *body {
 	for _, id := range slices.Sorted(maps.Keys(in.bodies)) {
-		if b := in.bodies[id]; s.w.judgeBody(s.now, b) == nil {
+		if b := in.bodies[id]; s.w.judgeBody(s.now, b, false) == nil {
 			return b
 		}
 	}
@@ -192,11 +194,11 @@ func (w *Witness) expected(in *instance, reports []*report) (*proto.Event, error
 			}
 		}
 	}
-	if len(list) == 0 {
-		return nil, nil
-	}
 	if in.seq == 0 {
 		return nil, nil // an account that is not open has nothing to lose
+	}
+	if len(list) == 0 {
+		return w.voided(in, reports), nil
 	}
 	if w.l.next(in.account) < in.seq {
 		return nil, proto.CodeNotFinal.Errorf("the event before this place is not known here")
@@ -217,7 +219,34 @@ func (w *Witness) expected(in *instance, reports []*report) (*proto.Event, error
 			}
 		}
 	}
-	return nil, nil
+	return w.voided(in, reports), nil
+}
+
+// voided is the Void that a report asks for by showing an event of the owner
+// that has expired, or nil.
+func (w *Witness) voided(in *instance, reports []*report) *proto.Event {
+	var first *body
+	for _, r := range reports {
+		if b := r.body; b != nil && (first == nil || b.id < first.id) && w.expired(in, b) != nil {
+			first = b
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	return w.expired(in, first)
+}
+
+// expired is the Void that ends the slot because of a body, or nil.
+func (w *Witness) expired(in *instance, b *body) *proto.Event {
+	if b.c == nil || b.made || in.seq == 0 || w.off.epochs || !dated(b.c.Event) || w.l.s.newest < passedAt(b.c.Event.Epoch) {
+		return nil
+	}
+	ev, err := w.l.draftExpired(in.account, b.raw)
+	if err != nil || ev.Seq != in.seq {
+		return nil
+	}
+	return ev
 }
 
 // made is the event with which an objection takes the account's next place, or

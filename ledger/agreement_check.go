@@ -121,7 +121,7 @@ func (s *step) propose(raw []byte) (*proto.Slot, error) {
 	}
 	if c.round == 0 {
 		// Only a body that could be certified opens a slot.
-		if err := w.judgeBody(s.now, c.body); err != nil {
+		if err := w.judgeBody(s.now, c.body, true); err != nil {
 			return slot, err
 		}
 	}

@@ -3,6 +3,7 @@ package ledger
 import (
 	"encoding/binary"
 	"slices"
+	"time"
 
 	"edgenet.dev/proto"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -101,6 +102,11 @@ func (s *step) room(account peer.ID) bool {
 	}
 	for _, o := range slices.Clone(w.evidence[least]) {
 		s.spend(o)
+	}
+	in := w.slots[slotKey(AccountSlot(least, w.l.next(least)))]
+	if in != nil && in.round == 0 && in.prepared == "" && !in.contested() { // it was for the evidence only
+		in.timer, in.resend, in.expire = time.Time{}, time.Time{}, s.now.Add(8*w.cfg.T)
+		w.schedule(in)
 	}
 	return true
 }

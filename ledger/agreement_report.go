@@ -132,8 +132,8 @@ func (s *step) adopt(in *instance, r *report) (lacks error) {
 		s.start(in)
 	case b.made: // carries its own proof; judged when it is proposed
 	default:
-		switch err := s.w.judgeBody(s.now, b); {
-		case err == nil:
+		switch err := s.w.judgeBody(s.now, b, false); {
+		case err == nil || s.w.expired(in, b) != nil:
 			s.keep(in, b)
 			s.start(in)
 		case proto.CodeOf(err) == proto.CodeNotFinal:

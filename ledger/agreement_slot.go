@@ -231,6 +231,13 @@ func (w *Witness) waits(in *instance) bool {
 		len(in.bodies) == 0 && len(w.evidence[in.account]) == 0 && len(w.lists(in)) < w.net.Quorum()
 }
 
+// idle reports that nothing is to be decided in the slot any more: a hold that
+// was over has a later deadline now, say. It keeps its round, because votes
+// below it must stay impossible, and begins no other until something comes.
+func (w *Witness) idle(in *instance) bool {
+	return w.waits(in) && w.firstOver(in.account) == nil && len(in.lists) == 0
+}
+
 // start begins the timer of rule 7 unless it runs.
 func (s *step) start(in *instance) {
 	in.expire = time.Time{}
@@ -275,7 +282,7 @@ func (s *step) rules(in *instance) bool {
 		s.enter(in, r)
 		return true
 	}
-	if in.round > 0 && in.timer.IsZero() && in.reached() >= s.w.net.Quorum() {
+	if in.round > 0 && in.timer.IsZero() && in.reached() >= s.w.net.Quorum() && !s.w.idle(in) {
 		// Only now: if a round could end before a quorum is in it, two groups of
 		// witnesses could follow each other one round apart for ever.
 		in.timer = s.now.Add(s.w.patience(in))

@@ -109,11 +109,25 @@ func (l *Ledger) checkEpoch(epoch uint64) error {
 	switch n := l.s.newest; {
 	case epoch > n && epoch-n > epochLead:
 		code = proto.CodeNotFinal
-		fallthrough
-	case epoch < n && n-epoch > epochLead:
-		return code.Errorf("epoch %d is more than %d away from that of the newest checkpoint, %d", epoch, epochLead, n)
+	case n < passedAt(epoch):
+		return nil
 	}
-	return nil
+	return code.Errorf("epoch %d is more than %d away from that of the newest checkpoint, %d", epoch, epochLead, l.s.newest)
+}
+
+// passedAt is the first checkpoint after which an epoch is too old.
+func passedAt(epoch uint64) uint64 { return epoch + epochLead + 1 }
+
+// dated reports an event that does something else when it is certified late:
+// its epoch starts a timer or picks a rate. Others may be certified at any time
+// after they were fresh.
+func dated(ev *proto.Event) bool {
+	for _, s := range slices.Concat(ev.GetOpen().GetSources(), ev.GetReceive().GetSources()) {
+		if s.GetBonus() > 0 {
+			return true
+		}
+	}
+	return ev.GetUnstake() != nil || ev.GetRotate() != nil && !ev.GetRotate().Recovery
 }
 
 // SplitSettle divides a Settle into several that each fit an event: many Done

@@ -115,4 +115,5 @@ func TestPaupersShieldNobody(t *testing.T) {
 	if n := c.evidence(); n != 0 {
 		t.Errorf("%d records of evidence are left", n)
 	}
+	c.idle() // slots of evidence that gave way, too
 }

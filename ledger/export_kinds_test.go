@@ -71,6 +71,10 @@ func (l *Ledger) Crowd(n int, staked uint64) {
 	l.s.order = append(ids, l.s.order...)
 }
 
+func (l *Ledger) DraftExpired(account peer.ID, raw []byte) (*proto.Event, error) {
+	return l.draftExpired(account, raw)
+}
+
 // Share picks what a checkpoint pays: indexes into amounts of referrals and of
 // accounts that were up.
 func Share(epoch uint64, referral, up []uint64) (refs, ups []int) {

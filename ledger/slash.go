@@ -15,6 +15,7 @@ import (
 const (
 	VoidSkipped uint32 = 1 // the owner signed Skip for the slot
 	VoidSlashed uint32 = 2 // an offence in this slot was slashed before
+	VoidExpired uint32 = 3 // the owner's event for it was not certified in its time
 )
 
 const (
@@ -217,6 +218,8 @@ func (t *tx) void(account peer.ID, ev *proto.Event, e *effect) error {
 	switch b.Reason {
 	case VoidSkipped:
 		return t.checkSkip(account, ev, b.Skip, e)
+	case VoidExpired:
+		return t.checkExpired(account, ev, b.Skip, e)
 	case VoidSlashed:
 		if len(b.Skip) > 0 || !e.post.wasSlashed(ev.Seq) {
 			return proto.CodeInvalidEvent.Errorf("no offence at seq %d was slashed", ev.Seq)
@@ -241,6 +244,33 @@ func (t *tx) checkSkip(account peer.ID, ev *proto.Event, raw []byte, e *effect) 
 		return proto.CodeBadSignature.Errorf("void: the skip is signed by %s", s.Signer)
 	}
 	return nil
+}
+
+// checkExpired wants an event that the owner signed for the slot, that its epoch
+// binds to its time, and that the time is over. No honest owner signs another
+// one for the slot, so nothing is lost that could still be certified.
+func (t *tx) checkExpired(account peer.ID, ev *proto.Event, raw []byte, e *effect) error {
+	c, err := decode(t.net, raw, !t.trusted)
+	if err != nil {
+		return fmt.Errorf("void: %w", err)
+	}
+	switch {
+	case c.Account != account || c.Seq != ev.Seq || madeByWitness(c.Event):
+		return proto.CodeInvalidEvent.Errorf("void: the expired event is for another slot")
+	case c.Signer != e.post.signer(account):
+		return proto.CodeBadSignature.Errorf("void: the expired event is signed by %s", c.Signer)
+	case !dated(c.Event):
+		return proto.CodeInvalidEvent.Errorf("void: a %s does not expire", kindName(c.Event))
+	case t.base.newest < passedAt(c.Event.Epoch):
+		return &missingError{[]proto.Hash{epochNeed(passedAt(c.Event.Epoch))}}
+	}
+	return nil
+}
+
+// draftExpired is the Void that ends a slot whose owner's event, a marshalled
+// Envelope, has expired.
+func (l *Ledger) draftExpired(account peer.ID, raw []byte) (*proto.Event, error) {
+	return l.draftWitness(account, &proto.Event{Body: &proto.Event_Void{Void: &proto.Void{Reason: VoidExpired, Skip: raw}}})
 }
 
 // DraftVoid is the event that fills the account's next slot because its owner

@@ -27,6 +27,7 @@ func TestThreats(t *testing.T) {
 		{"key theft", "the stolen key burns stake after recovery", []string{"old key"}, stolenKeyBurns},
 		{"key theft", "the thief leaves nothing to pay recovery with", []string{"recovery cost"}, thiefLeavesNothing},
 		{"key theft", "a bad witness certifies an event of a future epoch", []string{"epochs"}, futureEpoch},
+		{"key theft", "a bad witness shows a lock on an event of an epoch long past", []string{"epochs"}, keptLock},
 		{"clock skew", "a bad witness ends an epoch in 200 years", []string{"clock"}, endlessEpoch},
 		{"double spend", "a cheater spends on after it was caught", []string{"freeze"}, slashedSpends},
 		{"double spend", "witnesses punish one offence twice", []string{"slash once"}, slashedTwice},

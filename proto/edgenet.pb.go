@@ -4449,8 +4449,8 @@ func (x *Slash) GetEvidence() []byte {
 
 type Void struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Reason        uint32                 `protobuf:"varint,1,opt,name=reason,proto3" json:"reason,omitempty"` // 1 the owner skipped the slot, 2 an offence in this slot was slashed before
-	Skip          []byte                 `protobuf:"bytes,2,opt,name=skip,proto3" json:"skip,omitempty"`      // marshalled Envelope of Skip, for reason 1
+	Reason        uint32                 `protobuf:"varint,1,opt,name=reason,proto3" json:"reason,omitempty"` // 1 the owner skipped the slot, 2 an offence in this slot was slashed before, 3 the owner's event expired
+	Skip          []byte                 `protobuf:"bytes,2,opt,name=skip,proto3" json:"skip,omitempty"`      // marshalled Envelope of Skip, for reason 1; of the owner's Event for reason 3
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -181,24 +181,31 @@ func (t *target) proposal(raw, changes []byte) string {
 
 // collude signs an event for the next place of an account of theirs that no
 // honest witness may prepare: of an epoch in which a timer has run out, of one
-// after which the account could sign nothing more, or of one long ago.
+// after which the account could sign nothing more, or one that would have begun
+// a timer long ago.
 func (b *hostiles) collude(t *target) {
 	account := peer.ID(t.slot.GetAccount().GetAccount())
 	if !b.is(account) || t.forged != "" || b.w.nodes[b.w.index[account]].down {
 		return
 	}
 	l := b.w.nodes[b.w.index[account]].l
-	ev, err := l.Draft(account, l.Epoch(), 0, &proto.Transfer{To: []byte(b.w.nodes[b.w.rnd.IntN(len(b.w.nodes))].self.id), Amount: 1})
+	kind := b.w.rnd.IntN(3)
+	var body any = &proto.Transfer{To: []byte(b.w.nodes[b.w.rnd.IntN(len(b.w.nodes))].self.id), Amount: 1}
+	if kind == 2 {
+		body = ledger.Unstake(1)
+	}
+	ev, err := l.Draft(account, l.Epoch(), 0, body)
 	if err != nil || ev.Seq != t.slot.GetAccount().Seq {
 		return
 	}
-	switch b.w.rnd.IntN(3) {
+	switch kind {
 	case 0:
 		ev.Epoch += 3 + b.w.rnd.Uint64N(200)
 	case 1:
 		ev.Epoch += 1 << 40
 	default:
-		ev.Epoch -= min(ev.Epoch, 3)
+		ev.Epoch -= min(ev.Epoch, lead+1)
+		ev.Post.UnbondEpoch = ev.Epoch
 	}
 	t.forged = t.keep(b.w.seal(l.Signer(account, l.Epoch()), &proto.Payload{Body: &proto.Payload_Event{Event: ev}}))
 }

@@ -143,13 +143,15 @@ func (r *referee) certified(n *node, c *ledger.Certified) {
 	}
 }
 
-// timely wants an event that its owner made to be of the time in which it is
-// certified. A lock may make that one epoch later.
+// timely wants an event that its owner made not to be of a time to come, and one
+// whose epoch starts a timer or picks a rate to be certified in its time. A lock
+// may make that one epoch later.
 func (r *referee) timely(n *node, c *ledger.Certified) {
 	if ev := c.Event; ev.GetClose() != nil || ev.GetSlash() != nil || ev.GetVoid() != nil {
 		return
 	}
-	if e := c.Event.Epoch; e > r.newest+lead || e+lead+1 < r.newest {
+	dated := c.Event.GetUnstake() != nil || c.Bonus() > 0 || c.Event.GetRotate() != nil && !c.Event.GetRotate().Recovery
+	if e := c.Event.Epoch; e > r.newest+lead || dated && e+lead+1 < r.newest {
 		r.w.fail(fmt.Errorf("an event of node %d at seq %d of epoch %d is certified after checkpoint %d", r.w.index[c.Account], c.Seq, e, r.newest))
 	}
 }
