@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -155,14 +156,19 @@ func (w *wallet) lock(ctx context.Context) error {
 func (w *wallet) unlock() { w.author <- struct{}{} }
 
 // certify authors one event of this account and returns once it is certified.
-// When ctx ends in between the signed event stays on disk and is finished
-// later; nothing else is signed for its place.
-func (w *wallet) certify(ctx context.Context, body any) (*ledger.Certified, error) {
+// When ctx ends or the disk fails in between, the signed event stays on disk and
+// is finished later; nothing else is signed for its place.
+func (w *wallet) certify(ctx context.Context, body any) (c *ledger.Certified, err error) {
 	o := w.own
 	if err := w.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer w.unlock()
+	defer func() {
+		if err != nil {
+			wake(w.unfinished)
+		}
+	}()
 	if err := w.n.light.fresh(ctx); err != nil {
 		return nil, err
 	}
@@ -182,11 +188,7 @@ func (w *wallet) certify(ctx context.Context, body any) (*ledger.Certified, erro
 			return c, nil // it claimed what was asked for, or the next one does
 		}
 	}
-	c, err := w.sign(ctx, o, body)
-	if err != nil && ctx.Err() != nil {
-		wake(w.unfinished)
-	}
-	return c, err
+	return w.sign(ctx, o, body)
 }
 
 // maxDrafts bounds how often an operation is signed again because its place
@@ -195,34 +197,52 @@ const maxDrafts = 4
 
 // sign drafts, makes durable and proposes. Call with the author's token.
 func (w *wallet) sign(ctx context.Context, o *owner, body any) (*ledger.Certified, error) {
-	c, err := w.signed(ctx, o, body)
-	if o == w.own && (err == nil || ctx.Err() == nil) { // else the event may wait, and whoever asked does not
-		err = errors.Join(err, w.ordered())
+	c, raw, err := w.signed(ctx, o, body)
+	w.mu.Lock()
+	intent, open := w.l.Intent(o.account)
+	w.mu.Unlock()
+	// An event that may still be certified stays an order, and so does one whose
+	// place is lost when whoever asked is gone.
+	if err == nil || ctx.Err() == nil && !(open && bytes.Equal(intent, raw)) {
+		if bad := w.ordered(raw); err != nil {
+			err = errors.Join(err, bad)
+		} else if bad != nil { // the event is certified, and found so later
+			w.n.log.Error("forget an order", zap.Error(bad))
+		}
 	}
 	return c, err
 }
 
-func (w *wallet) signed(ctx context.Context, o *owner, body any) (*ledger.Certified, error) {
+// signed returns what it drafted last, too.
+func (w *wallet) signed(ctx context.Context, o *owner, body any) (c *ledger.Certified, raw []byte, err error) {
 	for try := 1; ; try++ {
-		raw, epoch, err := w.draft(o, body)
+		next, epoch, err := w.draft(o, body)
 		if err != nil {
-			return nil, err
+			return nil, raw, err
 		}
+		raw = next
 		c, err := w.finish(ctx, o, raw)
 		if err == nil || try == maxDrafts || ctx.Err() != nil {
-			return c, err
+			return c, raw, err
 		}
+		s, bad := proto.Inspect(raw, proto.KindEvent)
+		if bad != nil {
+			return nil, raw, bad
+		}
+		seq := s.Payload.GetEvent().Seq
+		w.mu.Lock()
+		won, known := w.l.At(o.account, seq)
+		// Of an Open nothing can be done twice.
+		free := seq == 0 || known && w.untouched(o, seq, body)
+		moved := w.l.Epoch() != epoch
+		w.mu.Unlock()
 		switch {
-		case errors.Is(err, errPlaceTaken):
-		case proto.CodeOf(err) == proto.CodeNotFound: // pruned meanwhile: nothing must be done twice
-			return nil, fmt.Errorf("the place of this event is below the checkpoint, so whether it was certified is not known here; look at the account before trying again: %w", err)
-		default:
-			w.mu.Lock()
-			moved := w.l.Epoch() != epoch
-			w.mu.Unlock()
-			if !moved { // the refusal stands
-				return nil, err
-			}
+		case known && won.ID.Equals(s.ID): // after all
+			return won, raw, nil
+		case !errors.Is(err, errPlaceTaken) && proto.CodeOf(err) == proto.CodeNotFound: // pruned meanwhile: nothing must be done twice
+			return nil, raw, fmt.Errorf("the place of this event is below the checkpoint, so whether it was certified is not known here; look at the account before trying again: %w", err)
+		case !free || !moved && !errors.Is(err, errPlaceTaken): // it may still be certified, or the refusal stands
+			return nil, raw, err
 		}
 		w.n.log.Info("the event is signed again for another place", zap.Error(err))
 	}
@@ -362,7 +382,14 @@ func (w *wallet) recover(ctx context.Context, o *owner) error {
 			w.lateHold(c)
 		case ctx.Err() != nil:
 			return fmt.Errorf("finish an earlier event: %w", err)
-		default: // its place is taken: what it was for is asked for anew
+		default:
+			w.mu.Lock()
+			now, open := w.l.Intent(o.account)
+			w.mu.Unlock()
+			if s, bad := proto.Inspect(now, proto.KindEvent); open && (bad != nil || s.Payload.GetEvent().Seq > 0) { // an Open is replaced by another
+				return fmt.Errorf("finish an earlier event: %w", err)
+			}
+			// Its place is taken: what it was for is asked for anew.
 			w.n.log.Warn("an earlier event was not certified", zap.Error(err))
 		}
 	}

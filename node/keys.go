@@ -97,6 +97,7 @@ func (n *Node) authorFor(ctx context.Context, account peer.ID, key crypto.PrivKe
 		return nil, err
 	}
 	defer w.unlock()
+	defer wake(w.unfinished) // an order may wait behind this
 	if err := n.light.fresh(ctx); err != nil {
 		return nil, err
 	}

@@ -205,10 +205,7 @@ func (w *wallet) deliver(now time.Time, outs []ledger.Output) (failed error) {
 		case ledger.Fetch:
 			if gone := w.looks.push(o); gone.Defined() { // its worker files again
 				more, err := w.witness.Fetched(now, gone, errNoTurn)
-				if err != nil {
-					return err
-				}
-				outs = append(outs, more...)
+				failed, outs = cmp.Or(failed, err), append(outs, more...)
 			}
 		case ledger.Reexecute:
 			a := w.l.Account(peer.ID(o.Receipt.Submitter))
@@ -361,8 +358,8 @@ func (w *wallet) account(id peer.ID) ledger.Account {
 func (n *Node) Account(id peer.ID) ledger.Account { return n.wallet.account(id) }
 
 // Transfer sends credits with a memo of at most 140 bytes. It returns once the
-// event is certified. When ctx ends first, the event may still be certified
-// later: see History before sending again.
+// event is certified. When ctx ends first, or the error says that the event
+// waits, it may still be certified later: see History before sending again.
 func (n *Node) Transfer(ctx context.Context, to peer.ID, amount proto.Credit, memo string) (cid.Cid, error) {
 	if err := n.isReady(); err != nil {
 		return cid.Undef, err
