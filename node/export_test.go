@@ -89,9 +89,15 @@ func (n *Node) ReviveGossip(looks int) {
 // BeginSync asks p a first question of a reconciliation, reads what p answers,
 // and leaves the session as it is until it hangs up.
 func (n *Node) BeginSync(ctx context.Context, p peer.ID) (code proto.Code, hangUp func(), err error) {
+	code, _, hangUp, err = n.HoldSync(ctx, p)
+	return code, hangUp, err
+}
+
+// HoldSync is BeginSync by somebody who may wait until p ends the session.
+func (n *Node) HoldSync(ctx context.Context, p peer.ID) (code proto.Code, ended, hangUp func(), err error) {
 	st, err := n.stream(ctx, p, "sync")
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { st.Reset() })
 	hangUp = func() {
@@ -101,14 +107,19 @@ func (n *Node) BeginSync(ctx context.Context, p peer.ID) (code proto.Code, hangU
 	question := &proto.SyncRange{Fingerprint: make([]byte, 16), Count: 1}
 	err = proto.WriteFrame(st, &proto.SyncFrame{Salt: make([]byte, 16), Ranges: []*proto.SyncRange{question}}, maxSync)
 	f := new(proto.SyncFrame)
+	in := frames(st, maxSync)
 	if err == nil {
-		err = frames(st, maxSync).Read(f)
+		err = in.Read(f)
 	}
 	if err != nil {
 		hangUp()
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
-	return proto.Code(f.Code), hangUp, nil
+	ended = func() {
+		for in.Read(new(proto.SyncFrame)) == nil {
+		}
+	}
+	return proto.Code(f.Code), ended, hangUp, nil
 }
 
 // ProbeRecords is what a witness remembers of whom it probes.

@@ -123,7 +123,7 @@ func New(cfg Config) (*Node, error) {
 		return fail(err)
 	}
 	n.evidence = newEvidence(n)
-	n.sync = newSyncer(n)
+	n.sync = newSyncer(n, n.net.IsWitness)
 	return n, nil
 }
 

@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,9 +25,9 @@ type syncer struct {
 	n       *Node
 	mu      sync.Mutex
 	peers   map[peer.ID]*syncPeer
-	asking  map[peer.ID]bool // sessions that run and that this node began
-	serving map[peer.ID]bool // that peers began
-	joining map[peer.ID]bool // of these and those, the ones that a checkpoint's state comes in
+	asking  map[peer.ID]bool // sessions that run and that this node began; guarded by mu
+	serving *places          // that peers began
+	joining *places          // of these and those, the ones that a checkpoint's state comes in
 }
 
 type syncPeer struct {
@@ -37,36 +39,24 @@ type syncPeer struct {
 const (
 	syncFirst = 10 * time.Second
 	syncLast  = 10 * time.Minute
-	syncTime  = time.Minute // of a session
-	maxSyncs  = 8           // in each direction
+	syncTime  = time.Minute      // of a session
+	syncFrame = 10 * time.Second // of one frame
+	syncWork  = time.Second      // that a frame of events or state may cost the other side
+	maxSyncs  = 8                // in each direction, beside those with witnesses
 	// maxJoins bounds the sessions in which a checkpoint's state comes at once:
 	// each may buffer as much as a whole state.
 	maxJoins = 2
 	maxSync  = proto.MaxSyncFrame + 1024
 )
 
-func newSyncer(n *Node) *syncer {
+// errJoins ends a session through no fault of the other side.
+var errJoins = proto.CodeBusy.Errorf("the state already comes from %d other peers", maxJoins)
+
+func newSyncer(n *Node, witness func(peer.ID) bool) *syncer {
 	return &syncer{
-		n: n, peers: map[peer.ID]*syncPeer{},
-		asking: map[peer.ID]bool{}, serving: map[peer.ID]bool{}, joining: map[peer.ID]bool{},
+		n: n, peers: map[peer.ID]*syncPeer{}, asking: map[peer.ID]bool{},
+		serving: newPlaces(maxSyncs, witness, true), joining: newPlaces(maxJoins, witness, false),
 	}
-}
-
-// begin takes a place among at most most sessions, one per peer.
-func (s *syncer) begin(running map[peer.ID]bool, p peer.ID, most int) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if running[p] || len(running) >= most {
-		return false
-	}
-	running[p] = true
-	return true
-}
-
-func (s *syncer) end(running map[peer.ID]bool, p peer.ID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(running, p)
 }
 
 func (s *syncer) run(ctx context.Context) error {
@@ -134,17 +124,34 @@ func (s *syncer) left(p peer.ID) {
 	delete(s.peers, p)
 }
 
+// due takes places for the sessions that are due: all those with witnesses, and
+// of the others the ones that wait for the longest.
 func (s *syncer) due(now time.Time) []peer.ID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	witness, taken := s.serving.witness, 0
+	for p := range s.asking {
+		if !witness(p) {
+			taken++
+		}
+	}
 	var out []peer.ID
 	for p, sp := range s.peers {
-		if !s.asking[p] && !now.Before(sp.next) && len(s.asking) < maxSyncs {
-			s.asking[p] = true
+		if !s.asking[p] && !now.Before(sp.next) {
 			out = append(out, p)
 		}
 	}
-	return out
+	slices.SortFunc(out, func(a, b peer.ID) int { return s.peers[a].next.Compare(s.peers[b].next) })
+	return slices.DeleteFunc(out, func(p peer.ID) bool {
+		if !witness(p) {
+			if taken == maxSyncs {
+				return true
+			}
+			taken++
+		}
+		s.asking[p] = true
+		return false
+	})
 }
 
 // soon plans a session with everybody now: something is known to be missing.
@@ -178,19 +185,21 @@ func (s *syncer) ended(p peer.ID, more bool) {
 
 // with runs one session as the initiator and reports whether the sets differed.
 func (s *syncer) with(ctx context.Context, p peer.ID) (moved bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, syncTime)
-	defer cancel()
-	st, err := s.n.stream(ctx, p, "sync")
+	sess := newSyncSession(ctx)
+	defer sess.end()
+	opening, cancel := context.WithTimeout(sess, syncFrame)
+	st, err := s.n.stream(opening, p, "sync")
+	cancel()
 	if err != nil {
 		return false, err
 	}
-	defer context.AfterFunc(ctx, func() { st.Reset() })()
+	defer context.AfterFunc(sess, func() { st.Reset() })()
 	salt := make([]byte, 16)
 	if _, err := rand.Read(salt); err != nil {
 		st.Reset()
 		return false, err
 	}
-	if moved, err = s.session(st, frames(st, maxSync), salt, nil); err != nil {
+	if moved, err = s.session(sess, st, frames(st, maxSync), salt, nil); err != nil {
 		st.Reset()
 		return moved, err
 	}
@@ -200,16 +209,21 @@ func (s *syncer) with(ctx context.Context, p peer.ID) (moved bool, err error) {
 // serve runs one session that a peer began.
 func (s *syncer) serve(st network.Stream) {
 	p := st.Conn().RemotePeer()
-	st.SetDeadline(time.Now().Add(syncTime))
+	st.SetDeadline(time.Now().Add(syncFrame))
 	in := frames(st, maxSync)
 	first := new(proto.SyncFrame)
 	err := in.Read(first) // only then it takes a place
+	sess := newSyncSession(s.n.ctx)
+	defer sess.end()
 	switch {
 	case err != nil:
-	case !s.begin(s.serving, p, maxSyncs):
+	case !s.serving.take(time.Now(), p, sess):
 		err = proto.WriteFrame(st, &proto.SyncFrame{Code: uint32(proto.CodeBusy)}, maxSync)
 	default:
-		_, err = s.session(st, in, nil, first)
+		stop := context.AfterFunc(sess, func() { st.Reset() })
+		_, err = s.session(sess, st, in, nil, first)
+		stop()
+		s.serving.leave(time.Now(), p, sess, err == nil || errors.Is(err, errJoins))
 		s.served(p, err)
 	}
 	if err != nil {
@@ -220,11 +234,10 @@ func (s *syncer) serve(st network.Stream) {
 	st.Close()
 }
 
-// served ends a session that a peer began.
+// served plans the next session after one that a peer began.
 func (s *syncer) served(p peer.ID, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.serving, p)
 	if sp := s.peers[p]; err == nil && sp != nil && !s.asking[p] { // their session was ours too
 		sp.next = time.Now().Add(sp.wait)
 		sp.wait = min(2*sp.wait, syncLast)
@@ -233,7 +246,7 @@ func (s *syncer) served(p peer.ID, err error) {
 
 // session runs to its end. The initiator brings a salt, the other side the
 // first frame that came.
-func (s *syncer) session(st network.Stream, in *proto.FrameReader, salt []byte, first *proto.SyncFrame) (moved bool, err error) {
+func (s *syncer) session(run *syncSession, st network.Stream, in *proto.FrameReader, salt []byte, first *proto.SyncFrame) (moved bool, err error) {
 	w := s.n.wallet
 	w.mu.Lock()
 	sess := ledger.NewSync(w.l, salt, salt != nil)
@@ -252,7 +265,7 @@ func (s *syncer) session(st network.Stream, in *proto.FrameReader, salt []byte, 
 	joins := false
 	defer func() {
 		if joins {
-			s.end(s.joining, p)
+			s.joining.leave(time.Now(), p, run, err == nil)
 		}
 	}()
 	out := bufio.NewWriterSize(st, 64<<10)
@@ -272,20 +285,25 @@ func (s *syncer) session(st network.Stream, in *proto.FrameReader, salt []byte, 
 		for _, f := range send {
 			moved = moved || len(f.Events) > 0
 			if f.WantState && !joins {
-				if joins = s.begin(s.joining, p, maxJoins); !joins {
-					return false, proto.CodeBusy.Errorf("the state already comes from %d other peers", maxJoins)
+				if joins = s.joining.take(time.Now(), p, run); !joins {
+					return false, errJoins
 				}
 			}
+			st.SetWriteDeadline(time.Now().Add(syncFrame))
 			if err := proto.WriteFrame(out, f, maxSync); err != nil {
 				return false, err
 			}
+			run.moved(time.Now())
 		}
-		return done, out.Flush()
+		err = out.Flush()
+		st.SetReadDeadline(time.Now().Add(syncFrame + time.Duration(len(send))*syncWork))
+		return done, err
 	}
 	done, err := step(first)
 	for err == nil && !done {
 		var f proto.SyncFrame
 		if err = in.Read(&f); err == nil {
+			run.moved(time.Now())
 			done, err = step(&f)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 // A peer has one session in each direction, and there are a few in all,
 // whatever it does to its connections meanwhile.
 func TestSessionsAreBounded(t *testing.T) {
-	s := newSyncer(nil)
+	s := newSyncer(nil, func(p peer.ID) bool { return p[0] == 'W' })
 	now := time.Now()
 	meet := func(p peer.ID) { s.peers[p] = &syncPeer{next: now, wait: syncFirst} }
 	meet("a")
@@ -36,16 +36,9 @@ func TestSessionsAreBounded(t *testing.T) {
 		t.Errorf("%d sessions are due after one ended, want 1", len(got))
 	}
 
-	for _, running := range []map[peer.ID]bool{s.serving, s.joining} {
-		if !s.begin(running, "x", 2) || s.begin(running, "x", 2) {
-			t.Error("not exactly one session of a peer")
-		}
-		if !s.begin(running, "y", 2) || s.begin(running, "z", 2) {
-			t.Error("not exactly two sessions in all")
-		}
-		s.end(running, "x")
-		if !s.begin(running, "z", 2) {
-			t.Error("an ended session keeps its place")
-		}
+	meet("W1")
+	meet("W2")
+	if got := s.due(now); len(got) != 2 {
+		t.Errorf("%d sessions with two witnesses are due, beside all others", len(got))
 	}
 }

@@ -4,6 +4,8 @@ package node_test
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,4 +47,57 @@ func TestOneSessionPerPeer(t *testing.T) {
 	first(2)()
 	hangUp()
 	first(1)()
+}
+
+// Peers that ask one question and then nothing, and begin again as soon as they
+// can, keep nobody else from reconciling.
+func TestSilentPeersShutNobodyOut(t *testing.T) {
+	const silent = 8 // as many as there are places
+	l := newLabOf(t, silent+5, 4, nil)
+	for _, i := range []int{0, 1, 4, 5, 6, 7, 8, 9, 10, 11, 12} { // two witnesses of four
+		l.start(i, nil)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	to := l.nodes[0].ID()
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	var hold [silent]atomic.Bool
+	for i := range silent {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				code, wait, hangUp, err := l.nodes[5+i].HoldSync(ctx, to)
+				switch {
+				case err != nil:
+					continue
+				case code == proto.CodeOK:
+					hold[i].Store(true)
+					wait()
+				default:
+					time.Sleep(20 * time.Millisecond)
+				}
+				hangUp()
+			}
+		})
+	}
+	l.until("each of them held a place", func() bool {
+		for i := range hold {
+			if !hold[i].Load() {
+				return false
+			}
+		}
+		return true
+	})
+	begin := func(i int) proto.Code {
+		code, hangUp, err := l.nodes[i].BeginSync(ctx, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hangUp()
+		return code
+	}
+	// Without an end of the silent ones they would hold all places until ctx ends.
+	l.until("a witness begins", func() bool { return begin(1) == proto.CodeOK })
+	l.until("another peer begins", func() bool { return begin(4) == proto.CodeOK })
 }
