@@ -16,6 +16,23 @@ func (n *Node) TakeStanding(worker peer.ID, reply *proto.ProofReply) (changed bo
 	return n.standings.take(worker, reply)
 }
 
+// AskStanding has a light node ask the witnesses for a worker's register, from
+// one of them on, with change between it and them, and tells whether that ended
+// the question for the epoch.
+func (n *Node) AskStanding(ctx context.Context, first int, worker peer.ID, change func(from peer.ID, reply *proto.ProofReply)) (minutes uint64, ended bool) {
+	s := newStandings(n)
+	s.turn = first
+	s.ask(ctx, worker, n.Epoch(), func(ctx context.Context, from, worker peer.ID) (*proto.ProofReply, error) {
+		reply, err := s.prove(ctx, from, worker)
+		if err == nil {
+			change(from, reply)
+		}
+		return reply, err
+	})
+	r, _ := s.proven.Peek(worker)
+	return r.Valid, s.asked.Contains(worker)
+}
+
 // PayForMinutes settles a hold for that much work at the base price, whether a
 // worker did it or not: the ledger takes the payer's word for it.
 func (n *Node) PayForMinutes(ctx context.Context, worker peer.ID, minutes uint64) error {

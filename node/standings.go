@@ -83,7 +83,7 @@ func (s *standings) run(ctx context.Context) {
 	for told := uint64(0); pace.Wait(ctx) == nil; {
 		epoch := s.n.Epoch()
 		worker, asks := s.next(epoch)
-		if changed := asks && s.ask(ctx, worker, epoch); changed || epoch != told {
+		if changed := asks && s.ask(ctx, worker, epoch, s.prove); changed || epoch != told {
 			told = epoch
 			s.n.jobs.post(market.Reputations{Epoch: epoch, PPM: s.scores(epoch)})
 		}
@@ -97,32 +97,58 @@ func (s *standings) run(ctx context.Context) {
 	}
 }
 
-// ask has up to f+1 witnesses, of which one is honest, prove a worker's
-// register, until one does.
-func (s *standings) ask(ctx context.Context, worker peer.ID, epoch uint64) (changed bool) {
-	for range s.n.net.F() + 1 {
+// prover asks a witness for a worker's register.
+type prover func(ctx context.Context, from, worker peer.ID) (*proto.ProofReply, error)
+
+func (s *standings) prove(ctx context.Context, from, worker peer.ID) (*proto.ProofReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, lightTimeout)
+	defer cancel()
+	return s.n.askProof(ctx, from, &proto.ProofRequest{Account: []byte(worker), Reputation: true})
+}
+
+// ask has up to 2f+1 witnesses prove a worker's register, until one does. That
+// there is none proves nothing: it counts when f+1 say so, of which one is
+// honest.
+func (s *standings) ask(ctx context.Context, worker peer.ID, epoch uint64, prove prover) (changed bool) {
+	absent, f := 0, s.n.net.F()
+	for range 2*f + 1 {
 		from := s.n.net.Witnesses[s.turn%len(s.n.net.Witnesses)]
 		s.turn++
-		once, cancel := context.WithTimeout(ctx, lightTimeout)
-		reply, err := s.n.askProof(once, from, &proto.ProofRequest{Account: []byte(worker), Reputation: true})
-		cancel()
+		reply, err := prove(ctx, from, worker)
 		if err == nil {
-			if changed, err = s.take(worker, reply); err == nil {
-				s.asked.Add(worker, epoch)
-				return changed
+			changed, err = s.take(worker, reply)
+		}
+		switch {
+		case err != nil:
+			s.n.log.Debug("reputation of a worker", zap.Stringer("worker", worker), zap.Stringer("witness", from), zap.Error(err))
+			continue
+		case reply.Reputation == nil:
+			if absent++; absent <= f {
+				continue
 			}
 		}
-		s.n.log.Debug("reputation of a worker", zap.Stringer("worker", worker), zap.Stringer("witness", from), zap.Error(err))
+		s.asked.Add(worker, epoch)
+		return changed
 	}
 	return false
 }
 
+// standingSlack is by how many epochs a node may prune later than others.
+const standingSlack = 4
+
 // take merges what a reply proves: witnesses answer from checkpoints of
-// different epochs, and an older answer must not undo a newer one.
+// different epochs, and an older answer must not undo a newer one. One that is
+// older than what nodes keep hides what was worked since.
 func (s *standings) take(worker peer.ID, reply *proto.ProofReply) (changed bool, err error) {
 	h, err := ledger.VerifyCheckpoint(s.n.net, reply.Checkpoint)
-	if err != nil || reply.Reputation == nil { // no work so far
+	if err != nil {
 		return false, err
+	}
+	if epoch := s.n.Epoch(); h.Body.Epoch+s.n.cfg.KeepEpochs+standingSlack < epoch {
+		return false, proto.CodeExpired.Errorf("reputation as of checkpoint %d, and the newest is %d", h.Body.Epoch, epoch)
+	}
+	if reply.Reputation == nil { // no work so far
+		return false, nil
 	}
 	id, r, err := ledger.VerifyReputation(h, reply.Reputation)
 	if err == nil && id != worker {

@@ -56,7 +56,7 @@ func TestLightSubmitterKnowsReputations(t *testing.T) {
 	}
 	older, newer := pay(30), pay(60)
 
-	tab := l.start(light, func(c *node.Config) { c.Light, c.Executor, c.Worker = true, nil, market.Worker{} })
+	tab := l.start(light, func(c *node.Config) { c.Light, c.Executor, c.Worker, c.KeepEpochs = true, nil, market.Worker{}, 1000 })
 	l.until("both workers follow the offers", func() bool { return tab.Stats().OfferTopicPeers >= 2 })
 	// run is a job of one task, of more fuel than those before, so that none of
 	// their sessions serves it: who did it, and who comes first among equals.
@@ -120,6 +120,77 @@ func TestLightSubmitterKnowsReputations(t *testing.T) {
 	}
 	if got := tab.Reputation(best); got.Valid != known.Valid || tab.Reputation(other).Valid != 0 {
 		t.Errorf("%+v, was %+v; the new worker has %+v", got, known, tab.Reputation(other))
+	}
+}
+
+// Of four witnesses a bad one hides nobody's reputation: that there is none is
+// believed of two only, and a checkpoint from long ago is not what counts now.
+func TestBadWitnessHidesNoReputation(t *testing.T) {
+	const witnesses, light, worker = 4, 5, 6
+	l := newLabOf(t, 7, witnesses, func(g *proto.Genesis) { g.EpochSeconds = 2 })
+	for i := range light {
+		l.start(i, func(c *node.Config) { c.KeepEpochs = 1 })
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	best, err := peer.IDFromPrivateKey(l.keys[worker])
+	if err != nil {
+		t.Fatal(err)
+	}
+	payer := l.submitter()
+	if err := payer.Stake(ctx, proto.OneCredit); err != nil { // else its payments count for nothing
+		t.Fatal(err)
+	}
+	var older *proto.ProofReply
+	l.until("there is a checkpoint", func() bool {
+		older, err = payer.AskProof(ctx, l.nodes[0].ID(), best)
+		return err == nil
+	})
+	if older.Reputation != nil {
+		t.Fatal("a reputation without work")
+	}
+	if err := payer.PayForMinutes(ctx, best, 30); err != nil {
+		t.Fatal(err)
+	}
+	for i := range witnesses {
+		l.until("the witness proves the work", func() bool {
+			r, err := payer.AskProof(ctx, l.nodes[i].ID(), best)
+			return err == nil && r.Reputation != nil
+		})
+	}
+	tab := l.start(light, func(c *node.Config) { c.Light, c.Executor, c.Worker, c.KeepEpochs = true, nil, market.Worker{}, 4 })
+	l.until("the old checkpoint is too old", func() bool {
+		_, err := tab.TakeStanding(best, older)
+		return err != nil
+	})
+	withheld := func(r *proto.ProofReply) { r.Reputation = nil }
+	old := func(r *proto.ProofReply) { goproto.Reset(r); goproto.Merge(r, older) }
+	for name, tt := range map[string]struct {
+		bad    int
+		change func(*proto.ProofReply)
+		want   uint64
+		ended  bool
+	}{
+		"one withholds it":                {1, withheld, 30 * minute, true},
+		"one shows an old checkpoint":     {1, old, 30 * minute, true},
+		"two say that there is none":      {2, withheld, 0, true},
+		"all show an old checkpoint":      {witnesses, old, 0, false},
+		"nobody changes what others show": {0, nil, 30 * minute, true},
+	} {
+		for first := range witnesses {
+			bad := map[peer.ID]bool{}
+			for k := range tt.bad {
+				bad[peer.ID(l.net.Witnesses[(first+k)%witnesses])] = true
+			}
+			minutes, ended := tab.AskStanding(ctx, first, best, func(from peer.ID, r *proto.ProofReply) {
+				if bad[from] {
+					tt.change(r)
+				}
+			})
+			if minutes != tt.want || ended != tt.ended {
+				t.Errorf("%s, asked first: %d: %d units, ended %v", name, first, minutes, ended)
+			}
+		}
 	}
 }
 
