@@ -18,6 +18,7 @@ type body struct {
 	c       *Certified        // of an account's slot, without a certificate
 	check   *proto.Checkpoint // of a checkpoint's slot
 	changes []byte            // FrontierChanges that came with a checkpoint
+	pinned  bool              // changes are in the store
 	made    bool              // Close, Slash or Void: made by a witness
 }
 
@@ -68,6 +69,9 @@ func (w *Witness) judgeBody(now time.Time, b *body, first bool) error {
 // justified is rule 3 with the conditions of rule 4.
 func (s *step) justified(in *instance, c *candidate) error {
 	w := s.w
+	if !w.complete(in, c.body) {
+		return proto.CodeNotFinal.Errorf("checkpoint %d: its changes are not known here", in.seq)
+	}
 	if c.round == 0 {
 		if in.skipped != nil {
 			return proto.CodeConflict.Errorf("the owner gave up this place")
@@ -363,7 +367,10 @@ func (s *step) object(in *instance, o *objection) {
 
 // keep stores a body for the slot, and finds equivocation.
 func (s *step) keep(in *instance, b *body) {
-	if in.bodies[b.id] != nil {
+	if old := in.bodies[b.id]; old != nil {
+		if len(old.changes) == 0 {
+			old.changes = b.changes
+		}
 		return
 	}
 	for _, id := range slices.Sorted(maps.Keys(in.bodies)) {
@@ -372,12 +379,9 @@ func (s *step) keep(in *instance, b *body) {
 		}
 	}
 	if len(in.bodies) >= maxBodies {
-		for _, id := range slices.Sorted(maps.Keys(in.bodies)) {
-			if id != in.prepared && id != in.committed && (in.lock == nil || id != in.lock.id) {
-				s.recs = append(s.recs, Record{in.recordKey('b', id), nil})
-				delete(in.bodies, id)
-				break
-			}
+		if old := in.spare(); old != nil {
+			s.recs = append(s.recs, in.bodyGone(old)...)
+			delete(in.bodies, old.id)
 		}
 	}
 	in.bodies[b.id] = b

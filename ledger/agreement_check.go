@@ -213,7 +213,9 @@ func (s *step) openPropose(raw []byte) (*candidate, error) {
 	if c.body, err = openBody(w.net, in, p.Body, true); err != nil {
 		return nil, fmt.Errorf("propose: %w", err)
 	}
-	c.body.changes = p.Changes
+	if err := c.body.bring(p.Changes); err != nil {
+		return nil, fmt.Errorf("propose: %w", err)
+	}
 	if leader == "" && (c.body.made || sg.Signer != c.body.signer) {
 		return nil, proto.CodeInvalidEvent.Errorf("propose: round 0 is led by the account's owner, not by %s", sg.Signer)
 	}

@@ -412,6 +412,7 @@ func (s *step) lead(in *instance) bool {
 	if b == nil {
 		return false
 	}
+	w.complete(in, b) // without them those who have them may still prepare it
 	p.Body, p.Changes = b.raw, b.changes
 	if b.c != nil {
 		p.Attachments = w.l.Attachments(b.c.Event)
@@ -447,6 +448,7 @@ func (s *step) prepare(in *instance) bool {
 		return false
 	}
 	s.keep(in, c.body)
+	s.pin(in, in.bodies[c.body.id])
 	in.prepared = c.body.id
 	in.hear(s.w.self).prepare = &ballot{round: in.round, id: in.prepared}
 	in.emit.prepare = true
@@ -458,12 +460,12 @@ func (s *step) prepare(in *instance) bool {
 	return true
 }
 
-// commit is rule 5. It wants the body, too: so everyone who is locked can
-// show what it is locked on.
+// commit is rule 5. It wants the body with its changes, too: so everyone who is
+// locked can show what it is locked on.
 func (s *step) commit(in *instance) bool {
 	w := s.w
 	round, id, pqc := in.preparedQuorum(w)
-	if pqc == nil || in.bodies[id] == nil {
+	if pqc == nil || in.bodies[id] == nil || !w.complete(in, in.bodies[id]) {
 		return false
 	}
 	if round < in.round { // only with rule 2 switched off
@@ -471,6 +473,7 @@ func (s *step) commit(in *instance) bool {
 		in.hear(w.self).older = &ballot{round: round, id: id}
 		return true
 	}
+	s.pin(in, in.bodies[id])
 	in.committed = id
 	if !w.off.rule5 {
 		in.lock = &lock{round, id, pqc}

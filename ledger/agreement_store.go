@@ -16,6 +16,7 @@ import (
 // the id.
 //
 //	b -> marshalled Envelope of a body seen for the slot
+//	f -> marshalled FrontierChanges of a checkpoint's body that it voted for
 //	l -> marshalled Report: the round that the witness is in, and its lock
 //	r -> marshalled Report as sent on entering the round
 //	o -> marshalled Propose that this witness led the round with
@@ -127,17 +128,15 @@ func (in *instance) allRecords() []Record {
 		out = append(out, Record{in.recordKey(byte(kind), ""), nil})
 	}
 	for _, id := range slices.Sorted(maps.Keys(in.bodies)) {
-		out = append(out, Record{in.recordKey('b', id), nil})
+		out = append(out, in.bodyGone(in.bodies[id])...)
 	}
 	return out
 }
 
 // drop ends an instance whose slot was decided elsewhere.
 func (s *step) drop(in *instance) error {
-	if recs := in.allRecords(); recs != nil {
-		if err := s.w.store.Append(recs...); err != nil {
-			return &fault{err}
-		}
+	if err := s.w.erase(in); err != nil {
+		return &fault{err}
 	}
 	s.ended(in)
 	return nil
@@ -210,7 +209,7 @@ func (w *Witness) load() error {
 	for _, key := range slices.Sorted(maps.Keys(ins)) {
 		in := ins[key]
 		if _, ok := w.decided(in); ok {
-			if err := w.store.Append(in.allRecords()...); err != nil {
+			if err := w.erase(in); err != nil {
 				return err
 			}
 			continue
@@ -231,6 +230,13 @@ func (w *Witness) read(in *instance, kind byte, rest, value []byte) error {
 			return err
 		}
 		in.bodies[string(rest)] = b
+	case 'f':
+		b := in.bodies[string(rest)]
+		if b == nil {
+			return fmt.Errorf("record %q of no body", kind)
+		}
+		b.pinned = true
+		return b.bring(value)
 	case 'l', 'r':
 		r := new(proto.Report)
 		if err := goproto.Unmarshal(value, r); err != nil {

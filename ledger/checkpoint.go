@@ -324,16 +324,7 @@ func (l *Ledger) KeepChanges(raw []byte) {
 	}
 }
 
-// ChangesOf finds the changes that a Checkpoint envelope names, to be proposed
-// with it.
-func (l *Ledger) ChangesOf(raw []byte) ([]byte, bool) {
-	s, err := proto.Inspect(raw, proto.KindCheckpoint)
-	if err != nil {
-		return nil, false
-	}
-	return l.changesNamed(s.Payload.GetCheckpoint().GetChangesHash())
-}
-
+// changesNamed finds the changes that a body names.
 func (l *Ledger) changesNamed(hash []byte) ([]byte, bool) {
 	if bytes.Equal(hash, noChanges[:]) {
 		return nil, true

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"reflect"
 
 	"edgenet.dev/proto"
@@ -358,7 +359,29 @@ func Durable(s Store, p *proto.Payload) (bool, error) {
 		return true, nil
 	}
 	raw, err := s.Get(key)
-	return bytes.Equal(raw, want), err
+	if err != nil || !bytes.Equal(raw, want) {
+		return false, err
+	}
+	return changesDurable(s, in, cmp.Or(string(p.GetPrepare().GetId()), string(p.GetCommit().GetId())))
+}
+
+// changesDurable reports whether a store holds the changes of a checkpoint that
+// is about to be voted for, if it has any.
+func changesDurable(s Store, in *instance, id string) (bool, error) {
+	if in.account != "" || id == "" {
+		return true, nil
+	}
+	raw, err := s.Get(in.recordKey('b', id))
+	if err != nil || raw == nil {
+		return false, err
+	}
+	c, err := proto.Inspect(raw, proto.KindCheckpoint)
+	if err != nil {
+		return false, err
+	}
+	changes, err := s.Get(in.recordKey('f', id))
+	hash := proto.HashOf(changes)
+	return bytes.Equal(hash[:], c.Payload.GetCheckpoint().ChangesHash), err
 }
 
 // MemoSignatures checks each signature once, for tests that show the same
