@@ -1,10 +1,9 @@
 package ledger
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strconv"
-
-	"encoding/binary"
 
 	"edgenet.dev/proto"
 	"github.com/libp2p/go-libp2p/core/peer"
