@@ -260,7 +260,7 @@ func (w *Witness) made(in *instance, o *objection) *proto.Event {
 	var err error
 	switch o.kind {
 	case proto.KindEvidence:
-		if ev, err = w.l.DraftSlash(must(o.evidence)); err != nil {
+		if ev, err = w.l.DraftSlash(must(o.evidence)); err != nil || w.ruined(o.account) {
 			// An offence in this very place that was punished before leaves it void.
 			ev, err = w.l.DraftVoid(o.account, nil)
 		}

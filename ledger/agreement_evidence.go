@@ -111,6 +111,14 @@ func (s *step) room(account peer.ID) bool {
 	return true
 }
 
+// ruined reports that a Slash would change nothing: the account is frozen and
+// has nothing to lose. A witness that goes on to vote twice would fill its chain
+// with them.
+func (w *Witness) ruined(account peer.ID) bool {
+	a := w.l.s.accounts[account]
+	return a != nil && a.post.frozen() && w.atStake(account) == 0
+}
+
 // atStake is what a Slash can take from an account.
 func (w *Witness) atStake(account peer.ID) uint64 {
 	if a := w.l.s.accounts[account]; a != nil {

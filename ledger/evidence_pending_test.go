@@ -45,7 +45,8 @@ func (c *council) evidence() (n int) {
 }
 
 // Two offences shown at once cost what the table says: a share, then all. Then
-// nothing is kept of either, and witnesses that restart in between lose none.
+// nothing is kept of either, and witnesses that restart in between lose none. A
+// third one of an account that is frozen and has nothing left changes nothing.
 func TestEveryOffenceIsSlashed(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		c := newCouncil(t, 4)
@@ -64,6 +65,8 @@ func TestEveryOffenceIsSlashed(t *testing.T) {
 				c.restart(s)
 			}
 		}
+		c.pass(time.Minute)
+		c.send(bob.id, c.offence(alice, 5))
 		c.pass(time.Minute)
 		for i, s := range c.seats {
 			if a := s.l.Account(alice.id); a.Offences != 2 || a.Staked != 0 || !a.Frozen {
