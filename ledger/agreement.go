@@ -361,7 +361,7 @@ func proposed(f *proto.VoteFrame) []byte {
 }
 
 func refuse(err error, slot *proto.Slot) *proto.VoteFrame {
-	e := &proto.VoteError{Code: uint32(proto.CodeOf(err)), Reason: clip(err.Error(), 256), Slot: slot}
+	e := &proto.VoteError{Code: uint32(proto.CodeOf(err)), Reason: proto.Clip(err.Error(), 256), Slot: slot}
 	var lacks *missingError
 	if errors.As(err, &lacks) {
 		e.Code = uint32(proto.CodeMissing)
@@ -370,16 +370,6 @@ func refuse(err error, slot *proto.Slot) *proto.VoteFrame {
 		}
 	}
 	return &proto.VoteFrame{Body: &proto.VoteFrame_Error{Error: e}}
-}
-
-func clip(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && s[n]&0xc0 == 0x80 { // never inside a rune
-		n--
-	}
-	return s[:n]
 }
 
 // tick repeats an instance's newest messages and lets its timers end.

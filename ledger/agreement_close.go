@@ -143,7 +143,7 @@ func (s *step) signedClaim(c *SignedClaim) error {
 func claimReply(id []byte, c claimed, err error) *proto.VoteFrame {
 	r := &proto.ClaimReply{Claim: id, Code: uint32(proto.CodeOf(err)), Amount: c.amount, Fuel: c.fuel}
 	if err != nil {
-		r.Reason = clip(err.Error(), 256)
+		r.Reason = proto.Clip(err.Error(), 256)
 	}
 	return &proto.VoteFrame{Body: &proto.VoteFrame_ClaimReply{ClaimReply: r}}
 }

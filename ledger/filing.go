@@ -81,7 +81,7 @@ func (f *Filing) Handle(_ time.Time, from peer.ID, frame *proto.VoteFrame) {
 		// The witness will know more, or have more time, later.
 	default:
 		if _, ok := f.kept[from]; !ok {
-			f.refused[from] = code.Errorf("%s", clip(r.Reason, 256))
+			f.refused[from] = code.Errorf("%s", proto.Clip(r.Reason, 256))
 		}
 	}
 }

@@ -206,7 +206,7 @@ func (p *Proposal) refusal(from peer.ID, e *proto.VoteError) ([]Output, error) {
 		return []Output{Send{[]peer.ID{from}, p.frame}}, nil
 	case proto.CodeMalformed, proto.CodeBadSignature, proto.CodeWrongNetwork, proto.CodeTooLarge, proto.CodeUnknownKind,
 		proto.CodeNotFound, proto.CodeInsufficient, proto.CodeNotWitness, proto.CodeInvalidEvent:
-		p.refused[from] = code.Errorf("%s", clip(e.Reason, 256))
+		p.refused[from] = code.Errorf("%s", proto.Clip(e.Reason, 256))
 		if len(p.refused) > p.l.net.F() {
 			p.err = p.refused[from]
 		}

@@ -151,7 +151,7 @@ func (m *Machine) declines(b *bid) string {
 		if o.Type == "" {
 			return "it brings its own module and this worker runs built-in types only"
 		}
-		return fmt.Sprintf("task type %q is not among this worker's types", clip(o.Type, 64))
+		return fmt.Sprintf("task type %q is not among this worker's types", proto.Clip(o.Type, 64))
 	case o.FuelLimit == 0 || proto.Fuel(o.FuelLimit) > w.cfg.MaxFuel:
 		return fmt.Sprintf("it asks for %d fuel, the limit is %d", o.FuelLimit, w.cfg.MaxFuel)
 	case o.MemoryLimit > w.cfg.MaxMemory:

@@ -227,7 +227,7 @@ func (m *Machine) holdFailed(in HoldFailed) {
 	delete(m.reqs, in.Req)
 	req := s.request
 	s.request, s.needHold = nil, true
-	s.holdWhy = clip(in.Reason, 256)
+	s.holdWhy = proto.Clip(in.Reason, 256)
 	if s.holdWhy == "" {
 		s.holdWhy = in.Code.String()
 	}

@@ -147,7 +147,7 @@ func (m *Machine) refusedSeen(in RefusedSeen) {
 		return
 	}
 	l := r.lease
-	reason := clip(in.Reason, 256)
+	reason := proto.Clip(in.Reason, 256)
 	code := in.Code
 	if r.phase != phaseAssigned { // it ran: that is a loss, whatever it is called
 		code = proto.CodeOK
@@ -255,11 +255,4 @@ func (m *Machine) workerBack(w peer.ID) {
 		l.asked = time.Time{}
 		m.wakeAll(l.s)
 	}
-}
-
-func clip(s string, n int) string {
-	if len(s) > n {
-		return s[:n]
-	}
-	return s
 }

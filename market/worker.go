@@ -112,7 +112,7 @@ func (m *Machine) workerSettings(cfg Worker) {
 }
 
 func (m *Machine) refuse(to peer.ID, ref proto.Ref, code proto.Code, reason string) {
-	m.send(SendRefused{To: to, Ref: ref, Code: code, Reason: clip(reason, 256)})
+	m.send(SendRefused{To: to, Ref: ref, Code: code, Reason: proto.Clip(reason, 256)})
 }
 
 // assignSeen takes or refuses the assignments of one batch.

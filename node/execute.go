@@ -102,7 +102,7 @@ func (w *work) run(ctx context.Context, k execKey, e *execution, a *proto.Assign
 	failed := func(err error) market.Executed {
 		w.failed.Add(1)
 		w.n.log.Info("execution refused", zap.Stringer("task", k.ref), zap.Stringer("submitter", k.from), zap.Error(err))
-		out.Code, out.Reason = proto.CodeOf(err), clip(err.Error(), 200)
+		out.Code, out.Reason = proto.CodeOf(err), proto.Clip(err.Error(), 200)
 		return out
 	}
 	if e == nil {

@@ -58,13 +58,6 @@ func receiptOf(it *proto.ResultItem) (*proto.Receipt, proto.Ref, error) {
 	return r, ref, err
 }
 
-func clip(s string, most int) string {
-	if len(s) > most {
-		return s[:most]
-	}
-	return s
-}
-
 // From submitter to worker.
 type (
 	assignItem struct{ batch *proto.AssignmentBatch }

@@ -307,7 +307,7 @@ func (ls *leases) received(l *lease, f *proto.TaskFrame) error {
 			return err
 		}
 		l.awaiting.Add(-1)
-		j.post(market.RefusedSeen{From: l.worker, Ref: ref, Code: proto.Code(b.Refused.Code), Reason: clip(b.Refused.Reason, 256)})
+		j.post(market.RefusedSeen{From: l.worker, Ref: ref, Code: proto.Code(b.Refused.Code), Reason: proto.Clip(b.Refused.Reason, 256)})
 	case *proto.TaskFrame_Commits:
 		for _, c := range b.Commits.GetCommitments() {
 			ref, err := refOf(c.GetTask())
@@ -373,7 +373,7 @@ func (ls *leases) results(l *lease, b *proto.Results) error {
 				defer func() { <-l.fetches }()
 				out, err := ls.n.fetchBlob(ctx, l.worker, want, proto.MaxOutput)
 				if err != nil {
-					ls.n.jobs.post(market.RefusedSeen{From: l.worker, Ref: ref, Code: proto.CodeFetch, Reason: clip(err.Error(), 256)})
+					ls.n.jobs.post(market.RefusedSeen{From: l.worker, Ref: ref, Code: proto.CodeFetch, Reason: proto.Clip(err.Error(), 256)})
 					return
 				}
 				ls.n.jobs.received(l.worker, ref, sr, r, out, it.Log)

@@ -370,7 +370,7 @@ func (w *work) frames(l *link, items []toSubmitter) ([]*proto.TaskFrame, error) 
 			results = append(results, i)
 		case refusedItem:
 			out = append(out, &proto.TaskFrame{Body: &proto.TaskFrame_Refused{Refused: &proto.Refused{
-				Task: wireRef(i.ref), Code: uint32(i.code), Reason: clip(i.reason, 256),
+				Task: wireRef(i.ref), Code: uint32(i.code), Reason: proto.Clip(i.reason, 256),
 			}}})
 		case progressItem:
 			out = append(out, &proto.TaskFrame{Body: &proto.TaskFrame_Progress{Progress: &proto.Progress{Task: wireRef(i.ref), Permille: i.permille}}})

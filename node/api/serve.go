@@ -69,10 +69,10 @@ func Serve(ctx context.Context, ln net.Listener, n *node.Node, version string, s
 
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
-	limit := connect.WithReadMaxBytes(maxMessage)
-	mux.Handle(apiconnect.NewNodeServiceHandler(s, limit))
-	mux.Handle(apiconnect.NewTaskServiceHandler(taskServer{s}, limit))
-	mux.Handle(apiconnect.NewWalletServiceHandler(walletServer{s}, limit))
+	with := connect.WithHandlerOptions(connect.WithReadMaxBytes(maxMessage), connect.WithInterceptors(mending{}))
+	mux.Handle(apiconnect.NewNodeServiceHandler(s, with))
+	mux.Handle(apiconnect.NewTaskServiceHandler(taskServer{s}, with))
+	mux.Handle(apiconnect.NewWalletServiceHandler(walletServer{s}, with))
 	return mux
 }
 
