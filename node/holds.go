@@ -81,7 +81,11 @@ func (w *wallet) settle(ctx context.Context, o market.Settle) {
 func holdRecord(st ledger.HoldState) market.HoldRecord {
 	r := market.HoldRecord{Hold: st.ID, Job: st.Job, Budget: st.Budget, Deadline: time.UnixMilli(int64(st.DeadlineUnixMs)), Closed: st.Closed}
 	for _, l := range st.Lanes {
-		r.Lanes = append(r.Lanes, market.LaneRecord{Worker: l.Worker, Cap: l.Cap, Amount: l.Paid, Fuel: l.Fuel, Settled: l.Paid, Done: l.Done})
+		lane := market.LaneRecord{Worker: l.Worker, Cap: l.Cap, Amount: l.Paid, Fuel: l.Fuel, Settled: l.Paid, Done: l.Done}
+		if l.Payee != l.Worker { // to the ledger every lane has a payee, to the market only one that is not the worker
+			lane.Payee = l.Payee
+		}
+		r.Lanes = append(r.Lanes, lane)
 	}
 	return r
 }

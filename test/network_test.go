@@ -30,6 +30,15 @@ func network(t *testing.T, specs ...daemon.Spec) *daemon.Net {
 // networkOf is network with other figures in the genesis.
 func networkOf(t *testing.T, g *proto.Genesis, specs ...daemon.Spec) *daemon.Net {
 	t.Helper()
+	n := prepared(t, g, specs...)
+	running(t, n)
+	return n
+}
+
+// prepared is networkOf before its daemons start: their ids are known, and
+// their flags can still change.
+func prepared(t *testing.T, g *proto.Genesis, specs ...daemon.Spec) *daemon.Net {
+	t.Helper()
 	n, err := daemon.NewOf(edgenetd, g, specs...)
 	if err != nil {
 		t.Fatal(err)
@@ -51,12 +60,16 @@ func networkOf(t *testing.T, g *proto.Genesis, specs ...daemon.Spec) *daemon.Net
 			t.Log(n.Logs(6000))
 		}
 	})
+	return n
+}
+
+func running(t *testing.T, n *daemon.Net) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), guard)
 	defer cancel()
 	if err := n.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	return n
 }
 
 func start(t *testing.T, nodes ...*daemon.Node) {

@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,8 +45,14 @@ func (tb *tab) stats() tabStats {
 	return s
 }
 
-// startTab starts the tab's node as the node of that name.
+// start starts the tab's node as the node of that name.
 func (tb *tab) start(net *daemon.Net, name string, work bool) {
+	tb.t.Helper()
+	tb.startWith(net, name, map[string]any{"work": work})
+}
+
+// startWith is start with other settings than a test's usual ones.
+func (tb *tab) startWith(net *daemon.Net, name string, set map[string]any) {
 	tb.t.Helper()
 	key, err := identity.Load(net.Node(name).Dir)
 	if err != nil {
@@ -55,11 +62,13 @@ func (tb *tab) start(net *daemon.Net, name string, work bool) {
 	if err != nil {
 		tb.t.Fatal(err)
 	}
-	var started struct{ PeerID string }
-	tb.call(&started, "start", map[string]any{
+	all := map[string]any{
 		"genesis": jsBytes(net.Network.Raw), "seed": jsBytes(raw[:32]), "bootstrap": tb.relays, "db": "edgenet-" + name,
-		"types": modules.Types(), "slots": 1, "memory": 1 << 30, "cpuPercent": 100, "work": work,
-	})
+		"types": modules.Types(), "slots": 1, "memory": 1 << 30, "cpuPercent": 100,
+	}
+	maps.Copy(all, set)
+	var started struct{ PeerID string }
+	tb.call(&started, "start", all)
 	if want := net.Node(name).ID.String(); started.PeerID != want {
 		tb.t.Fatalf("the tab is %s, its key is %s's", started.PeerID, want)
 	}
