@@ -53,7 +53,7 @@ const (
 	MaxTasks             = 10_000
 	DefaultWall          = 30 * time.Second
 	LeaseDuration        = 5 * time.Minute
-	MeterVersion         = 1 // of fuel weights and instrumented bytes, frozen by tests in sandbox
+	MeterVersion         = 2 // of fuel weights and instrumented bytes, frozen by tests in sandbox
 	MaxPriceCredits      = Credit(1_000_000) * OneCredit
 )
 

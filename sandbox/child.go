@@ -136,6 +136,7 @@ func serve(in io.Reader, to io.Writer) error {
 				writeFrame(w, frameProgress, binary.LittleEndian.AppendUint32(nil, permille))
 			}
 		}
+		task.onLog = func(b []byte) { writeFrame(w, frameLog, b) }
 		rest := frames.watch()
 		res, err := e.execute(ctx, c, o, input, task)
 		rest()
@@ -143,7 +144,7 @@ func serve(in io.Reader, to io.Writer) error {
 		if err != nil {
 			err = writeFrame(w, frameFault, []byte(err.Error()))
 		} else {
-			err = writeFrame(w, frameDone, encodeDone(res), res.Log, res.Output)
+			err = writeFrame(w, frameDone, encodeDone(res), res.Output)
 		}
 		if err != nil {
 			return err

@@ -23,15 +23,24 @@ type Task struct {
 	Limits   proto.Limits // zero fields take proto's defaults
 	Seed     proto.Hash   // of the guest's random numbers; proto.TaskID.Seed
 	Progress func(permille uint32)
+
+	onLog func(b []byte) // hears the log as it grows, in the guest's own thread
 }
 
 // Result is how a run ended.
 type Result struct {
 	Status   proto.Status
-	ExitCode int32      // of a command that ended by proc_exit
-	Output   []byte     // with StatusOK and StatusExitNonZero
-	Fuel     proto.Fuel // what is billed; the whole limit after a trap
-	Log      []byte     // what the guest wrote for people; never voted on
+	ExitCode int32 // of a command that ended by proc_exit
+	// Output is what a reactor returned, or what a command wrote to stdout
+	// until it ended, however it did; empty with a status that does not vote.
+	Output []byte
+	// Fuel is what is billed: what ran. It is the whole limit when that ran
+	// out, and after a trap what had run when the counter was stored last, at
+	// most a loop's straight code less.
+	Fuel proto.Fuel
+	// Log is what the guest wrote for people until it ended, any bytes, also
+	// when it was killed. It is never voted on.
+	Log []byte
 }
 
 // ErrClosed is returned by Run after Close.

@@ -25,6 +25,7 @@ type guest struct {
 	log      []byte
 	maxLog   uint64
 	overflow bool // output above its limit
+	onLog    func(b []byte)
 	clock    uint64
 	rng      [4]uint64
 	progress func(permille uint32)
@@ -39,7 +40,7 @@ const (
 )
 
 func newGuest(abi ABI, input []byte, task Task) *guest {
-	g := &guest{abi: abi, maxOut: task.Limits.Output, maxLog: task.Limits.Log, progress: task.Progress}
+	g := &guest{abi: abi, maxOut: task.Limits.Output, maxLog: task.Limits.Log, progress: task.Progress, onLog: task.onLog}
 	if abi == ABICommand {
 		g.input = input
 	}
@@ -90,6 +91,9 @@ func (g *guest) logWrite(b []byte) {
 		b = b[:room]
 	}
 	g.log = append(g.log, b...)
+	if g.onLog != nil && len(b) > 0 {
+		g.onLog(b)
+	}
 }
 
 func put32(mem memory, ptr, v uint32) uint32 {
@@ -110,8 +114,34 @@ func put64(mem memory, ptr uint32, v uint64) uint32 {
 	return wasiOK
 }
 
-// sizes answers args_sizes_get and environ_sizes_get: there are none.
-func (g *guest) sizes(mem memory, count, size uint32) uint32 {
+// programName is argv[0], the guest's only argument: programs and their
+// libraries take it for granted. It is no secret of the submitter's and the
+// same for every module, so that it tells nothing and changes nothing.
+const programName = "task"
+
+// argsSizesGet answers with one argument and its size, a zero at the end
+// included.
+func (g *guest) argsSizesGet(mem memory, count, size uint32) uint32 {
+	if e := put32(mem, count, 1); e != wasiOK {
+		return e
+	}
+	return put32(mem, size, uint32(len(programName)+1))
+}
+
+func (g *guest) argsGet(mem memory, argv, at uint32) uint32 {
+	if e := put32(mem, argv, at); e != wasiOK {
+		return e
+	}
+	b := mem.view(at, uint32(len(programName)+1))
+	if b == nil {
+		return wasiEFAULT
+	}
+	b[copy(b, programName)] = 0
+	return wasiOK
+}
+
+// environSizesGet answers that there are no variables.
+func (g *guest) environSizesGet(mem memory, count, size uint32) uint32 {
 	if e := put32(mem, count, 0); e != wasiOK {
 		return e
 	}
@@ -200,7 +230,8 @@ func (g *guest) fdWrite(mem memory, fd, iov, n, nwritten uint32) uint32 {
 			g.logWrite(b)
 			return true
 		}
-		if uint64(len(g.stdout))+uint64(len(b)) > g.maxOut {
+		if room := g.maxOut - uint64(len(g.stdout)); uint64(len(b)) > room {
+			g.stdout = append(g.stdout, b[:room]...)
 			g.overflow = true
 			return false
 		}
@@ -319,8 +350,21 @@ func (g *guest) report(permille uint32) {
 // copyFuel is the price of handing n bytes to a guest or taking them back.
 func copyFuel(n int) uint64 { return uint64(n) >> hostBytesShift }
 
-// trapped is the result of a run whose fuel cannot be read exactly: the whole
-// limit is billed.
-func trapped(s proto.Status, limit proto.Fuel, log []byte) Result {
-	return Result{Status: s, Fuel: limit, Log: log}
+// end is the result of a run that ended with s, by the module's own doing.
+// remaining is what the counter says: after a trap, what was left when it was
+// stored last. A guest that runs out of fuel has used its limit.
+func (g *guest) end(s proto.Status, limit proto.Fuel, remaining int64, out []byte) Result {
+	if s != proto.StatusOutOfFuel {
+		remaining -= int64(copyFuel(len(out)))
+	}
+	if s == proto.StatusOutOfFuel || remaining < 0 {
+		if g.abi == ABIReactor {
+			out = nil // an answer that was not paid for
+		}
+		if s == proto.StatusOK || s == proto.StatusExitNonZero || s == proto.StatusBadOutput {
+			s = proto.StatusOutOfFuel
+		}
+		remaining = 0
+	}
+	return Result{Status: s, Fuel: limit - proto.Fuel(remaining), Output: out, Log: g.log}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // Liars are what a child may do after a guest broke out of its engine.
-var Liars = []string{"compile twice", "compiled unasked", "done while compiling", "fuel", "status", "output", "local status", "huge frame", "silence"}
+var Liars = []string{"compile twice", "compiled unasked", "done while compiling", "fuel", "status", "output", "log", "log while compiling", "local status", "huge frame", "silence"}
 
 // LyingChild is the main function of a child that answers its first run with
 // one of Liars.
@@ -30,7 +30,7 @@ func LyingChild(lie string) {
 	if err != nil {
 		os.Exit(1)
 	}
-	done := func(r Result) { writeFrame(out, frameDone, encodeDone(r), r.Log, r.Output) }
+	done := func(r Result) { writeFrame(out, frameDone, encodeDone(r), r.Output) }
 	ok := Result{Status: proto.StatusOK, Fuel: 1}
 	switch lie {
 	case "compile twice":
@@ -54,6 +54,16 @@ func LyingChild(lie string) {
 		done(ok)
 	case "output":
 		ok.Output = make([]byte, task.Limits.Output+1)
+		done(ok)
+	case "log":
+		writeFrame(out, frameLog, make([]byte, task.Limits.Log))
+		writeFrame(out, frameLog, []byte("x"))
+		done(ok)
+	case "log while compiling":
+		writeFrame(out, frameNeed)
+		next()
+		writeFrame(out, frameLog, []byte("x"))
+		writeFrame(out, frameCompiled)
 		done(ok)
 	case "local status":
 		ok.Status = proto.StatusTimeout

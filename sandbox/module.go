@@ -242,7 +242,7 @@ func findABI(res *instrument.Result) (ABI, error) {
 			}
 		} else if _, ok := res.Funcs["_start"]; ok {
 			// Nobody calls _start of a reactor, so its runtime would not be set
-			// up: every run would trap, and a trap bills the whole limit.
+			// up: every run would trap.
 			return refuse("execute is exported beside _start and without _initialize: build it as a reactor (Go: -buildmode=c-shared)")
 		}
 		return ABIReactor, nil

@@ -180,7 +180,8 @@ func (p *pool) Run(ctx context.Context, m *Module, input []byte, task Task) (Res
 			c.duty(p.cfg.CPUPercent, done)
 		}()
 	}
-	res, err := p.exchange(c, m, input, task)
+	var log []byte
+	res, err := p.exchange(c, m, input, task, &log)
 	if !unhook() {
 		<-ended
 	}
@@ -188,7 +189,7 @@ func (p *pool) Run(ctx context.Context, m *Module, input []byte, task Task) (Res
 		// The child is gone or talks nonsense; the next run gets a new one.
 		c.kill(proto.StatusKilled)
 		<-c.gone
-		res = Result{Status: c.fate()}
+		res = Result{Status: c.fate(), Log: log}
 		s.child = nil
 		if res.Status == proto.StatusKilled {
 			p.cfg.Log("sandbox child %d ended unexpectedly: %v; %s", s.index, err, c.stderr.String())
@@ -199,6 +200,7 @@ func (p *pool) Run(ctx context.Context, m *Module, input []byte, task Task) (Res
 		}
 		return res, nil
 	}
+	res.Log = log
 	return res, nil
 }
 
@@ -267,8 +269,8 @@ func (p *pool) restart(ctx context.Context, s *slot) error {
 }
 
 // exchange sends one run and reads until its result. An error means that the
-// child is of no more use.
-func (p *pool) exchange(c *process, m *Module, input []byte, task Task) (Result, error) {
+// child is of no more use. What the guest logs until then is added to log.
+func (p *pool) exchange(c *process, m *Module, input []byte, task Task, log *[]byte) (Result, error) {
 	wall := func() *time.Timer {
 		return time.AfterFunc(task.Limits.Wall, func() { c.kill(proto.StatusTimeout) })
 	}
@@ -335,6 +337,11 @@ func (p *pool) exchange(c *process, m *Module, input []byte, task Task) (Result,
 			if task.Progress != nil {
 				task.Progress(binary.LittleEndian.Uint32(f.payload))
 			}
+		case frameLog:
+			if compiling || uint64(len(*log))+uint64(len(f.payload)) > task.Limits.Log {
+				return Result{}, errFrame
+			}
+			*log = append(*log, f.payload...)
 		case frameDone:
 			res, err := decodeDone(f.payload)
 			if err == nil && (compiling || !possible(res, task.Limits)) {
@@ -352,7 +359,7 @@ func (p *pool) exchange(c *process, m *Module, input []byte, task Task) (Result,
 // possible reports whether a child that keeps to the rules may answer r.
 func possible(r Result, l proto.Limits) bool {
 	return (r.Status.Votable() || r.Status == proto.StatusHostOOM) && r.Fuel <= l.Fuel &&
-		uint64(len(r.Output)) <= l.Output && uint64(len(r.Log)) <= l.Log
+		uint64(len(r.Output)) <= l.Output
 }
 
 // Close kills the children, waits for the runs in progress and for the

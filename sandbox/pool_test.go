@@ -129,6 +129,26 @@ func TestPoolWallClock(t *testing.T) {
 	}
 }
 
+// TestLogOfAKilledGuest: a child that is killed takes nothing with it that its
+// guest had logged.
+func TestLogOfAKilledGuest(t *testing.T) {
+	inProcess, err := sandbox.NewInProcess(sandbox.InProcessConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inProcess.Close()
+	m := prepare(t, enginetest.LogAndSpin())
+	for name, ex := range map[string]sandbox.Executor{"pool": newPool(t, sandbox.PoolConfig{}), "in process": inProcess} {
+		for range 2 {
+			task := sandbox.Task{Limits: proto.Limits{Fuel: proto.MaxFuel, Wall: time.Second}}
+			res := run(t, ex, context.Background(), m, "", task)
+			if res.Status != proto.StatusTimeout || string(res.Log) != enginetest.LastWords {
+				t.Errorf("%s: ended %s with log %q, want %q", name, res.Status, res.Log, enginetest.LastWords)
+			}
+		}
+	}
+}
+
 func TestPoolChildKilledFromOutside(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Logf("finding the child needs /proc; the restart after a kill is covered by TestPoolCancelKillsAndRestarts")

@@ -221,12 +221,12 @@ func (e *engine) execute(ctx context.Context, c *compiled, o order, input []byte
 	pages := uint32(min(task.Limits.Memory/pageSize, 65_536))
 	left := int64(limit) - int64(o.startFuel) - int64(copyFuel(len(input)))
 	if left < 0 {
-		return trapped(proto.StatusOutOfFuel, limit, nil), nil
-	}
-	if o.minPages > pages {
-		return trapped(proto.StatusTrap, limit, nil), nil
+		return Result{Status: proto.StatusOutOfFuel, Fuel: limit}, nil
 	}
 	g := newGuest(o.abi, input, task)
+	if o.minPages > pages {
+		return g.end(proto.StatusTrap, limit, left, nil), nil
+	}
 	r := &run{guest: g, ctx: ctx}
 	alloc := &allocator{limit: uint64(pages) * pageSize, spares: &e.spare}
 	if e.most > 0 {
@@ -279,31 +279,30 @@ func (e *engine) execute(ctx context.Context, c *compiled, o order, input []byte
 		if code = int32(exit.ExitCode()); code != 0 {
 			status = proto.StatusExitNonZero
 		}
-		if o.abi == ABICommand {
-			out = g.stdout
-		}
 	case errors.Is(err, errBadOutput):
 		status = proto.StatusBadOutput
 	case err != nil:
 		switch {
 		case int32(depth.Get()) < 0:
-			return trapped(proto.StatusStackLimit, limit, g.log), nil
+			status = proto.StatusStackLimit
 		case strings.Contains(err.Error(), "stack overflow"):
 			// The engine's own stack gave out within the guest's limits. Others
 			// may have more: nothing to vote on.
 			return Result{Status: proto.StatusHostOOM, Log: g.log}, nil
 		case remaining < 0:
-			return trapped(proto.StatusOutOfFuel, limit, g.log), nil
+			status = proto.StatusOutOfFuel
+		default:
+			status = proto.StatusTrap
 		}
-		return trapped(proto.StatusTrap, limit, g.log), nil
 	}
-	if remaining -= int64(copyFuel(len(out))); remaining < 0 {
-		return trapped(proto.StatusOutOfFuel, limit, g.log), nil
+	if o.abi == ABICommand {
+		out = g.stdout
 	}
-	if status == proto.StatusBadOutput {
-		out = nil
+	res = g.end(status, limit, remaining, out)
+	if res.Status == proto.StatusExitNonZero {
+		res.ExitCode = code
 	}
-	return Result{Status: status, ExitCode: code, Output: out, Fuel: limit - proto.Fuel(remaining), Log: g.log}, nil
+	return res, nil
 }
 
 // drive calls the guest's entry points in order and fetches the output, which
@@ -406,10 +405,10 @@ func export(b wazero.HostModuleBuilder, name, sig string, fn hostFunc) {
 func u(a []uint64, i int) uint32 { return api.DecodeU32(a[i]) }
 
 var hostFuncs = map[string]hostFunc{
-	"args_get":            func(*run, memory, []uint64) uint64 { return wasiOK },
+	"args_get":            func(r *run, m memory, a []uint64) uint64 { return uint64(r.argsGet(m, u(a, 0), u(a, 1))) },
 	"environ_get":         func(*run, memory, []uint64) uint64 { return wasiOK },
-	"args_sizes_get":      func(r *run, m memory, a []uint64) uint64 { return uint64(r.sizes(m, u(a, 0), u(a, 1))) },
-	"environ_sizes_get":   func(r *run, m memory, a []uint64) uint64 { return uint64(r.sizes(m, u(a, 0), u(a, 1))) },
+	"args_sizes_get":      func(r *run, m memory, a []uint64) uint64 { return uint64(r.argsSizesGet(m, u(a, 0), u(a, 1))) },
+	"environ_sizes_get":   func(r *run, m memory, a []uint64) uint64 { return uint64(r.environSizesGet(m, u(a, 0), u(a, 1))) },
 	"clock_time_get":      func(r *run, m memory, a []uint64) uint64 { return uint64(r.clockTimeGet(m, u(a, 0), u(a, 2))) },
 	"fd_close":            func(_ *run, _ memory, a []uint64) uint64 { return uint64(stdio(u(a, 0), wasiOK)) },
 	"fd_fdstat_get":       func(r *run, m memory, a []uint64) uint64 { return uint64(r.fdstat(m, u(a, 0), u(a, 1))) },
@@ -446,9 +445,9 @@ var hostFuncs = map[string]hostFunc{
 		fuel := int64(a[0])
 		add := min(r.reserve, max(slice, slice-fuel))
 		r.reserve -= add
-		// The guest counts on in a local. Should it trap before it writes that
-		// back, a negative global would make the trap look like out-of-fuel.
-		r.fuel.Set(uint64(fuel + add))
+		// The guest counts on in a local and the global keeps what it held, so
+		// that a trap finds the same there as without slices.
+		r.fuel.Set(r.fuel.Get() + uint64(add))
 		return uint64(fuel + add)
 	},
 }

@@ -24,6 +24,7 @@ const (
 	frameLoad     = 'L' // code of the pending run
 	frameCompiled = 'C'
 	frameProgress = 'P' // permille u32
+	frameLog      = 'G' // the log's next bytes, as the guest writes them: a killed child keeps nothing
 	frameDone     = 'D' // see encodeDone
 	frameFault    = 'X' // text: the engine failed, not the guest
 )
@@ -101,21 +102,19 @@ func decodeRun(b []byte) (key proto.Hash, o order, input []byte, task Task, err 
 	return key, o, b[runHead:], task, nil
 }
 
+// encodeDone is a result's header; the output follows it in the frame. The log
+// went ahead.
 func encodeDone(r Result) (head []byte) {
 	le := binary.LittleEndian
 	head = le.AppendUint32(head, uint32(r.Status))
 	head = le.AppendUint32(head, uint32(r.ExitCode))
-	head = le.AppendUint64(head, uint64(r.Fuel))
-	return le.AppendUint32(head, uint32(len(r.Log)))
+	return le.AppendUint64(head, uint64(r.Fuel))
 }
 
 func decodeDone(b []byte) (r Result, err error) {
 	le := binary.LittleEndian
-	if len(b) < 20 || uint64(le.Uint32(b[16:])) > uint64(len(b)-20) {
+	if len(b) < 16 {
 		return r, errFrame
 	}
-	r = Result{Status: proto.Status(le.Uint32(b)), ExitCode: int32(le.Uint32(b[4:])), Fuel: proto.Fuel(le.Uint64(b[8:]))}
-	n := le.Uint32(b[16:])
-	r.Log, r.Output = b[20:20+n:20+n], b[20+n:]
-	return r, nil
+	return Result{Status: proto.Status(le.Uint32(b)), ExitCode: int32(le.Uint32(b[4:])), Fuel: proto.Fuel(le.Uint64(b[8:])), Output: b[16:]}, nil
 }

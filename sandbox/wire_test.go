@@ -17,10 +17,10 @@ import (
 func FuzzWire(f *testing.F) {
 	task := Task{Limits: proto.Limits{}.WithDefaults(), Seed: proto.HashOf([]byte("seed"))}
 	o := order{abi: ABIReactor, startFuel: 7, minPages: 3, hasStart: true, hasInit: true}
-	res := Result{Status: proto.StatusExitNonZero, ExitCode: -3, Fuel: 99, Log: []byte("log"), Output: []byte("out")}
+	res := Result{Status: proto.StatusExitNonZero, ExitCode: -3, Fuel: 99, Output: []byte("out")}
 	for _, payload := range [][]byte{
 		append(encodeRun(proto.HashOf(nil), o, task), "input"...),
-		append(append(encodeDone(res), res.Log...), res.Output...),
+		append(encodeDone(res), res.Output...),
 	} {
 		var b bytes.Buffer
 		if err := writeFrame(bufio.NewWriter(&b), frameRun, payload); err != nil {
@@ -41,7 +41,7 @@ func FuzzWire(f *testing.F) {
 			}
 		}
 		if res, err := decodeDone(payload); err == nil {
-			if again := append(append(encodeDone(res), res.Log...), res.Output...); !bytes.Equal(again, payload) {
+			if again := append(encodeDone(res), res.Output...); !bytes.Equal(again, payload) {
 				t.Errorf("result %x became %x", payload, again)
 			}
 		}

@@ -3,6 +3,7 @@
 // (u32), head (JSON), then the parts of the lengths that head.sizes names.
 // Integers are little-endian.
 import { type Reply, type Request, Status } from "./src/protocol";
+import { Sink } from "./src/sink";
 
 export interface TaskWorker {
   onreply: (reply: Reply) => void;
@@ -80,14 +81,18 @@ export class Frames {
 export function serve(spawn: () => TaskWorker, engine: string, send: (frame: Uint8Array) => void): Frames {
   const idle: TaskWorker[] = [];
   const busy = new Map<number, TaskWorker>();
+  const logs = new Map<number, Sink>(); // of runs that are busy
 
   const end = (id: number, worker: TaskWorker): void => {
+    logs.delete(id);
     if (busy.delete(id)) idle.push(worker);
   };
   const run = (head: Head, [bytes, input, seed]: Uint8Array[]): void => {
     const id = head.id!;
     const worker = busy.get(id) ?? idle.pop() ?? spawn();
     busy.set(id, worker);
+    const log = new Sink();
+    logs.set(id, log);
     worker.onreply = (reply) => {
       if ("result" in reply) {
         const { output, log, ...rest } = reply.result;
@@ -98,6 +103,8 @@ export function serve(spawn: () => TaskWorker, engine: string, send: (frame: Uin
         send(encode({ op: "fault", ...reply.fault }));
       } else if ("progress" in reply) {
         send(encode({ op: "progress", ...reply.progress }));
+      } else if ("log" in reply) {
+        log.append(reply.log.bytes);
       } else if ("need" in reply) {
         send(encode({ op: "need", id })); // the worker stays ours: the run comes again
       } else {
@@ -108,6 +115,7 @@ export function serve(spawn: () => TaskWorker, engine: string, send: (frame: Uin
       worker.terminate();
       const at = idle.indexOf(worker);
       if (at >= 0) idle.splice(at, 1);
+      logs.delete(id);
       if (busy.delete(id)) send(encode({ op: "fault", id, message }));
     };
     const order = head.run as Omit<Request["run"], "id" | "bytes" | "input" | "seed">;
@@ -118,7 +126,8 @@ export function serve(spawn: () => TaskWorker, engine: string, send: (frame: Uin
     if (!worker) return; // it has answered
     busy.delete(id);
     worker.terminate();
-    send(encode({ op: "stopped", id }));
+    send(encode({ op: "stopped", id }, logs.get(id)!.bytes()));
+    logs.delete(id);
   };
   send(encode({ op: "hello", engine, status: Status }));
   return new Frames((head, parts) => {

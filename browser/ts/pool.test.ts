@@ -19,6 +19,9 @@ class Fake implements TaskWorker {
   get run(): Request["run"] {
     return this.posts[this.posts.length - 1]!.run;
   }
+  log(text: string): void {
+    this.onreply({ log: { id: this.run.id, bytes: new TextEncoder().encode(text) } });
+  }
   need(): void {
     this.onreply({ need: { id: this.run.id } });
   }
@@ -83,6 +86,19 @@ const task = (id: number, more: Partial<Execution> = {}): Execution => ({
 });
 
 const status = async (p: Promise<Executed>): Promise<string> => (await p).status;
+
+test("what a guest logged outlives its Worker", async () => {
+  const b = new Bench();
+  const late = b.pool.execute(task(1));
+  b.workers[0]!.compiled();
+  b.workers[0]!.log("first ");
+  b.workers[0]!.log("second");
+  b.workers[0]!.log("x".repeat(100)); // above the limit
+  b.pass(10_000);
+  const r = await late;
+  equal(r.status, "timeout");
+  equal(new TextDecoder().decode(r.log), "first second");
+});
 
 test("code is sent once per Worker and named afterwards", async () => {
   const b = new Bench();

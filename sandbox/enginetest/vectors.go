@@ -56,7 +56,7 @@ func le32(v uint32) string {
 
 var wasiTypes = map[string]int{
 	"fd_read": 5, "fd_write": 5, "poll_oneoff": 5, "proc_exit": 3, "random_get": 4, "clock_time_get": 6,
-	"environ_sizes_get": 4, "fd_filestat_get": 4, "sched_yield": 8, "fd_fdstat_get": 4,
+	"environ_sizes_get": 4, "args_sizes_get": 4, "args_get": 4, "fd_filestat_get": 4, "sched_yield": 8, "fd_fdstat_get": 4,
 }
 
 // command exports _start and imports WASI functions as 0, 1, ….
@@ -78,6 +78,16 @@ const drop = 0x1a
 
 // Echo returns its input.
 func Echo() []byte { return reactor(pack(get(0), get(1))).bytes() }
+
+// LastWords is what LogAndSpin logs: any bytes, no text.
+const LastWords = "stuck at \xff\x1b["
+
+// LogAndSpin logs LastWords and never ends.
+func LogAndSpin() []byte {
+	a := command(cat(print(2, 1000, int32(len(LastWords))), op(drop), loop(br(0))), "fd_write")
+	a.data = map[uint32]string{1000: LastWords}
+	return a.bytes()
+}
 
 // Spin reports progress for ever.
 func Spin() []byte {
@@ -163,6 +173,9 @@ func reactorVectors() []Vector {
 		{Name: "loop 1000", Module: reactor(cat(count(1000), nothing)).bytes(), Status: ok},
 		{Name: "dead code", Module: reactor(cat(block(br(0), i32c(1), op(drop), loop(br(0))), nothing)).bytes(), Status: ok},
 		{Name: "unreachable", Module: reactor(op(0x00)).bytes(), Status: trap},
+		{Name: "trap after a loop", Module: reactor(cat(count(1000), op(0x00))).bytes(), Status: trap},
+		{Name: "trap after a fill", Module: reactor(cat(i32c(0), i32c(7), i32c(60_000), op(0xfc, 11, 0), op(0x00))).bytes(), Status: trap},
+		{Name: "trap after a call", Module: reactor(cat(i32c(500), call(2), op(drop), op(0x00)), down(0).funcs[2]).bytes(), Status: trap},
 		{Name: "divide by zero", Module: reactor(number(i32c(1), i32c(0), op(0x6d))).bytes(), Status: trap},
 		{Name: "divide overflow", Module: reactor(number(i32c(-1<<31), i32c(-1), op(0x6d))).bytes(), Status: trap},
 		{Name: "load outside", Module: reactor(number(i32c(65_533), op(0x28, 0, 0))).bytes(), Status: trap},
@@ -235,7 +248,13 @@ func commandVectors() []Vector {
 		{Name: "exit 0", Module: text(command(cat(print(1, 1000, 2), op(drop), i32c(0), call(1), op(0x00)), "fd_write", "proc_exit"), "ok").bytes(), Status: ok, Output: "ok"},
 		{Name: "exit 3", Module: text(command(cat(print(1, 1000, 2), op(drop), i32c(3), call(1), loop(br(0))), "fd_write", "proc_exit"), "ok").bytes(), Status: proto.StatusExitNonZero, ExitCode: 3, Output: "ok"},
 		{Name: "stderr is the log", Module: text(command(cat(print(2, 1000, 5), op(drop)), "fd_write"), "hello").bytes(), Limits: proto.Limits{Log: 4}, Status: ok, Log: "hell"},
-		{Name: "stdout above the limit", Module: text(command(cat(print(1, 1000, 5), op(drop), print(1, 1000, 5), op(drop)), "fd_write"), "hello").bytes(), Limits: proto.Limits{Output: 9}, Status: proto.StatusBadOutput},
+		{Name: "stdout above the limit", Module: text(command(cat(print(1, 1000, 5), op(drop), print(1, 1000, 5), op(drop)), "fd_write"), "hello").bytes(), Limits: proto.Limits{Output: 9}, Status: proto.StatusBadOutput, Output: "hellohell"},
+		{Name: "stdout of a trap", Module: text(command(cat(print(1, 1000, 5), op(drop), print(2, 1000, 2), op(drop), op(0x00)), "fd_write"), "hello").bytes(), Status: proto.StatusTrap, Output: "hello", Log: "he"},
+		{Name: "stdout of a spin", Module: text(command(cat(print(1, 1000, 5), op(drop), print(2, 1000, 2), op(drop), loop(br(0))), "fd_write"), "hello").bytes(), Status: proto.StatusOutOfFuel, Output: "hello", Log: "he"},
+		{Name: "stdout without fuel to take it", Module: text(command(cat(print(1, 1000, 80), op(drop), op(0x00)), "fd_write"), strings.Repeat("hello", 16)).bytes(), Limits: proto.Limits{Fuel: 4_212}, Status: proto.StatusTrap, Output: strings.Repeat("hello", 16)},
+		{Name: "log of any bytes", Module: text(command(cat(print(2, 1000, 5), op(drop)), "fd_write"), "\xff\x00\x1b\xc3\xa9").bytes(), Limits: proto.Limits{Log: 4}, Status: ok, Log: "\xff\x00\x1b\xc3"},
+		{Name: "one argument", Module: command(cat(i32c(100), i32c(104), call(1), op(drop), i32c(108), i32c(112), call(2), op(drop), print(1, 100, 17), op(drop)), "fd_write", "args_sizes_get", "args_get").bytes(), Status: ok, Output: le32(1) + le32(5) + le32(112) + "task\x00"},
+		{Name: "arguments outside memory", Module: errno(cat(i32c(108), i32c(65_532), call(1)), "args_get").bytes(), Status: ok, Output: le32(21)},
 		{Name: "many buffers", Module: errno(cat(i32c(1), i32c(1000), i32c(1024), i32c(104), call(0)), "sched_yield").bytes(), Status: ok, Output: le32(0)},
 		{Name: "too many buffers", Module: errno(cat(i32c(1), i32c(1000), i32c(1025), i32c(104), call(0)), "sched_yield").bytes(), Status: ok, Output: le32(28)},
 		{Name: "many buffers without fuel", Module: errno(cat(i32c(1), i32c(1000), i32c(1024), i32c(104), call(0)), "sched_yield").bytes(), Limits: proto.Limits{Fuel: 14_000}, Status: proto.StatusOutOfFuel},

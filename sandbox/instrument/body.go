@@ -36,6 +36,11 @@ const (
 //
 // with a return or a branch to the function's label going to $ret and every
 // exhausted check to $out.
+//
+// The counter lives in a local. It is stored at calls, returns, loop headers and
+// behind whatever is charged by length, so a trap finds in the global what was
+// left at the last of these: the same in every engine, and at most one loop
+// body's straight code too much.
 type body struct {
 	m   *module
 	cfg *Config
@@ -99,7 +104,8 @@ func (f *body) rewrite() []byte {
 	b = f.appendBlockType(append(b, opBlock), FuncType{Results: f.typ.Results})
 	b = append(b, opBlock, 0x40)
 	if metersDepth {
-		b = append(appendU(append(b, opGlobalGet), f.m.depthGlobal()), opI32Const, 0, opI32LtS, opBrIf, 0)
+		// Not to $out: the caller's counter stands in the global and stays.
+		b = append(appendU(append(b, opGlobalGet), f.m.depthGlobal()), opI32Const, 0, opI32LtS, opIf, 0x40, opUnreachable, opEnd)
 	}
 	b = append(b, f.out...)
 	b = append(b, opEnd)
@@ -222,7 +228,9 @@ func (f *body) close(next int) {
 	switch {
 	case f.opening == entry || f.opening == header:
 		load()
-		b = f.appendCheck(b, f.depth)
+		if b = f.appendCheck(b, f.depth); f.opening == header {
+			b = f.appendFlush(b)
+		}
 	case f.opening == resume || f.weight > 0:
 		load()
 		b = appendU(append(b, opLocalSet), uint64(f.fuel))

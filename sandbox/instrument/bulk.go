@@ -123,7 +123,7 @@ func (f *body) memory(at, op int) bool {
 }
 
 // appendCharge follows a local.get opcode: it subtracts the unsigned i32 in
-// the temporary, scaled, from the counter, and checks.
+// the temporary, scaled, from the counter, checks and stores it.
 func (f *body) appendCharge(b []byte, scale, shift int64) []byte {
 	b = append(appendU(b, uint64(f.fuel)), opLocalGet)
 	b = append(appendU(b, f.temp(I32)), opI64ExtendU)
@@ -133,7 +133,7 @@ func (f *body) appendCharge(b []byte, scale, shift int64) []byte {
 	if scale != 1 {
 		b = append(appendS(append(b, opI64Const), scale), opI64Mul)
 	}
-	return f.appendCheck(append(b, opI64Sub), len(f.ctrls)-1)
+	return f.appendFlush(f.appendCheck(append(b, opI64Sub), len(f.ctrls)-1))
 }
 
 // appendGrow writes memory.grow: charge, then -1 when the task's ceiling or the

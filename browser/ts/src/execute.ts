@@ -28,6 +28,8 @@ export function compile(bytes: Uint8Array): Code {
 /** What the Worker does for a run. */
 export interface Host {
   progress(permille: number): void;
+  /** What the log has grown by: the run may be ended before it can give a result. */
+  log(bytes: Uint8Array): void;
   /** Between two slices; true stops the run with status timeout. */
   pause(): boolean;
 }
@@ -51,7 +53,7 @@ interface Exports extends Record<string, unknown> {
  */
 export function execute(code: Code, run: Run, host: Host): Result {
   const limit = run.limits.fuel;
-  const guest = new Guest(run, host.progress);
+  const guest = new Guest(run, host.progress, host.log);
   const end = (status: Status, fuel: number, output: Uint8Array = new Uint8Array(0), exitCode = 0): Result => ({
     id: run.id,
     status,
@@ -60,13 +62,23 @@ export function execute(code: Code, run: Run, host: Host): Result {
     output,
     log: guest.log.bytes(),
   });
-  // A run whose fuel cannot be read exactly: the whole limit is billed.
-  const trapped = (status: Status): Result => end(status, limit);
+  // The end of a run by the module's own doing. left is what the counter says:
+  // after a trap, what was left when it was stored last. A guest that runs out
+  // of fuel has used its limit.
+  const ended = (status: Status, left: number, output: Uint8Array, exitCode = 0): Result => {
+    if (status !== Status.outOfFuel) left -= copyFuel(output.length);
+    if (status === Status.outOfFuel || left < 0) {
+      if (run.abi === ABI.reactor) output = new Uint8Array(0); // an answer that was not paid for
+      if (status === Status.ok || status === Status.exitNonZero || status === Status.badOutput) status = Status.outOfFuel;
+      left = 0;
+    }
+    return end(status, limit - left, output, status === Status.exitNonZero ? exitCode : 0);
+  };
 
   const pages = Math.min(Math.floor(run.limits.memory / pageSize), 65_536);
   let reserve = limit - run.startFuel - copyFuel(run.input.length);
-  if (reserve < 0) return trapped(Status.outOfFuel);
-  if (run.minPages > pages) return trapped(Status.trap);
+  if (reserve < 0) return end(Status.outOfFuel, limit);
+  if (run.minPages > pages) return ended(Status.trap, reserve, new Uint8Array(0));
 
   const slice = run.slice ?? defaultSlice;
   const imports = guest.imports();
@@ -75,9 +87,10 @@ export function execute(code: Code, run: Run, host: Host): Result {
       if (host.pause()) throw new Stopped();
       const add = Math.min(reserve, Math.max(slice, slice - Number(left)));
       reserve -= add;
-      // The guest keeps its counter in a local: without this, a trap before it
-      // is stored would leave an old one, from before the reserve was drawn on.
-      return (fuel.value = left + BigInt(add));
+      // The guest counts on in a local and the global keeps what it held, so
+      // that a trap finds the same there as without slices.
+      fuel.value += BigInt(add);
+      return left + BigInt(add);
     },
   };
   let exports: Exports;
@@ -102,13 +115,10 @@ export function execute(code: Code, run: Run, host: Host): Result {
   let status: Status = Status.ok;
   let exitCode = 0;
   let output: Uint8Array = new Uint8Array(0);
-  let started = false; // _start was called
   try {
     (exports[startExport] as (() => void) | undefined)?.();
     if (run.abi === ABI.command) {
-      started = true;
       exports._start();
-      output = guest.stdout.bytes();
     } else {
       output = react(exports, guest, run);
     }
@@ -116,17 +126,15 @@ export function execute(code: Code, run: Run, host: Host): Result {
     if (e instanceof Exit) {
       exitCode = e.code;
       if (exitCode !== 0) status = Status.exitNonZero;
-      if (run.abi === ABI.command) output = guest.stdout.bytes();
     } else if (e instanceof BadOutput) {
       status = Status.badOutput;
-      if (started) output = guest.stdout.bytes(); // paid for, not delivered
     } else if (e instanceof Stopped) {
       return end(Status.timeout, 0);
     } else if (e instanceof Abort || e instanceof Spent || e instanceof WebAssembly.RuntimeError) {
       // The engine could not grow the memory as far as the guest may: local.
       if (ceiling.value === -1) return end(Status.hostOOM, 0);
-      if (depth.value < 0) return trapped(Status.stackLimit);
-      return trapped(remaining() < 0 ? Status.outOfFuel : Status.trap);
+      if (depth.value < 0) status = Status.stackLimit;
+      else status = remaining() < 0 ? Status.outOfFuel : Status.trap;
     } else if (e instanceof RangeError || (e instanceof Error && e.name === "InternalError")) {
       // The engine's own stack or heap gave out within the guest's limits.
       // Others may have more: nothing to vote on.
@@ -135,10 +143,8 @@ export function execute(code: Code, run: Run, host: Host): Result {
       throw e;
     }
   }
-  const left = remaining() - copyFuel(output.length);
-  if (left < 0) return trapped(Status.outOfFuel);
-  if (status === Status.badOutput) output = new Uint8Array(0);
-  return end(status, limit - left, output, exitCode);
+  if (run.abi === ABI.command) output = guest.stdout.bytes();
+  return ended(status, remaining(), output, exitCode);
 }
 
 /** Drives a reactor and copies its output. */

@@ -25,6 +25,9 @@ const maxEntries = 1024;
 /** What such an entry costs: as much as to move so many bytes. */
 const entryBytes = 80;
 
+/** argv[0], the only argument, with its zero: the same for every module. */
+const programName = new TextEncoder().encode("task\0");
+
 const forever = 0xffffffffffffffffn;
 
 /** proc_exit. */
@@ -56,6 +59,7 @@ type Do = (at: number, size: number) => boolean;
  * byte, and to the unit of fuel, what the native engine's does.
  */
 export class Guest {
+  /** The standard output of a command. */
   readonly stdout = new Sink();
   readonly log = new Sink();
   private overflow = false;
@@ -71,6 +75,7 @@ export class Guest {
   constructor(
     private readonly run: Run,
     private readonly progress: (permille: number) => void,
+    private readonly logged: (bytes: Uint8Array) => void = () => {},
   ) {
     this.command = run.abi === ABI.command;
     this.input = this.command ? run.input : new Uint8Array(0);
@@ -96,10 +101,17 @@ export class Guest {
   imports(): Record<string, Record<string, (...args: never[]) => unknown>> {
     const wasi: Record<string, (...args: never[]) => unknown> = {};
     for (const name of absent.split(" ")) wasi[name] = () => ENOSYS;
-    const sizes = (count: number, size: number): number => this.put32(count, 0) || this.put32(size, 0);
     const stdio = (fd: number, e: number): number => (fd >>> 0 > 2 ? EBADF : e);
-    wasi.args_get = wasi.environ_get = wasi.sched_yield = () => OK;
-    wasi.args_sizes_get = wasi.environ_sizes_get = sizes;
+    wasi.environ_get = wasi.sched_yield = () => OK;
+    wasi.args_sizes_get = (count: number, size: number) => this.put32(count, 1) || this.put32(size, programName.length);
+    wasi.environ_sizes_get = (count: number, size: number) => this.put32(count, 0) || this.put32(size, 0);
+    wasi.args_get = (argv: number, at: number) => {
+      const e = this.put32(argv, at >>> 0);
+      if (e !== OK) return e;
+      const b = this.range(at >>> 0, programName.length);
+      b?.set(programName);
+      return b ? OK : EFAULT;
+    };
     wasi.fd_prestat_get = wasi.fd_prestat_dir_name = () => EBADF;
     wasi.fd_close = wasi.fd_fdstat_set_flags = (fd: number) => stdio(fd, OK);
     wasi.fd_seek = (fd: number) => stdio(fd, ESPIPE);
@@ -172,7 +184,9 @@ export class Guest {
   }
 
   private write(b: Uint8Array): void {
-    this.log.append(b.subarray(0, this.run.limits.log - this.log.length));
+    const part = b.slice(0, this.run.limits.log - this.log.length);
+    this.log.append(part);
+    if (part.length > 0) this.logged(part);
   }
 
   /**
@@ -214,12 +228,10 @@ export class Guest {
         if (size > 0 && this.log.length < this.run.limits.log) this.write(this.bytes.subarray(at, at + size));
         return true;
       }
-      if (this.stdout.length + size > this.run.limits.output) {
-        this.overflow = true;
-        return false;
-      }
-      this.stdout.append(this.bytes.subarray(at, at + size));
-      return true;
+      const room = this.run.limits.output - this.stdout.length;
+      this.stdout.append(this.bytes.subarray(at, at + Math.min(size, room)));
+      this.overflow = size > room;
+      return !this.overflow;
     });
     return this.settle(total, e || this.put32(nwritten, total));
   }

@@ -1,5 +1,6 @@
 // Task Workers of a node: who runs what, and what happens when one fails.
 import { type Reply, type Request, type Result, type Run, Status } from "./protocol";
+import { Sink } from "./sink";
 
 /** What the node asks for. */
 export interface Execution {
@@ -99,6 +100,8 @@ interface Job {
   wallMs: number;
   done: (r: Executed) => void;
   progress: Execution["progress"];
+  /** What the guest logged so far. */
+  log: Sink;
   slot?: Slot;
   timer?: unknown;
 }
@@ -162,6 +165,7 @@ export class Pool {
       const job: Job = {
         run: { id, moduleId: key, abi, startFuel, minPages, input, seed, limits: { fuel, memory, output, log, ...(wallMs > 0 && { wall: wallMs }) } },
         wallMs,
+        log: new Sink(),
         done,
         progress: e.progress,
       };
@@ -252,6 +256,8 @@ export class Pool {
       this.finish(job.run.id, local("killed", reply.fault.message), true);
     } else if ("progress" in reply) {
       job.progress?.(reply.progress.permille);
+    } else if ("log" in reply) {
+      if (job.log.length + reply.log.bytes.length <= job.run.limits.log) job.log.append(reply.log.bytes);
     } else if ("need" in reply) {
       const bytes = this.code.get(job.run.moduleId);
       if (!bytes) {
@@ -280,7 +286,8 @@ export class Pool {
       if (kill || this.slots.size > this.config.slots) this.end(slot);
       else if (this.slots.has(slot)) slot.idle = this.timer.set(() => this.end(slot), lingering);
     }
-    job.done(result);
+    // What ended a run knows nothing of its log.
+    job.done(result.log.length > 0 ? result : { ...result, log: job.log.bytes() });
     this.next();
     this.config.changed?.(this.running);
   }

@@ -11,6 +11,8 @@
 //	                         <-  { compiled }    if the module had to be compiled; the
 //	                                             owner's clock for the run starts here
 //	                         <-  { progress }    any number, at most one per 50 ms
+//	                         <-  { log }         any number: what the log has grown by, for
+//	                                             runs that are ended; the result has all of it
 //	                         <-  { result }      or { fault }: the end
 //
 // Every reply holds the run's id, so that answers to a run that was given up
@@ -98,7 +100,7 @@ export interface Result {
   exitCode: number;
   /** What is billed: below 2^53. */
   fuel: number;
-  /** Empty unless status is ok or exitNonZero. */
+  /** What a reactor returned, or a command wrote to stdout until it ended; empty with a local status. */
   output: Uint8Array;
   log: Uint8Array;
 }
@@ -111,6 +113,7 @@ export interface Request {
 export type Reply =
   | { result: Result }
   | { progress: { id: number; permille: number } }
+  | { log: { id: number; bytes: Uint8Array } }
   /** The module was compiled: until then the owner's clock for compiling runs. */
   | { compiled: { id: number } }
   /** The module is not cached here: send the run again, with bytes. */

@@ -51,6 +51,9 @@ scope.onmessage = ({ data: { run } }) => {
         last = t;
         scope.postMessage({ progress: { id, permille } });
       },
+      log(bytes) {
+        scope.postMessage({ log: { id, bytes } });
+      },
       pause() {
         throttle.pause(cpu);
         return now() > deadline;

@@ -61,11 +61,18 @@ func depth(t *testing.T, engine func(string, jsengine.Options) (*jsengine.Engine
 	for _, name := range []string{"baseline", "optimised", "short slices"} {
 		engines[name] = start(t, engine, forms[name])
 	}
+	native, err := sandbox.NewInProcess(sandbox.InProcessConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer native.Close()
 	for shape, raw := range recursions() {
+		m := prepare(t, raw)
+		task := sandbox.Task{Limits: proto.Limits{Fuel: 100_000_000}}
+		want := run(t, native, m, nil, task)
 		for name, e := range engines {
-			m := prepare(t, raw)
-			res := run(t, e, m, nil, sandbox.Task{Limits: proto.Limits{Fuel: 100_000_000}})
-			if res.Status != proto.StatusStackLimit || res.Fuel != 100_000_000 {
+			res := run(t, e, m, nil, task)
+			if res.Status != proto.StatusStackLimit || res.Fuel != want.Fuel || res.Fuel > 1_000_000 {
 				t.Errorf("%s, %s: %s", shape, name, show(res))
 			}
 		}

@@ -117,7 +117,7 @@ func (e *Engine) Run(ctx context.Context, m *sandbox.Module, input []byte, task 
 					task.Progress(a.Permille)
 				}
 			case "stopped":
-				return sandbox.Result{Status: stopStatus(ctx)}, nil
+				return sandbox.Result{Status: stopStatus(ctx), Log: a.parts[0]}, nil
 			case "fault":
 				return sandbox.Result{}, fmt.Errorf("jsengine: %s: %s", e.name, a.Message)
 			case "result":

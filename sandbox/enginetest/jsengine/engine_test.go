@@ -259,6 +259,10 @@ func TestCancelAndTimeout(t *testing.T) {
 	if res := run(t, e, m, nil, task); res.Status != proto.StatusTimeout {
 		t.Errorf("after the wall clock's limit: %s", res.Status)
 	}
+	task.Limits.Wall = time.Second
+	if res := run(t, e, prepare(t, enginetest.LogAndSpin()), nil, task); res.Status != proto.StatusTimeout || string(res.Log) != enginetest.LastWords {
+		t.Errorf("after a Worker with a log was ended: %s, log %q", show(res), res.Log)
+	}
 	// The engine goes on with another Worker.
 	echo := prepare(t, enginetest.Echo())
 	if res := run(t, e, echo, []byte("hi"), sandbox.Task{}); string(res.Output) != "hi" {
