@@ -148,3 +148,47 @@ func TestLaneOfAnother(t *testing.T) {
 		t.Fatalf("lane 0 is another's: %+v", lane)
 	}
 }
+
+// What a worker was shown on a stream is not shown again, unless it says that it
+// has no such lane, or has not said Done when it was asked: its memory is bounded,
+// and it may keep no ledger but its own.
+func TestHoldIsShownAgain(t *testing.T) {
+	n := alone(t)
+	_, a := identity(t)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := n.wallet.certify(ctx, &proto.Hold{
+		Job: make([]byte, 16), Budget: 300, DeadlineUnixMs: uint64(time.Now().Add(time.Hour).UnixMilli()),
+		Lanes: []*proto.Lane{{Worker: []byte(a), Cap: 100}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLease(a)
+	shows := func(item toWorker) bool {
+		fs, err := item.frames(n, l)
+		if err != nil || len(fs) != 1 {
+			t.Fatal(fs, err)
+		}
+		return fs[0].GetAssign().GetHold() != nil || fs[0].GetPay().GetHold() != nil
+	}
+	pay := payItem{voucher: &proto.Voucher{Hold: c.ID.Bytes(), Worker: []byte(a)}}
+	assign := assignItem{batch: &proto.AssignmentBatch{Worker: []byte(a), Hold: c.ID.Bytes(), Assignments: []*proto.Assignment{{InputHash: make([]byte, 32), InputSize: proto.MaxInput}}}}
+	if !shows(pay) || shows(pay) || shows(assign) {
+		t.Error("the first frame of a hold shows it, and no other does")
+	}
+	ref := wireRef(proto.Ref{})
+	if err := n.leases.received(l, &proto.TaskFrame{Body: &proto.TaskFrame_Refused{Refused: &proto.Refused{Task: ref, Code: uint32(proto.CodeNoLane)}}}); err != nil {
+		t.Fatal(err)
+	}
+	if !shows(assign) {
+		t.Error("refused for want of a lane, the next assignment does not show it")
+	}
+	pay.finish = true
+	if shows(pay) {
+		t.Error("the first question for Done shows what was shown")
+	}
+	if !shows(pay) {
+		t.Error("asked again for Done, the hold is not shown")
+	}
+}

@@ -116,12 +116,7 @@ func (a assignItem) frames(n *Node, l *lease) ([]*proto.TaskFrame, error) {
 			return nil, err
 		}
 		f := &proto.Assign{Batch: raw, Inputs: inputs}
-		// The worker has to see its own certified lane before it works; what
-		// it has seen on this stream is not sent again.
-		if events := n.wallet.holdEvents(hold); len(events) > l.shown[hold] {
-			f.Hold, f.Extends = events[0], events[1:]
-			l.shown[hold] = len(events)
-		}
+		f.Hold, f.Extends = l.show(n, hold)
 		out = append(out, &proto.TaskFrame{Body: &proto.TaskFrame_Assign{Assign: f}})
 		if open := l.awaiting.Load(); open <= 0 { // a task may be answered and aborted
 			l.awaiting.CompareAndSwap(open, 0)
@@ -145,12 +140,37 @@ func (a abortItem) frames(_ *Node, l *lease) ([]*proto.TaskFrame, error) {
 	return one(&proto.TaskFrame{Body: &proto.TaskFrame_Abort{Abort: &proto.Abort{Tasks: wireRefs(a.refs), Code: uint32(a.code)}}}), nil
 }
 
-func (p payItem) frames(n *Node, _ *lease) ([]*proto.TaskFrame, error) {
+func (p payItem) frames(n *Node, l *lease) ([]*proto.TaskFrame, error) {
 	raw, err := n.seal(&proto.Payload{Body: &proto.Payload_Voucher{Voucher: p.voucher}})
 	if err != nil {
 		return nil, err
 	}
-	return one(&proto.TaskFrame{Body: &proto.TaskFrame_Pay{Pay: &proto.Pay{Voucher: raw, Finish: p.finish}}}), nil
+	hold, err := proto.ParseCID(p.voucher.Hold)
+	if err != nil {
+		return nil, err
+	}
+	f := &proto.Pay{Voucher: raw, Finish: p.finish}
+	f.Hold, f.Extends = l.show(n, hold)
+	if p.finish { // asked again, it may be because the worker knows the lane no more
+		delete(l.shown, hold)
+	}
+	return one(&proto.TaskFrame{Body: &proto.TaskFrame_Pay{Pay: f}}), nil
+}
+
+// show is a hold with its extends, for a worker that may know no account but its
+// own: it has to see its certified lane before it works or says Done. What was
+// shown on this stream is not sent again, until the worker says that it has no
+// such lane.
+func (l *lease) show(n *Node, hold cid.Cid) (*proto.CertifiedEvent, []*proto.CertifiedEvent) {
+	if l.unseen.CompareAndSwap(true, false) {
+		clear(l.shown)
+	}
+	events := n.wallet.holdEvents(hold)
+	if len(events) <= l.shown[hold] {
+		return nil, nil
+	}
+	l.shown[hold] = len(events)
+	return events[0], events[1:]
 }
 
 func one(f *proto.TaskFrame) []*proto.TaskFrame { return []*proto.TaskFrame{f} }

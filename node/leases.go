@@ -41,7 +41,8 @@ type missing struct {
 type lease struct {
 	worker peer.ID
 	out    *outbox[toWorker]
-	shown  map[cid.Cid]int // hold events sent so far, per hold
+	shown  map[cid.Cid]int // hold events sent so far, per hold; the writer's
+	unseen atomic.Bool     // the worker has no lane where it was shown one: show again
 
 	// What the probe needs: assignments without an answer, when the worker was
 	// last heard, and how to end the lease.
@@ -307,6 +308,9 @@ func (ls *leases) received(l *lease, f *proto.TaskFrame) error {
 			return err
 		}
 		l.awaiting.Add(-1)
+		if proto.Code(b.Refused.Code) == proto.CodeNoLane {
+			l.unseen.Store(true)
+		}
 		j.post(market.RefusedSeen{From: l.worker, Ref: ref, Code: proto.Code(b.Refused.Code), Reason: proto.Clip(b.Refused.Reason, 256)})
 	case *proto.TaskFrame_Commits:
 		for _, c := range b.Commits.GetCommitments() {

@@ -197,7 +197,7 @@ func (w *work) assigned(l *link, a *proto.Assign) error {
 		return err
 	}
 	if a.Hold != nil {
-		if err := w.showHold(l, hold, a); err != nil {
+		if err := w.showHold(l, hold, a.Hold, a.Extends); err != nil {
 			return err
 		}
 	}
@@ -233,11 +233,11 @@ func assignmentRef(as *proto.Assignment) (proto.Ref, error) {
 
 // showHold verifies certified hold events by themselves; the rest of the
 // payer's chain is not needed, because a certificate proves the balance.
-func (w *work) showHold(l *link, hold cid.Cid, a *proto.Assign) error {
-	if len(a.Extends) > 256 {
-		return proto.CodeTooLarge.Errorf("%d extends", len(a.Extends))
+func (w *work) showHold(l *link, hold cid.Cid, event *proto.CertifiedEvent, extends []*proto.CertifiedEvent) error {
+	if len(extends) > 256 {
+		return proto.CodeTooLarge.Errorf("%d extends", len(extends))
 	}
-	st, err := ledger.VerifyLane(w.n.net, a.Hold, a.Extends)
+	st, err := ledger.VerifyLane(w.n.net, event, extends)
 	if err != nil {
 		return err
 	}
@@ -245,7 +245,7 @@ func (w *work) showHold(l *link, hold cid.Cid, a *proto.Assign) error {
 		return proto.CodeNoLane.Errorf("the hold shown is not the one assigned from")
 	}
 	if w.n.light != nil {
-		if st, err = w.n.light.watch(a.Hold, a.Extends); err != nil {
+		if st, err = w.n.light.watch(event, extends); err != nil {
 			return err
 		}
 	}
@@ -261,6 +261,10 @@ func (w *work) showHold(l *link, hold cid.Cid, a *proto.Assign) error {
 
 func (w *work) lane(l *link, hold cid.Cid, index uint32) (market.Lane, bool) {
 	st, ok := l.lanes[hold]
+	if !ok { // shown on an earlier stream, or so long ago that others took its place
+		st, ok = w.n.wallet.holdState(hold)
+		ok = ok && st.Payer == l.from
+	}
 	if !ok || uint64(index) >= uint64(len(st.Lanes)) || st.Lanes[index].Worker != w.n.self {
 		return market.Lane{}, false
 	}
@@ -295,11 +299,9 @@ func (w *work) paid(l *link, p *proto.Pay) error {
 	if s.Signer != l.from || string(v.Worker) != string(w.n.self) {
 		return proto.CodeBadSignature.Errorf("voucher of %s for another pair", s.Signer)
 	}
-	if _, shown := l.lanes[hold]; !shown {
-		// After a restart the payer may ask for Done before it shows the hold
-		// again; the own ledger has it.
-		if st, ok := w.n.wallet.holdState(hold); ok && st.Payer == l.from && len(l.lanes) < maxHolds {
-			l.lanes[hold] = st
+	if p.Hold != nil {
+		if err := w.showHold(l, hold, p.Hold, p.Extends); err != nil {
+			return err
 		}
 	}
 	lane, ok := w.lane(l, hold, v.Lane) // a lane that is not certified stays zero

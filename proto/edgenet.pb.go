@@ -2884,6 +2884,8 @@ type Pay struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Voucher       []byte                 `protobuf:"bytes,1,opt,name=voucher,proto3" json:"voucher,omitempty"` // marshalled Envelope of Voucher
 	Finish        bool                   `protobuf:"varint,2,opt,name=finish,proto3" json:"finish,omitempty"`  // asks the worker for Done on this lane
+	Hold          *CertifiedEvent        `protobuf:"bytes,3,opt,name=hold,proto3" json:"hold,omitempty"`       // the voucher's, unless it was shown on this stream before
+	Extends       []*CertifiedEvent      `protobuf:"bytes,4,rep,name=extends,proto3" json:"extends,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2930,6 +2932,20 @@ func (x *Pay) GetFinish() bool {
 		return x.Finish
 	}
 	return false
+}
+
+func (x *Pay) GetHold() *CertifiedEvent {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+func (x *Pay) GetExtends() []*CertifiedEvent {
+	if x != nil {
+		return x.Extends
+	}
+	return nil
 }
 
 type DoneReply struct {
@@ -7778,10 +7794,12 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\bpermille\x18\x02 \x01(\rR\bpermille\"F\n" +
 	"\x05Abort\x12)\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x13.edgenet.v1.TaskRefR\x05tasks\x12\x12\n" +
-	"\x04code\x18\x02 \x01(\rR\x04code\"7\n" +
+	"\x04code\x18\x02 \x01(\rR\x04code\"\x9d\x01\n" +
 	"\x03Pay\x12\x18\n" +
 	"\avoucher\x18\x01 \x01(\fR\avoucher\x12\x16\n" +
-	"\x06finish\x18\x02 \x01(\bR\x06finish\"\x1f\n" +
+	"\x06finish\x18\x02 \x01(\bR\x06finish\x12.\n" +
+	"\x04hold\x18\x03 \x01(\v2\x1a.edgenet.v1.CertifiedEventR\x04hold\x124\n" +
+	"\aextends\x18\x04 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\aextends\"\x1f\n" +
 	"\tDoneReply\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\fR\x04done\"7\n" +
 	"\vBlobRequest\x12\x10\n" +
@@ -8299,73 +8317,75 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	27,  // 44: edgenet.v1.Results.items:type_name -> edgenet.v1.ResultItem
 	17,  // 45: edgenet.v1.Progress.task:type_name -> edgenet.v1.TaskRef
 	17,  // 46: edgenet.v1.Abort.tasks:type_name -> edgenet.v1.TaskRef
-	36,  // 47: edgenet.v1.DirectoryReply.peers:type_name -> edgenet.v1.PeerAddrs
-	37,  // 48: edgenet.v1.Event.post:type_name -> edgenet.v1.Post
-	39,  // 49: edgenet.v1.Event.open:type_name -> edgenet.v1.Open
-	40,  // 50: edgenet.v1.Event.transfer:type_name -> edgenet.v1.Transfer
-	41,  // 51: edgenet.v1.Event.receive:type_name -> edgenet.v1.Receive
-	44,  // 52: edgenet.v1.Event.hold:type_name -> edgenet.v1.Hold
-	45,  // 53: edgenet.v1.Event.extend:type_name -> edgenet.v1.Extend
-	46,  // 54: edgenet.v1.Event.settle:type_name -> edgenet.v1.Settle
-	48,  // 55: edgenet.v1.Event.stake:type_name -> edgenet.v1.Amount
-	48,  // 56: edgenet.v1.Event.unstake:type_name -> edgenet.v1.Amount
-	48,  // 57: edgenet.v1.Event.withdraw:type_name -> edgenet.v1.Amount
-	49,  // 58: edgenet.v1.Event.rotate:type_name -> edgenet.v1.Rotate
-	50,  // 59: edgenet.v1.Event.close:type_name -> edgenet.v1.Close
-	51,  // 60: edgenet.v1.Event.slash:type_name -> edgenet.v1.Slash
-	52,  // 61: edgenet.v1.Event.void:type_name -> edgenet.v1.Void
-	42,  // 62: edgenet.v1.Open.sources:type_name -> edgenet.v1.Source
-	42,  // 63: edgenet.v1.Receive.sources:type_name -> edgenet.v1.Source
-	43,  // 64: edgenet.v1.Hold.lanes:type_name -> edgenet.v1.Lane
-	43,  // 65: edgenet.v1.Extend.lanes:type_name -> edgenet.v1.Lane
-	47,  // 66: edgenet.v1.Settle.pays:type_name -> edgenet.v1.LanePay
-	47,  // 67: edgenet.v1.Close.payouts:type_name -> edgenet.v1.LanePay
-	13,  // 68: edgenet.v1.WorkClaim.receipts:type_name -> edgenet.v1.SignedReceipt
-	55,  // 69: edgenet.v1.ClaimList.entries:type_name -> edgenet.v1.ClaimEntry
-	57,  // 70: edgenet.v1.Slot.account:type_name -> edgenet.v1.AccountSlot
-	56,  // 71: edgenet.v1.Propose.slot:type_name -> edgenet.v1.Slot
-	64,  // 72: edgenet.v1.Propose.attachments:type_name -> edgenet.v1.CertifiedEvent
-	56,  // 73: edgenet.v1.Report.slot:type_name -> edgenet.v1.Slot
-	56,  // 74: edgenet.v1.Prepare.slot:type_name -> edgenet.v1.Slot
-	56,  // 75: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
-	63,  // 76: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
-	64,  // 77: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
-	74,  // 78: edgenet.v1.CertifiedEvents.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	73,  // 79: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
-	69,  // 80: edgenet.v1.FrontierChanges.rewards:type_name -> edgenet.v1.Reward
-	13,  // 81: edgenet.v1.FrontierChanges.wrong:type_name -> edgenet.v1.SignedReceipt
-	72,  // 82: edgenet.v1.WrongReport.wrong:type_name -> edgenet.v1.WrongWork
-	63,  // 83: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
-	64,  // 84: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
-	75,  // 85: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
-	78,  // 86: edgenet.v1.ProofRequest.lanes:type_name -> edgenet.v1.LaneRef
-	74,  // 87: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
-	76,  // 88: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
-	76,  // 89: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
-	64,  // 90: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
-	80,  // 91: edgenet.v1.ProofReply.report:type_name -> edgenet.v1.AccountReport
-	76,  // 92: edgenet.v1.ProofReply.reputation:type_name -> edgenet.v1.StateProof
-	81,  // 93: edgenet.v1.AccountReport.payables:type_name -> edgenet.v1.Payable
-	82,  // 94: edgenet.v1.AccountReport.lanes:type_name -> edgenet.v1.LaneState
-	86,  // 95: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
-	88,  // 96: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
-	64,  // 97: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
-	85,  // 98: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
-	84,  // 99: edgenet.v1.VoteFrame.wrong_works:type_name -> edgenet.v1.WrongWorks
-	13,  // 100: edgenet.v1.VoteFrame.accused:type_name -> edgenet.v1.SignedReceipt
-	13,  // 101: edgenet.v1.WrongWorks.receipts:type_name -> edgenet.v1.SignedReceipt
-	64,  // 102: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
-	56,  // 103: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
-	90,  // 104: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
-	64,  // 105: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
-	91,  // 106: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
-	74,  // 107: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	75,  // 108: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
-	109, // [109:109] is the sub-list for method output_type
-	109, // [109:109] is the sub-list for method input_type
-	109, // [109:109] is the sub-list for extension type_name
-	109, // [109:109] is the sub-list for extension extendee
-	0,   // [0:109] is the sub-list for field type_name
+	64,  // 47: edgenet.v1.Pay.hold:type_name -> edgenet.v1.CertifiedEvent
+	64,  // 48: edgenet.v1.Pay.extends:type_name -> edgenet.v1.CertifiedEvent
+	36,  // 49: edgenet.v1.DirectoryReply.peers:type_name -> edgenet.v1.PeerAddrs
+	37,  // 50: edgenet.v1.Event.post:type_name -> edgenet.v1.Post
+	39,  // 51: edgenet.v1.Event.open:type_name -> edgenet.v1.Open
+	40,  // 52: edgenet.v1.Event.transfer:type_name -> edgenet.v1.Transfer
+	41,  // 53: edgenet.v1.Event.receive:type_name -> edgenet.v1.Receive
+	44,  // 54: edgenet.v1.Event.hold:type_name -> edgenet.v1.Hold
+	45,  // 55: edgenet.v1.Event.extend:type_name -> edgenet.v1.Extend
+	46,  // 56: edgenet.v1.Event.settle:type_name -> edgenet.v1.Settle
+	48,  // 57: edgenet.v1.Event.stake:type_name -> edgenet.v1.Amount
+	48,  // 58: edgenet.v1.Event.unstake:type_name -> edgenet.v1.Amount
+	48,  // 59: edgenet.v1.Event.withdraw:type_name -> edgenet.v1.Amount
+	49,  // 60: edgenet.v1.Event.rotate:type_name -> edgenet.v1.Rotate
+	50,  // 61: edgenet.v1.Event.close:type_name -> edgenet.v1.Close
+	51,  // 62: edgenet.v1.Event.slash:type_name -> edgenet.v1.Slash
+	52,  // 63: edgenet.v1.Event.void:type_name -> edgenet.v1.Void
+	42,  // 64: edgenet.v1.Open.sources:type_name -> edgenet.v1.Source
+	42,  // 65: edgenet.v1.Receive.sources:type_name -> edgenet.v1.Source
+	43,  // 66: edgenet.v1.Hold.lanes:type_name -> edgenet.v1.Lane
+	43,  // 67: edgenet.v1.Extend.lanes:type_name -> edgenet.v1.Lane
+	47,  // 68: edgenet.v1.Settle.pays:type_name -> edgenet.v1.LanePay
+	47,  // 69: edgenet.v1.Close.payouts:type_name -> edgenet.v1.LanePay
+	13,  // 70: edgenet.v1.WorkClaim.receipts:type_name -> edgenet.v1.SignedReceipt
+	55,  // 71: edgenet.v1.ClaimList.entries:type_name -> edgenet.v1.ClaimEntry
+	57,  // 72: edgenet.v1.Slot.account:type_name -> edgenet.v1.AccountSlot
+	56,  // 73: edgenet.v1.Propose.slot:type_name -> edgenet.v1.Slot
+	64,  // 74: edgenet.v1.Propose.attachments:type_name -> edgenet.v1.CertifiedEvent
+	56,  // 75: edgenet.v1.Report.slot:type_name -> edgenet.v1.Slot
+	56,  // 76: edgenet.v1.Prepare.slot:type_name -> edgenet.v1.Slot
+	56,  // 77: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
+	63,  // 78: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
+	64,  // 79: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
+	74,  // 80: edgenet.v1.CertifiedEvents.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	73,  // 81: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
+	69,  // 82: edgenet.v1.FrontierChanges.rewards:type_name -> edgenet.v1.Reward
+	13,  // 83: edgenet.v1.FrontierChanges.wrong:type_name -> edgenet.v1.SignedReceipt
+	72,  // 84: edgenet.v1.WrongReport.wrong:type_name -> edgenet.v1.WrongWork
+	63,  // 85: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
+	64,  // 86: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
+	75,  // 87: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
+	78,  // 88: edgenet.v1.ProofRequest.lanes:type_name -> edgenet.v1.LaneRef
+	74,  // 89: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
+	76,  // 90: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
+	76,  // 91: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
+	64,  // 92: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
+	80,  // 93: edgenet.v1.ProofReply.report:type_name -> edgenet.v1.AccountReport
+	76,  // 94: edgenet.v1.ProofReply.reputation:type_name -> edgenet.v1.StateProof
+	81,  // 95: edgenet.v1.AccountReport.payables:type_name -> edgenet.v1.Payable
+	82,  // 96: edgenet.v1.AccountReport.lanes:type_name -> edgenet.v1.LaneState
+	86,  // 97: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
+	88,  // 98: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
+	64,  // 99: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
+	85,  // 100: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
+	84,  // 101: edgenet.v1.VoteFrame.wrong_works:type_name -> edgenet.v1.WrongWorks
+	13,  // 102: edgenet.v1.VoteFrame.accused:type_name -> edgenet.v1.SignedReceipt
+	13,  // 103: edgenet.v1.WrongWorks.receipts:type_name -> edgenet.v1.SignedReceipt
+	64,  // 104: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
+	56,  // 105: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
+	90,  // 106: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
+	64,  // 107: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
+	91,  // 108: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
+	74,  // 109: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	75,  // 110: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
+	111, // [111:111] is the sub-list for method output_type
+	111, // [111:111] is the sub-list for method input_type
+	111, // [111:111] is the sub-list for extension type_name
+	111, // [111:111] is the sub-list for extension extendee
+	0,   // [0:111] is the sub-list for field type_name
 }
 
 func init() { file_proto_edgenet_proto_init() }
