@@ -101,7 +101,7 @@ func (w *work) run(ctx context.Context, k execKey, e *execution, a *proto.Assign
 	out := market.Executed{From: k.from, Ref: k.ref, Status: proto.StatusCancelled}
 	failed := func(err error) market.Executed {
 		w.failed.Add(1)
-		w.n.log.Info("execution refused", zap.Stringer("task", k.ref), zap.Stringer("submitter", k.from), zap.Error(err))
+		w.n.activity.say("task failed", zap.Stringer("task", k.ref), zap.Stringer("submitter", k.from), zap.Error(err))
 		out.Code, out.Reason = proto.CodeOf(err), proto.Clip(err.Error(), 200)
 		return out
 	}
@@ -120,6 +120,7 @@ func (w *work) run(ctx context.Context, k execKey, e *execution, a *proto.Assign
 		Fuel: proto.Fuel(a.FuelLimit), Memory: a.MemoryLimit, Output: a.OutputLimit,
 		Wall: time.Duration(a.WallMs) * time.Millisecond,
 	}.WithDefaults()
+	began := time.Now()
 	res, err := w.n.cfg.Executor.Run(ctx, module, body, sandbox.Task{
 		Limits: limits, Seed: k.ref.Task.Seed(),
 		Progress: func(permille uint32) { w.send(k.from, progressItem{k.ref, min(permille, 1000)}) },
@@ -136,6 +137,8 @@ func (w *work) run(ctx context.Context, k execKey, e *execution, a *proto.Assign
 	}
 	out.Status, out.ExitCode, out.Fuel = res.Status, res.ExitCode, res.Fuel
 	out.Output, out.OutputSize, out.Log = proto.HashOf(res.Output), uint64(len(res.Output)), proto.HashOf(res.Log)
+	w.n.activity.say("task done", zap.Stringer("task", k.ref), zap.Stringer("submitter", k.from), zap.Stringer("status", res.Status),
+		zap.Uint64("fuel", uint64(res.Fuel)), zap.Duration("took", time.Since(began)))
 	if res.Status.Votable() {
 		w.done.Add(1)
 	} else {

@@ -47,6 +47,7 @@ func (w *wallet) hold(ctx context.Context, o market.RequestHold) {
 
 // settle pays lane totals and answers with what is paid now.
 func (w *wallet) settle(ctx context.Context, o market.Settle) {
+	before, _ := w.holdState(o.Hold)
 	s := &proto.Settle{Hold: o.Hold.Bytes(), Final: o.Final}
 	for _, p := range o.Pays {
 		lp := &proto.LanePay{Lane: p.Lane, Amount: uint64(p.Amount), Fuel: uint64(p.Fuel)}
@@ -70,12 +71,23 @@ func (w *wallet) settle(ctx context.Context, o market.Settle) {
 		}
 	}
 	st, _ := w.holdState(o.Hold)
+	if paid := paidOf(st) - paidOf(before); paid > 0 && st.ID.Equals(before.ID) {
+		w.n.activity.say("workers paid", zap.Stringer("hold", o.Hold), zap.Stringer("job", st.Job), zap.Stringer("credits", paid), zap.Int("workers", len(o.Pays)))
+	}
 	in := market.Settled{Hold: o.Hold, Closed: st.Closed}
 	for _, l := range st.Lanes {
 		in.Paid = append(in.Paid, l.Paid)
 		in.Done = append(in.Done, l.Done)
 	}
 	w.n.jobs.post(in)
+}
+
+// paidOf is what a hold has paid to all its lanes.
+func paidOf(st ledger.HoldState) (paid proto.Credit) {
+	for _, l := range st.Lanes {
+		paid += l.Paid
+	}
+	return paid
 }
 
 func holdRecord(st ledger.HoldState) market.HoldRecord {

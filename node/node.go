@@ -50,6 +50,7 @@ type Node struct {
 	light     *lightClient // nil but on a light node
 	standings *standings   // of others; nil but on a light node
 	traffic   *bandwidth
+	activity  *activity
 	offered   atomic.Pointer[market.Worker] // what the market offers for this node
 	serving   *slots                        // blobs being served
 	proving   chan struct{}                 // proofs being made
@@ -93,8 +94,8 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, addrs: addrs, self: self, net: cfg.Network, log: cfg.Log,
 		started: time.Now(), builtins: builtinBlobs(), store: store,
-		traffic: newBandwidth(cfg.Bandwidth),
-		ready:   make(chan struct{}), done: make(chan struct{}), serving: newSlots(maxBlobStreams, maxBlobsOfPeer, cfg.Network.IsWitness), proving: make(chan struct{}, maxProofs),
+		traffic: newBandwidth(cfg.Bandwidth), activity: newActivity(cfg.Log),
+		ready: make(chan struct{}), done: make(chan struct{}), serving: newSlots(maxBlobStreams, maxBlobsOfPeer, cfg.Network.IsWitness), proving: make(chan struct{}, maxProofs),
 	}
 	n.offered.Store(&n.cfg.Worker)
 	if n.kv, err = openKV(cfg.Dir); err != nil {
@@ -203,6 +204,7 @@ func (n *Node) start() error {
 	n.goRun("discovery", n.discover)
 	n.goRun("gossip", n.gossip.run)
 	n.goRun("leases", n.leases.run)
+	n.goRun("activity", n.watchActivity)
 	n.goDo(n.claims.run)
 	n.goDo(n.evidence.run)
 	if n.wallet.witness != nil && n.cfg.Executor != nil {

@@ -53,6 +53,7 @@ func (j *jobs) act(ctx context.Context, outs []market.Output) {
 
 		// claim and verify, worker's side
 		case market.SendAccepted:
+			n.activity.say("tasks taken", zap.Int("tasks", len(o.Refs)), zap.Stringer("submitter", o.To), zap.Stringer("job", o.Refs[0].Task.Job))
 			n.work.send(o.To, acceptedItem(o.Refs))
 		case market.SendRefused:
 			n.work.forget(o.To, o.Ref)
@@ -82,6 +83,10 @@ func (j *jobs) act(ctx context.Context, outs []market.Output) {
 			}
 		case market.ResultDropped:
 			j.pending.take(o.Worker, o.Ref)
+		case market.SaveJob:
+			if o.Record.State.Final() {
+				j.jobEnded(o.Record)
+			}
 		case market.JobChanged:
 			j.changed(o.Job)
 		case market.Note:

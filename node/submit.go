@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"go.uber.org/zap"
 
 	"edgenet.dev/market"
 	"edgenet.dev/proto"
@@ -158,6 +159,8 @@ func (n *Node) launch(ctx context.Context, spec JobSpec) (proto.JobID, error) {
 	if err := n.kv.put(rec.key, rec.value); err != nil {
 		return fail(fmt.Errorf("state store: %w", err))
 	}
+	n.activity.say("job submitted", zap.Stringer("job", job.ID), zap.String("type", job.Type), zap.Stringer("module", job.Module),
+		zap.Int("tasks", len(job.Inputs)), zap.Int("redundancy", job.Options.Redundancy), zap.String("label", job.Options.Label))
 	return job.ID, n.tell(ctx, market.Submit{Job: job})
 }
 

@@ -339,6 +339,8 @@ func (w *wallet) claimIncome(ctx context.Context) {
 			}
 			w.n.log.Warn("income not claimed yet", zap.Error(err))
 			pause = 5 * time.Second
+		} else {
+			w.n.activity.say("income received", zap.Stringer("credits", amountOf(list[:min(len(list), len(r.Sources))])), zap.Int("payments", len(r.Sources)))
 		}
 		select {
 		case <-time.After(pause):
@@ -346,6 +348,13 @@ func (w *wallet) claimIncome(ctx context.Context) {
 			return
 		}
 	}
+}
+
+func amountOf(list []ledger.Receivable) (sum proto.Credit) {
+	for _, r := range list {
+		sum += r.Amount
+	}
+	return sum
 }
 
 func (w *wallet) account(id peer.ID) ledger.Account {
@@ -373,6 +382,7 @@ func (n *Node) Transfer(ctx context.Context, to peer.ID, amount proto.Credit, me
 	if err != nil {
 		return cid.Undef, fmt.Errorf("transfer %s credits to %s: %w", amount, to, err)
 	}
+	n.activity.say("transfer sent", zap.Stringer("to", to), zap.Stringer("credits", amount), zap.Stringer("event", c.ID))
 	return c.ID, nil
 }
 

@@ -28,7 +28,7 @@ import (
 const configName = "config.yaml"
 
 // envPrefix starts every environment variable that is read; the rest of the
-// name is the key in upper case with underscores for dots.
+// name is the key in upper case with underscores for dots and dashes.
 const envPrefix = "EDGENET_"
 
 // setting is one configuration key. Its default has the type of the value.
@@ -64,6 +64,8 @@ var settings = []setting{
 	{"log.level", "log-level", "info", "least level logged: debug, info, warn or error"},
 	{"log.format", "log-format", "auto", "console, json, or auto: console on a terminal, else json"},
 	{"log.file", "log-file", "", "file to log to instead of standard error"},
+	{"log.max-size", "log-max-size", 100, "MiB at which the log file is moved aside under a name with the time, and a new one begun; 0: never"},
+	{"log.keep", "log-keep", 5, "log files that were moved aside to keep; 0: all"},
 }
 
 func lookup(key string) *setting {
@@ -76,7 +78,7 @@ func lookup(key string) *setting {
 }
 
 func envName(key string) string {
-	return envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+	return envPrefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(key))
 }
 
 // addSettings declares the flag of every key on a command.
@@ -305,6 +307,11 @@ func (c *config) check() error {
 	}
 	if n := c.number("disk.least"); n < 0 {
 		return refuse("disk.least", "%d MiB; want 0 or more", n)
+	}
+	for key, unit := range map[string]string{"log.max-size": "MiB", "log.keep": "files"} {
+		if n := c.number(key); n < 0 || n > 1<<20 {
+			return refuse(key, "%d %s; want 0 to %d", n, unit, 1<<20)
+		}
 	}
 	for _, t := range c.list("worker.types") {
 		if !slices.Contains(modules.Types(), proto.CanonicalType(t)) {

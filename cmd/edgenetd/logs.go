@@ -1,45 +1,112 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
+	"os/signal"
+	"syscall"
 
 	golog "github.com/ipfs/go-log/v2"
 	"github.com/libp2p/go-libp2p/gologshim"
 	"go.uber.org/zap"
 	"go.uber.org/zap/exp/zapslog"
 	"go.uber.org/zap/zapcore"
+	"gopkg.in/natefinch/lumberjack.v2"
 )
 
-// openLog makes the daemon's log. close flushes it. libp2p (slog) and kad-dht
-// (go-log) write into it too, so it must be called before they log anything.
-func openLog(cfg *config, stderr io.Writer) (log *zap.Logger, close func(), err error) {
+// daemonLog is the log of a running daemon.
+type daemonLog struct {
+	*zap.Logger
+	file *lumberjack.Logger // nil when the log goes elsewhere than into a regular file
+	out  io.Closer          // nil for standard error
+}
+
+// openLog makes the daemon's log. libp2p (slog) and kad-dht (go-log) write into
+// it too, so it must be called before they log anything.
+func openLog(cfg *config, stderr io.Writer) (*daemonLog, error) {
 	level, err := zapcore.ParseLevel(cfg.text("log.level"))
 	if err != nil {
-		return nil, nil, failf(exitRefused, "%w", err)
+		return nil, failf(exitRefused, "%w", err)
 	}
-	sink, isFile := zapcore.Lock(zapcore.AddSync(stderr)), false
-	closeFile := func() {}
+	l := &daemonLog{}
+	sink := zapcore.Lock(zapcore.AddSync(stderr))
 	if name := cfg.text("log.file"); name != "" {
-		f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-		if err != nil {
-			return nil, nil, failf(exitStorage, "the log file cannot be opened: %w; correct log.file or --log-file", err)
+		if sink, err = l.openFile(cfg, name); err != nil {
+			return nil, failf(exitStorage, "the log file cannot be opened: %w; correct log.file or --log-file", err)
 		}
-		sink, isFile, closeFile = zapcore.Lock(f), true, func() { f.Close() }
 	}
 	format := cfg.text("log.format")
 	if format == "auto" {
 		format = "json"
-		if !isFile && onTerminal(stderr) {
+		if l.out == nil && onTerminal(stderr) {
 			format = "console"
 		}
 	}
 	core := zapcore.NewCore(encoder(format), sink, level)
-	log = zap.New(core, zap.ErrorOutput(sink))
+	l.Logger = zap.New(core, zap.ErrorOutput(sink))
 	bridge(core, level)
-	return log, func() { _ = log.Sync(); closeFile() }, nil
+	return l, nil
+}
+
+// openFile logs into a file that is rotated by size. What is no regular file,
+// such as a named pipe, is written as it is.
+func (l *daemonLog) openFile(cfg *config, name string) (zapcore.WriteSyncer, error) {
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		l.out = f
+		return zapcore.Lock(f), nil
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	size := cfg.number("log.max-size")
+	if size == 0 { // never
+		size = math.MaxInt32
+	}
+	l.file = &lumberjack.Logger{Filename: name, MaxSize: size, MaxBackups: cfg.number("log.keep")}
+	l.out = l.file
+	return zapcore.AddSync(l.file), nil
+}
+
+// reopen closes the file at every SIGHUP until ctx ends; the next line opens it
+// again under its name. So logrotate and the like can move it away.
+func (l *daemonLog) reopen(ctx context.Context) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-hup:
+			if l.file == nil {
+				continue
+			}
+			if err := l.file.Close(); err != nil {
+				l.Warn("reopen the log file", zap.Error(err))
+			}
+			l.Info("log file reopened")
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (l *daemonLog) close() {
+	_ = l.Sync()
+	if l.out != nil {
+		l.out.Close()
+	}
 }
 
 func encoder(format string) zapcore.Encoder {

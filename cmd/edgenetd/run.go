@@ -98,11 +98,12 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 	if err := checkSpace(dir, least); err != nil {
 		return err
 	}
-	log, closeLog, err := openLog(cfg, a.err)
+	logs, err := openLog(cfg, a.err)
 	if err != nil {
 		return err
 	}
-	defer closeLog()
+	defer logs.close()
+	log := logs.Logger
 
 	nc := node.Config{
 		Dir: dir, Network: network, Key: key, Log: log, Announce: cfg.list("announce"), Bootstrap: cfg.list("bootstrap"),
@@ -150,6 +151,7 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return busyPort(n.Run(gctx)) })
 	g.Go(func() error { return watchSpace(gctx, dir, least) })
+	g.Go(func() error { return logs.reopen(gctx) })
 	g.Go(func() error {
 		select {
 		case <-n.Ready():
