@@ -102,18 +102,27 @@ func newLedger(net *proto.Network, store Store) *Ledger {
 	}
 }
 
+// StoreNetwork is the id of the network that a store belongs to, or Undef for
+// a store that no ledger was in.
+func StoreNetwork(store Store) (cid.Cid, error) {
+	raw, err := store.Get(metaNetwork)
+	if err != nil || raw == nil {
+		return cid.Undef, err
+	}
+	return proto.ParseCID(raw)
+}
+
 // claimStore marks an empty store as the network's, and refuses another
 // network's.
 func (l *Ledger) claimStore() error {
-	id := l.net.ID.CID().Bytes()
-	switch known, err := l.store.Get(metaNetwork); {
+	switch known, err := StoreNetwork(l.store); {
 	case err != nil:
 		return fmt.Errorf("ledger: %w", err)
-	case known == nil:
-		if err := l.store.Append(Record{metaNetwork, id}); err != nil {
+	case !known.Defined():
+		if err := l.store.Append(Record{metaNetwork, l.net.ID.CID().Bytes()}); err != nil {
 			return fmt.Errorf("ledger: %w", err)
 		}
-	case string(known) != string(id):
+	case !known.Equals(l.net.ID.CID()):
 		return proto.CodeWrongNetwork.Errorf("ledger: the store belongs to another network than %s", l.net.ID)
 	}
 	return nil

@@ -19,6 +19,7 @@ type kv interface {
 	put(key string, value []byte) error
 	commit(writes []write) error // durable and atomic
 	scan(prefix string, fn func(key string, value []byte) error) error
+	empty() (bool, error)
 	close() error
 }
 
@@ -87,6 +88,12 @@ func (s *memKV) scan(prefix string, fn func(string, []byte) error) error {
 	return nil
 }
 
+func (s *memKV) empty() (bool, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.m) == 0, nil
+}
+
 func (s *memKV) close() error { return nil }
 
 // diskKV keeps what a ledger's store keeps, in a store of its own, because one
@@ -139,6 +146,15 @@ func (d diskKV) scan(prefix string, fn func(string, []byte) error) error {
 		err = fn(e.key, e.value)
 	}
 	return err
+}
+
+func (d diskKV) empty() (bool, error) {
+	found := errors.New("found")
+	err := d.s.Scan(nil, func(_, _ []byte) error { return found })
+	if errors.Is(err, found) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (d diskKV) close() error { return d.s.Close() }

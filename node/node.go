@@ -104,6 +104,9 @@ func New(cfg Config) (*Node, error) {
 	fail := func(err error) (*Node, error) {
 		return nil, errors.Join(err, n.kv.close())
 	}
+	if err := n.belong(); err != nil {
+		return fail(err)
+	}
 	if cfg.Light {
 		n.light = newLightClient(n)
 		n.standings = newStandings(n)

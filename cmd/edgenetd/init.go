@@ -79,6 +79,9 @@ func (a *app) init(genesisPath, name string) error {
 			return err
 		}
 	}
+	if err := checkStores(dir, network.ID); err != nil {
+		return err
+	}
 	if err := writeNew(genesisFile, network.Raw, 0o644); err != nil {
 		return fmt.Errorf("write %s: %w", genesisFile, err)
 	}

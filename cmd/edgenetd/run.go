@@ -91,7 +91,7 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 	if err != nil {
 		return err
 	}
-	if err := checkLedger(dir, network.IsWitness(self)); err != nil {
+	if err := checkLedger(dir, network.ID, network.IsWitness(self)); err != nil {
 		return err
 	}
 	least := uint64(cfg.number("disk.least")) << 20
@@ -131,12 +131,6 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 	if nc.Store, err = pebble.Open(filepath.Join(dir, "ledger")); err != nil {
 		return fmt.Errorf("open the ledger in %s: %w", dir, err)
 	}
-	err = nc.Record(time.Now(), audit.Start, "version", versionText(), "work", fmt.Sprint(nc.Worker.Enabled),
-		"slots", fmt.Sprint(nc.Worker.Slots), "types", strings.Join(nc.Worker.Types, ","), "custom", fmt.Sprint(nc.Worker.Custom),
-		"cpu", fmt.Sprint(cfg.number("worker.cpu")), "payee", nc.Worker.Payee.String(), "listen", strings.Join(cfg.list("listen"), ","))
-	if err != nil {
-		return errors.Join(err, nc.Store.Close())
-	}
 	page, err := openWeb(cfg)
 	if err != nil {
 		return errors.Join(err, nc.Store.Close())
@@ -144,9 +138,16 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 	defer page.close()
 	n, err := node.New(nc)
 	if err != nil {
-		return errors.Join(busyPort(err), nc.Store.Close())
+		return errors.Join(otherNetwork(dir, busyPort(err)), nc.Store.Close())
 	}
 	defer func() { err = errors.Join(err, n.Close()) }()
+	// After New, which refuses what is of another network, and before anything is signed.
+	err = nc.Record(time.Now(), audit.Start, "version", versionText(), "network", network.ID.String(), "work", fmt.Sprint(nc.Worker.Enabled),
+		"slots", fmt.Sprint(nc.Worker.Slots), "types", strings.Join(nc.Worker.Types, ","), "custom", fmt.Sprint(nc.Worker.Custom),
+		"cpu", fmt.Sprint(cfg.number("worker.cpu")), "payee", nc.Worker.Payee.String(), "listen", strings.Join(cfg.list("listen"), ","))
+	if err != nil {
+		return err
+	}
 
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return busyPort(n.Run(gctx)) })

@@ -337,7 +337,7 @@ func syncDir(dir string) error {
 // checkLedger refuses to start on an empty ledger where there was one. Without
 // its events an account is found again with the witnesses' help; a witness
 // without its votes could vote twice.
-func checkLedger(dir string, witness bool) error {
+func checkLedger(dir string, network proto.NetworkID, witness bool) error {
 	place := filepath.Join(dir, ledgerName)
 	switch {
 	case exists(place):
@@ -352,7 +352,8 @@ func checkLedger(dir string, witness bool) error {
 		return err
 	}
 	for _, e := range entries {
-		if e.Act == audit.Start {
+		// Starts of earlier versions do not say in which network.
+		if of := e.Data["network"]; e.Act == audit.Start && (of == "" || of == network.String()) {
 			return failf(exitRefused, "this witness has run before and its ledger, %s, is gone with its votes: it could vote twice; restore a backup with 'edgenetd wallet restore --stop-voting'", place)
 		}
 	}
