@@ -131,19 +131,14 @@ func (m *Machine) replica(from peer.ID, ref proto.Ref) *replica {
 	return nil
 }
 
+// normal makes policy that came past every check harmless.
 func normal(o Options) Options {
-	if o.Redundancy == 0 {
-		o.Redundancy = 2
-	}
+	o = o.WithDefaults()
 	o.Redundancy = min(max(o.Redundancy, 1), proto.MaxRedundancy)
-	if o.MaxCredits == 0 {
-		o.MaxCredits = 10 * proto.OneCredit
+	if o.Timeout < 0 {
+		o.Timeout = DefaultTimeout
 	}
-	if o.Timeout <= 0 {
-		o.Timeout = 10 * time.Minute
-	}
-	l := proto.Limits{Fuel: o.Fuel, Memory: o.Memory}.WithDefaults()
-	o.Fuel, o.Memory = min(l.Fuel, proto.MaxFuel), l.Memory
+	o.Fuel = min(o.Fuel, proto.MaxFuel)
 	return o
 }
 
@@ -191,11 +186,11 @@ func (m *Machine) begin(j *job) {
 	case !m.now.Before(due):
 		m.expire(j)
 		return
-	case !m.affords(j, proto.Credit(j.k)*j.maxPay):
-		need := withFee(proto.Credit(j.k)*j.maxPay, m.cfg.FeePPM)
-		m.failJob(j, Failed, proto.CodeBudget, fmt.Sprintf(
-			"one task may cost up to %s credits (%d replicas of %d fuel and the fee) but max credits is %s: raise max credits or lower the fuel limit",
-			need, j.k, j.limits.Fuel, spec.Options.MaxCredits))
+	case m.Quote(*spec).Check(spec.Options) != nil: // node refuses it before there is a job; an older version did not
+		m.failJob(j, Failed, proto.CodeBudget, m.Quote(*spec).Check(spec.Options).Error())
+		return
+	case !m.affords(j, proto.Credit(j.k)*j.maxPay): // restored with most of it spent
+		m.outOfBudget(j)
 		return
 	}
 	j.deadline = m.timers.make(func() { m.expire(j) })

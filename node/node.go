@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/ipfs/go-cid"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -30,6 +32,7 @@ type Node struct {
 	log      *zap.Logger
 	started  time.Time
 	builtins map[proto.Hash][]byte
+	needs    *lru.Cache[cid.Cid, need] // of modules submitted here
 
 	kv    kv
 	store ledger.Store
@@ -98,6 +101,9 @@ func New(cfg Config) (*Node, error) {
 		ready: make(chan struct{}), done: make(chan struct{}), serving: newSlots(maxBlobStreams, maxBlobsOfPeer, cfg.Network.IsWitness), proving: make(chan struct{}, maxProofs),
 	}
 	n.offered.Store(&n.cfg.Worker)
+	if n.needs, err = lru.New[cid.Cid, need](needsKept); err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
 	if n.kv, err = openKV(cfg.Dir); err != nil {
 		return nil, err
 	}

@@ -7,12 +7,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ipfs/go-cid"
 	"go.uber.org/zap"
 
 	"edgenet.dev/market"
 	"edgenet.dev/proto"
-	"edgenet.dev/sandbox"
 	"edgenet.dev/sandbox/modules"
 )
 
@@ -25,37 +23,9 @@ type JobSpec struct {
 	Options market.Options
 }
 
-// Quote is what a job would run and at most cost.
-type Quote struct {
-	Module  cid.Cid
-	MaxCost proto.Credit // fee included, never above Options.MaxCredits
-}
-
-// Options' defaults.
-const (
-	defaultRedundancy = 2
-	defaultMaxCredits = 10 * proto.OneCredit
-	defaultTimeout    = 10 * time.Minute
-)
-
 // plan checks a spec and fills its defaults. raw are the module's bytes.
 func (n *Node) plan(spec JobSpec) (job market.Job, raw []byte, err error) {
-	o := spec.Options
-	if o.Redundancy == 0 {
-		o.Redundancy = defaultRedundancy
-	}
-	if o.MaxCredits == 0 {
-		o.MaxCredits = defaultMaxCredits
-	}
-	if o.Timeout == 0 {
-		o.Timeout = defaultTimeout
-	}
-	if o.Fuel == 0 {
-		o.Fuel = proto.DefaultFuel
-	}
-	if o.Memory == 0 {
-		o.Memory = proto.DefaultMemory
-	}
+	o := spec.Options.WithDefaults()
 	refuse := func(format string, args ...any) (market.Job, []byte, error) {
 		return market.Job{}, nil, proto.CodeMalformed.Errorf(format, args...)
 	}
@@ -88,11 +58,13 @@ func (n *Node) plan(spec JobSpec) (job market.Job, raw []byte, err error) {
 			return market.Job{}, nil, proto.CodeType.Errorf("task type %q is not built in; there are %s, or give a .wasm file", spec.Type, strings.Join(modules.Types(), ", "))
 		}
 		raw = b.Raw
-	} else if _, err := sandbox.Prepare(raw, sandbox.Policy{}); err != nil {
-		return market.Job{}, nil, fmt.Errorf("module: %w", err)
+	}
+	module := proto.CIDOf(raw)
+	if err := n.runnable(typ, module, raw, spec.Inputs, o); err != nil {
+		return market.Job{}, nil, err
 	}
 	job = market.Job{
-		Type: typ, Module: proto.CIDOf(raw), ModuleSize: uint64(len(raw)), Options: o, Created: time.Now(),
+		Type: typ, Module: module, ModuleSize: uint64(len(raw)), Options: o, Created: time.Now(),
 		Inputs: make([]market.InputRef, len(spec.Inputs)),
 	}
 	if _, err := rand.Read(job.ID[:]); err != nil {
@@ -101,19 +73,7 @@ func (n *Node) plan(spec JobSpec) (job market.Job, raw []byte, err error) {
 	for i, in := range spec.Inputs {
 		job.Inputs[i] = market.InputRef{Hash: proto.HashOf(in), Size: uint64(len(in))}
 	}
-	return job, raw, nil
-}
-
-// Quote checks spec as Start does, without submitting it.
-func (n *Node) Quote(spec JobSpec) (Quote, error) {
-	job, _, err := n.plan(spec)
-	if err != nil {
-		return Quote{}, err
-	}
-	one := proto.PayFor(job.Options.Fuel, n.net.Price())
-	all := one * proto.Credit(job.Options.Redundancy) * proto.Credit(len(job.Inputs))
-	all += proto.Fee(all, n.net.Genesis.FeePpm)
-	return Quote{Module: job.Module, MaxCost: min(all, job.Options.MaxCredits)}, nil
+	return job, raw, n.quote(job).Check(o)
 }
 
 // Start submits a job. When it returns, the job is durable and goes on over

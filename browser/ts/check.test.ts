@@ -112,7 +112,7 @@ test("tasks", () => {
 });
 
 test("options", () => {
-  deepEqual(policy(), { redundancy: 1, maxMicro: "1000000", priority: 1, timeoutMs: 30000 });
+  deepEqual(policy(), { redundancy: 1, maxMicro: "10000000", priority: 1, timeoutMs: 30000 });
   deepEqual(policy({ priority: "high", redundancy: 3, maxCredits: 10, timeout: 30000, fuelLimit: 1e9 }), {
     redundancy: 3,
     maxMicro: "10000000",

@@ -169,12 +169,8 @@ func (t *tab) submit(args []js.Value) any {
 	if err != nil {
 		return rejected(err)
 	}
-	for i, p := range parts {
+	for _, p := range parts {
 		p.spec.Options = opt
-		p.spec.Options.MaxCredits = opt.MaxCredits * proto.Credit(len(p.at)) / proto.Credit(len(tasks))
-		if opt.MaxCredits > 0 && p.spec.Options.MaxCredits == 0 {
-			return rejected(badConfig("maxMicro: nothing is left for part %d of the batch", i))
-		}
 	}
 	progress := js.Undefined()
 	if len(args) > 1 && args[1].Type() == js.TypeFunction {
@@ -183,6 +179,9 @@ func (t *tab) submit(args []js.Value) any {
 	return t.promise("submit", func() (any, error) {
 		r, err := t.alive()
 		if err != nil {
+			return nil, err
+		}
+		if err := allot(r, parts, opt); err != nil {
 			return nil, err
 		}
 		for i, p := range parts {
@@ -203,6 +202,27 @@ func (t *tab) submit(args []js.Value) any {
 		t.look(r)
 		return outcome(r, parts, len(tasks))
 	})
+}
+
+// allot checks every part before there is a job, and divides the budget of
+// the request among them.
+func allot(r *running, parts []*part, opt market.Options) error {
+	quotes := make([]market.Quote, len(parts))
+	for i, p := range parts {
+		q, err := r.node.Quote(p.spec)
+		if err != nil {
+			return err
+		}
+		quotes[i] = q.Quote
+	}
+	if len(parts) == 1 {
+		return nil
+	}
+	shares, err := market.Share(opt.WithDefaults().MaxCredits, quotes)
+	for i, s := range shares {
+		parts[i].spec.Options.MaxCredits = s
+	}
+	return err
 }
 
 // partsOf reads the tasks of a request and groups them by module.

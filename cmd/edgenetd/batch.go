@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"edgenet.dev/market"
 	"edgenet.dev/proto"
 	"edgenet.dev/proto/api"
 	"edgenet.dev/sandbox/modules"
@@ -37,7 +38,10 @@ func (a *app) batchCmd() *cobra.Command {
 
 Lines with the same type and options become one job. Options are redundancy,
 maxCredits, priority, timeout (milliseconds), fuel and memory; those that a line
-leaves out come from the flags. A line may also say {"module": "FILE.wasm",
+leaves out come from the flags. --max-credits is the budget of the whole batch:
+its jobs share it, and what they do not spend is said at the end to be left. A
+line that has maxCredits of its own does not take from it: the lines that share
+its options share that. A line may also say {"module": "FILE.wasm",
 "payload": "…"}. With --split N the file is a text instead, cut into N tasks of
 type text.
 
@@ -73,6 +77,7 @@ type batchLine struct {
 type batchGroup struct {
 	req   *api.SubmitRequest
 	lines []int // number of each task's line, from 1
+	own   bool  // its lines state a budget of their own
 	job   string
 	final *api.Job
 }
@@ -98,9 +103,18 @@ func (a *app) batch(ctx context.Context, path string, b *batchFlags) error {
 	if err != nil {
 		return err
 	}
-	for _, g := range groups {
+	budget, err := allot(ctx, d, groups)
+	if err != nil {
+		return err
+	}
+	for i, g := range groups {
 		reply, err := call(ctx, d.tasks.Submit, g.req)
 		if err != nil {
+			for _, started := range groups[:i] { // all or nothing
+				if started.job != "" {
+					_, _ = call(context.WithoutCancel(ctx), d.tasks.Cancel, &api.CancelRequest{Job: started.job})
+				}
+			}
 			return fmt.Errorf("job of line %d: %w", g.lines[0], err)
 		}
 		g.job = reply.Job
@@ -113,7 +127,41 @@ func (a *app) batch(ctx context.Context, path string, b *batchFlags) error {
 	if b.dryRun || !b.wait {
 		return nil
 	}
-	return a.finishBatch(ctx, d, groups, b.receipts)
+	return a.finishBatch(ctx, d, groups, budget, b.receipts)
+}
+
+// allot checks every job before there is one, and divides the budget of the
+// batch among those that have none of their own. It returns what all may cost.
+func allot(ctx context.Context, d *client, groups []*batchGroup) (budget uint64, err error) {
+	var shared []*batchGroup
+	var quotes []market.Quote
+	for _, g := range groups {
+		dry := g.req.DryRun
+		g.req.DryRun = true
+		q, err := call(ctx, d.tasks.Submit, g.req)
+		if err != nil {
+			return 0, fmt.Errorf("job of line %d: %w", g.lines[0], err)
+		}
+		g.req.DryRun = dry
+		if g.own || len(shared) == 0 {
+			budget += g.req.MaxCredits
+		}
+		if !g.own {
+			shared = append(shared, g)
+			quotes = append(quotes, market.Quote{Task: proto.Credit(q.TaskCost), Worst: proto.Credit(q.MaxCost)})
+		}
+	}
+	if len(shared) < 2 {
+		return budget, nil
+	}
+	parts, err := market.Share(proto.Credit(shared[0].req.MaxCredits), quotes)
+	if err != nil {
+		return 0, &exitError{exitInsufficient, err}
+	}
+	for i, g := range shared {
+		g.req.MaxCredits = uint64(parts[i])
+	}
+	return budget, nil
 }
 
 func splitGroup(text []byte, b *batchFlags) ([]*batchGroup, error) {
@@ -155,10 +203,11 @@ func (a *app) readBatch(path string, data []byte, b *batchFlags) ([]*batchGroup,
 		if err != nil {
 			return nil, refuse(err)
 		}
-		key := fmt.Sprintf("%s %s %d %d %s %d %d %d", req.Type, line.Module, req.Redundancy, req.MaxCredits, req.Priority, req.TimeoutMs, req.FuelLimit, req.MemoryLimit)
+		own := line.Options.MaxCredits != nil
+		key := fmt.Sprintf("%s %s %d %v %d %s %d %d %d", req.Type, line.Module, req.Redundancy, own, req.MaxCredits, req.Priority, req.TimeoutMs, req.FuelLimit, req.MemoryLimit)
 		g := groups[key]
 		if g == nil || len(g.req.Inputs) == proto.MaxTasks {
-			g = &batchGroup{req: req}
+			g = &batchGroup{req: req, own: own}
 			groups[key] = g
 			order = append(order, g)
 		}
@@ -226,7 +275,7 @@ func (a *app) batchTask(line *batchLine, b *batchFlags) (*api.SubmitRequest, []b
 }
 
 // finishBatch waits for every job and prints the results by line.
-func (a *app) finishBatch(ctx context.Context, d *client, groups []*batchGroup, receipts string) error {
+func (a *app) finishBatch(ctx context.Context, d *client, groups []*batchGroup, budget uint64, receipts string) error {
 	type lineResult struct {
 		Line int    `json:"line"`
 		Job  string `json:"job"`
@@ -236,12 +285,14 @@ func (a *app) finishBatch(ctx context.Context, d *client, groups []*batchGroup, 
 	var out []lineResult
 	var all []*api.TaskResult
 	var failed error
+	var spent uint64
 	for _, g := range groups {
 		j, err := a.follow(ctx, d, g.job)
 		if err != nil {
 			return err
 		}
 		g.final = j
+		spent += j.Cost
 		rs, err := d.results(ctx, g.job)
 		if err != nil {
 			return err
@@ -278,5 +329,6 @@ func (a *app) finishBatch(ctx context.Context, d *client, groups []*batchGroup, 
 			return err
 		}
 	}
+	fmt.Fprintf(a.err, "batch: %s\n", spending(budget, spent))
 	return failed
 }

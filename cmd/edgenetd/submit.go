@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"edgenet.dev/market"
 	"edgenet.dev/proto"
 	"edgenet.dev/proto/api"
 )
@@ -30,10 +31,10 @@ type policy struct {
 }
 
 func (p *policy) addFlags(f *pflag.FlagSet) {
-	f.Uint32Var(&p.redundancy, "redundancy", 2, "how many workers run each task, 1 to 7; 1 is not verified")
-	f.StringVar(&p.credits, "max-credits", "10", "most credits the whole job may cost, fee included")
+	f.Uint32Var(&p.redundancy, "redundancy", market.DefaultRedundancy, "how many workers run each task, 1 to 7; 1 is not verified")
+	f.StringVar(&p.credits, "max-credits", market.DefaultMaxCredits.String(), "budget: most credits that everything submitted here may cost, fee included")
 	f.StringVar(&p.priority, "priority", "normal", "low, normal or high")
-	f.DurationVar(&p.timeout, "timeout", 10*time.Minute, "give up after so long in all")
+	f.DurationVar(&p.timeout, "timeout", market.DefaultTimeout, "give up after so long in all")
 	f.Uint64Var(&p.fuel, "fuel", uint64(proto.DefaultFuel), "fuel limit of one task")
 	f.Uint64Var(&p.memory, "memory", proto.DefaultMemory, "memory limit of one task in bytes")
 	f.StringVar(&p.label, "label", "", "text shown in listings, at most 64 bytes")
@@ -92,7 +93,7 @@ Ctrl-C stops waiting, not the job: 'edgenetd task show JOB' finds it again.`,
 	f.StringVar(&s.input, "input", "", "file with the task's input, or - for standard input")
 	s.addFlags(f)
 	f.BoolVar(&s.wait, "wait", true, "wait for the result; --wait=false prints the job's id at once")
-	f.BoolVar(&s.dryRun, "dry-run", false, "check everything and print the most it can cost; submit nothing")
+	f.BoolVar(&s.dryRun, "dry-run", false, "check everything, print what it will put on hold and can cost; submit nothing")
 	f.StringVar(&s.receipts, "receipts", "", "file to write the signed receipts to")
 	f.BoolVar(&s.raw, "raw", false, "write the output's bytes as they are")
 	return c
@@ -186,15 +187,20 @@ func (a *app) printSubmitted(req *api.SubmitRequest, reply *api.SubmitReply) err
 		ids = []string{reply.Job}
 	}
 	return a.print(report{
-		data: map[string]any{"job": reply.Job, "module": reply.Module, "tasks": len(req.Inputs), "max_cost": reply.MaxCost, "dry_run": req.DryRun},
-		ids:  ids,
+		data: map[string]any{
+			"job": reply.Job, "module": reply.Module, "tasks": len(req.Inputs), "dry_run": req.DryRun,
+			"max_cost": reply.MaxCost, "task_cost": reply.TaskCost, "max_credits": reply.MaxCredits, "price": reply.Price,
+		},
+		ids: ids,
 		table: func(w io.Writer) {
 			if reply.Job != "" {
 				row(w, "job", reply.Job)
 			}
 			row(w, "module", reply.Module)
 			row(w, "tasks", len(req.Inputs))
-			row(w, "at most", credits(reply.MaxCost)+" credits")
+			row(w, "price", credits(reply.Price)+" credits for 60 Gfuel")
+			row(w, "at most", fmt.Sprintf("%s credits, fee included; one task %s", credits(reply.MaxCost), credits(reply.TaskCost)))
+			row(w, "budget", credits(reply.MaxCredits)+" credits")
 			if reply.Job != "" {
 				row(w, "next", "edgenetd task show "+reply.Job)
 			}
@@ -285,10 +291,15 @@ func (a *app) printResults(j *api.Job, rs []*api.TaskResult, raw bool) error {
 		return err
 	}
 	if onTerminal(a.err) {
-		fmt.Fprintf(a.err, "job %s %s: %d of %d tasks done, %d verified, fuel %d, cost %s credits\n",
-			j.Id, j.State, j.Done, j.Tasks, j.Verified, j.Fuel, credits(j.Cost))
+		fmt.Fprintf(a.err, "job %s %s: %d of %d tasks done, %d verified, fuel %d, %s\n",
+			j.Id, j.State, j.Done, j.Tasks, j.Verified, j.Fuel, spending(j.MaxCredits, j.Cost))
 	}
 	return nil
+}
+
+// spending says what became of a budget.
+func spending(budget, cost uint64) string {
+	return fmt.Sprintf("budget %s credits, spent %s, left %s", credits(budget), credits(cost), credits(budget-min(budget, cost)))
 }
 
 // judge turns a job's end into the exit code: anything but done, and a result

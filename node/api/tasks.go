@@ -27,7 +27,10 @@ func (s taskServer) Submit(ctx context.Context, req *connect.Request[api.SubmitR
 	if err != nil {
 		return nil, failure(err)
 	}
-	reply := &api.SubmitReply{Module: quote.Module.String(), MaxCost: uint64(quote.MaxCost)}
+	reply := &api.SubmitReply{
+		Module: quote.Module.String(), MaxCost: uint64(quote.Worst), TaskCost: uint64(quote.Task),
+		MaxCredits: uint64(quote.Budget), Price: uint64(quote.Price),
+	}
 	if !req.Msg.DryRun {
 		id, err := s.node.Start(ctx, spec)
 		if err != nil {

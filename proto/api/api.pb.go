@@ -896,7 +896,11 @@ type SubmitReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	Module        string                 `protobuf:"bytes,2,opt,name=module,proto3" json:"module,omitempty"`
-	MaxCost       uint64                 `protobuf:"varint,3,opt,name=max_cost,json=maxCost,proto3" json:"max_cost,omitempty"` // microcredits that could be spent at most
+	MaxCost       uint64                 `protobuf:"varint,3,opt,name=max_cost,json=maxCost,proto3" json:"max_cost,omitempty"`          // microcredits that could be spent at most
+	Hold          uint64                 `protobuf:"varint,4,opt,name=hold,proto3" json:"hold,omitempty"`                               // microcredits put on hold first; it grows as needed, to max_credits at most
+	TaskCost      uint64                 `protobuf:"varint,5,opt,name=task_cost,json=taskCost,proto3" json:"task_cost,omitempty"`       // microcredits that one task may cost at most, the least that max_credits may be
+	MaxCredits    uint64                 `protobuf:"varint,6,opt,name=max_credits,json=maxCredits,proto3" json:"max_credits,omitempty"` // budget of the job in microcredits
+	Price         uint64                 `protobuf:"varint,7,opt,name=price,proto3" json:"price,omitempty"`                             // microcredits per 60 Gfuel
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -948,6 +952,34 @@ func (x *SubmitReply) GetModule() string {
 func (x *SubmitReply) GetMaxCost() uint64 {
 	if x != nil {
 		return x.MaxCost
+	}
+	return 0
+}
+
+func (x *SubmitReply) GetHold() uint64 {
+	if x != nil {
+		return x.Hold
+	}
+	return 0
+}
+
+func (x *SubmitReply) GetTaskCost() uint64 {
+	if x != nil {
+		return x.TaskCost
+	}
+	return 0
+}
+
+func (x *SubmitReply) GetMaxCredits() uint64 {
+	if x != nil {
+		return x.MaxCredits
+	}
+	return 0
+}
+
+func (x *SubmitReply) GetPrice() uint64 {
+	if x != nil {
+		return x.Price
 	}
 	return 0
 }
@@ -3365,11 +3397,16 @@ const file_api_proto_rawDesc = "" +
 	"\fmemory_limit\x18\t \x01(\x04R\vmemoryLimit\x12\x14\n" +
 	"\x05label\x18\n" +
 	" \x01(\tR\x05label\x12\x17\n" +
-	"\adry_run\x18\v \x01(\bR\x06dryRun\"R\n" +
+	"\adry_run\x18\v \x01(\bR\x06dryRun\"\xba\x01\n" +
 	"\vSubmitReply\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x16\n" +
 	"\x06module\x18\x02 \x01(\tR\x06module\x12\x19\n" +
-	"\bmax_cost\x18\x03 \x01(\x04R\amaxCost\"9\n" +
+	"\bmax_cost\x18\x03 \x01(\x04R\amaxCost\x12\x12\n" +
+	"\x04hold\x18\x04 \x01(\x04R\x04hold\x12\x1b\n" +
+	"\ttask_cost\x18\x05 \x01(\x04R\btaskCost\x12\x1f\n" +
+	"\vmax_credits\x18\x06 \x01(\x04R\n" +
+	"maxCredits\x12\x14\n" +
+	"\x05price\x18\a \x01(\x04R\x05price\"9\n" +
 	"\vListRequest\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\rR\x05limit\"4\n" +

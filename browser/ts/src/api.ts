@@ -164,7 +164,7 @@ export interface SubmitOptions {
   priority?: "low" | "normal" | "high";
   /** Replicas, 1 to 7. Default 1, which is not verified. */
   redundancy?: number;
-  /** Credits for the whole job, fee included. Default 1. */
+  /** Budget in credits, fee included, of all tasks of a batch that share these options. Default 10. */
   maxCredits?: number;
   /** Milliseconds for the whole job. Default 30000. */
   timeout?: number;

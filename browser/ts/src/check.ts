@@ -188,7 +188,7 @@ export function policy(o: SubmitOptions = {}): Omit<Job, "tasks"> {
   if (!Object.hasOwn(priorities, p)) throw bad(`priority: ${String(p)} is none of low, normal, high`);
   return {
     redundancy: integer("redundancy", o.redundancy ?? 1, 1, 7),
-    maxMicro: toMicro(finite("maxCredits", o.maxCredits ?? 1, 1 / micro, 2 ** 53 / micro)),
+    maxMicro: toMicro(finite("maxCredits", o.maxCredits ?? 10, 1 / micro, 2 ** 53 / micro)),
     priority: priorities[p],
     timeoutMs: integer("timeout", o.timeout ?? 30_000, 100, 86_400_000),
     ...(o.fuelLimit !== undefined && { fuelLimit: String(integer("fuelLimit", o.fuelLimit, 1, 2 ** 52)) }),
