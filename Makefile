@@ -16,7 +16,7 @@ SOURCES := cmd node market ledger sandbox transport proto browser test
 JS_PACKAGES := ./proto/... ./ledger ./ledger/store/indexeddb ./market ./sandbox ./transport ./node ./browser/wasm
 GENERATED   := proto/edgenet.pb.go proto/api/api.pb.go proto/api/apiconnect/api.connect.go
 
-.PHONY: check test bench demo proto browser setup soak fmt clean
+.PHONY: check test bench demo proto browser package setup soak fmt clean
 .PHONY: lint check-proto edgenetd test-units test-browser test-processes
 
 demo: edgenetd ## a local network of real daemons counts the words of a real text
@@ -26,6 +26,11 @@ edgenetd:
 	CGO_ENABLED=0 $(GO) build -o build/edgenetd ./cmd/edgenetd
 
 test: setup check test-units test-browser test-processes ## everything that must hold
+
+package: ## a Debian package with manual pages, completion and a systemd unit, into build/
+	@v="$$(git describe --tags --always --dirty 2>/dev/null || echo devel)"; \
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X main.version=$${v#v}" -o build/package/edgenetd ./cmd/edgenetd; \
+	sh cmd/edgenetd/debian/build.sh build/package/edgenetd "$${v#v}" build
 
 # Units run under the race detector, but for packages without a goroutine of
 # their own, whose laws take hundreds of thousands of cases. The other group

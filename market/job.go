@@ -353,15 +353,34 @@ func (m *Machine) retire(j *job) {
 		if m.finished <= maxFinished*3/4 && m.finTasks <= maxFinTasks*3/4 || o == j || !o.rec.State.Final() {
 			return false
 		}
-		m.finished--
-		m.finTasks -= len(o.tasks)
-		delete(m.jobs, o.rec.Job.ID)
-		o.gone, o.tasks, o.past = true, nil, nil
+		m.forget(o)
 		return true
 	})
 	for _, s := range m.sessions {
 		s.served = slices.DeleteFunc(s.served, func(o *job) bool { return o.gone })
 	}
+}
+
+// remove forgets one final job. One that is not settled still says what is owed
+// to whom.
+func (m *Machine) remove(id proto.JobID) {
+	j := m.jobs[id]
+	if j == nil || !m.jobSettled(j) {
+		return
+	}
+	m.order = slices.DeleteFunc(m.order, func(o *job) bool { return o == j })
+	m.forget(j)
+	for _, s := range m.sessions {
+		s.served = slices.DeleteFunc(s.served, func(o *job) bool { return o.gone })
+	}
+}
+
+// forget drops a final job that is in order no more.
+func (m *Machine) forget(j *job) {
+	m.finished--
+	m.finTasks -= len(j.tasks)
+	delete(m.jobs, j.rec.Job.ID)
+	j.gone, j.tasks, j.past = true, nil, nil
 }
 
 // before orders jobs for work: priority, then arrival.

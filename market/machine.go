@@ -204,6 +204,8 @@ func (m *Machine) take(in Input) {
 		m.submit(in.Job)
 	case Cancel:
 		m.cancel(in.Job)
+	case Remove:
+		m.remove(in.Job)
 	case Restore:
 		m.restore(in)
 	case OfferSeen:

@@ -179,6 +179,9 @@ type (
 	Submit struct{ Job Job }
 	// Cancel ends a job.
 	Cancel struct{ Job proto.JobID }
+	// Remove forgets a job that is over and settled; another one stays. Its
+	// records are node's to delete.
+	Remove struct{ Job proto.JobID }
 	// Restore brings what an earlier run saved, once, before other inputs.
 	// Holds are the account's open holds in the ledger, recorded or not.
 	Restore struct {
@@ -501,6 +504,7 @@ type TaskView struct{ TaskRecord }
 func (Tick) isInput()           {}
 func (Submit) isInput()         {}
 func (Cancel) isInput()         {}
+func (Remove) isInput()         {}
 func (Restore) isInput()        {}
 func (OfferSeen) isInput()      {}
 func (WithdrawalSeen) isInput() {}

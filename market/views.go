@@ -76,5 +76,8 @@ func (t *task) view() TaskRecord {
 	return rec
 }
 
+// Waiting is the number of executions that were taken and wait for a slot.
+func (m *Machine) Waiting() int { return m.work.held - m.work.running }
+
 // Busy is the number of executions this node runs for others now.
 func (m *Machine) Busy() int { return m.work.running }

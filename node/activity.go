@@ -14,16 +14,17 @@ import (
 	"edgenet.dev/market"
 )
 
-// activity writes the lines by which an operator follows what the node does:
-// tasks, jobs, payments, peers. Each kind of line has a rate of its own, so that
+// activity counts what the node does and writes the lines by which an operator
+// follows it: tasks, jobs, payments, peers. Each kind of line has a rate of its own, so that
 // neither a batch of ten thousand tasks nor a crowd of peers fills the log; what
 // is left out is counted and the count is told.
 type activity struct {
 	log *zap.Logger
 	now func() time.Time
 
-	mu    sync.Mutex
-	kinds map[string]*activityKind // one per message, all of them in the source
+	mu     sync.Mutex
+	kinds  map[string]*activityKind // one per message, all of them in the source
+	counts Counts
 }
 
 type activityKind struct {
@@ -39,7 +40,7 @@ const (
 )
 
 func newActivity(log *zap.Logger) *activity {
-	return &activity{log: log, now: time.Now, kinds: map[string]*activityKind{}}
+	return &activity{log: log, now: time.Now, kinds: map[string]*activityKind{}, counts: newCounts()}
 }
 
 // say logs a line, or counts it. The message is the kind.
@@ -78,7 +79,7 @@ func (a *activity) flush() {
 
 // watchActivity logs who comes and goes, and the counts of what was left out.
 func (n *Node) watchActivity(ctx context.Context) error {
-	sub, err := n.host.EventBus().Subscribe(new(event.EvtPeerConnectednessChanged), eventbus.BufSize(256))
+	sub, err := n.host.EventBus().Subscribe([]any{new(event.EvtPeerConnectednessChanged), new(event.EvtLocalReachabilityChanged)}, eventbus.BufSize(256))
 	if err != nil {
 		return err
 	}
@@ -93,7 +94,12 @@ func (n *Node) watchActivity(ctx context.Context) error {
 		case <-tick.C:
 			n.activity.flush()
 		case e := <-sub.Out():
-			n.peerChanged(e.(event.EvtPeerConnectednessChanged))
+			switch e := e.(type) {
+			case event.EvtPeerConnectednessChanged:
+				n.peerChanged(e)
+			case event.EvtLocalReachabilityChanged:
+				n.reachabilityChanged(e)
+			}
 		}
 	}
 }
@@ -113,6 +119,7 @@ func (n *Node) peerChanged(e event.EvtPeerConnectednessChanged) {
 
 // jobEnded logs how a job ended. Its record is on disk by then.
 func (j *jobs) jobEnded(rec market.JobRecord) {
+	j.n.activity.count(func(c *Counts) { c.JobsEnded[rec.State]++ })
 	fields := []zap.Field{zap.Stringer("job", rec.Job.ID), zap.String("state", string(rec.State))}
 	if v, err := j.n.view(rec.Job.ID); err == nil {
 		fields = append(fields, zap.Int("done", v.Done), zap.Int("verified", v.Verified), zap.Int("failed", v.Failed), zap.Stringer("cost", v.Cost))

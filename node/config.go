@@ -79,6 +79,12 @@ type Config struct {
 	// checkpoint covers them, for peers that missed a few. Events of this
 	// node's own account stay for ever. 0 = DefaultKeepEpochs.
 	KeepEpochs uint64
+	// KeepJobs is for how long jobs that are over are kept after they were
+	// submitted, with inputs and results. 0 = for ever.
+	KeepJobs time.Duration
+	// MaxState bounds the bytes of all jobs that are over; the oldest go first.
+	// 0 = no bound. What is not settled stays in any case.
+	MaxState uint64
 	// Light keeps this node's own account only, as a tab does: it does not
 	// follow the ledger but asks the witnesses. No witness can be light.
 	Light bool
@@ -89,6 +95,9 @@ type Config struct {
 	// Linger is how long an idle session keeps its leases and lanes for the
 	// next job. Default 2 s.
 	Linger time.Duration
+	// Metrics takes libp2p's own metrics: a Prometheus registerer. nil counts
+	// none. A tab has none. See package metrics for the node's.
+	Metrics transport.Registerer
 	// CertificatesAt, a test hook, is the moment for which WebTransport
 	// certificates are made. Zero follows the clock.
 	CertificatesAt time.Time

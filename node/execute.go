@@ -101,6 +101,7 @@ func (w *work) run(ctx context.Context, k execKey, e *execution, a *proto.Assign
 	out := market.Executed{From: k.from, Ref: k.ref, Status: proto.StatusCancelled}
 	failed := func(err error) market.Executed {
 		w.failed.Add(1)
+		w.n.activity.count(func(c *Counts) { c.Refused[proto.CodeOf(err)]++ })
 		w.n.activity.say("task failed", zap.Stringer("task", k.ref), zap.Stringer("submitter", k.from), zap.Error(err))
 		out.Code, out.Reason = proto.CodeOf(err), proto.Clip(err.Error(), 200)
 		return out
@@ -137,8 +138,14 @@ func (w *work) run(ctx context.Context, k execKey, e *execution, a *proto.Assign
 	}
 	out.Status, out.ExitCode, out.Fuel = res.Status, res.ExitCode, res.Fuel
 	out.Output, out.OutputSize, out.Log = proto.HashOf(res.Output), uint64(len(res.Output)), proto.HashOf(res.Log)
+	took := time.Since(began)
+	w.n.activity.count(func(c *Counts) {
+		c.Executions[res.Status]++
+		c.RunTime += took
+		c.RunFuel += res.Fuel
+	})
 	w.n.activity.say("task done", zap.Stringer("task", k.ref), zap.Stringer("submitter", k.from), zap.Stringer("status", res.Status),
-		zap.Uint64("fuel", uint64(res.Fuel)), zap.Duration("took", time.Since(began)))
+		zap.Uint64("fuel", uint64(res.Fuel)), zap.Duration("took", took))
 	if res.Status.Votable() {
 		w.done.Add(1)
 	} else {

@@ -72,6 +72,7 @@ func (w *wallet) settle(ctx context.Context, o market.Settle) {
 	}
 	st, _ := w.holdState(o.Hold)
 	if paid := paidOf(st) - paidOf(before); paid > 0 && st.ID.Equals(before.ID) {
+		w.n.activity.count(func(c *Counts) { c.Paid += paid })
 		w.n.activity.say("workers paid", zap.Stringer("hold", o.Hold), zap.Stringer("job", st.Job), zap.Stringer("credits", paid), zap.Int("workers", len(o.Pays)))
 	}
 	in := market.Settled{Hold: o.Hold, Closed: st.Closed}

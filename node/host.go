@@ -30,7 +30,7 @@ func (n *Node) openHost() error {
 		Key: n.cfg.Key, Listen: n.addrs.listen, Announce: n.addrs.announce,
 		Reachability: r, Relay: n.cfg.Relay,
 		RelayLimit: relay.RelayLimit{Data: int64(limits.Bytes), Duration: time.Duration(limits.Seconds) * time.Second},
-		Relays:     n.addrs.bootstrap, Resolve: n.resolve(), UserAgent: n.agent(), Bandwidth: n.traffic,
+		Relays:     n.addrs.bootstrap, Resolve: n.resolve(), UserAgent: n.agent(), Bandwidth: n.traffic, Metrics: n.cfg.Metrics,
 		CertificatesAt: n.cfg.CertificatesAt,
 	})
 	if err != nil {

@@ -26,6 +26,9 @@ type jobs struct {
 	watchers map[proto.JobID]chan struct{}
 
 	pending *pendingResults
+
+	blobs sync.RWMutex  // written to while blobs are deleted, read while a job begins to use some
+	ended chan struct{} // a job is over since the last look for old ones
 }
 
 // posted is an input on its way to the machine. ack, when set, is closed once
@@ -50,6 +53,7 @@ func newJobs(n *Node) (*jobs, error) {
 		n: n, m: m, inputs: make(chan posted, 1024),
 		watchers: map[proto.JobID]chan struct{}{},
 		pending:  newPendingResults(),
+		ended:    make(chan struct{}, 1),
 	}
 	return j, nil
 }

@@ -54,6 +54,8 @@ type Node struct {
 	standings *standings   // of others; nil but on a light node
 	traffic   *bandwidth
 	activity  *activity
+	health    *healthCheck
+	reachable atomic.Int32                  // network.Reachability
 	offered   atomic.Pointer[market.Worker] // what the market offers for this node
 	serving   *slots                        // blobs being served
 	proving   chan struct{}                 // proofs being made
@@ -97,7 +99,7 @@ func New(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, addrs: addrs, self: self, net: cfg.Network, log: cfg.Log,
 		started: time.Now(), builtins: builtinBlobs(), store: store,
-		traffic: newBandwidth(cfg.Bandwidth), activity: newActivity(cfg.Log),
+		traffic: newBandwidth(cfg.Bandwidth), activity: newActivity(cfg.Log), health: newHealthCheck(),
 		ready: make(chan struct{}), done: make(chan struct{}), serving: newSlots(maxBlobStreams, maxBlobsOfPeer, cfg.Network.IsWitness), proving: make(chan struct{}, maxProofs),
 	}
 	n.offered.Store(&n.cfg.Worker)
@@ -207,8 +209,10 @@ func (n *Node) start() error {
 		n.goDo(n.standings.run)
 	}
 	n.handle("directory", n.serveDirectory)
+	n.handle("clock", n.serveClock)
 
 	n.goRun("jobs", n.jobs.run)
+	n.goDo(n.jobs.retain)
 	n.goRun("wallet", n.wallet.run)
 	n.goRun("discovery", n.discover)
 	n.goRun("gossip", n.gossip.run)
@@ -230,7 +234,7 @@ func (n *Node) stop(cancel context.CancelFunc) error {
 	n.closing.Unlock()
 	var errs []error
 	if n.host != nil {
-		for _, p := range []string{"task", "blob", "sync", "vote", "proof", "directory"} {
+		for _, p := range []string{"task", "blob", "sync", "vote", "proof", "directory", "clock"} {
 			n.host.RemoveStreamHandler(n.net.ID.Protocol(p))
 		}
 	}

@@ -53,6 +53,7 @@ func (j *jobs) act(ctx context.Context, outs []market.Output) {
 
 		// claim and verify, worker's side
 		case market.SendAccepted:
+			n.activity.count(func(c *Counts) { c.TasksTaken += uint64(len(o.Refs)) })
 			n.activity.say("tasks taken", zap.Int("tasks", len(o.Refs)), zap.Stringer("submitter", o.To), zap.Stringer("job", o.Refs[0].Task.Job))
 			n.work.send(o.To, acceptedItem(o.Refs))
 		case market.SendRefused:
@@ -86,7 +87,10 @@ func (j *jobs) act(ctx context.Context, outs []market.Output) {
 		case market.SaveJob:
 			if o.Record.State.Final() {
 				j.jobEnded(o.Record)
+				wake(j.ended)
 			}
+		case market.SaveTask:
+			n.activity.count(func(c *Counts) { c.countTask(o.Record) })
 		case market.JobChanged:
 			j.changed(o.Job)
 		case market.Note:
@@ -126,6 +130,8 @@ func (j *jobs) save(outs []market.Output) error {
 	if len(writes) == 0 {
 		return nil
 	}
+	j.blobs.RLock() // results bring blobs
+	defer j.blobs.RUnlock()
 	if err := j.n.kv.commit(writes); err != nil {
 		return fmt.Errorf("state store: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/event"
@@ -27,6 +28,7 @@ type syncer struct {
 	peers   map[peer.ID]*syncPeer
 	asking  map[peer.ID]bool // sessions that run and that this node began; guarded by mu
 	serving *places          // that peers began
+	agreed  atomic.Bool      // a session with a witness has ended well
 	joining *places          // of these and those, the ones that a checkpoint's state comes in
 }
 
@@ -93,6 +95,7 @@ func (s *syncer) run(ctx context.Context) error {
 				if err != nil && ctx.Err() == nil {
 					s.n.log.Debug("reconcile", zap.Stringer("peer", p), zap.Error(err))
 				}
+				s.agree(p, err)
 				s.ended(p, moved || proto.CodeOf(err) == proto.CodeBusy)
 			})
 		}
@@ -224,6 +227,7 @@ func (s *syncer) serve(st network.Stream) {
 		_, err = s.session(sess, st, in, nil, first)
 		stop()
 		s.serving.leave(time.Now(), p, sess, err == nil || errors.Is(err, errJoins))
+		s.agree(p, err)
 		s.served(p, err)
 	}
 	if err != nil {
@@ -232,6 +236,13 @@ func (s *syncer) serve(st network.Stream) {
 		return
 	}
 	st.Close()
+}
+
+// agree notes that a session came to its end: both sides had the same then.
+func (s *syncer) agree(p peer.ID, err error) {
+	if err == nil && s.n.net.IsWitness(p) {
+		s.agreed.Store(true)
+	}
 }
 
 // served plans the next session after one that a peer began.

@@ -28,6 +28,7 @@ type Stats struct {
 type WorkerStats struct {
 	Enabled      bool
 	Slots, Busy  int
+	Waiting      int // tasks taken that wait for a slot
 	Done, Failed uint64
 	Accepted     uint64 // results that submitters promised to pay, since the start
 	Types        []string
@@ -52,7 +53,7 @@ func (n *Node) Stats() Stats {
 		Worker: WorkerStats{Enabled: w.Enabled, Slots: w.Slots, Types: w.Types, Done: n.work.done.Load(), Failed: n.work.failed.Load(), Accepted: n.work.accepted.Load()},
 	}
 	n.jobs.mu.Lock()
-	s.Worker.Busy, s.Worker.Why = n.jobs.m.Busy(), n.jobs.m.WhyWorker()
+	s.Worker.Busy, s.Worker.Waiting, s.Worker.Why = n.jobs.m.Busy(), n.jobs.m.Waiting(), n.jobs.m.WhyWorker()
 	n.jobs.mu.Unlock()
 	if n.isReady() != nil {
 		return s
@@ -60,6 +61,9 @@ func (n *Node) Stats() Stats {
 	s.Addrs, s.Peers = n.Addrs(), len(n.host.Network().Peers())
 	if n.dht != nil {
 		s.DHTPeers = n.dht.known()
+	}
+	if s.Peers == 0 && w.Enabled && s.Worker.Busy == 0 {
+		s.Worker.Why = "Idle: no peer is connected, so no offer can be heard; see that 'bootstrap' names one that runs."
 	}
 	s.OfferTopicPeers, s.Gossip = n.gossip.offerPeers(), n.gossip.counts()
 	t := n.traffic.GetBandwidthTotals()

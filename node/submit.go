@@ -102,26 +102,37 @@ func (n *Node) launch(ctx context.Context, spec JobSpec) (proto.JobID, error) {
 	if err != nil {
 		return fail(err)
 	}
+	if err := n.storeJob(job, raw, spec.Inputs); err != nil {
+		return fail(err)
+	}
+	n.activity.count(func(c *Counts) { c.JobsSubmitted++ })
+	n.activity.say("job submitted", zap.Stringer("job", job.ID), zap.String("type", job.Type), zap.Stringer("module", job.Module),
+		zap.Int("tasks", len(job.Inputs)), zap.Int("redundancy", job.Options.Redundancy), zap.String("label", job.Options.Label))
+	return job.ID, n.tell(ctx, market.Submit{Job: job})
+}
+
+// storeJob keeps a job's blobs and its record.
+func (n *Node) storeJob(job market.Job, raw []byte, inputs [][]byte) error {
+	n.jobs.blobs.RLock() // until the record says that the job uses them
+	defer n.jobs.blobs.RUnlock()
 	if h, _ := proto.CIDHash(job.Module); n.builtins[h] == nil {
 		if err := n.putBlob(h, raw); err != nil {
-			return fail(fmt.Errorf("state store: %w", err))
+			return fmt.Errorf("state store: %w", err)
 		}
 	}
-	for i, in := range spec.Inputs {
+	for i, in := range inputs {
 		if err := n.putBlob(job.Inputs[i].Hash, in); err != nil {
-			return fail(fmt.Errorf("state store: %w", err))
+			return fmt.Errorf("state store: %w", err)
 		}
 	}
 	rec, err := record(jobKey(job.ID), market.JobRecord{Job: job, State: market.Queued})
 	if err != nil {
-		return fail(err)
+		return err
 	}
 	if err := n.kv.put(rec.key, rec.value); err != nil {
-		return fail(fmt.Errorf("state store: %w", err))
+		return fmt.Errorf("state store: %w", err)
 	}
-	n.activity.say("job submitted", zap.Stringer("job", job.ID), zap.String("type", job.Type), zap.Stringer("module", job.Module),
-		zap.Int("tasks", len(job.Inputs)), zap.Int("redundancy", job.Options.Redundancy), zap.String("label", job.Options.Label))
-	return job.ID, n.tell(ctx, market.Submit{Job: job})
+	return nil
 }
 
 // tell posts an input and waits until its outcome is durable.

@@ -340,7 +340,9 @@ func (w *wallet) claimIncome(ctx context.Context) {
 			w.n.log.Warn("income not claimed yet", zap.Error(err))
 			pause = 5 * time.Second
 		} else {
-			w.n.activity.say("income received", zap.Stringer("credits", amountOf(list[:min(len(list), len(r.Sources))])), zap.Int("payments", len(r.Sources)))
+			got := amountOf(list[:len(r.Sources)])
+			w.n.activity.count(func(c *Counts) { c.Received += got })
+			w.n.activity.say("income received", zap.Stringer("credits", got), zap.Int("payments", len(r.Sources)))
 		}
 		select {
 		case <-time.After(pause):
@@ -382,6 +384,7 @@ func (n *Node) Transfer(ctx context.Context, to peer.ID, amount proto.Credit, me
 	if err != nil {
 		return cid.Undef, fmt.Errorf("transfer %s credits to %s: %w", amount, to, err)
 	}
+	n.activity.count(func(c *Counts) { c.Transferred += amount })
 	n.activity.say("transfer sent", zap.Stringer("to", to), zap.Stringer("credits", amount), zap.Stringer("event", c.ID))
 	return c.ID, nil
 }

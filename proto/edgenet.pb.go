@@ -3238,6 +3238,51 @@ func (x *PeerAddrs) GetAddrs() [][]byte {
 	return nil
 }
 
+// ClockReply is all that the clock protocol says, once per stream.
+type ClockReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	UnixUs        uint64                 `protobuf:"varint,1,opt,name=unix_us,json=unixUs,proto3" json:"unix_us,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClockReply) Reset() {
+	*x = ClockReply{}
+	mi := &file_proto_edgenet_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClockReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClockReply) ProtoMessage() {}
+
+func (x *ClockReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClockReply.ProtoReflect.Descriptor instead.
+func (*ClockReply) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ClockReply) GetUnixUs() uint64 {
+	if x != nil {
+		return x.UnixUs
+	}
+	return 0
+}
+
 // Post is an account's state after an event, so a certified head proves it.
 type Post struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3261,7 +3306,7 @@ type Post struct {
 
 func (x *Post) Reset() {
 	*x = Post{}
-	mi := &file_proto_edgenet_proto_msgTypes[37]
+	mi := &file_proto_edgenet_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3273,7 +3318,7 @@ func (x *Post) String() string {
 func (*Post) ProtoMessage() {}
 
 func (x *Post) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[37]
+	mi := &file_proto_edgenet_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3286,7 +3331,7 @@ func (x *Post) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Post.ProtoReflect.Descriptor instead.
 func (*Post) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{37}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Post) GetAvail() uint64 {
@@ -3417,7 +3462,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_proto_edgenet_proto_msgTypes[38]
+	mi := &file_proto_edgenet_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3429,7 +3474,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[38]
+	mi := &file_proto_edgenet_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3442,7 +3487,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{38}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Event) GetAccount() []byte {
@@ -3704,7 +3749,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_proto_edgenet_proto_msgTypes[39]
+	mi := &file_proto_edgenet_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3716,7 +3761,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[39]
+	mi := &file_proto_edgenet_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3729,7 +3774,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{39}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Open) GetRecoveryKey() []byte {
@@ -3764,7 +3809,7 @@ type Transfer struct {
 
 func (x *Transfer) Reset() {
 	*x = Transfer{}
-	mi := &file_proto_edgenet_proto_msgTypes[40]
+	mi := &file_proto_edgenet_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3776,7 +3821,7 @@ func (x *Transfer) String() string {
 func (*Transfer) ProtoMessage() {}
 
 func (x *Transfer) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[40]
+	mi := &file_proto_edgenet_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3789,7 +3834,7 @@ func (x *Transfer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transfer.ProtoReflect.Descriptor instead.
 func (*Transfer) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{40}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Transfer) GetTo() []byte {
@@ -3822,7 +3867,7 @@ type Receive struct {
 
 func (x *Receive) Reset() {
 	*x = Receive{}
-	mi := &file_proto_edgenet_proto_msgTypes[41]
+	mi := &file_proto_edgenet_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3834,7 +3879,7 @@ func (x *Receive) String() string {
 func (*Receive) ProtoMessage() {}
 
 func (x *Receive) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[41]
+	mi := &file_proto_edgenet_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3847,7 +3892,7 @@ func (x *Receive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receive.ProtoReflect.Descriptor instead.
 func (*Receive) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{41}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Receive) GetSources() []*Source {
@@ -3869,7 +3914,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_proto_edgenet_proto_msgTypes[42]
+	mi := &file_proto_edgenet_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3881,7 +3926,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[42]
+	mi := &file_proto_edgenet_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3894,7 +3939,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{42}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Source) GetEvent() []byte {
@@ -3936,7 +3981,7 @@ type Lane struct {
 
 func (x *Lane) Reset() {
 	*x = Lane{}
-	mi := &file_proto_edgenet_proto_msgTypes[43]
+	mi := &file_proto_edgenet_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3948,7 +3993,7 @@ func (x *Lane) String() string {
 func (*Lane) ProtoMessage() {}
 
 func (x *Lane) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[43]
+	mi := &file_proto_edgenet_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3961,7 +4006,7 @@ func (x *Lane) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lane.ProtoReflect.Descriptor instead.
 func (*Lane) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{43}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Lane) GetWorker() []byte {
@@ -3997,7 +4042,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_proto_edgenet_proto_msgTypes[44]
+	mi := &file_proto_edgenet_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4009,7 +4054,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[44]
+	mi := &file_proto_edgenet_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4022,7 +4067,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{44}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Hold) GetJob() []byte {
@@ -4067,7 +4112,7 @@ type Extend struct {
 
 func (x *Extend) Reset() {
 	*x = Extend{}
-	mi := &file_proto_edgenet_proto_msgTypes[45]
+	mi := &file_proto_edgenet_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4079,7 +4124,7 @@ func (x *Extend) String() string {
 func (*Extend) ProtoMessage() {}
 
 func (x *Extend) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[45]
+	mi := &file_proto_edgenet_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4092,7 +4137,7 @@ func (x *Extend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Extend.ProtoReflect.Descriptor instead.
 func (*Extend) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{45}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Extend) GetHold() []byte {
@@ -4134,7 +4179,7 @@ type Settle struct {
 
 func (x *Settle) Reset() {
 	*x = Settle{}
-	mi := &file_proto_edgenet_proto_msgTypes[46]
+	mi := &file_proto_edgenet_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4146,7 +4191,7 @@ func (x *Settle) String() string {
 func (*Settle) ProtoMessage() {}
 
 func (x *Settle) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[46]
+	mi := &file_proto_edgenet_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4159,7 +4204,7 @@ func (x *Settle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settle.ProtoReflect.Descriptor instead.
 func (*Settle) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{46}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Settle) GetHold() []byte {
@@ -4195,7 +4240,7 @@ type LanePay struct {
 
 func (x *LanePay) Reset() {
 	*x = LanePay{}
-	mi := &file_proto_edgenet_proto_msgTypes[47]
+	mi := &file_proto_edgenet_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4207,7 +4252,7 @@ func (x *LanePay) String() string {
 func (*LanePay) ProtoMessage() {}
 
 func (x *LanePay) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[47]
+	mi := &file_proto_edgenet_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4220,7 +4265,7 @@ func (x *LanePay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LanePay.ProtoReflect.Descriptor instead.
 func (*LanePay) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{47}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *LanePay) GetLane() uint32 {
@@ -4260,7 +4305,7 @@ type Amount struct {
 
 func (x *Amount) Reset() {
 	*x = Amount{}
-	mi := &file_proto_edgenet_proto_msgTypes[48]
+	mi := &file_proto_edgenet_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4272,7 +4317,7 @@ func (x *Amount) String() string {
 func (*Amount) ProtoMessage() {}
 
 func (x *Amount) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[48]
+	mi := &file_proto_edgenet_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4285,7 +4330,7 @@ func (x *Amount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Amount.ProtoReflect.Descriptor instead.
 func (*Amount) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{48}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Amount) GetAmount() uint64 {
@@ -4309,7 +4354,7 @@ type Rotate struct {
 
 func (x *Rotate) Reset() {
 	*x = Rotate{}
-	mi := &file_proto_edgenet_proto_msgTypes[49]
+	mi := &file_proto_edgenet_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4321,7 +4366,7 @@ func (x *Rotate) String() string {
 func (*Rotate) ProtoMessage() {}
 
 func (x *Rotate) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[49]
+	mi := &file_proto_edgenet_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4334,7 +4379,7 @@ func (x *Rotate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rotate.ProtoReflect.Descriptor instead.
 func (*Rotate) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{49}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Rotate) GetKey() []byte {
@@ -4370,7 +4415,7 @@ type Close struct {
 
 func (x *Close) Reset() {
 	*x = Close{}
-	mi := &file_proto_edgenet_proto_msgTypes[50]
+	mi := &file_proto_edgenet_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4382,7 +4427,7 @@ func (x *Close) String() string {
 func (*Close) ProtoMessage() {}
 
 func (x *Close) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[50]
+	mi := &file_proto_edgenet_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4395,7 +4440,7 @@ func (x *Close) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Close.ProtoReflect.Descriptor instead.
 func (*Close) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{50}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Close) GetHold() []byte {
@@ -4428,7 +4473,7 @@ type Slash struct {
 
 func (x *Slash) Reset() {
 	*x = Slash{}
-	mi := &file_proto_edgenet_proto_msgTypes[51]
+	mi := &file_proto_edgenet_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4440,7 +4485,7 @@ func (x *Slash) String() string {
 func (*Slash) ProtoMessage() {}
 
 func (x *Slash) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[51]
+	mi := &file_proto_edgenet_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4453,7 +4498,7 @@ func (x *Slash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slash.ProtoReflect.Descriptor instead.
 func (*Slash) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{51}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Slash) GetEvidence() []byte {
@@ -4473,7 +4518,7 @@ type Void struct {
 
 func (x *Void) Reset() {
 	*x = Void{}
-	mi := &file_proto_edgenet_proto_msgTypes[52]
+	mi := &file_proto_edgenet_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4485,7 +4530,7 @@ func (x *Void) String() string {
 func (*Void) ProtoMessage() {}
 
 func (x *Void) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[52]
+	mi := &file_proto_edgenet_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4498,7 +4543,7 @@ func (x *Void) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Void.ProtoReflect.Descriptor instead.
 func (*Void) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{52}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Void) GetReason() uint32 {
@@ -4530,7 +4575,7 @@ type WorkClaim struct {
 
 func (x *WorkClaim) Reset() {
 	*x = WorkClaim{}
-	mi := &file_proto_edgenet_proto_msgTypes[53]
+	mi := &file_proto_edgenet_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4542,7 +4587,7 @@ func (x *WorkClaim) String() string {
 func (*WorkClaim) ProtoMessage() {}
 
 func (x *WorkClaim) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[53]
+	mi := &file_proto_edgenet_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4555,7 +4600,7 @@ func (x *WorkClaim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkClaim.ProtoReflect.Descriptor instead.
 func (*WorkClaim) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{53}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *WorkClaim) GetHold() []byte {
@@ -4606,7 +4651,7 @@ type ClaimList struct {
 
 func (x *ClaimList) Reset() {
 	*x = ClaimList{}
-	mi := &file_proto_edgenet_proto_msgTypes[54]
+	mi := &file_proto_edgenet_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4618,7 +4663,7 @@ func (x *ClaimList) String() string {
 func (*ClaimList) ProtoMessage() {}
 
 func (x *ClaimList) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[54]
+	mi := &file_proto_edgenet_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4631,7 +4676,7 @@ func (x *ClaimList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimList.ProtoReflect.Descriptor instead.
 func (*ClaimList) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{54}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ClaimList) GetHold() []byte {
@@ -4666,7 +4711,7 @@ type ClaimEntry struct {
 
 func (x *ClaimEntry) Reset() {
 	*x = ClaimEntry{}
-	mi := &file_proto_edgenet_proto_msgTypes[55]
+	mi := &file_proto_edgenet_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4678,7 +4723,7 @@ func (x *ClaimEntry) String() string {
 func (*ClaimEntry) ProtoMessage() {}
 
 func (x *ClaimEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[55]
+	mi := &file_proto_edgenet_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4691,7 +4736,7 @@ func (x *ClaimEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimEntry.ProtoReflect.Descriptor instead.
 func (*ClaimEntry) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{55}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ClaimEntry) GetLane() uint32 {
@@ -4729,7 +4774,7 @@ type Slot struct {
 
 func (x *Slot) Reset() {
 	*x = Slot{}
-	mi := &file_proto_edgenet_proto_msgTypes[56]
+	mi := &file_proto_edgenet_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4741,7 +4786,7 @@ func (x *Slot) String() string {
 func (*Slot) ProtoMessage() {}
 
 func (x *Slot) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[56]
+	mi := &file_proto_edgenet_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4754,7 +4799,7 @@ func (x *Slot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slot.ProtoReflect.Descriptor instead.
 func (*Slot) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{56}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Slot) GetKind() isSlot_Kind {
@@ -4808,7 +4853,7 @@ type AccountSlot struct {
 
 func (x *AccountSlot) Reset() {
 	*x = AccountSlot{}
-	mi := &file_proto_edgenet_proto_msgTypes[57]
+	mi := &file_proto_edgenet_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4820,7 +4865,7 @@ func (x *AccountSlot) String() string {
 func (*AccountSlot) ProtoMessage() {}
 
 func (x *AccountSlot) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[57]
+	mi := &file_proto_edgenet_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4833,7 +4878,7 @@ func (x *AccountSlot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountSlot.ProtoReflect.Descriptor instead.
 func (*AccountSlot) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{57}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *AccountSlot) GetAccount() []byte {
@@ -4864,7 +4909,7 @@ type Propose struct {
 
 func (x *Propose) Reset() {
 	*x = Propose{}
-	mi := &file_proto_edgenet_proto_msgTypes[58]
+	mi := &file_proto_edgenet_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4876,7 +4921,7 @@ func (x *Propose) String() string {
 func (*Propose) ProtoMessage() {}
 
 func (x *Propose) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[58]
+	mi := &file_proto_edgenet_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4889,7 +4934,7 @@ func (x *Propose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Propose.ProtoReflect.Descriptor instead.
 func (*Propose) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{58}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Propose) GetSlot() *Slot {
@@ -4949,7 +4994,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_proto_edgenet_proto_msgTypes[59]
+	mi := &file_proto_edgenet_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4961,7 +5006,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[59]
+	mi := &file_proto_edgenet_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4974,7 +5019,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{59}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Report) GetSlot() *Slot {
@@ -5037,7 +5082,7 @@ type Prepare struct {
 
 func (x *Prepare) Reset() {
 	*x = Prepare{}
-	mi := &file_proto_edgenet_proto_msgTypes[60]
+	mi := &file_proto_edgenet_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5049,7 +5094,7 @@ func (x *Prepare) String() string {
 func (*Prepare) ProtoMessage() {}
 
 func (x *Prepare) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[60]
+	mi := &file_proto_edgenet_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5062,7 +5107,7 @@ func (x *Prepare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prepare.ProtoReflect.Descriptor instead.
 func (*Prepare) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{60}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Prepare) GetSlot() *Slot {
@@ -5097,7 +5142,7 @@ type Commit struct {
 
 func (x *Commit) Reset() {
 	*x = Commit{}
-	mi := &file_proto_edgenet_proto_msgTypes[61]
+	mi := &file_proto_edgenet_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5109,7 +5154,7 @@ func (x *Commit) String() string {
 func (*Commit) ProtoMessage() {}
 
 func (x *Commit) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[61]
+	mi := &file_proto_edgenet_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5122,7 +5167,7 @@ func (x *Commit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Commit.ProtoReflect.Descriptor instead.
 func (*Commit) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{61}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Commit) GetSlot() *Slot {
@@ -5156,7 +5201,7 @@ type Skip struct {
 
 func (x *Skip) Reset() {
 	*x = Skip{}
-	mi := &file_proto_edgenet_proto_msgTypes[62]
+	mi := &file_proto_edgenet_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5168,7 +5213,7 @@ func (x *Skip) String() string {
 func (*Skip) ProtoMessage() {}
 
 func (x *Skip) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[62]
+	mi := &file_proto_edgenet_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5181,7 +5226,7 @@ func (x *Skip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Skip.ProtoReflect.Descriptor instead.
 func (*Skip) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{62}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Skip) GetAccount() []byte {
@@ -5208,7 +5253,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_proto_edgenet_proto_msgTypes[63]
+	mi := &file_proto_edgenet_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5220,7 +5265,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[63]
+	mi := &file_proto_edgenet_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5233,7 +5278,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{63}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Certificate) GetCommits() [][]byte {
@@ -5253,7 +5298,7 @@ type CertifiedEvent struct {
 
 func (x *CertifiedEvent) Reset() {
 	*x = CertifiedEvent{}
-	mi := &file_proto_edgenet_proto_msgTypes[64]
+	mi := &file_proto_edgenet_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5265,7 +5310,7 @@ func (x *CertifiedEvent) String() string {
 func (*CertifiedEvent) ProtoMessage() {}
 
 func (x *CertifiedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[64]
+	mi := &file_proto_edgenet_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5278,7 +5323,7 @@ func (x *CertifiedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertifiedEvent.ProtoReflect.Descriptor instead.
 func (*CertifiedEvent) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{64}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *CertifiedEvent) GetEvent() []byte {
@@ -5307,7 +5352,7 @@ type CertifiedEvents struct {
 
 func (x *CertifiedEvents) Reset() {
 	*x = CertifiedEvents{}
-	mi := &file_proto_edgenet_proto_msgTypes[65]
+	mi := &file_proto_edgenet_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5319,7 +5364,7 @@ func (x *CertifiedEvents) String() string {
 func (*CertifiedEvents) ProtoMessage() {}
 
 func (x *CertifiedEvents) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[65]
+	mi := &file_proto_edgenet_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5332,7 +5377,7 @@ func (x *CertifiedEvents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertifiedEvents.ProtoReflect.Descriptor instead.
 func (*CertifiedEvents) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{65}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *CertifiedEvents) GetEvents() []*CertifiedEvent {
@@ -5366,7 +5411,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_proto_edgenet_proto_msgTypes[66]
+	mi := &file_proto_edgenet_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5378,7 +5423,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[66]
+	mi := &file_proto_edgenet_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5391,7 +5436,7 @@ func (x *Evidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evidence.ProtoReflect.Descriptor instead.
 func (*Evidence) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{66}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Evidence) GetFirst() []byte {
@@ -5440,7 +5485,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_proto_edgenet_proto_msgTypes[67]
+	mi := &file_proto_edgenet_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5452,7 +5497,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[67]
+	mi := &file_proto_edgenet_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5465,7 +5510,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{67}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Checkpoint) GetEpoch() uint64 {
@@ -5637,7 +5682,7 @@ type FrontierChanges struct {
 
 func (x *FrontierChanges) Reset() {
 	*x = FrontierChanges{}
-	mi := &file_proto_edgenet_proto_msgTypes[68]
+	mi := &file_proto_edgenet_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5649,7 +5694,7 @@ func (x *FrontierChanges) String() string {
 func (*FrontierChanges) ProtoMessage() {}
 
 func (x *FrontierChanges) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[68]
+	mi := &file_proto_edgenet_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5662,7 +5707,7 @@ func (x *FrontierChanges) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierChanges.ProtoReflect.Descriptor instead.
 func (*FrontierChanges) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{68}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *FrontierChanges) GetChanges() []*FrontierChange {
@@ -5712,7 +5757,7 @@ type Reward struct {
 
 func (x *Reward) Reset() {
 	*x = Reward{}
-	mi := &file_proto_edgenet_proto_msgTypes[69]
+	mi := &file_proto_edgenet_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5724,7 +5769,7 @@ func (x *Reward) String() string {
 func (*Reward) ProtoMessage() {}
 
 func (x *Reward) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[69]
+	mi := &file_proto_edgenet_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5737,7 +5782,7 @@ func (x *Reward) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reward.ProtoReflect.Descriptor instead.
 func (*Reward) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{69}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Reward) GetKey() []byte {
@@ -5775,7 +5820,7 @@ type ProbeReport struct {
 
 func (x *ProbeReport) Reset() {
 	*x = ProbeReport{}
-	mi := &file_proto_edgenet_proto_msgTypes[70]
+	mi := &file_proto_edgenet_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5787,7 +5832,7 @@ func (x *ProbeReport) String() string {
 func (*ProbeReport) ProtoMessage() {}
 
 func (x *ProbeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[70]
+	mi := &file_proto_edgenet_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5800,7 +5845,7 @@ func (x *ProbeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeReport.ProtoReflect.Descriptor instead.
 func (*ProbeReport) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{70}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ProbeReport) GetEpoch() uint64 {
@@ -5829,7 +5874,7 @@ type WrongReport struct {
 
 func (x *WrongReport) Reset() {
 	*x = WrongReport{}
-	mi := &file_proto_edgenet_proto_msgTypes[71]
+	mi := &file_proto_edgenet_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5841,7 +5886,7 @@ func (x *WrongReport) String() string {
 func (*WrongReport) ProtoMessage() {}
 
 func (x *WrongReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[71]
+	mi := &file_proto_edgenet_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5854,7 +5899,7 @@ func (x *WrongReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WrongReport.ProtoReflect.Descriptor instead.
 func (*WrongReport) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{71}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *WrongReport) GetEpoch() uint64 {
@@ -5881,7 +5926,7 @@ type WrongWork struct {
 
 func (x *WrongWork) Reset() {
 	*x = WrongWork{}
-	mi := &file_proto_edgenet_proto_msgTypes[72]
+	mi := &file_proto_edgenet_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5893,7 +5938,7 @@ func (x *WrongWork) String() string {
 func (*WrongWork) ProtoMessage() {}
 
 func (x *WrongWork) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[72]
+	mi := &file_proto_edgenet_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5906,7 +5951,7 @@ func (x *WrongWork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WrongWork.ProtoReflect.Descriptor instead.
 func (*WrongWork) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{72}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *WrongWork) GetReceipt() []byte {
@@ -5933,7 +5978,7 @@ type FrontierChange struct {
 
 func (x *FrontierChange) Reset() {
 	*x = FrontierChange{}
-	mi := &file_proto_edgenet_proto_msgTypes[73]
+	mi := &file_proto_edgenet_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5945,7 +5990,7 @@ func (x *FrontierChange) String() string {
 func (*FrontierChange) ProtoMessage() {}
 
 func (x *FrontierChange) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[73]
+	mi := &file_proto_edgenet_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5958,7 +6003,7 @@ func (x *FrontierChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierChange.ProtoReflect.Descriptor instead.
 func (*FrontierChange) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{73}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *FrontierChange) GetKey() []byte {
@@ -5986,7 +6031,7 @@ type CertifiedCheckpoint struct {
 
 func (x *CertifiedCheckpoint) Reset() {
 	*x = CertifiedCheckpoint{}
-	mi := &file_proto_edgenet_proto_msgTypes[74]
+	mi := &file_proto_edgenet_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5998,7 +6043,7 @@ func (x *CertifiedCheckpoint) String() string {
 func (*CertifiedCheckpoint) ProtoMessage() {}
 
 func (x *CertifiedCheckpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[74]
+	mi := &file_proto_edgenet_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6011,7 +6056,7 @@ func (x *CertifiedCheckpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertifiedCheckpoint.ProtoReflect.Descriptor instead.
 func (*CertifiedCheckpoint) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{74}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *CertifiedCheckpoint) GetCheckpoint() []byte {
@@ -6049,7 +6094,7 @@ type StateLeaf struct {
 
 func (x *StateLeaf) Reset() {
 	*x = StateLeaf{}
-	mi := &file_proto_edgenet_proto_msgTypes[75]
+	mi := &file_proto_edgenet_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6061,7 +6106,7 @@ func (x *StateLeaf) String() string {
 func (*StateLeaf) ProtoMessage() {}
 
 func (x *StateLeaf) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[75]
+	mi := &file_proto_edgenet_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6074,7 +6119,7 @@ func (x *StateLeaf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateLeaf.ProtoReflect.Descriptor instead.
 func (*StateLeaf) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{75}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *StateLeaf) GetTree() uint32 {
@@ -6117,7 +6162,7 @@ type StateProof struct {
 
 func (x *StateProof) Reset() {
 	*x = StateProof{}
-	mi := &file_proto_edgenet_proto_msgTypes[76]
+	mi := &file_proto_edgenet_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6129,7 +6174,7 @@ func (x *StateProof) String() string {
 func (*StateProof) ProtoMessage() {}
 
 func (x *StateProof) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[76]
+	mi := &file_proto_edgenet_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6142,7 +6187,7 @@ func (x *StateProof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateProof.ProtoReflect.Descriptor instead.
 func (*StateProof) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{76}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *StateProof) GetLeaf() *StateLeaf {
@@ -6182,7 +6227,7 @@ type ProofRequest struct {
 
 func (x *ProofRequest) Reset() {
 	*x = ProofRequest{}
-	mi := &file_proto_edgenet_proto_msgTypes[77]
+	mi := &file_proto_edgenet_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6194,7 +6239,7 @@ func (x *ProofRequest) String() string {
 func (*ProofRequest) ProtoMessage() {}
 
 func (x *ProofRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[77]
+	mi := &file_proto_edgenet_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6207,7 +6252,7 @@ func (x *ProofRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofRequest.ProtoReflect.Descriptor instead.
 func (*ProofRequest) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{77}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ProofRequest) GetAccount() []byte {
@@ -6262,7 +6307,7 @@ type LaneRef struct {
 
 func (x *LaneRef) Reset() {
 	*x = LaneRef{}
-	mi := &file_proto_edgenet_proto_msgTypes[78]
+	mi := &file_proto_edgenet_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6274,7 +6319,7 @@ func (x *LaneRef) String() string {
 func (*LaneRef) ProtoMessage() {}
 
 func (x *LaneRef) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[78]
+	mi := &file_proto_edgenet_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6287,7 +6332,7 @@ func (x *LaneRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneRef.ProtoReflect.Descriptor instead.
 func (*LaneRef) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{78}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *LaneRef) GetHold() []byte {
@@ -6320,7 +6365,7 @@ type ProofReply struct {
 
 func (x *ProofReply) Reset() {
 	*x = ProofReply{}
-	mi := &file_proto_edgenet_proto_msgTypes[79]
+	mi := &file_proto_edgenet_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6332,7 +6377,7 @@ func (x *ProofReply) String() string {
 func (*ProofReply) ProtoMessage() {}
 
 func (x *ProofReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[79]
+	mi := &file_proto_edgenet_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6345,7 +6390,7 @@ func (x *ProofReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofReply.ProtoReflect.Descriptor instead.
 func (*ProofReply) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{79}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ProofReply) GetCheckpoint() *CertifiedCheckpoint {
@@ -6411,7 +6456,7 @@ type AccountReport struct {
 
 func (x *AccountReport) Reset() {
 	*x = AccountReport{}
-	mi := &file_proto_edgenet_proto_msgTypes[80]
+	mi := &file_proto_edgenet_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6423,7 +6468,7 @@ func (x *AccountReport) String() string {
 func (*AccountReport) ProtoMessage() {}
 
 func (x *AccountReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[80]
+	mi := &file_proto_edgenet_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6436,7 +6481,7 @@ func (x *AccountReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountReport.ProtoReflect.Descriptor instead.
 func (*AccountReport) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{80}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *AccountReport) GetNext() uint64 {
@@ -6473,7 +6518,7 @@ type Payable struct {
 
 func (x *Payable) Reset() {
 	*x = Payable{}
-	mi := &file_proto_edgenet_proto_msgTypes[81]
+	mi := &file_proto_edgenet_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6485,7 +6530,7 @@ func (x *Payable) String() string {
 func (*Payable) ProtoMessage() {}
 
 func (x *Payable) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[81]
+	mi := &file_proto_edgenet_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6498,7 +6543,7 @@ func (x *Payable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Payable.ProtoReflect.Descriptor instead.
 func (*Payable) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{81}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Payable) GetSource() []byte {
@@ -6551,7 +6596,7 @@ type LaneState struct {
 
 func (x *LaneState) Reset() {
 	*x = LaneState{}
-	mi := &file_proto_edgenet_proto_msgTypes[82]
+	mi := &file_proto_edgenet_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6563,7 +6608,7 @@ func (x *LaneState) String() string {
 func (*LaneState) ProtoMessage() {}
 
 func (x *LaneState) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[82]
+	mi := &file_proto_edgenet_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6576,7 +6621,7 @@ func (x *LaneState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneState.ProtoReflect.Descriptor instead.
 func (*LaneState) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{82}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *LaneState) GetKnown() bool {
@@ -6655,7 +6700,7 @@ type VoteFrame struct {
 
 func (x *VoteFrame) Reset() {
 	*x = VoteFrame{}
-	mi := &file_proto_edgenet_proto_msgTypes[83]
+	mi := &file_proto_edgenet_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6667,7 +6712,7 @@ func (x *VoteFrame) String() string {
 func (*VoteFrame) ProtoMessage() {}
 
 func (x *VoteFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[83]
+	mi := &file_proto_edgenet_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6680,7 +6725,7 @@ func (x *VoteFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteFrame.ProtoReflect.Descriptor instead.
 func (*VoteFrame) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{83}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *VoteFrame) GetBody() isVoteFrame_Body {
@@ -6930,7 +6975,7 @@ type WrongWorks struct {
 
 func (x *WrongWorks) Reset() {
 	*x = WrongWorks{}
-	mi := &file_proto_edgenet_proto_msgTypes[84]
+	mi := &file_proto_edgenet_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6942,7 +6987,7 @@ func (x *WrongWorks) String() string {
 func (*WrongWorks) ProtoMessage() {}
 
 func (x *WrongWorks) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[84]
+	mi := &file_proto_edgenet_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6955,7 +7000,7 @@ func (x *WrongWorks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WrongWorks.ProtoReflect.Descriptor instead.
 func (*WrongWorks) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{84}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *WrongWorks) GetReport() []byte {
@@ -6987,7 +7032,7 @@ type ClaimReply struct {
 
 func (x *ClaimReply) Reset() {
 	*x = ClaimReply{}
-	mi := &file_proto_edgenet_proto_msgTypes[85]
+	mi := &file_proto_edgenet_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6999,7 +7044,7 @@ func (x *ClaimReply) String() string {
 func (*ClaimReply) ProtoMessage() {}
 
 func (x *ClaimReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[85]
+	mi := &file_proto_edgenet_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7012,7 +7057,7 @@ func (x *ClaimReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimReply.ProtoReflect.Descriptor instead.
 func (*ClaimReply) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{85}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *ClaimReply) GetClaim() []byte {
@@ -7060,7 +7105,7 @@ type HeadRequest struct {
 
 func (x *HeadRequest) Reset() {
 	*x = HeadRequest{}
-	mi := &file_proto_edgenet_proto_msgTypes[86]
+	mi := &file_proto_edgenet_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7072,7 +7117,7 @@ func (x *HeadRequest) String() string {
 func (*HeadRequest) ProtoMessage() {}
 
 func (x *HeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[86]
+	mi := &file_proto_edgenet_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7085,7 +7130,7 @@ func (x *HeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadRequest.ProtoReflect.Descriptor instead.
 func (*HeadRequest) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{86}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *HeadRequest) GetAccount() []byte {
@@ -7114,7 +7159,7 @@ type HeadReport struct {
 
 func (x *HeadReport) Reset() {
 	*x = HeadReport{}
-	mi := &file_proto_edgenet_proto_msgTypes[87]
+	mi := &file_proto_edgenet_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7126,7 +7171,7 @@ func (x *HeadReport) String() string {
 func (*HeadReport) ProtoMessage() {}
 
 func (x *HeadReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[87]
+	mi := &file_proto_edgenet_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7139,7 +7184,7 @@ func (x *HeadReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadReport.ProtoReflect.Descriptor instead.
 func (*HeadReport) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{87}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *HeadReport) GetAccount() []byte {
@@ -7183,7 +7228,7 @@ type VoteError struct {
 
 func (x *VoteError) Reset() {
 	*x = VoteError{}
-	mi := &file_proto_edgenet_proto_msgTypes[88]
+	mi := &file_proto_edgenet_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7195,7 +7240,7 @@ func (x *VoteError) String() string {
 func (*VoteError) ProtoMessage() {}
 
 func (x *VoteError) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[88]
+	mi := &file_proto_edgenet_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7208,7 +7253,7 @@ func (x *VoteError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteError.ProtoReflect.Descriptor instead.
 func (*VoteError) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{88}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *VoteError) GetCode() uint32 {
@@ -7271,7 +7316,7 @@ type SyncFrame struct {
 
 func (x *SyncFrame) Reset() {
 	*x = SyncFrame{}
-	mi := &file_proto_edgenet_proto_msgTypes[89]
+	mi := &file_proto_edgenet_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7283,7 +7328,7 @@ func (x *SyncFrame) String() string {
 func (*SyncFrame) ProtoMessage() {}
 
 func (x *SyncFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[89]
+	mi := &file_proto_edgenet_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7296,7 +7341,7 @@ func (x *SyncFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncFrame.ProtoReflect.Descriptor instead.
 func (*SyncFrame) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{89}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *SyncFrame) GetRanges() []*SyncRange {
@@ -7424,7 +7469,7 @@ type SyncRange struct {
 
 func (x *SyncRange) Reset() {
 	*x = SyncRange{}
-	mi := &file_proto_edgenet_proto_msgTypes[90]
+	mi := &file_proto_edgenet_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7436,7 +7481,7 @@ func (x *SyncRange) String() string {
 func (*SyncRange) ProtoMessage() {}
 
 func (x *SyncRange) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[90]
+	mi := &file_proto_edgenet_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7449,7 +7494,7 @@ func (x *SyncRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncRange.ProtoReflect.Descriptor instead.
 func (*SyncRange) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{90}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *SyncRange) GetFrom() []byte {
@@ -7499,7 +7544,7 @@ type SyncChain struct {
 
 func (x *SyncChain) Reset() {
 	*x = SyncChain{}
-	mi := &file_proto_edgenet_proto_msgTypes[91]
+	mi := &file_proto_edgenet_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7511,7 +7556,7 @@ func (x *SyncChain) String() string {
 func (*SyncChain) ProtoMessage() {}
 
 func (x *SyncChain) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[91]
+	mi := &file_proto_edgenet_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7524,7 +7569,7 @@ func (x *SyncChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncChain.ProtoReflect.Descriptor instead.
 func (*SyncChain) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{91}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *SyncChain) GetKey() []byte {
@@ -7814,7 +7859,10 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x05peers\x18\x01 \x03(\v2\x15.edgenet.v1.PeerAddrsR\x05peers\"5\n" +
 	"\tPeerAddrs\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\fR\x04peer\x12\x14\n" +
-	"\x05addrs\x18\x02 \x03(\fR\x05addrs\"\x8d\x03\n" +
+	"\x05addrs\x18\x02 \x03(\fR\x05addrs\"%\n" +
+	"\n" +
+	"ClockReply\x12\x17\n" +
+	"\aunix_us\x18\x01 \x01(\x04R\x06unixUs\"\x8d\x03\n" +
 	"\x04Post\x12\x14\n" +
 	"\x05avail\x18\x01 \x01(\x04R\x05avail\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\x04R\x04held\x12\x16\n" +
@@ -8174,7 +8222,7 @@ func file_proto_edgenet_proto_rawDescGZIP() []byte {
 	return file_proto_edgenet_proto_rawDescData
 }
 
-var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 92)
+var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 93)
 var file_proto_edgenet_proto_goTypes = []any{
 	(*Envelope)(nil),            // 0: edgenet.v1.Envelope
 	(*Payload)(nil),             // 1: edgenet.v1.Payload
@@ -8213,61 +8261,62 @@ var file_proto_edgenet_proto_goTypes = []any{
 	(*DirectoryRequest)(nil),    // 34: edgenet.v1.DirectoryRequest
 	(*DirectoryReply)(nil),      // 35: edgenet.v1.DirectoryReply
 	(*PeerAddrs)(nil),           // 36: edgenet.v1.PeerAddrs
-	(*Post)(nil),                // 37: edgenet.v1.Post
-	(*Event)(nil),               // 38: edgenet.v1.Event
-	(*Open)(nil),                // 39: edgenet.v1.Open
-	(*Transfer)(nil),            // 40: edgenet.v1.Transfer
-	(*Receive)(nil),             // 41: edgenet.v1.Receive
-	(*Source)(nil),              // 42: edgenet.v1.Source
-	(*Lane)(nil),                // 43: edgenet.v1.Lane
-	(*Hold)(nil),                // 44: edgenet.v1.Hold
-	(*Extend)(nil),              // 45: edgenet.v1.Extend
-	(*Settle)(nil),              // 46: edgenet.v1.Settle
-	(*LanePay)(nil),             // 47: edgenet.v1.LanePay
-	(*Amount)(nil),              // 48: edgenet.v1.Amount
-	(*Rotate)(nil),              // 49: edgenet.v1.Rotate
-	(*Close)(nil),               // 50: edgenet.v1.Close
-	(*Slash)(nil),               // 51: edgenet.v1.Slash
-	(*Void)(nil),                // 52: edgenet.v1.Void
-	(*WorkClaim)(nil),           // 53: edgenet.v1.WorkClaim
-	(*ClaimList)(nil),           // 54: edgenet.v1.ClaimList
-	(*ClaimEntry)(nil),          // 55: edgenet.v1.ClaimEntry
-	(*Slot)(nil),                // 56: edgenet.v1.Slot
-	(*AccountSlot)(nil),         // 57: edgenet.v1.AccountSlot
-	(*Propose)(nil),             // 58: edgenet.v1.Propose
-	(*Report)(nil),              // 59: edgenet.v1.Report
-	(*Prepare)(nil),             // 60: edgenet.v1.Prepare
-	(*Commit)(nil),              // 61: edgenet.v1.Commit
-	(*Skip)(nil),                // 62: edgenet.v1.Skip
-	(*Certificate)(nil),         // 63: edgenet.v1.Certificate
-	(*CertifiedEvent)(nil),      // 64: edgenet.v1.CertifiedEvent
-	(*CertifiedEvents)(nil),     // 65: edgenet.v1.CertifiedEvents
-	(*Evidence)(nil),            // 66: edgenet.v1.Evidence
-	(*Checkpoint)(nil),          // 67: edgenet.v1.Checkpoint
-	(*FrontierChanges)(nil),     // 68: edgenet.v1.FrontierChanges
-	(*Reward)(nil),              // 69: edgenet.v1.Reward
-	(*ProbeReport)(nil),         // 70: edgenet.v1.ProbeReport
-	(*WrongReport)(nil),         // 71: edgenet.v1.WrongReport
-	(*WrongWork)(nil),           // 72: edgenet.v1.WrongWork
-	(*FrontierChange)(nil),      // 73: edgenet.v1.FrontierChange
-	(*CertifiedCheckpoint)(nil), // 74: edgenet.v1.CertifiedCheckpoint
-	(*StateLeaf)(nil),           // 75: edgenet.v1.StateLeaf
-	(*StateProof)(nil),          // 76: edgenet.v1.StateProof
-	(*ProofRequest)(nil),        // 77: edgenet.v1.ProofRequest
-	(*LaneRef)(nil),             // 78: edgenet.v1.LaneRef
-	(*ProofReply)(nil),          // 79: edgenet.v1.ProofReply
-	(*AccountReport)(nil),       // 80: edgenet.v1.AccountReport
-	(*Payable)(nil),             // 81: edgenet.v1.Payable
-	(*LaneState)(nil),           // 82: edgenet.v1.LaneState
-	(*VoteFrame)(nil),           // 83: edgenet.v1.VoteFrame
-	(*WrongWorks)(nil),          // 84: edgenet.v1.WrongWorks
-	(*ClaimReply)(nil),          // 85: edgenet.v1.ClaimReply
-	(*HeadRequest)(nil),         // 86: edgenet.v1.HeadRequest
-	(*HeadReport)(nil),          // 87: edgenet.v1.HeadReport
-	(*VoteError)(nil),           // 88: edgenet.v1.VoteError
-	(*SyncFrame)(nil),           // 89: edgenet.v1.SyncFrame
-	(*SyncRange)(nil),           // 90: edgenet.v1.SyncRange
-	(*SyncChain)(nil),           // 91: edgenet.v1.SyncChain
+	(*ClockReply)(nil),          // 37: edgenet.v1.ClockReply
+	(*Post)(nil),                // 38: edgenet.v1.Post
+	(*Event)(nil),               // 39: edgenet.v1.Event
+	(*Open)(nil),                // 40: edgenet.v1.Open
+	(*Transfer)(nil),            // 41: edgenet.v1.Transfer
+	(*Receive)(nil),             // 42: edgenet.v1.Receive
+	(*Source)(nil),              // 43: edgenet.v1.Source
+	(*Lane)(nil),                // 44: edgenet.v1.Lane
+	(*Hold)(nil),                // 45: edgenet.v1.Hold
+	(*Extend)(nil),              // 46: edgenet.v1.Extend
+	(*Settle)(nil),              // 47: edgenet.v1.Settle
+	(*LanePay)(nil),             // 48: edgenet.v1.LanePay
+	(*Amount)(nil),              // 49: edgenet.v1.Amount
+	(*Rotate)(nil),              // 50: edgenet.v1.Rotate
+	(*Close)(nil),               // 51: edgenet.v1.Close
+	(*Slash)(nil),               // 52: edgenet.v1.Slash
+	(*Void)(nil),                // 53: edgenet.v1.Void
+	(*WorkClaim)(nil),           // 54: edgenet.v1.WorkClaim
+	(*ClaimList)(nil),           // 55: edgenet.v1.ClaimList
+	(*ClaimEntry)(nil),          // 56: edgenet.v1.ClaimEntry
+	(*Slot)(nil),                // 57: edgenet.v1.Slot
+	(*AccountSlot)(nil),         // 58: edgenet.v1.AccountSlot
+	(*Propose)(nil),             // 59: edgenet.v1.Propose
+	(*Report)(nil),              // 60: edgenet.v1.Report
+	(*Prepare)(nil),             // 61: edgenet.v1.Prepare
+	(*Commit)(nil),              // 62: edgenet.v1.Commit
+	(*Skip)(nil),                // 63: edgenet.v1.Skip
+	(*Certificate)(nil),         // 64: edgenet.v1.Certificate
+	(*CertifiedEvent)(nil),      // 65: edgenet.v1.CertifiedEvent
+	(*CertifiedEvents)(nil),     // 66: edgenet.v1.CertifiedEvents
+	(*Evidence)(nil),            // 67: edgenet.v1.Evidence
+	(*Checkpoint)(nil),          // 68: edgenet.v1.Checkpoint
+	(*FrontierChanges)(nil),     // 69: edgenet.v1.FrontierChanges
+	(*Reward)(nil),              // 70: edgenet.v1.Reward
+	(*ProbeReport)(nil),         // 71: edgenet.v1.ProbeReport
+	(*WrongReport)(nil),         // 72: edgenet.v1.WrongReport
+	(*WrongWork)(nil),           // 73: edgenet.v1.WrongWork
+	(*FrontierChange)(nil),      // 74: edgenet.v1.FrontierChange
+	(*CertifiedCheckpoint)(nil), // 75: edgenet.v1.CertifiedCheckpoint
+	(*StateLeaf)(nil),           // 76: edgenet.v1.StateLeaf
+	(*StateProof)(nil),          // 77: edgenet.v1.StateProof
+	(*ProofRequest)(nil),        // 78: edgenet.v1.ProofRequest
+	(*LaneRef)(nil),             // 79: edgenet.v1.LaneRef
+	(*ProofReply)(nil),          // 80: edgenet.v1.ProofReply
+	(*AccountReport)(nil),       // 81: edgenet.v1.AccountReport
+	(*Payable)(nil),             // 82: edgenet.v1.Payable
+	(*LaneState)(nil),           // 83: edgenet.v1.LaneState
+	(*VoteFrame)(nil),           // 84: edgenet.v1.VoteFrame
+	(*WrongWorks)(nil),          // 85: edgenet.v1.WrongWorks
+	(*ClaimReply)(nil),          // 86: edgenet.v1.ClaimReply
+	(*HeadRequest)(nil),         // 87: edgenet.v1.HeadRequest
+	(*HeadReport)(nil),          // 88: edgenet.v1.HeadReport
+	(*VoteError)(nil),           // 89: edgenet.v1.VoteError
+	(*SyncFrame)(nil),           // 90: edgenet.v1.SyncFrame
+	(*SyncRange)(nil),           // 91: edgenet.v1.SyncRange
+	(*SyncChain)(nil),           // 92: edgenet.v1.SyncChain
 }
 var file_proto_edgenet_proto_depIdxs = []int32{
 	5,   // 0: edgenet.v1.Payload.peer_record:type_name -> edgenet.v1.PeerRecord
@@ -8278,19 +8327,19 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	12,  // 5: edgenet.v1.Payload.receipts:type_name -> edgenet.v1.ReceiptBatch
 	14,  // 6: edgenet.v1.Payload.voucher:type_name -> edgenet.v1.Voucher
 	15,  // 7: edgenet.v1.Payload.done:type_name -> edgenet.v1.Done
-	38,  // 8: edgenet.v1.Payload.event:type_name -> edgenet.v1.Event
-	58,  // 9: edgenet.v1.Payload.propose:type_name -> edgenet.v1.Propose
-	59,  // 10: edgenet.v1.Payload.report:type_name -> edgenet.v1.Report
-	60,  // 11: edgenet.v1.Payload.prepare:type_name -> edgenet.v1.Prepare
-	61,  // 12: edgenet.v1.Payload.commit:type_name -> edgenet.v1.Commit
-	62,  // 13: edgenet.v1.Payload.skip:type_name -> edgenet.v1.Skip
-	87,  // 14: edgenet.v1.Payload.head_report:type_name -> edgenet.v1.HeadReport
-	66,  // 15: edgenet.v1.Payload.evidence:type_name -> edgenet.v1.Evidence
-	67,  // 16: edgenet.v1.Payload.checkpoint:type_name -> edgenet.v1.Checkpoint
-	53,  // 17: edgenet.v1.Payload.work_claim:type_name -> edgenet.v1.WorkClaim
-	54,  // 18: edgenet.v1.Payload.claim_list:type_name -> edgenet.v1.ClaimList
-	70,  // 19: edgenet.v1.Payload.probe_report:type_name -> edgenet.v1.ProbeReport
-	71,  // 20: edgenet.v1.Payload.wrong_report:type_name -> edgenet.v1.WrongReport
+	39,  // 8: edgenet.v1.Payload.event:type_name -> edgenet.v1.Event
+	59,  // 9: edgenet.v1.Payload.propose:type_name -> edgenet.v1.Propose
+	60,  // 10: edgenet.v1.Payload.report:type_name -> edgenet.v1.Report
+	61,  // 11: edgenet.v1.Payload.prepare:type_name -> edgenet.v1.Prepare
+	62,  // 12: edgenet.v1.Payload.commit:type_name -> edgenet.v1.Commit
+	63,  // 13: edgenet.v1.Payload.skip:type_name -> edgenet.v1.Skip
+	88,  // 14: edgenet.v1.Payload.head_report:type_name -> edgenet.v1.HeadReport
+	67,  // 15: edgenet.v1.Payload.evidence:type_name -> edgenet.v1.Evidence
+	68,  // 16: edgenet.v1.Payload.checkpoint:type_name -> edgenet.v1.Checkpoint
+	54,  // 17: edgenet.v1.Payload.work_claim:type_name -> edgenet.v1.WorkClaim
+	55,  // 18: edgenet.v1.Payload.claim_list:type_name -> edgenet.v1.ClaimList
+	71,  // 19: edgenet.v1.Payload.probe_report:type_name -> edgenet.v1.ProbeReport
+	72,  // 20: edgenet.v1.Payload.wrong_report:type_name -> edgenet.v1.WrongReport
 	3,   // 21: edgenet.v1.Genesis.grants:type_name -> edgenet.v1.Grant
 	4,   // 22: edgenet.v1.Genesis.relay:type_name -> edgenet.v1.RelayLimits
 	10,  // 23: edgenet.v1.AssignmentBatch.assignments:type_name -> edgenet.v1.Assignment
@@ -8305,8 +8354,8 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	28,  // 32: edgenet.v1.TaskFrame.progress:type_name -> edgenet.v1.Progress
 	31,  // 33: edgenet.v1.TaskFrame.done:type_name -> edgenet.v1.DoneReply
 	19,  // 34: edgenet.v1.Assign.inputs:type_name -> edgenet.v1.Input
-	64,  // 35: edgenet.v1.Assign.hold:type_name -> edgenet.v1.CertifiedEvent
-	64,  // 36: edgenet.v1.Assign.extends:type_name -> edgenet.v1.CertifiedEvent
+	65,  // 35: edgenet.v1.Assign.hold:type_name -> edgenet.v1.CertifiedEvent
+	65,  // 36: edgenet.v1.Assign.extends:type_name -> edgenet.v1.CertifiedEvent
 	17,  // 37: edgenet.v1.Accepted.tasks:type_name -> edgenet.v1.TaskRef
 	17,  // 38: edgenet.v1.Refused.task:type_name -> edgenet.v1.TaskRef
 	23,  // 39: edgenet.v1.Commits.commitments:type_name -> edgenet.v1.Commitment
@@ -8317,70 +8366,70 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	27,  // 44: edgenet.v1.Results.items:type_name -> edgenet.v1.ResultItem
 	17,  // 45: edgenet.v1.Progress.task:type_name -> edgenet.v1.TaskRef
 	17,  // 46: edgenet.v1.Abort.tasks:type_name -> edgenet.v1.TaskRef
-	64,  // 47: edgenet.v1.Pay.hold:type_name -> edgenet.v1.CertifiedEvent
-	64,  // 48: edgenet.v1.Pay.extends:type_name -> edgenet.v1.CertifiedEvent
+	65,  // 47: edgenet.v1.Pay.hold:type_name -> edgenet.v1.CertifiedEvent
+	65,  // 48: edgenet.v1.Pay.extends:type_name -> edgenet.v1.CertifiedEvent
 	36,  // 49: edgenet.v1.DirectoryReply.peers:type_name -> edgenet.v1.PeerAddrs
-	37,  // 50: edgenet.v1.Event.post:type_name -> edgenet.v1.Post
-	39,  // 51: edgenet.v1.Event.open:type_name -> edgenet.v1.Open
-	40,  // 52: edgenet.v1.Event.transfer:type_name -> edgenet.v1.Transfer
-	41,  // 53: edgenet.v1.Event.receive:type_name -> edgenet.v1.Receive
-	44,  // 54: edgenet.v1.Event.hold:type_name -> edgenet.v1.Hold
-	45,  // 55: edgenet.v1.Event.extend:type_name -> edgenet.v1.Extend
-	46,  // 56: edgenet.v1.Event.settle:type_name -> edgenet.v1.Settle
-	48,  // 57: edgenet.v1.Event.stake:type_name -> edgenet.v1.Amount
-	48,  // 58: edgenet.v1.Event.unstake:type_name -> edgenet.v1.Amount
-	48,  // 59: edgenet.v1.Event.withdraw:type_name -> edgenet.v1.Amount
-	49,  // 60: edgenet.v1.Event.rotate:type_name -> edgenet.v1.Rotate
-	50,  // 61: edgenet.v1.Event.close:type_name -> edgenet.v1.Close
-	51,  // 62: edgenet.v1.Event.slash:type_name -> edgenet.v1.Slash
-	52,  // 63: edgenet.v1.Event.void:type_name -> edgenet.v1.Void
-	42,  // 64: edgenet.v1.Open.sources:type_name -> edgenet.v1.Source
-	42,  // 65: edgenet.v1.Receive.sources:type_name -> edgenet.v1.Source
-	43,  // 66: edgenet.v1.Hold.lanes:type_name -> edgenet.v1.Lane
-	43,  // 67: edgenet.v1.Extend.lanes:type_name -> edgenet.v1.Lane
-	47,  // 68: edgenet.v1.Settle.pays:type_name -> edgenet.v1.LanePay
-	47,  // 69: edgenet.v1.Close.payouts:type_name -> edgenet.v1.LanePay
+	38,  // 50: edgenet.v1.Event.post:type_name -> edgenet.v1.Post
+	40,  // 51: edgenet.v1.Event.open:type_name -> edgenet.v1.Open
+	41,  // 52: edgenet.v1.Event.transfer:type_name -> edgenet.v1.Transfer
+	42,  // 53: edgenet.v1.Event.receive:type_name -> edgenet.v1.Receive
+	45,  // 54: edgenet.v1.Event.hold:type_name -> edgenet.v1.Hold
+	46,  // 55: edgenet.v1.Event.extend:type_name -> edgenet.v1.Extend
+	47,  // 56: edgenet.v1.Event.settle:type_name -> edgenet.v1.Settle
+	49,  // 57: edgenet.v1.Event.stake:type_name -> edgenet.v1.Amount
+	49,  // 58: edgenet.v1.Event.unstake:type_name -> edgenet.v1.Amount
+	49,  // 59: edgenet.v1.Event.withdraw:type_name -> edgenet.v1.Amount
+	50,  // 60: edgenet.v1.Event.rotate:type_name -> edgenet.v1.Rotate
+	51,  // 61: edgenet.v1.Event.close:type_name -> edgenet.v1.Close
+	52,  // 62: edgenet.v1.Event.slash:type_name -> edgenet.v1.Slash
+	53,  // 63: edgenet.v1.Event.void:type_name -> edgenet.v1.Void
+	43,  // 64: edgenet.v1.Open.sources:type_name -> edgenet.v1.Source
+	43,  // 65: edgenet.v1.Receive.sources:type_name -> edgenet.v1.Source
+	44,  // 66: edgenet.v1.Hold.lanes:type_name -> edgenet.v1.Lane
+	44,  // 67: edgenet.v1.Extend.lanes:type_name -> edgenet.v1.Lane
+	48,  // 68: edgenet.v1.Settle.pays:type_name -> edgenet.v1.LanePay
+	48,  // 69: edgenet.v1.Close.payouts:type_name -> edgenet.v1.LanePay
 	13,  // 70: edgenet.v1.WorkClaim.receipts:type_name -> edgenet.v1.SignedReceipt
-	55,  // 71: edgenet.v1.ClaimList.entries:type_name -> edgenet.v1.ClaimEntry
-	57,  // 72: edgenet.v1.Slot.account:type_name -> edgenet.v1.AccountSlot
-	56,  // 73: edgenet.v1.Propose.slot:type_name -> edgenet.v1.Slot
-	64,  // 74: edgenet.v1.Propose.attachments:type_name -> edgenet.v1.CertifiedEvent
-	56,  // 75: edgenet.v1.Report.slot:type_name -> edgenet.v1.Slot
-	56,  // 76: edgenet.v1.Prepare.slot:type_name -> edgenet.v1.Slot
-	56,  // 77: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
-	63,  // 78: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
-	64,  // 79: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
-	74,  // 80: edgenet.v1.CertifiedEvents.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	73,  // 81: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
-	69,  // 82: edgenet.v1.FrontierChanges.rewards:type_name -> edgenet.v1.Reward
+	56,  // 71: edgenet.v1.ClaimList.entries:type_name -> edgenet.v1.ClaimEntry
+	58,  // 72: edgenet.v1.Slot.account:type_name -> edgenet.v1.AccountSlot
+	57,  // 73: edgenet.v1.Propose.slot:type_name -> edgenet.v1.Slot
+	65,  // 74: edgenet.v1.Propose.attachments:type_name -> edgenet.v1.CertifiedEvent
+	57,  // 75: edgenet.v1.Report.slot:type_name -> edgenet.v1.Slot
+	57,  // 76: edgenet.v1.Prepare.slot:type_name -> edgenet.v1.Slot
+	57,  // 77: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
+	64,  // 78: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
+	65,  // 79: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
+	75,  // 80: edgenet.v1.CertifiedEvents.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	74,  // 81: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
+	70,  // 82: edgenet.v1.FrontierChanges.rewards:type_name -> edgenet.v1.Reward
 	13,  // 83: edgenet.v1.FrontierChanges.wrong:type_name -> edgenet.v1.SignedReceipt
-	72,  // 84: edgenet.v1.WrongReport.wrong:type_name -> edgenet.v1.WrongWork
-	63,  // 85: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
-	64,  // 86: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
-	75,  // 87: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
-	78,  // 88: edgenet.v1.ProofRequest.lanes:type_name -> edgenet.v1.LaneRef
-	74,  // 89: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
-	76,  // 90: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
-	76,  // 91: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
-	64,  // 92: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
-	80,  // 93: edgenet.v1.ProofReply.report:type_name -> edgenet.v1.AccountReport
-	76,  // 94: edgenet.v1.ProofReply.reputation:type_name -> edgenet.v1.StateProof
-	81,  // 95: edgenet.v1.AccountReport.payables:type_name -> edgenet.v1.Payable
-	82,  // 96: edgenet.v1.AccountReport.lanes:type_name -> edgenet.v1.LaneState
-	86,  // 97: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
-	88,  // 98: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
-	64,  // 99: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
-	85,  // 100: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
-	84,  // 101: edgenet.v1.VoteFrame.wrong_works:type_name -> edgenet.v1.WrongWorks
+	73,  // 84: edgenet.v1.WrongReport.wrong:type_name -> edgenet.v1.WrongWork
+	64,  // 85: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
+	65,  // 86: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
+	76,  // 87: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
+	79,  // 88: edgenet.v1.ProofRequest.lanes:type_name -> edgenet.v1.LaneRef
+	75,  // 89: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
+	77,  // 90: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
+	77,  // 91: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
+	65,  // 92: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
+	81,  // 93: edgenet.v1.ProofReply.report:type_name -> edgenet.v1.AccountReport
+	77,  // 94: edgenet.v1.ProofReply.reputation:type_name -> edgenet.v1.StateProof
+	82,  // 95: edgenet.v1.AccountReport.payables:type_name -> edgenet.v1.Payable
+	83,  // 96: edgenet.v1.AccountReport.lanes:type_name -> edgenet.v1.LaneState
+	87,  // 97: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
+	89,  // 98: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
+	65,  // 99: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
+	86,  // 100: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
+	85,  // 101: edgenet.v1.VoteFrame.wrong_works:type_name -> edgenet.v1.WrongWorks
 	13,  // 102: edgenet.v1.VoteFrame.accused:type_name -> edgenet.v1.SignedReceipt
 	13,  // 103: edgenet.v1.WrongWorks.receipts:type_name -> edgenet.v1.SignedReceipt
-	64,  // 104: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
-	56,  // 105: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
-	90,  // 106: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
-	64,  // 107: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
-	91,  // 108: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
-	74,  // 109: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	75,  // 110: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
+	65,  // 104: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
+	57,  // 105: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
+	91,  // 106: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
+	65,  // 107: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
+	92,  // 108: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
+	75,  // 109: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	76,  // 110: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
 	111, // [111:111] is the sub-list for method output_type
 	111, // [111:111] is the sub-list for method input_type
 	111, // [111:111] is the sub-list for extension type_name
@@ -8432,7 +8481,7 @@ func file_proto_edgenet_proto_init() {
 		(*Input_Inline)(nil),
 		(*Input_Cid)(nil),
 	}
-	file_proto_edgenet_proto_msgTypes[38].OneofWrappers = []any{
+	file_proto_edgenet_proto_msgTypes[39].OneofWrappers = []any{
 		(*Event_Open)(nil),
 		(*Event_Transfer)(nil),
 		(*Event_Receive)(nil),
@@ -8447,11 +8496,11 @@ func file_proto_edgenet_proto_init() {
 		(*Event_Slash)(nil),
 		(*Event_Void)(nil),
 	}
-	file_proto_edgenet_proto_msgTypes[56].OneofWrappers = []any{
+	file_proto_edgenet_proto_msgTypes[57].OneofWrappers = []any{
 		(*Slot_Account)(nil),
 		(*Slot_CheckpointEpoch)(nil),
 	}
-	file_proto_edgenet_proto_msgTypes[83].OneofWrappers = []any{
+	file_proto_edgenet_proto_msgTypes[84].OneofWrappers = []any{
 		(*VoteFrame_Propose)(nil),
 		(*VoteFrame_Prepare)(nil),
 		(*VoteFrame_Commit)(nil),
@@ -8474,7 +8523,7 @@ func file_proto_edgenet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_edgenet_proto_rawDesc), len(file_proto_edgenet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   92,
+			NumMessages:   93,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

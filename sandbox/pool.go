@@ -57,6 +57,7 @@ type pool struct {
 	closed  chan struct{}
 
 	told sync.Once // of the first child's isolation
+	counters
 
 	// The constants and false, except in tests.
 	compileTimeout time.Duration
@@ -191,6 +192,7 @@ func (p *pool) Run(ctx context.Context, m *Module, input []byte, task Task) (Res
 		<-c.gone
 		res = Result{Status: c.fate(), Log: log}
 		s.child = nil
+		p.ended.Add(1)
 		if res.Status == proto.StatusKilled {
 			p.cfg.Log("sandbox child %d ended unexpectedly: %v; %s", s.index, err, c.stderr.String())
 		}
@@ -263,6 +265,7 @@ func (p *pool) restart(ctx context.Context, s *slot) error {
 	}
 	c.isolation.InForce = append(held.InForce, c.isolation.InForce...)
 	c.isolation.Missing = append(held.Missing, c.isolation.Missing...)
+	p.started(c.isolation)
 	p.told.Do(func() { p.cfg.Log("sandbox children are confined by: %s", c.isolation) })
 	s.child = c
 	return nil

@@ -23,6 +23,9 @@ want wasm-ld lld
 want node nodejs
 want npm npm
 want chromium chromium
+# promtool checks what a daemon says of itself. The server in its package is not
+# wanted: see the end of this file.
+want promtool prometheus
 for extra in "$@"; do
 	want "${extra%%:*}" "${extra#*:}"
 done
@@ -46,3 +49,8 @@ echo "setup: installing$missing" >&2
 $sudo apt-get update -qq
 # shellcheck disable=SC2086 # a list of package names
 DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null
+case " $missing " in
+*" prometheus "*)
+	[ ! -d /run/systemd/system ] || $sudo systemctl disable --quiet --now prometheus.service
+	;;
+esac

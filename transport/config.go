@@ -48,6 +48,9 @@ type Config struct {
 	ConnHigh  int                     // connections that start a trim, default 128
 	UserAgent string                  // default "edgenet"
 	Bandwidth metrics.Reporter        // counts traffic; nil = not counted
+	// Metrics takes libp2p's own metrics. nil = they are not counted. In a tab it
+	// does nothing.
+	Metrics Registerer
 	// CertificatesAt, a test hook, is the moment for which WebTransport
 	// certificates are made, once. Zero follows the clock.
 	CertificatesAt time.Time

@@ -51,7 +51,7 @@ func NewHost(c Config) (host.Host, error) {
 		libp2p.EnableRelay(),
 		libp2p.EnableHolePunching(),
 		libp2p.NonPublicAddrPublishing(true), // loopback and LAN networks are networks too
-		libp2p.DisableMetrics(),
+		c.metrics(),
 	}
 	if len(c.Listen) == 0 {
 		opts = append(opts, libp2p.NoListenAddrs)

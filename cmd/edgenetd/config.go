@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"edgenet.dev/node"
+	"edgenet.dev/node/metrics"
 	"edgenet.dev/proto"
 	"edgenet.dev/sandbox/modules"
 )
@@ -61,11 +62,23 @@ var settings = []setting{
 	{"worker.cpu", "cpu", 100, "percent of a slot's CPU that a task may use, 1 to 100"},
 	{"ledger.keep", "keep-epochs", node.DefaultKeepEpochs, "epochs for which certified events stay after a checkpoint covers them; this node's own stay for ever"},
 	{"disk.least", "disk-least", 24, "MiB of free disk below which the daemon stops, while its stores can still be closed"},
+	{"state.keep", "state-keep", "30d", "time for which jobs that are over are kept with their results, such as 30d or 36h; 0: for ever"},
+	{"state.max-size", "state-max-size", 1024, "MiB that jobs which are over may take together, the oldest go first; 0: no bound"},
+	{"metrics.listen", "metrics", "", "port, or host:port, for /metrics, /healthz and /readyz; a port alone is on loopback; none: off"},
+	{"metrics.pprof", "metrics-pprof", false, "serve Go's profiles at /debug/pprof/ there, too"},
 	{"log.level", "log-level", "info", "least level logged: debug, info, warn or error"},
 	{"log.format", "log-format", "auto", "console, json, or auto: console on a terminal, else json"},
 	{"log.file", "log-file", "", "file to log to instead of standard error"},
 	{"log.max-size", "log-max-size", 100, "MiB at which the log file is moved aside under a name with the time, and a new one begun; 0: never"},
 	{"log.keep", "log-keep", 5, "log files that were moved aside to keep; 0: all"},
+}
+
+// allowedValues are those of keys that are one of a few words.
+var allowedValues = map[string][]string{
+	"reachability": {"auto", "public", "private"},
+	"dht":          {"auto", "server", "client", "ask", "off"},
+	"log.level":    {"debug", "info", "warn", "error"},
+	"log.format":   {"auto", "console", "json"},
 }
 
 func lookup(key string) *setting {
@@ -285,15 +298,9 @@ func (c *config) check() error {
 			}
 		}
 	}
-	oneOf := map[string][]string{
-		"reachability": {"auto", "public", "private"},
-		"dht":          {"auto", "server", "client", "off"},
-		"log.level":    {"debug", "info", "warn", "error"},
-		"log.format":   {"auto", "console", "json"},
-	}
 	for _, key := range []string{"dht", "reachability", "log.level", "log.format"} {
-		if !slices.Contains(oneOf[key], c.text(key)) {
-			return refuse(key, "%q is unknown; use one of %s", c.text(key), strings.Join(oneOf[key], ", "))
+		if !slices.Contains(allowedValues[key], c.text(key)) {
+			return refuse(key, "%q is unknown; use one of %s", c.text(key), strings.Join(allowedValues[key], ", "))
 		}
 	}
 	if n := c.number("worker.slots"); n < 1 || n > 1024 {
@@ -308,7 +315,15 @@ func (c *config) check() error {
 	if n := c.number("disk.least"); n < 0 {
 		return refuse("disk.least", "%d MiB; want 0 or more", n)
 	}
-	for key, unit := range map[string]string{"log.max-size": "MiB", "log.keep": "files"} {
+	if _, err := parseAge(c.text("state.keep")); err != nil {
+		return refuse("state.keep", "%q: %v", c.text("state.keep"), err)
+	}
+	if addr := c.text("metrics.listen"); addr != "" {
+		if _, err := metrics.Address(addr); err != nil {
+			return refuse("metrics.listen", "%q: %v; want a port or host:port such as 127.0.0.1:9464", addr, err)
+		}
+	}
+	for key, unit := range map[string]string{"log.max-size": "MiB", "log.keep": "files", "state.max-size": "MiB"} {
 		if n := c.number(key); n < 0 || n > 1<<20 {
 			return refuse(key, "%d %s; want 0 to %d", n, unit, 1<<20)
 		}

@@ -1,13 +1,19 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"strings"
 
+	"github.com/knadh/koanf/v2"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"edgenet.dev/proto/api"
 )
 
 func (a *app) configCmd() *cobra.Command {
@@ -16,8 +22,10 @@ func (a *app) configCmd() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error { return a.configShow(c) },
 	}
 	addSettings(show)
-	return family("config", "Show, check and create the configuration file",
-		show,
+	show.Long = `Prints the values that the running daemon was started with. Without a daemon, or
+when flags are given, prints what a start would use.`
+	return family("config", "Show, check, change and create the configuration file",
+		show, a.configSetCmd(),
 		&cobra.Command{
 			Use: "validate [FILE]", Short: "Check a configuration file without starting anything", Args: takes(0, 1, "at most one FILE"),
 			RunE: func(_ *cobra.Command, args []string) error { return a.configValidate(args) },
@@ -34,10 +42,18 @@ func (a *app) configShow(c *cobra.Command) error {
 		return err
 	}
 	cfg, err := loadConfig(configPath(dir), c.Flags())
+	running := false
+	if !anySetting(c.Flags()) && answering(c.Context(), dir) == nil {
+		running = true
+		next := cfg // nil when the file is broken meanwhile
+		if cfg, err = runningConfig(c.Context(), dir); err == nil && next != nil {
+			cfg.noteChanges(next, configPath(dir))
+		}
+	}
 	if err != nil {
 		return err
 	}
-	type entry struct {
+	type shown struct {
 		Key    string `json:"key"`
 		Value  any    `json:"value"`
 		Source string `json:"source"`
@@ -45,20 +61,77 @@ func (a *app) configShow(c *cobra.Command) error {
 		Flag   string `json:"flag"`
 		Help   string `json:"help"`
 	}
-	var entries []entry
+	var entries []shown
 	r := report{}
 	for _, s := range settings {
-		entries = append(entries, entry{s.key, cfg.values.Get(s.key), cfg.sources[s.key], envName(s.key), "--" + s.flag, s.usage})
+		entries = append(entries, shown{s.key, cfg.values.Get(s.key), cfg.sources[s.key], envName(s.key), "--" + s.flag, s.usage})
 		r.ids = append(r.ids, s.key)
 	}
 	r.data = entries
 	r.table = func(w io.Writer) {
+		if running {
+			row(w, "# of the running daemon")
+		}
 		row(w, "KEY", "VALUE", "SOURCE")
 		for _, e := range entries {
 			row(w, e.Key, settingText(e.Value), e.Source)
 		}
 	}
 	return a.print(r)
+}
+
+// anySetting reports whether a flag of a key was given.
+func anySetting(flags *pflag.FlagSet) bool {
+	given := flags.Changed("no-work")
+	for _, s := range settings {
+		given = given || flags.Changed(s.flag)
+	}
+	return given
+}
+
+// runningConfig asks the daemon what it was started with.
+func runningConfig(ctx context.Context, dir string) (*config, error) {
+	reply, err := call(ctx, newClient(dir).nodes.Settings, &api.SettingsRequest{})
+	if err != nil {
+		return nil, err
+	}
+	c := &config{values: koanf.New("."), sources: map[string]string{}}
+	for _, s := range reply.Settings {
+		known := lookup(s.Key)
+		if known == nil { // the daemon is of another version
+			continue
+		}
+		var v any
+		d := json.NewDecoder(strings.NewReader(s.Value))
+		d.UseNumber()
+		if err := d.Decode(&v); err != nil {
+			return nil, fmt.Errorf("the daemon's %s: %w", s.Key, err)
+		}
+		if n, ok := v.(json.Number); ok {
+			v = n.String()
+		}
+		if v, err = convert(v, known.value); err != nil {
+			return nil, fmt.Errorf("the daemon's %s: %w", s.Key, err)
+		}
+		if err := c.values.Set(s.Key, v); err != nil {
+			return nil, err
+		}
+		c.sources[s.Key] = s.Source
+	}
+	return c, nil
+}
+
+// noteChanges marks the keys that the file says otherwise by now, unless a flag
+// or a variable overrides it.
+func (c *config) noteChanges(next *config, path string) {
+	for _, s := range settings {
+		now, then := settingText(c.values.Get(s.key)), settingText(next.values.Get(s.key))
+		source := c.sources[s.key]
+		if now == then || source != "default" && source != path || next.sources[s.key] != "default" && next.sources[s.key] != path {
+			continue
+		}
+		c.sources[s.key] += fmt.Sprintf(" (now %s there: restart the daemon to use it)", then)
+	}
 }
 
 func settingText(v any) string {

@@ -113,6 +113,10 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 	if l := cfg.list("listen"); len(l) > 0 {
 		nc.Listen = l
 	}
+	if nc.KeepJobs, err = parseAge(cfg.text("state.keep")); err != nil {
+		return failf(exitRefused, "state.keep: %w", err)
+	}
+	nc.MaxState = uint64(cfg.number("state.max-size")) << 20
 	nc.Keys, nc.Record = signingKeys(dir), audit.Open(dir).Add
 	if nc.Worker, err = workerOf(cfg); err != nil {
 		return err
@@ -136,6 +140,12 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 		return errors.Join(err, nc.Store.Close())
 	}
 	defer page.close()
+	watched, err := openMetrics(cfg, dir)
+	if err != nil {
+		return errors.Join(err, nc.Store.Close())
+	}
+	defer watched.close()
+	nc.Metrics = watched.registerer()
 	n, err := node.New(nc)
 	if err != nil {
 		return errors.Join(otherNetwork(dir, busyPort(err)), nc.Store.Close())
@@ -165,9 +175,10 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 		}
 		a.announce(log, n, dir, cfg)
 		page.ready(log, n)
-		return api.Serve(gctx, ln, n, versionText(), stop)
+		return api.Serve(gctx, ln, n, versionText(), stop, settingList(cfg)...)
 	})
 	g.Go(func() error { return page.serve(gctx, n) })
+	g.Go(func() error { return watched.serve(gctx, log, n) })
 	err = g.Wait()
 	log.Info("stopped", zap.Error(err))
 	return err

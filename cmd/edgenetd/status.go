@@ -266,6 +266,9 @@ func (a *app) printStatus(s *api.StatusReply) error {
 			work = dash(v.Worker.Why)
 		}
 		row(w, "worker", work)
+		if v.Worker.Enabled && v.Worker.Why != "" {
+			row(w, "work", v.Worker.Why)
+		}
 		row(w, "witness", yesNo(v.Witness))
 		row(w, "ledger", fmt.Sprintf("%d events, state %.16s", v.Events, v.StateHash))
 		for _, addr := range v.Addresses {

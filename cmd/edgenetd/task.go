@@ -44,7 +44,7 @@ func (a *app) taskCmd() *cobra.Command {
 			Use: "why JOB", Short: "Say why a job waits or how it failed", Args: takes(1, 1, "a JOB"),
 			RunE: func(c *cobra.Command, args []string) error { return a.taskWhy(c.Context(), args[0]) },
 		},
-		result)
+		result, a.taskWaitCmd(), a.taskRmCmd())
 }
 
 type jobView struct {

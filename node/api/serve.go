@@ -32,17 +32,19 @@ const (
 )
 
 type server struct {
-	node    *node.Node
-	version string
-	stop    func()
-	started time.Time
+	node     *node.Node
+	version  string
+	stop     func()
+	started  time.Time
+	settings []*api.Setting
 }
 
 // Serve answers on ln until ctx ends, then lets running calls finish for two
 // seconds. stop is called by the Stop method and must not block. Serve closes
-// ln and returns nil when ctx ended.
-func Serve(ctx context.Context, ln net.Listener, n *node.Node, version string, stop func()) error {
-	s := &server{node: n, version: version, stop: stop, started: time.Now()}
+// ln and returns nil when ctx ended. settings are what the node was configured
+// with, for the Settings method.
+func Serve(ctx context.Context, ln net.Listener, n *node.Node, version string, stop func(), settings ...*api.Setting) error {
+	s := &server{node: n, version: version, stop: stop, started: time.Now(), settings: settings}
 	srv := &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: readHeaderIn,

@@ -196,6 +196,17 @@ func (s taskServer) Why(_ context.Context, req *connect.Request[api.GetRequest])
 	return connect.NewResponse(&api.WhyReply{Lines: lines}), nil
 }
 
+func (s taskServer) Remove(ctx context.Context, req *connect.Request[api.RemoveRequest]) (*connect.Response[api.RemoveReply], error) {
+	id, err := s.node.FindJob(req.Msg.Job)
+	if err == nil {
+		err = s.node.Remove(ctx, id)
+	}
+	if err != nil {
+		return nil, failure(err)
+	}
+	return connect.NewResponse(&api.RemoveReply{Job: id.String()}), nil
+}
+
 func jobMessage(v market.JobView, tasks []market.TaskView) *api.Job {
 	j := v.Record.Job
 	m := &api.Job{

@@ -73,7 +73,7 @@ func (x StakeRequest_Verb) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StakeRequest_Verb.Descriptor instead.
 func (StakeRequest_Verb) EnumDescriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{28, 0}
+	return file_api_proto_rawDescGZIP(), []int{38, 0}
 }
 
 type StatusRequest struct {
@@ -768,6 +768,510 @@ func (x *FindPeerReply) GetAddresses() []string {
 	return nil
 }
 
+type HealthRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Thorough      bool                   `protobuf:"varint,1,opt,name=thorough,proto3" json:"thorough,omitempty"` // ask peers for their clocks and try the sandbox, too
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HealthRequest) Reset() {
+	*x = HealthRequest{}
+	mi := &file_api_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HealthRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HealthRequest) ProtoMessage() {}
+
+func (x *HealthRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
+func (*HealthRequest) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *HealthRequest) GetThorough() bool {
+	if x != nil {
+		return x.Thorough
+	}
+	return false
+}
+
+type HealthReply struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Reasons         []string               `protobuf:"bytes,1,rep,name=reasons,proto3" json:"reasons,omitempty"`     // why the node is not ready; none: it is
+	Witnesses       []*WitnessHealth       `protobuf:"bytes,2,rep,name=witnesses,proto3" json:"witnesses,omitempty"` // in the genesis' order
+	Quorum          uint32                 `protobuf:"varint,3,opt,name=quorum,proto3" json:"quorum,omitempty"`
+	Reachable       uint32                 `protobuf:"varint,4,opt,name=reachable,proto3" json:"reachable,omitempty"` // witnesses that answered
+	Synced          bool                   `protobuf:"varint,5,opt,name=synced,proto3" json:"synced,omitempty"`
+	Epoch           uint64                 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`                                                  // of the newest checkpoint
+	CheckpointAgeMs uint64                 `protobuf:"varint,7,opt,name=checkpoint_age_ms,json=checkpointAgeMs,proto3" json:"checkpoint_age_ms,omitempty"`     // 0: there is none yet
+	Reachability    string                 `protobuf:"bytes,8,opt,name=reachability,proto3" json:"reachability,omitempty"`                                     // public, private or unknown
+	ClockOffsetsUs  []int64                `protobuf:"varint,9,rep,packed,name=clock_offsets_us,json=clockOffsetsUs,proto3" json:"clock_offsets_us,omitempty"` // others' clocks minus this one's, of those that answered
+	Frozen          bool                   `protobuf:"varint,10,opt,name=frozen,proto3" json:"frozen,omitempty"`                                               // this account takes no part until a rotate by its recovery key
+	ConfinedBy      []string               `protobuf:"bytes,11,rep,name=confined_by,json=confinedBy,proto3" json:"confined_by,omitempty"`                      // thorough, on a node that executes: what holds the sandbox's children
+	Unconfined      []string               `protobuf:"bytes,12,rep,name=unconfined,proto3" json:"unconfined,omitempty"`                                        // what is missing or was let through, with the reason
+	SandboxError    string                 `protobuf:"bytes,13,opt,name=sandbox_error,json=sandboxError,proto3" json:"sandbox_error,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *HealthReply) Reset() {
+	*x = HealthReply{}
+	mi := &file_api_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HealthReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HealthReply) ProtoMessage() {}
+
+func (x *HealthReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HealthReply.ProtoReflect.Descriptor instead.
+func (*HealthReply) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *HealthReply) GetReasons() []string {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *HealthReply) GetWitnesses() []*WitnessHealth {
+	if x != nil {
+		return x.Witnesses
+	}
+	return nil
+}
+
+func (x *HealthReply) GetQuorum() uint32 {
+	if x != nil {
+		return x.Quorum
+	}
+	return 0
+}
+
+func (x *HealthReply) GetReachable() uint32 {
+	if x != nil {
+		return x.Reachable
+	}
+	return 0
+}
+
+func (x *HealthReply) GetSynced() bool {
+	if x != nil {
+		return x.Synced
+	}
+	return false
+}
+
+func (x *HealthReply) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *HealthReply) GetCheckpointAgeMs() uint64 {
+	if x != nil {
+		return x.CheckpointAgeMs
+	}
+	return 0
+}
+
+func (x *HealthReply) GetReachability() string {
+	if x != nil {
+		return x.Reachability
+	}
+	return ""
+}
+
+func (x *HealthReply) GetClockOffsetsUs() []int64 {
+	if x != nil {
+		return x.ClockOffsetsUs
+	}
+	return nil
+}
+
+func (x *HealthReply) GetFrozen() bool {
+	if x != nil {
+		return x.Frozen
+	}
+	return false
+}
+
+func (x *HealthReply) GetConfinedBy() []string {
+	if x != nil {
+		return x.ConfinedBy
+	}
+	return nil
+}
+
+func (x *HealthReply) GetUnconfined() []string {
+	if x != nil {
+		return x.Unconfined
+	}
+	return nil
+}
+
+func (x *HealthReply) GetSandboxError() string {
+	if x != nil {
+		return x.SandboxError
+	}
+	return ""
+}
+
+type WitnessHealth struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Reachable     bool                   `protobuf:"varint,2,opt,name=reachable,proto3" json:"reachable,omitempty"`
+	RttUs         uint64                 `protobuf:"varint,3,opt,name=rtt_us,json=rttUs,proto3" json:"rtt_us,omitempty"`
+	Error         string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WitnessHealth) Reset() {
+	*x = WitnessHealth{}
+	mi := &file_api_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WitnessHealth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WitnessHealth) ProtoMessage() {}
+
+func (x *WitnessHealth) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WitnessHealth.ProtoReflect.Descriptor instead.
+func (*WitnessHealth) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *WitnessHealth) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *WitnessHealth) GetReachable() bool {
+	if x != nil {
+		return x.Reachable
+	}
+	return false
+}
+
+func (x *WitnessHealth) GetRttUs() uint64 {
+	if x != nil {
+		return x.RttUs
+	}
+	return 0
+}
+
+func (x *WitnessHealth) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+type PingRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"` // peer id, or a multiaddr that ends in /p2p/ID
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PingRequest) Reset() {
+	*x = PingRequest{}
+	mi := &file_api_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PingRequest) ProtoMessage() {}
+
+func (x *PingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PingRequest.ProtoReflect.Descriptor instead.
+func (*PingRequest) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *PingRequest) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+type PingReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	RttUs         uint64                 `protobuf:"varint,2,opt,name=rtt_us,json=rttUs,proto3" json:"rtt_us,omitempty"`
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"` // over which it went
+	Relayed       bool                   `protobuf:"varint,4,opt,name=relayed,proto3" json:"relayed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PingReply) Reset() {
+	*x = PingReply{}
+	mi := &file_api_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PingReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PingReply) ProtoMessage() {}
+
+func (x *PingReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PingReply.ProtoReflect.Descriptor instead.
+func (*PingReply) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PingReply) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PingReply) GetRttUs() uint64 {
+	if x != nil {
+		return x.RttUs
+	}
+	return 0
+}
+
+func (x *PingReply) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *PingReply) GetRelayed() bool {
+	if x != nil {
+		return x.Relayed
+	}
+	return false
+}
+
+type SettingsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettingsRequest) Reset() {
+	*x = SettingsRequest{}
+	mi := &file_api_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettingsRequest) ProtoMessage() {}
+
+func (x *SettingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettingsRequest.ProtoReflect.Descriptor instead.
+func (*SettingsRequest) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{16}
+}
+
+type SettingsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Settings      []*Setting             `protobuf:"bytes,1,rep,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettingsReply) Reset() {
+	*x = SettingsReply{}
+	mi := &file_api_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettingsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettingsReply) ProtoMessage() {}
+
+func (x *SettingsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettingsReply.ProtoReflect.Descriptor instead.
+func (*SettingsReply) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SettingsReply) GetSettings() []*Setting {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+type Setting struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`   // JSON
+	Source        string                 `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"` // default, a file, a variable or a flag
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Setting) Reset() {
+	*x = Setting{}
+	mi := &file_api_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Setting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Setting) ProtoMessage() {}
+
+func (x *Setting) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Setting.ProtoReflect.Descriptor instead.
+func (*Setting) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Setting) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Setting) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Setting) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
 type SubmitRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`     // task type; empty when module is given
@@ -787,7 +1291,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_api_proto_msgTypes[11]
+	mi := &file_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +1303,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[11]
+	mi := &file_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +1316,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{11}
+	return file_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SubmitRequest) GetType() string {
@@ -907,7 +1411,7 @@ type SubmitReply struct {
 
 func (x *SubmitReply) Reset() {
 	*x = SubmitReply{}
-	mi := &file_api_proto_msgTypes[12]
+	mi := &file_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +1423,7 @@ func (x *SubmitReply) String() string {
 func (*SubmitReply) ProtoMessage() {}
 
 func (x *SubmitReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[12]
+	mi := &file_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +1436,7 @@ func (x *SubmitReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitReply.ProtoReflect.Descriptor instead.
 func (*SubmitReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{12}
+	return file_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SubmitReply) GetJob() string {
@@ -994,7 +1498,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_api_proto_msgTypes[13]
+	mi := &file_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1006,7 +1510,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[13]
+	mi := &file_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1019,7 +1523,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{13}
+	return file_api_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListRequest) GetState() string {
@@ -1045,7 +1549,7 @@ type ListReply struct {
 
 func (x *ListReply) Reset() {
 	*x = ListReply{}
-	mi := &file_api_proto_msgTypes[14]
+	mi := &file_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1057,7 +1561,7 @@ func (x *ListReply) String() string {
 func (*ListReply) ProtoMessage() {}
 
 func (x *ListReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[14]
+	mi := &file_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1070,7 +1574,7 @@ func (x *ListReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReply.ProtoReflect.Descriptor instead.
 func (*ListReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{14}
+	return file_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListReply) GetJobs() []*Job {
@@ -1089,7 +1593,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_api_proto_msgTypes[15]
+	mi := &file_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1101,7 +1605,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[15]
+	mi := &file_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1114,7 +1618,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{15}
+	return file_api_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetRequest) GetJob() string {
@@ -1153,7 +1657,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_api_proto_msgTypes[16]
+	mi := &file_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1165,7 +1669,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[16]
+	mi := &file_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1178,7 +1682,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{16}
+	return file_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Job) GetId() string {
@@ -1344,7 +1848,7 @@ type TaskInfo struct {
 
 func (x *TaskInfo) Reset() {
 	*x = TaskInfo{}
-	mi := &file_api_proto_msgTypes[17]
+	mi := &file_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1860,7 @@ func (x *TaskInfo) String() string {
 func (*TaskInfo) ProtoMessage() {}
 
 func (x *TaskInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[17]
+	mi := &file_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1873,7 @@ func (x *TaskInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskInfo.ProtoReflect.Descriptor instead.
 func (*TaskInfo) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{17}
+	return file_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TaskInfo) GetIndex() uint32 {
@@ -1444,7 +1948,7 @@ type ReplicaInfo struct {
 
 func (x *ReplicaInfo) Reset() {
 	*x = ReplicaInfo{}
-	mi := &file_api_proto_msgTypes[18]
+	mi := &file_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1456,7 +1960,7 @@ func (x *ReplicaInfo) String() string {
 func (*ReplicaInfo) ProtoMessage() {}
 
 func (x *ReplicaInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[18]
+	mi := &file_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1469,7 +1973,7 @@ func (x *ReplicaInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaInfo.ProtoReflect.Descriptor instead.
 func (*ReplicaInfo) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{18}
+	return file_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ReplicaInfo) GetWorker() string {
@@ -1549,7 +2053,7 @@ type TaskResult struct {
 
 func (x *TaskResult) Reset() {
 	*x = TaskResult{}
-	mi := &file_api_proto_msgTypes[19]
+	mi := &file_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +2065,7 @@ func (x *TaskResult) String() string {
 func (*TaskResult) ProtoMessage() {}
 
 func (x *TaskResult) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[19]
+	mi := &file_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +2078,7 @@ func (x *TaskResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskResult.ProtoReflect.Descriptor instead.
 func (*TaskResult) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{19}
+	return file_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TaskResult) GetIndex() uint32 {
@@ -1677,7 +2181,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_api_proto_msgTypes[20]
+	mi := &file_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +2193,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[20]
+	mi := &file_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,7 +2206,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{20}
+	return file_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CancelRequest) GetJob() string {
@@ -1721,7 +2225,7 @@ type CancelReply struct {
 
 func (x *CancelReply) Reset() {
 	*x = CancelReply{}
-	mi := &file_api_proto_msgTypes[21]
+	mi := &file_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1733,7 +2237,7 @@ func (x *CancelReply) String() string {
 func (*CancelReply) ProtoMessage() {}
 
 func (x *CancelReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[21]
+	mi := &file_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1746,12 +2250,100 @@ func (x *CancelReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReply.ProtoReflect.Descriptor instead.
 func (*CancelReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{21}
+	return file_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CancelReply) GetState() string {
 	if x != nil {
 		return x.State
+	}
+	return ""
+}
+
+type RemoveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveRequest) Reset() {
+	*x = RemoveRequest{}
+	mi := &file_api_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveRequest) ProtoMessage() {}
+
+func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
+func (*RemoveRequest) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *RemoveRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+type RemoveReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveReply) Reset() {
+	*x = RemoveReply{}
+	mi := &file_api_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveReply) ProtoMessage() {}
+
+func (x *RemoveReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveReply.ProtoReflect.Descriptor instead.
+func (*RemoveReply) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *RemoveReply) GetJob() string {
+	if x != nil {
+		return x.Job
 	}
 	return ""
 }
@@ -1765,7 +2357,7 @@ type WhyReply struct {
 
 func (x *WhyReply) Reset() {
 	*x = WhyReply{}
-	mi := &file_api_proto_msgTypes[22]
+	mi := &file_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1777,7 +2369,7 @@ func (x *WhyReply) String() string {
 func (*WhyReply) ProtoMessage() {}
 
 func (x *WhyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[22]
+	mi := &file_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1790,7 +2382,7 @@ func (x *WhyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyReply.ProtoReflect.Descriptor instead.
 func (*WhyReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{22}
+	return file_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *WhyReply) GetLines() []string {
@@ -1809,7 +2401,7 @@ type BalanceRequest struct {
 
 func (x *BalanceRequest) Reset() {
 	*x = BalanceRequest{}
-	mi := &file_api_proto_msgTypes[23]
+	mi := &file_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1821,7 +2413,7 @@ func (x *BalanceRequest) String() string {
 func (*BalanceRequest) ProtoMessage() {}
 
 func (x *BalanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[23]
+	mi := &file_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1834,7 +2426,7 @@ func (x *BalanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BalanceRequest.ProtoReflect.Descriptor instead.
 func (*BalanceRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{23}
+	return file_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *BalanceRequest) GetAccount() string {
@@ -1866,7 +2458,7 @@ type BalanceReply struct {
 
 func (x *BalanceReply) Reset() {
 	*x = BalanceReply{}
-	mi := &file_api_proto_msgTypes[24]
+	mi := &file_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1878,7 +2470,7 @@ func (x *BalanceReply) String() string {
 func (*BalanceReply) ProtoMessage() {}
 
 func (x *BalanceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[24]
+	mi := &file_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1891,7 +2483,7 @@ func (x *BalanceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BalanceReply.ProtoReflect.Descriptor instead.
 func (*BalanceReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{24}
+	return file_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *BalanceReply) GetAccount() string {
@@ -2008,7 +2600,7 @@ type Waiting struct {
 
 func (x *Waiting) Reset() {
 	*x = Waiting{}
-	mi := &file_api_proto_msgTypes[25]
+	mi := &file_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2020,7 +2612,7 @@ func (x *Waiting) String() string {
 func (*Waiting) ProtoMessage() {}
 
 func (x *Waiting) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[25]
+	mi := &file_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2033,7 +2625,7 @@ func (x *Waiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
 func (*Waiting) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{25}
+	return file_api_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Waiting) GetEvent() string {
@@ -2091,7 +2683,7 @@ type TransferRequest struct {
 
 func (x *TransferRequest) Reset() {
 	*x = TransferRequest{}
-	mi := &file_api_proto_msgTypes[26]
+	mi := &file_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2103,7 +2695,7 @@ func (x *TransferRequest) String() string {
 func (*TransferRequest) ProtoMessage() {}
 
 func (x *TransferRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[26]
+	mi := &file_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2116,7 +2708,7 @@ func (x *TransferRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferRequest.ProtoReflect.Descriptor instead.
 func (*TransferRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{26}
+	return file_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TransferRequest) GetTo() string {
@@ -2165,7 +2757,7 @@ type TransferReply struct {
 
 func (x *TransferReply) Reset() {
 	*x = TransferReply{}
-	mi := &file_api_proto_msgTypes[27]
+	mi := &file_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2177,7 +2769,7 @@ func (x *TransferReply) String() string {
 func (*TransferReply) ProtoMessage() {}
 
 func (x *TransferReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[27]
+	mi := &file_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2190,7 +2782,7 @@ func (x *TransferReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferReply.ProtoReflect.Descriptor instead.
 func (*TransferReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{27}
+	return file_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TransferReply) GetEvent() string {
@@ -2228,7 +2820,7 @@ type StakeRequest struct {
 
 func (x *StakeRequest) Reset() {
 	*x = StakeRequest{}
-	mi := &file_api_proto_msgTypes[28]
+	mi := &file_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2240,7 +2832,7 @@ func (x *StakeRequest) String() string {
 func (*StakeRequest) ProtoMessage() {}
 
 func (x *StakeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[28]
+	mi := &file_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2253,7 +2845,7 @@ func (x *StakeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StakeRequest.ProtoReflect.Descriptor instead.
 func (*StakeRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{28}
+	return file_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *StakeRequest) GetVerb() StakeRequest_Verb {
@@ -2297,7 +2889,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_api_proto_msgTypes[29]
+	mi := &file_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2309,7 +2901,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[29]
+	mi := &file_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2322,7 +2914,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{29}
+	return file_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *HistoryRequest) GetLimit() uint32 {
@@ -2369,7 +2961,7 @@ type HistoryReply struct {
 
 func (x *HistoryReply) Reset() {
 	*x = HistoryReply{}
-	mi := &file_api_proto_msgTypes[30]
+	mi := &file_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2381,7 +2973,7 @@ func (x *HistoryReply) String() string {
 func (*HistoryReply) ProtoMessage() {}
 
 func (x *HistoryReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[30]
+	mi := &file_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2394,7 +2986,7 @@ func (x *HistoryReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryReply.ProtoReflect.Descriptor instead.
 func (*HistoryReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{30}
+	return file_api_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *HistoryReply) GetEntries() []*HistoryEntry {
@@ -2426,7 +3018,7 @@ type HistoryEntry struct {
 
 func (x *HistoryEntry) Reset() {
 	*x = HistoryEntry{}
-	mi := &file_api_proto_msgTypes[31]
+	mi := &file_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +3030,7 @@ func (x *HistoryEntry) String() string {
 func (*HistoryEntry) ProtoMessage() {}
 
 func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[31]
+	mi := &file_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2451,7 +3043,7 @@ func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryEntry.ProtoReflect.Descriptor instead.
 func (*HistoryEntry) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{31}
+	return file_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *HistoryEntry) GetEvent() string {
@@ -2562,7 +3154,7 @@ type RewardsRequest struct {
 
 func (x *RewardsRequest) Reset() {
 	*x = RewardsRequest{}
-	mi := &file_api_proto_msgTypes[32]
+	mi := &file_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2574,7 +3166,7 @@ func (x *RewardsRequest) String() string {
 func (*RewardsRequest) ProtoMessage() {}
 
 func (x *RewardsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[32]
+	mi := &file_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2587,7 +3179,7 @@ func (x *RewardsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RewardsRequest.ProtoReflect.Descriptor instead.
 func (*RewardsRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{32}
+	return file_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RewardsRequest) GetAccount() string {
@@ -2614,7 +3206,7 @@ type RewardsReply struct {
 
 func (x *RewardsReply) Reset() {
 	*x = RewardsReply{}
-	mi := &file_api_proto_msgTypes[33]
+	mi := &file_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2626,7 +3218,7 @@ func (x *RewardsReply) String() string {
 func (*RewardsReply) ProtoMessage() {}
 
 func (x *RewardsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[33]
+	mi := &file_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2639,7 +3231,7 @@ func (x *RewardsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RewardsReply.ProtoReflect.Descriptor instead.
 func (*RewardsReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{33}
+	return file_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RewardsReply) GetRewards() []*Reward {
@@ -2678,7 +3270,7 @@ type Reward struct {
 
 func (x *Reward) Reset() {
 	*x = Reward{}
-	mi := &file_api_proto_msgTypes[34]
+	mi := &file_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2690,7 +3282,7 @@ func (x *Reward) String() string {
 func (*Reward) ProtoMessage() {}
 
 func (x *Reward) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[34]
+	mi := &file_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2703,7 +3295,7 @@ func (x *Reward) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reward.ProtoReflect.Descriptor instead.
 func (*Reward) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{34}
+	return file_api_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Reward) GetKind() string {
@@ -2805,7 +3397,7 @@ type AuditRequest struct {
 
 func (x *AuditRequest) Reset() {
 	*x = AuditRequest{}
-	mi := &file_api_proto_msgTypes[35]
+	mi := &file_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2817,7 +3409,7 @@ func (x *AuditRequest) String() string {
 func (*AuditRequest) ProtoMessage() {}
 
 func (x *AuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[35]
+	mi := &file_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2830,7 +3422,7 @@ func (x *AuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRequest.ProtoReflect.Descriptor instead.
 func (*AuditRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{35}
+	return file_api_proto_rawDescGZIP(), []int{45}
 }
 
 type AuditReply struct {
@@ -2858,7 +3450,7 @@ type AuditReply struct {
 
 func (x *AuditReply) Reset() {
 	*x = AuditReply{}
-	mi := &file_api_proto_msgTypes[36]
+	mi := &file_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2870,7 +3462,7 @@ func (x *AuditReply) String() string {
 func (*AuditReply) ProtoMessage() {}
 
 func (x *AuditReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[36]
+	mi := &file_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2883,7 +3475,7 @@ func (x *AuditReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditReply.ProtoReflect.Descriptor instead.
 func (*AuditReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{36}
+	return file_api_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AuditReply) GetAvailable() uint64 {
@@ -3014,7 +3606,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_api_proto_msgTypes[37]
+	mi := &file_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3026,7 +3618,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[37]
+	mi := &file_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3039,7 +3631,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{37}
+	return file_api_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *BackupRequest) GetDir() string {
@@ -3057,7 +3649,7 @@ type BackupReply struct {
 
 func (x *BackupReply) Reset() {
 	*x = BackupReply{}
-	mi := &file_api_proto_msgTypes[38]
+	mi := &file_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3069,7 +3661,7 @@ func (x *BackupReply) String() string {
 func (*BackupReply) ProtoMessage() {}
 
 func (x *BackupReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[38]
+	mi := &file_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3082,7 +3674,7 @@ func (x *BackupReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupReply.ProtoReflect.Descriptor instead.
 func (*BackupReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{38}
+	return file_api_proto_rawDescGZIP(), []int{48}
 }
 
 type KeysRequest struct {
@@ -3094,7 +3686,7 @@ type KeysRequest struct {
 
 func (x *KeysRequest) Reset() {
 	*x = KeysRequest{}
-	mi := &file_api_proto_msgTypes[39]
+	mi := &file_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3106,7 +3698,7 @@ func (x *KeysRequest) String() string {
 func (*KeysRequest) ProtoMessage() {}
 
 func (x *KeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[39]
+	mi := &file_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3119,7 +3711,7 @@ func (x *KeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysRequest.ProtoReflect.Descriptor instead.
 func (*KeysRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{39}
+	return file_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *KeysRequest) GetAccount() string {
@@ -3147,7 +3739,7 @@ type KeysReply struct {
 
 func (x *KeysReply) Reset() {
 	*x = KeysReply{}
-	mi := &file_api_proto_msgTypes[40]
+	mi := &file_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3159,7 +3751,7 @@ func (x *KeysReply) String() string {
 func (*KeysReply) ProtoMessage() {}
 
 func (x *KeysReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[40]
+	mi := &file_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3172,7 +3764,7 @@ func (x *KeysReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysReply.ProtoReflect.Descriptor instead.
 func (*KeysReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{40}
+	return file_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *KeysReply) GetAccount() string {
@@ -3259,7 +3851,7 @@ type RotateRequest struct {
 
 func (x *RotateRequest) Reset() {
 	*x = RotateRequest{}
-	mi := &file_api_proto_msgTypes[41]
+	mi := &file_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3271,7 +3863,7 @@ func (x *RotateRequest) String() string {
 func (*RotateRequest) ProtoMessage() {}
 
 func (x *RotateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[41]
+	mi := &file_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3284,7 +3876,7 @@ func (x *RotateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRequest.ProtoReflect.Descriptor instead.
 func (*RotateRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{41}
+	return file_api_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RotateRequest) GetAccount() string {
@@ -3379,7 +3971,46 @@ const file_api_proto_rawDesc = "" +
 	"\x0fFindPeerRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"-\n" +
 	"\rFindPeerReply\x12\x1c\n" +
-	"\taddresses\x18\x01 \x03(\tR\taddresses\"\xc0\x02\n" +
+	"\taddresses\x18\x01 \x03(\tR\taddresses\"+\n" +
+	"\rHealthRequest\x12\x1a\n" +
+	"\bthorough\x18\x01 \x01(\bR\bthorough\"\xc0\x03\n" +
+	"\vHealthReply\x12\x18\n" +
+	"\areasons\x18\x01 \x03(\tR\areasons\x12;\n" +
+	"\twitnesses\x18\x02 \x03(\v2\x1d.edgenet.api.v1.WitnessHealthR\twitnesses\x12\x16\n" +
+	"\x06quorum\x18\x03 \x01(\rR\x06quorum\x12\x1c\n" +
+	"\treachable\x18\x04 \x01(\rR\treachable\x12\x16\n" +
+	"\x06synced\x18\x05 \x01(\bR\x06synced\x12\x14\n" +
+	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12*\n" +
+	"\x11checkpoint_age_ms\x18\a \x01(\x04R\x0fcheckpointAgeMs\x12\"\n" +
+	"\freachability\x18\b \x01(\tR\freachability\x12(\n" +
+	"\x10clock_offsets_us\x18\t \x03(\x03R\x0eclockOffsetsUs\x12\x16\n" +
+	"\x06frozen\x18\n" +
+	" \x01(\bR\x06frozen\x12\x1f\n" +
+	"\vconfined_by\x18\v \x03(\tR\n" +
+	"confinedBy\x12\x1e\n" +
+	"\n" +
+	"unconfined\x18\f \x03(\tR\n" +
+	"unconfined\x12#\n" +
+	"\rsandbox_error\x18\r \x01(\tR\fsandboxError\"j\n" +
+	"\rWitnessHealth\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
+	"\treachable\x18\x02 \x01(\bR\treachable\x12\x15\n" +
+	"\x06rtt_us\x18\x03 \x01(\x04R\x05rttUs\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\"!\n" +
+	"\vPingRequest\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\"f\n" +
+	"\tPingReply\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
+	"\x06rtt_us\x18\x02 \x01(\x04R\x05rttUs\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x18\n" +
+	"\arelayed\x18\x04 \x01(\bR\arelayed\"\x11\n" +
+	"\x0fSettingsRequest\"D\n" +
+	"\rSettingsReply\x123\n" +
+	"\bsettings\x18\x01 \x03(\v2\x17.edgenet.api.v1.SettingR\bsettings\"I\n" +
+	"\aSetting\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\"\xc0\x02\n" +
 	"\rSubmitRequest\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x16\n" +
 	"\x06module\x18\x02 \x01(\fR\x06module\x12\x16\n" +
@@ -3480,7 +4111,11 @@ const file_api_proto_rawDesc = "" +
 	"\rCancelRequest\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\"#\n" +
 	"\vCancelReply\x12\x14\n" +
-	"\x05state\x18\x01 \x01(\tR\x05state\" \n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\"!\n" +
+	"\rRemoveRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"\x1f\n" +
+	"\vRemoveReply\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\" \n" +
 	"\bWhyReply\x12\x14\n" +
 	"\x05lines\x18\x01 \x03(\tR\x05lines\"*\n" +
 	"\x0eBalanceRequest\x12\x18\n" +
@@ -3633,12 +4268,15 @@ const file_api_proto_rawDesc = "" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12!\n" +
 	"\frecovery_key\x18\x03 \x01(\tR\vrecoveryKey\x12#\n" +
 	"\rrecovery_seed\x18\x04 \x01(\fR\frecoverySeed\x12\x17\n" +
-	"\await_ms\x18\x05 \x01(\x04R\x06waitMs2\xa2\x02\n" +
+	"\await_ms\x18\x05 \x01(\x04R\x06waitMs2\xf4\x03\n" +
 	"\vNodeService\x12D\n" +
 	"\x06Status\x12\x1d.edgenet.api.v1.StatusRequest\x1a\x1b.edgenet.api.v1.StatusReply\x12A\n" +
 	"\x05Peers\x12\x1c.edgenet.api.v1.PeersRequest\x1a\x1a.edgenet.api.v1.PeersReply\x12>\n" +
 	"\x04Stop\x12\x1b.edgenet.api.v1.StopRequest\x1a\x19.edgenet.api.v1.StopReply\x12J\n" +
-	"\bFindPeer\x12\x1f.edgenet.api.v1.FindPeerRequest\x1a\x1d.edgenet.api.v1.FindPeerReply2\xcf\x03\n" +
+	"\bFindPeer\x12\x1f.edgenet.api.v1.FindPeerRequest\x1a\x1d.edgenet.api.v1.FindPeerReply\x12D\n" +
+	"\x06Health\x12\x1d.edgenet.api.v1.HealthRequest\x1a\x1b.edgenet.api.v1.HealthReply\x12>\n" +
+	"\x04Ping\x12\x1b.edgenet.api.v1.PingRequest\x1a\x19.edgenet.api.v1.PingReply\x12J\n" +
+	"\bSettings\x12\x1f.edgenet.api.v1.SettingsRequest\x1a\x1d.edgenet.api.v1.SettingsReply2\x95\x04\n" +
 	"\vTaskService\x12D\n" +
 	"\x06Submit\x12\x1d.edgenet.api.v1.SubmitRequest\x1a\x1b.edgenet.api.v1.SubmitReply\x12>\n" +
 	"\x04List\x12\x1b.edgenet.api.v1.ListRequest\x1a\x19.edgenet.api.v1.ListReply\x126\n" +
@@ -3646,7 +4284,8 @@ const file_api_proto_rawDesc = "" +
 	"\x06Cancel\x12\x1d.edgenet.api.v1.CancelRequest\x1a\x1b.edgenet.api.v1.CancelReply\x12:\n" +
 	"\x05Watch\x12\x1a.edgenet.api.v1.GetRequest\x1a\x13.edgenet.api.v1.Job0\x01\x12C\n" +
 	"\aResults\x12\x1a.edgenet.api.v1.GetRequest\x1a\x1a.edgenet.api.v1.TaskResult0\x01\x12;\n" +
-	"\x03Why\x12\x1a.edgenet.api.v1.GetRequest\x1a\x18.edgenet.api.v1.WhyReply2\x88\x05\n" +
+	"\x03Why\x12\x1a.edgenet.api.v1.GetRequest\x1a\x18.edgenet.api.v1.WhyReply\x12D\n" +
+	"\x06Remove\x12\x1d.edgenet.api.v1.RemoveRequest\x1a\x1b.edgenet.api.v1.RemoveReply2\x88\x05\n" +
 	"\rWalletService\x12G\n" +
 	"\aBalance\x12\x1e.edgenet.api.v1.BalanceRequest\x1a\x1c.edgenet.api.v1.BalanceReply\x12J\n" +
 	"\bTransfer\x12\x1f.edgenet.api.v1.TransferRequest\x1a\x1d.edgenet.api.v1.TransferReply\x12C\n" +
@@ -3671,7 +4310,7 @@ func file_api_proto_rawDescGZIP() []byte {
 }
 
 var file_api_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_api_proto_goTypes = []any{
 	(StakeRequest_Verb)(0),  // 0: edgenet.api.v1.StakeRequest.Verb
 	(*StatusRequest)(nil),   // 1: edgenet.api.v1.StatusRequest
@@ -3685,98 +4324,118 @@ var file_api_proto_goTypes = []any{
 	(*StopReply)(nil),       // 9: edgenet.api.v1.StopReply
 	(*FindPeerRequest)(nil), // 10: edgenet.api.v1.FindPeerRequest
 	(*FindPeerReply)(nil),   // 11: edgenet.api.v1.FindPeerReply
-	(*SubmitRequest)(nil),   // 12: edgenet.api.v1.SubmitRequest
-	(*SubmitReply)(nil),     // 13: edgenet.api.v1.SubmitReply
-	(*ListRequest)(nil),     // 14: edgenet.api.v1.ListRequest
-	(*ListReply)(nil),       // 15: edgenet.api.v1.ListReply
-	(*GetRequest)(nil),      // 16: edgenet.api.v1.GetRequest
-	(*Job)(nil),             // 17: edgenet.api.v1.Job
-	(*TaskInfo)(nil),        // 18: edgenet.api.v1.TaskInfo
-	(*ReplicaInfo)(nil),     // 19: edgenet.api.v1.ReplicaInfo
-	(*TaskResult)(nil),      // 20: edgenet.api.v1.TaskResult
-	(*CancelRequest)(nil),   // 21: edgenet.api.v1.CancelRequest
-	(*CancelReply)(nil),     // 22: edgenet.api.v1.CancelReply
-	(*WhyReply)(nil),        // 23: edgenet.api.v1.WhyReply
-	(*BalanceRequest)(nil),  // 24: edgenet.api.v1.BalanceRequest
-	(*BalanceReply)(nil),    // 25: edgenet.api.v1.BalanceReply
-	(*Waiting)(nil),         // 26: edgenet.api.v1.Waiting
-	(*TransferRequest)(nil), // 27: edgenet.api.v1.TransferRequest
-	(*TransferReply)(nil),   // 28: edgenet.api.v1.TransferReply
-	(*StakeRequest)(nil),    // 29: edgenet.api.v1.StakeRequest
-	(*HistoryRequest)(nil),  // 30: edgenet.api.v1.HistoryRequest
-	(*HistoryReply)(nil),    // 31: edgenet.api.v1.HistoryReply
-	(*HistoryEntry)(nil),    // 32: edgenet.api.v1.HistoryEntry
-	(*RewardsRequest)(nil),  // 33: edgenet.api.v1.RewardsRequest
-	(*RewardsReply)(nil),    // 34: edgenet.api.v1.RewardsReply
-	(*Reward)(nil),          // 35: edgenet.api.v1.Reward
-	(*AuditRequest)(nil),    // 36: edgenet.api.v1.AuditRequest
-	(*AuditReply)(nil),      // 37: edgenet.api.v1.AuditReply
-	(*BackupRequest)(nil),   // 38: edgenet.api.v1.BackupRequest
-	(*BackupReply)(nil),     // 39: edgenet.api.v1.BackupReply
-	(*KeysRequest)(nil),     // 40: edgenet.api.v1.KeysRequest
-	(*KeysReply)(nil),       // 41: edgenet.api.v1.KeysReply
-	(*RotateRequest)(nil),   // 42: edgenet.api.v1.RotateRequest
-	nil,                     // 43: edgenet.api.v1.RewardsReply.TotalsEntry
-	nil,                     // 44: edgenet.api.v1.AuditReply.KindsEntry
+	(*HealthRequest)(nil),   // 12: edgenet.api.v1.HealthRequest
+	(*HealthReply)(nil),     // 13: edgenet.api.v1.HealthReply
+	(*WitnessHealth)(nil),   // 14: edgenet.api.v1.WitnessHealth
+	(*PingRequest)(nil),     // 15: edgenet.api.v1.PingRequest
+	(*PingReply)(nil),       // 16: edgenet.api.v1.PingReply
+	(*SettingsRequest)(nil), // 17: edgenet.api.v1.SettingsRequest
+	(*SettingsReply)(nil),   // 18: edgenet.api.v1.SettingsReply
+	(*Setting)(nil),         // 19: edgenet.api.v1.Setting
+	(*SubmitRequest)(nil),   // 20: edgenet.api.v1.SubmitRequest
+	(*SubmitReply)(nil),     // 21: edgenet.api.v1.SubmitReply
+	(*ListRequest)(nil),     // 22: edgenet.api.v1.ListRequest
+	(*ListReply)(nil),       // 23: edgenet.api.v1.ListReply
+	(*GetRequest)(nil),      // 24: edgenet.api.v1.GetRequest
+	(*Job)(nil),             // 25: edgenet.api.v1.Job
+	(*TaskInfo)(nil),        // 26: edgenet.api.v1.TaskInfo
+	(*ReplicaInfo)(nil),     // 27: edgenet.api.v1.ReplicaInfo
+	(*TaskResult)(nil),      // 28: edgenet.api.v1.TaskResult
+	(*CancelRequest)(nil),   // 29: edgenet.api.v1.CancelRequest
+	(*CancelReply)(nil),     // 30: edgenet.api.v1.CancelReply
+	(*RemoveRequest)(nil),   // 31: edgenet.api.v1.RemoveRequest
+	(*RemoveReply)(nil),     // 32: edgenet.api.v1.RemoveReply
+	(*WhyReply)(nil),        // 33: edgenet.api.v1.WhyReply
+	(*BalanceRequest)(nil),  // 34: edgenet.api.v1.BalanceRequest
+	(*BalanceReply)(nil),    // 35: edgenet.api.v1.BalanceReply
+	(*Waiting)(nil),         // 36: edgenet.api.v1.Waiting
+	(*TransferRequest)(nil), // 37: edgenet.api.v1.TransferRequest
+	(*TransferReply)(nil),   // 38: edgenet.api.v1.TransferReply
+	(*StakeRequest)(nil),    // 39: edgenet.api.v1.StakeRequest
+	(*HistoryRequest)(nil),  // 40: edgenet.api.v1.HistoryRequest
+	(*HistoryReply)(nil),    // 41: edgenet.api.v1.HistoryReply
+	(*HistoryEntry)(nil),    // 42: edgenet.api.v1.HistoryEntry
+	(*RewardsRequest)(nil),  // 43: edgenet.api.v1.RewardsRequest
+	(*RewardsReply)(nil),    // 44: edgenet.api.v1.RewardsReply
+	(*Reward)(nil),          // 45: edgenet.api.v1.Reward
+	(*AuditRequest)(nil),    // 46: edgenet.api.v1.AuditRequest
+	(*AuditReply)(nil),      // 47: edgenet.api.v1.AuditReply
+	(*BackupRequest)(nil),   // 48: edgenet.api.v1.BackupRequest
+	(*BackupReply)(nil),     // 49: edgenet.api.v1.BackupReply
+	(*KeysRequest)(nil),     // 50: edgenet.api.v1.KeysRequest
+	(*KeysReply)(nil),       // 51: edgenet.api.v1.KeysReply
+	(*RotateRequest)(nil),   // 52: edgenet.api.v1.RotateRequest
+	nil,                     // 53: edgenet.api.v1.RewardsReply.TotalsEntry
+	nil,                     // 54: edgenet.api.v1.AuditReply.KindsEntry
 }
 var file_api_proto_depIdxs = []int32{
 	4,  // 0: edgenet.api.v1.StatusReply.worker:type_name -> edgenet.api.v1.WorkerStatus
 	3,  // 1: edgenet.api.v1.StatusReply.gossip:type_name -> edgenet.api.v1.GossipCount
 	7,  // 2: edgenet.api.v1.PeersReply.peers:type_name -> edgenet.api.v1.Peer
-	17, // 3: edgenet.api.v1.ListReply.jobs:type_name -> edgenet.api.v1.Job
-	18, // 4: edgenet.api.v1.Job.task_info:type_name -> edgenet.api.v1.TaskInfo
-	19, // 5: edgenet.api.v1.TaskInfo.replicas:type_name -> edgenet.api.v1.ReplicaInfo
-	26, // 6: edgenet.api.v1.BalanceReply.waiting:type_name -> edgenet.api.v1.Waiting
-	0,  // 7: edgenet.api.v1.StakeRequest.verb:type_name -> edgenet.api.v1.StakeRequest.Verb
-	32, // 8: edgenet.api.v1.HistoryReply.entries:type_name -> edgenet.api.v1.HistoryEntry
-	35, // 9: edgenet.api.v1.RewardsReply.rewards:type_name -> edgenet.api.v1.Reward
-	43, // 10: edgenet.api.v1.RewardsReply.totals:type_name -> edgenet.api.v1.RewardsReply.TotalsEntry
-	44, // 11: edgenet.api.v1.AuditReply.kinds:type_name -> edgenet.api.v1.AuditReply.KindsEntry
-	1,  // 12: edgenet.api.v1.NodeService.Status:input_type -> edgenet.api.v1.StatusRequest
-	5,  // 13: edgenet.api.v1.NodeService.Peers:input_type -> edgenet.api.v1.PeersRequest
-	8,  // 14: edgenet.api.v1.NodeService.Stop:input_type -> edgenet.api.v1.StopRequest
-	10, // 15: edgenet.api.v1.NodeService.FindPeer:input_type -> edgenet.api.v1.FindPeerRequest
-	12, // 16: edgenet.api.v1.TaskService.Submit:input_type -> edgenet.api.v1.SubmitRequest
-	14, // 17: edgenet.api.v1.TaskService.List:input_type -> edgenet.api.v1.ListRequest
-	16, // 18: edgenet.api.v1.TaskService.Get:input_type -> edgenet.api.v1.GetRequest
-	21, // 19: edgenet.api.v1.TaskService.Cancel:input_type -> edgenet.api.v1.CancelRequest
-	16, // 20: edgenet.api.v1.TaskService.Watch:input_type -> edgenet.api.v1.GetRequest
-	16, // 21: edgenet.api.v1.TaskService.Results:input_type -> edgenet.api.v1.GetRequest
-	16, // 22: edgenet.api.v1.TaskService.Why:input_type -> edgenet.api.v1.GetRequest
-	24, // 23: edgenet.api.v1.WalletService.Balance:input_type -> edgenet.api.v1.BalanceRequest
-	27, // 24: edgenet.api.v1.WalletService.Transfer:input_type -> edgenet.api.v1.TransferRequest
-	29, // 25: edgenet.api.v1.WalletService.Stake:input_type -> edgenet.api.v1.StakeRequest
-	30, // 26: edgenet.api.v1.WalletService.History:input_type -> edgenet.api.v1.HistoryRequest
-	33, // 27: edgenet.api.v1.WalletService.Rewards:input_type -> edgenet.api.v1.RewardsRequest
-	36, // 28: edgenet.api.v1.WalletService.Audit:input_type -> edgenet.api.v1.AuditRequest
-	38, // 29: edgenet.api.v1.WalletService.Backup:input_type -> edgenet.api.v1.BackupRequest
-	40, // 30: edgenet.api.v1.WalletService.Keys:input_type -> edgenet.api.v1.KeysRequest
-	42, // 31: edgenet.api.v1.WalletService.Rotate:input_type -> edgenet.api.v1.RotateRequest
-	2,  // 32: edgenet.api.v1.NodeService.Status:output_type -> edgenet.api.v1.StatusReply
-	6,  // 33: edgenet.api.v1.NodeService.Peers:output_type -> edgenet.api.v1.PeersReply
-	9,  // 34: edgenet.api.v1.NodeService.Stop:output_type -> edgenet.api.v1.StopReply
-	11, // 35: edgenet.api.v1.NodeService.FindPeer:output_type -> edgenet.api.v1.FindPeerReply
-	13, // 36: edgenet.api.v1.TaskService.Submit:output_type -> edgenet.api.v1.SubmitReply
-	15, // 37: edgenet.api.v1.TaskService.List:output_type -> edgenet.api.v1.ListReply
-	17, // 38: edgenet.api.v1.TaskService.Get:output_type -> edgenet.api.v1.Job
-	22, // 39: edgenet.api.v1.TaskService.Cancel:output_type -> edgenet.api.v1.CancelReply
-	17, // 40: edgenet.api.v1.TaskService.Watch:output_type -> edgenet.api.v1.Job
-	20, // 41: edgenet.api.v1.TaskService.Results:output_type -> edgenet.api.v1.TaskResult
-	23, // 42: edgenet.api.v1.TaskService.Why:output_type -> edgenet.api.v1.WhyReply
-	25, // 43: edgenet.api.v1.WalletService.Balance:output_type -> edgenet.api.v1.BalanceReply
-	28, // 44: edgenet.api.v1.WalletService.Transfer:output_type -> edgenet.api.v1.TransferReply
-	25, // 45: edgenet.api.v1.WalletService.Stake:output_type -> edgenet.api.v1.BalanceReply
-	31, // 46: edgenet.api.v1.WalletService.History:output_type -> edgenet.api.v1.HistoryReply
-	34, // 47: edgenet.api.v1.WalletService.Rewards:output_type -> edgenet.api.v1.RewardsReply
-	37, // 48: edgenet.api.v1.WalletService.Audit:output_type -> edgenet.api.v1.AuditReply
-	39, // 49: edgenet.api.v1.WalletService.Backup:output_type -> edgenet.api.v1.BackupReply
-	41, // 50: edgenet.api.v1.WalletService.Keys:output_type -> edgenet.api.v1.KeysReply
-	41, // 51: edgenet.api.v1.WalletService.Rotate:output_type -> edgenet.api.v1.KeysReply
-	32, // [32:52] is the sub-list for method output_type
-	12, // [12:32] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	14, // 3: edgenet.api.v1.HealthReply.witnesses:type_name -> edgenet.api.v1.WitnessHealth
+	19, // 4: edgenet.api.v1.SettingsReply.settings:type_name -> edgenet.api.v1.Setting
+	25, // 5: edgenet.api.v1.ListReply.jobs:type_name -> edgenet.api.v1.Job
+	26, // 6: edgenet.api.v1.Job.task_info:type_name -> edgenet.api.v1.TaskInfo
+	27, // 7: edgenet.api.v1.TaskInfo.replicas:type_name -> edgenet.api.v1.ReplicaInfo
+	36, // 8: edgenet.api.v1.BalanceReply.waiting:type_name -> edgenet.api.v1.Waiting
+	0,  // 9: edgenet.api.v1.StakeRequest.verb:type_name -> edgenet.api.v1.StakeRequest.Verb
+	42, // 10: edgenet.api.v1.HistoryReply.entries:type_name -> edgenet.api.v1.HistoryEntry
+	45, // 11: edgenet.api.v1.RewardsReply.rewards:type_name -> edgenet.api.v1.Reward
+	53, // 12: edgenet.api.v1.RewardsReply.totals:type_name -> edgenet.api.v1.RewardsReply.TotalsEntry
+	54, // 13: edgenet.api.v1.AuditReply.kinds:type_name -> edgenet.api.v1.AuditReply.KindsEntry
+	1,  // 14: edgenet.api.v1.NodeService.Status:input_type -> edgenet.api.v1.StatusRequest
+	5,  // 15: edgenet.api.v1.NodeService.Peers:input_type -> edgenet.api.v1.PeersRequest
+	8,  // 16: edgenet.api.v1.NodeService.Stop:input_type -> edgenet.api.v1.StopRequest
+	10, // 17: edgenet.api.v1.NodeService.FindPeer:input_type -> edgenet.api.v1.FindPeerRequest
+	12, // 18: edgenet.api.v1.NodeService.Health:input_type -> edgenet.api.v1.HealthRequest
+	15, // 19: edgenet.api.v1.NodeService.Ping:input_type -> edgenet.api.v1.PingRequest
+	17, // 20: edgenet.api.v1.NodeService.Settings:input_type -> edgenet.api.v1.SettingsRequest
+	20, // 21: edgenet.api.v1.TaskService.Submit:input_type -> edgenet.api.v1.SubmitRequest
+	22, // 22: edgenet.api.v1.TaskService.List:input_type -> edgenet.api.v1.ListRequest
+	24, // 23: edgenet.api.v1.TaskService.Get:input_type -> edgenet.api.v1.GetRequest
+	29, // 24: edgenet.api.v1.TaskService.Cancel:input_type -> edgenet.api.v1.CancelRequest
+	24, // 25: edgenet.api.v1.TaskService.Watch:input_type -> edgenet.api.v1.GetRequest
+	24, // 26: edgenet.api.v1.TaskService.Results:input_type -> edgenet.api.v1.GetRequest
+	24, // 27: edgenet.api.v1.TaskService.Why:input_type -> edgenet.api.v1.GetRequest
+	31, // 28: edgenet.api.v1.TaskService.Remove:input_type -> edgenet.api.v1.RemoveRequest
+	34, // 29: edgenet.api.v1.WalletService.Balance:input_type -> edgenet.api.v1.BalanceRequest
+	37, // 30: edgenet.api.v1.WalletService.Transfer:input_type -> edgenet.api.v1.TransferRequest
+	39, // 31: edgenet.api.v1.WalletService.Stake:input_type -> edgenet.api.v1.StakeRequest
+	40, // 32: edgenet.api.v1.WalletService.History:input_type -> edgenet.api.v1.HistoryRequest
+	43, // 33: edgenet.api.v1.WalletService.Rewards:input_type -> edgenet.api.v1.RewardsRequest
+	46, // 34: edgenet.api.v1.WalletService.Audit:input_type -> edgenet.api.v1.AuditRequest
+	48, // 35: edgenet.api.v1.WalletService.Backup:input_type -> edgenet.api.v1.BackupRequest
+	50, // 36: edgenet.api.v1.WalletService.Keys:input_type -> edgenet.api.v1.KeysRequest
+	52, // 37: edgenet.api.v1.WalletService.Rotate:input_type -> edgenet.api.v1.RotateRequest
+	2,  // 38: edgenet.api.v1.NodeService.Status:output_type -> edgenet.api.v1.StatusReply
+	6,  // 39: edgenet.api.v1.NodeService.Peers:output_type -> edgenet.api.v1.PeersReply
+	9,  // 40: edgenet.api.v1.NodeService.Stop:output_type -> edgenet.api.v1.StopReply
+	11, // 41: edgenet.api.v1.NodeService.FindPeer:output_type -> edgenet.api.v1.FindPeerReply
+	13, // 42: edgenet.api.v1.NodeService.Health:output_type -> edgenet.api.v1.HealthReply
+	16, // 43: edgenet.api.v1.NodeService.Ping:output_type -> edgenet.api.v1.PingReply
+	18, // 44: edgenet.api.v1.NodeService.Settings:output_type -> edgenet.api.v1.SettingsReply
+	21, // 45: edgenet.api.v1.TaskService.Submit:output_type -> edgenet.api.v1.SubmitReply
+	23, // 46: edgenet.api.v1.TaskService.List:output_type -> edgenet.api.v1.ListReply
+	25, // 47: edgenet.api.v1.TaskService.Get:output_type -> edgenet.api.v1.Job
+	30, // 48: edgenet.api.v1.TaskService.Cancel:output_type -> edgenet.api.v1.CancelReply
+	25, // 49: edgenet.api.v1.TaskService.Watch:output_type -> edgenet.api.v1.Job
+	28, // 50: edgenet.api.v1.TaskService.Results:output_type -> edgenet.api.v1.TaskResult
+	33, // 51: edgenet.api.v1.TaskService.Why:output_type -> edgenet.api.v1.WhyReply
+	32, // 52: edgenet.api.v1.TaskService.Remove:output_type -> edgenet.api.v1.RemoveReply
+	35, // 53: edgenet.api.v1.WalletService.Balance:output_type -> edgenet.api.v1.BalanceReply
+	38, // 54: edgenet.api.v1.WalletService.Transfer:output_type -> edgenet.api.v1.TransferReply
+	35, // 55: edgenet.api.v1.WalletService.Stake:output_type -> edgenet.api.v1.BalanceReply
+	41, // 56: edgenet.api.v1.WalletService.History:output_type -> edgenet.api.v1.HistoryReply
+	44, // 57: edgenet.api.v1.WalletService.Rewards:output_type -> edgenet.api.v1.RewardsReply
+	47, // 58: edgenet.api.v1.WalletService.Audit:output_type -> edgenet.api.v1.AuditReply
+	49, // 59: edgenet.api.v1.WalletService.Backup:output_type -> edgenet.api.v1.BackupReply
+	51, // 60: edgenet.api.v1.WalletService.Keys:output_type -> edgenet.api.v1.KeysReply
+	51, // 61: edgenet.api.v1.WalletService.Rotate:output_type -> edgenet.api.v1.KeysReply
+	38, // [38:62] is the sub-list for method output_type
+	14, // [14:38] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_api_proto_init() }
@@ -3790,7 +4449,7 @@ func file_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_proto_rawDesc), len(file_api_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   44,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -48,6 +48,12 @@ const (
 	NodeServiceStopProcedure = "/edgenet.api.v1.NodeService/Stop"
 	// NodeServiceFindPeerProcedure is the fully-qualified name of the NodeService's FindPeer RPC.
 	NodeServiceFindPeerProcedure = "/edgenet.api.v1.NodeService/FindPeer"
+	// NodeServiceHealthProcedure is the fully-qualified name of the NodeService's Health RPC.
+	NodeServiceHealthProcedure = "/edgenet.api.v1.NodeService/Health"
+	// NodeServicePingProcedure is the fully-qualified name of the NodeService's Ping RPC.
+	NodeServicePingProcedure = "/edgenet.api.v1.NodeService/Ping"
+	// NodeServiceSettingsProcedure is the fully-qualified name of the NodeService's Settings RPC.
+	NodeServiceSettingsProcedure = "/edgenet.api.v1.NodeService/Settings"
 	// TaskServiceSubmitProcedure is the fully-qualified name of the TaskService's Submit RPC.
 	TaskServiceSubmitProcedure = "/edgenet.api.v1.TaskService/Submit"
 	// TaskServiceListProcedure is the fully-qualified name of the TaskService's List RPC.
@@ -62,6 +68,8 @@ const (
 	TaskServiceResultsProcedure = "/edgenet.api.v1.TaskService/Results"
 	// TaskServiceWhyProcedure is the fully-qualified name of the TaskService's Why RPC.
 	TaskServiceWhyProcedure = "/edgenet.api.v1.TaskService/Why"
+	// TaskServiceRemoveProcedure is the fully-qualified name of the TaskService's Remove RPC.
+	TaskServiceRemoveProcedure = "/edgenet.api.v1.TaskService/Remove"
 	// WalletServiceBalanceProcedure is the fully-qualified name of the WalletService's Balance RPC.
 	WalletServiceBalanceProcedure = "/edgenet.api.v1.WalletService/Balance"
 	// WalletServiceTransferProcedure is the fully-qualified name of the WalletService's Transfer RPC.
@@ -88,6 +96,11 @@ type NodeServiceClient interface {
 	Peers(context.Context, *connect.Request[api.PeersRequest]) (*connect.Response[api.PeersReply], error)
 	Stop(context.Context, *connect.Request[api.StopRequest]) (*connect.Response[api.StopReply], error)
 	FindPeer(context.Context, *connect.Request[api.FindPeerRequest]) (*connect.Response[api.FindPeerReply], error)
+	// Health asks the witnesses and says what keeps the node from doing its part.
+	Health(context.Context, *connect.Request[api.HealthRequest]) (*connect.Response[api.HealthReply], error)
+	Ping(context.Context, *connect.Request[api.PingRequest]) (*connect.Response[api.PingReply], error)
+	// Settings are the configuration that the daemon runs with.
+	Settings(context.Context, *connect.Request[api.SettingsRequest]) (*connect.Response[api.SettingsReply], error)
 }
 
 // NewNodeServiceClient constructs a client for the edgenet.api.v1.NodeService service. By default,
@@ -125,6 +138,24 @@ func NewNodeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(nodeServiceMethods.ByName("FindPeer")),
 			connect.WithClientOptions(opts...),
 		),
+		health: connect.NewClient[api.HealthRequest, api.HealthReply](
+			httpClient,
+			baseURL+NodeServiceHealthProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("Health")),
+			connect.WithClientOptions(opts...),
+		),
+		ping: connect.NewClient[api.PingRequest, api.PingReply](
+			httpClient,
+			baseURL+NodeServicePingProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("Ping")),
+			connect.WithClientOptions(opts...),
+		),
+		settings: connect.NewClient[api.SettingsRequest, api.SettingsReply](
+			httpClient,
+			baseURL+NodeServiceSettingsProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("Settings")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -134,6 +165,9 @@ type nodeServiceClient struct {
 	peers    *connect.Client[api.PeersRequest, api.PeersReply]
 	stop     *connect.Client[api.StopRequest, api.StopReply]
 	findPeer *connect.Client[api.FindPeerRequest, api.FindPeerReply]
+	health   *connect.Client[api.HealthRequest, api.HealthReply]
+	ping     *connect.Client[api.PingRequest, api.PingReply]
+	settings *connect.Client[api.SettingsRequest, api.SettingsReply]
 }
 
 // Status calls edgenet.api.v1.NodeService.Status.
@@ -156,12 +190,32 @@ func (c *nodeServiceClient) FindPeer(ctx context.Context, req *connect.Request[a
 	return c.findPeer.CallUnary(ctx, req)
 }
 
+// Health calls edgenet.api.v1.NodeService.Health.
+func (c *nodeServiceClient) Health(ctx context.Context, req *connect.Request[api.HealthRequest]) (*connect.Response[api.HealthReply], error) {
+	return c.health.CallUnary(ctx, req)
+}
+
+// Ping calls edgenet.api.v1.NodeService.Ping.
+func (c *nodeServiceClient) Ping(ctx context.Context, req *connect.Request[api.PingRequest]) (*connect.Response[api.PingReply], error) {
+	return c.ping.CallUnary(ctx, req)
+}
+
+// Settings calls edgenet.api.v1.NodeService.Settings.
+func (c *nodeServiceClient) Settings(ctx context.Context, req *connect.Request[api.SettingsRequest]) (*connect.Response[api.SettingsReply], error) {
+	return c.settings.CallUnary(ctx, req)
+}
+
 // NodeServiceHandler is an implementation of the edgenet.api.v1.NodeService service.
 type NodeServiceHandler interface {
 	Status(context.Context, *connect.Request[api.StatusRequest]) (*connect.Response[api.StatusReply], error)
 	Peers(context.Context, *connect.Request[api.PeersRequest]) (*connect.Response[api.PeersReply], error)
 	Stop(context.Context, *connect.Request[api.StopRequest]) (*connect.Response[api.StopReply], error)
 	FindPeer(context.Context, *connect.Request[api.FindPeerRequest]) (*connect.Response[api.FindPeerReply], error)
+	// Health asks the witnesses and says what keeps the node from doing its part.
+	Health(context.Context, *connect.Request[api.HealthRequest]) (*connect.Response[api.HealthReply], error)
+	Ping(context.Context, *connect.Request[api.PingRequest]) (*connect.Response[api.PingReply], error)
+	// Settings are the configuration that the daemon runs with.
+	Settings(context.Context, *connect.Request[api.SettingsRequest]) (*connect.Response[api.SettingsReply], error)
 }
 
 // NewNodeServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -195,6 +249,24 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(nodeServiceMethods.ByName("FindPeer")),
 		connect.WithHandlerOptions(opts...),
 	)
+	nodeServiceHealthHandler := connect.NewUnaryHandler(
+		NodeServiceHealthProcedure,
+		svc.Health,
+		connect.WithSchema(nodeServiceMethods.ByName("Health")),
+		connect.WithHandlerOptions(opts...),
+	)
+	nodeServicePingHandler := connect.NewUnaryHandler(
+		NodeServicePingProcedure,
+		svc.Ping,
+		connect.WithSchema(nodeServiceMethods.ByName("Ping")),
+		connect.WithHandlerOptions(opts...),
+	)
+	nodeServiceSettingsHandler := connect.NewUnaryHandler(
+		NodeServiceSettingsProcedure,
+		svc.Settings,
+		connect.WithSchema(nodeServiceMethods.ByName("Settings")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/edgenet.api.v1.NodeService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case NodeServiceStatusProcedure:
@@ -205,6 +277,12 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 			nodeServiceStopHandler.ServeHTTP(w, r)
 		case NodeServiceFindPeerProcedure:
 			nodeServiceFindPeerHandler.ServeHTTP(w, r)
+		case NodeServiceHealthProcedure:
+			nodeServiceHealthHandler.ServeHTTP(w, r)
+		case NodeServicePingProcedure:
+			nodeServicePingHandler.ServeHTTP(w, r)
+		case NodeServiceSettingsProcedure:
+			nodeServiceSettingsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -230,6 +308,18 @@ func (UnimplementedNodeServiceHandler) FindPeer(context.Context, *connect.Reques
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.NodeService.FindPeer is not implemented"))
 }
 
+func (UnimplementedNodeServiceHandler) Health(context.Context, *connect.Request[api.HealthRequest]) (*connect.Response[api.HealthReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.NodeService.Health is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) Ping(context.Context, *connect.Request[api.PingRequest]) (*connect.Response[api.PingReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.NodeService.Ping is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) Settings(context.Context, *connect.Request[api.SettingsRequest]) (*connect.Response[api.SettingsReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.NodeService.Settings is not implemented"))
+}
+
 // TaskServiceClient is a client for the edgenet.api.v1.TaskService service.
 type TaskServiceClient interface {
 	// Submit stores the job durably and returns at once.
@@ -242,6 +332,8 @@ type TaskServiceClient interface {
 	// Results streams finished tasks with outputs, in task order.
 	Results(context.Context, *connect.Request[api.GetRequest]) (*connect.ServerStreamForClient[api.TaskResult], error)
 	Why(context.Context, *connect.Request[api.GetRequest]) (*connect.Response[api.WhyReply], error)
+	// Remove forgets a job that is over and settled, with inputs and results.
+	Remove(context.Context, *connect.Request[api.RemoveRequest]) (*connect.Response[api.RemoveReply], error)
 }
 
 // NewTaskServiceClient constructs a client for the edgenet.api.v1.TaskService service. By default,
@@ -297,6 +389,12 @@ func NewTaskServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(taskServiceMethods.ByName("Why")),
 			connect.WithClientOptions(opts...),
 		),
+		remove: connect.NewClient[api.RemoveRequest, api.RemoveReply](
+			httpClient,
+			baseURL+TaskServiceRemoveProcedure,
+			connect.WithSchema(taskServiceMethods.ByName("Remove")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -309,6 +407,7 @@ type taskServiceClient struct {
 	watch   *connect.Client[api.GetRequest, api.Job]
 	results *connect.Client[api.GetRequest, api.TaskResult]
 	why     *connect.Client[api.GetRequest, api.WhyReply]
+	remove  *connect.Client[api.RemoveRequest, api.RemoveReply]
 }
 
 // Submit calls edgenet.api.v1.TaskService.Submit.
@@ -346,6 +445,11 @@ func (c *taskServiceClient) Why(ctx context.Context, req *connect.Request[api.Ge
 	return c.why.CallUnary(ctx, req)
 }
 
+// Remove calls edgenet.api.v1.TaskService.Remove.
+func (c *taskServiceClient) Remove(ctx context.Context, req *connect.Request[api.RemoveRequest]) (*connect.Response[api.RemoveReply], error) {
+	return c.remove.CallUnary(ctx, req)
+}
+
 // TaskServiceHandler is an implementation of the edgenet.api.v1.TaskService service.
 type TaskServiceHandler interface {
 	// Submit stores the job durably and returns at once.
@@ -358,6 +462,8 @@ type TaskServiceHandler interface {
 	// Results streams finished tasks with outputs, in task order.
 	Results(context.Context, *connect.Request[api.GetRequest], *connect.ServerStream[api.TaskResult]) error
 	Why(context.Context, *connect.Request[api.GetRequest]) (*connect.Response[api.WhyReply], error)
+	// Remove forgets a job that is over and settled, with inputs and results.
+	Remove(context.Context, *connect.Request[api.RemoveRequest]) (*connect.Response[api.RemoveReply], error)
 }
 
 // NewTaskServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -409,6 +515,12 @@ func NewTaskServiceHandler(svc TaskServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(taskServiceMethods.ByName("Why")),
 		connect.WithHandlerOptions(opts...),
 	)
+	taskServiceRemoveHandler := connect.NewUnaryHandler(
+		TaskServiceRemoveProcedure,
+		svc.Remove,
+		connect.WithSchema(taskServiceMethods.ByName("Remove")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/edgenet.api.v1.TaskService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case TaskServiceSubmitProcedure:
@@ -425,6 +537,8 @@ func NewTaskServiceHandler(svc TaskServiceHandler, opts ...connect.HandlerOption
 			taskServiceResultsHandler.ServeHTTP(w, r)
 		case TaskServiceWhyProcedure:
 			taskServiceWhyHandler.ServeHTTP(w, r)
+		case TaskServiceRemoveProcedure:
+			taskServiceRemoveHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -460,6 +574,10 @@ func (UnimplementedTaskServiceHandler) Results(context.Context, *connect.Request
 
 func (UnimplementedTaskServiceHandler) Why(context.Context, *connect.Request[api.GetRequest]) (*connect.Response[api.WhyReply], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.TaskService.Why is not implemented"))
+}
+
+func (UnimplementedTaskServiceHandler) Remove(context.Context, *connect.Request[api.RemoveRequest]) (*connect.Response[api.RemoveReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.TaskService.Remove is not implemented"))
 }
 
 // WalletServiceClient is a client for the edgenet.api.v1.WalletService service.

@@ -1,0 +1,4 @@
+package transport
+
+// Registerer takes libp2p's own metrics; a tab has none.
+type Registerer = any
