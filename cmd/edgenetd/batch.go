@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,7 +46,8 @@ its options share that. A line may also say {"module": "FILE.wasm",
 "payload": "…"}. With --split N the file is a text instead, cut into N tasks of
 type text.
 
-Results are printed in the order of the lines.`,
+Results are printed in the order of the lines. Ctrl-C prints those that are
+finished and names the jobs, which go on.`,
 		Example: "  edgenetd batch tasks.jsonl\n  edgenetd batch book.txt --split 24",
 		RunE:    func(c *cobra.Command, args []string) error { return a.batch(c.Context(), args[0], b) },
 	}
@@ -79,7 +81,6 @@ type batchGroup struct {
 	lines []int // number of each task's line, from 1
 	own   bool  // its lines state a budget of their own
 	job   string
-	final *api.Job
 }
 
 func (a *app) batch(ctx context.Context, path string, b *batchFlags) error {
@@ -274,61 +275,110 @@ func (a *app) batchTask(line *batchLine, b *batchFlags) (*api.SubmitRequest, []b
 	return req, in, err
 }
 
-// finishBatch waits for every job and prints the results by line.
+// lineResult is the result of one line of the file.
+type lineResult struct {
+	Line int    `json:"line"`
+	Job  string `json:"job"`
+	Type string `json:"type,omitempty"`
+	resultView
+}
+
+// finishBatch waits for every job and prints the results by line. When the user
+// interrupts, what is finished is printed and the jobs go on.
 func (a *app) finishBatch(ctx context.Context, d *client, groups []*batchGroup, budget uint64, receipts string) error {
-	type lineResult struct {
-		Line int    `json:"line"`
-		Job  string `json:"job"`
-		Type string `json:"type,omitempty"`
-		resultView
-	}
-	var out []lineResult
-	var all []*api.TaskResult
 	var failed error
 	var spent uint64
 	for _, g := range groups {
 		j, err := a.follow(ctx, d, g.job)
+		if ctx.Err() != nil {
+			return a.interruptBatch(d, groups, receipts)
+		}
 		if err != nil {
 			return err
 		}
-		g.final = j
 		spent += j.Cost
-		rs, err := d.results(ctx, g.job)
-		if err != nil {
-			return err
-		}
-		all = append(all, rs...)
-		for _, r := range rs {
-			if int(r.Index) < len(g.lines) {
-				out = append(out, lineResult{g.lines[r.Index], g.job, g.req.Type, resultOf(g.req.Type, r)})
-			}
-		}
 		if err := judge(j); err != nil && failed == nil {
 			failed = err
 		}
 	}
-	sort.SliceStable(out, func(i, k int) bool { return out[i].Line < out[k].Line })
-	if err := saveReceipts(receipts, all); err != nil {
+	if _, err := a.printBatch(ctx, d, groups, receipts, true); err != nil {
 		return err
 	}
-	if a.quiet || a.format == "yaml" {
-		var ids []string
-		for _, g := range groups {
+	if !a.quiet && a.format != "yaml" {
+		fmt.Fprintf(a.err, "batch: %s\n", spending(budget, spent))
+	}
+	return failed
+}
+
+// interruptGrace is how long an interrupted batch may take to print what is
+// finished.
+const interruptGrace = 10 * time.Second
+
+// interruptBatch prints what is finished and names every job. A second signal
+// ends it at once.
+func (a *app) interruptBatch(d *client, groups []*batchGroup, receipts string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), interruptGrace)
+	defer cancel()
+	done, err := a.printBatch(ctx, d, groups, receipts, false)
+	if err != nil {
+		return stoppedIn(groups, fmt.Sprintf("interrupted, and what is finished could not be printed (%v)", err))
+	}
+	all := 0
+	for _, g := range groups {
+		all += len(g.req.Inputs)
+	}
+	return stoppedIn(groups, fmt.Sprintf("interrupted; %d of %d tasks are finished and printed", done, all))
+}
+
+// stoppedIn is the error of a batch that ends while its jobs go on.
+func stoppedIn(groups []*batchGroup, why string) error {
+	jobs := jobsOf(groups)
+	if len(jobs) == 1 {
+		return failf(exitInterrupted, "%s; job %s goes on: see 'edgenetd task show %s', or end it with 'edgenetd task cancel %s'", why, jobs[0], jobs[0], jobs[0])
+	}
+	return failf(exitInterrupted, "%s; jobs %s go on: see 'edgenetd task show JOB' for each, or end it with 'edgenetd task cancel JOB'", why, strings.Join(jobs, ", "))
+}
+
+func jobsOf(groups []*batchGroup) []string {
+	var ids []string
+	for _, g := range groups {
+		if g.job != "" {
 			ids = append(ids, g.job)
 		}
-		err := a.print(report{data: out, ids: ids, table: func(io.Writer) {}})
-		if err == nil {
-			err = failed
+	}
+	return ids
+}
+
+// printBatch prints the results in the order of the lines, of every task or of
+// those that are final, and counts them.
+func (a *app) printBatch(ctx context.Context, d *client, groups []*batchGroup, receipts string, every bool) (int, error) {
+	var out []lineResult
+	var all []*api.TaskResult
+	for _, g := range groups {
+		rs, err := d.results(ctx, g.job)
+		if err != nil {
+			return 0, err
 		}
-		return err
+		for _, r := range rs {
+			if int(r.Index) < len(g.lines) && (every || finalState(r.State)) {
+				all = append(all, r)
+				out = append(out, lineResult{g.lines[r.Index], g.job, g.req.Type, resultOf(g.req.Type, r)})
+			}
+		}
+	}
+	sort.SliceStable(out, func(i, k int) bool { return out[i].Line < out[k].Line })
+	if err := saveReceipts(receipts, all); err != nil {
+		return 0, err
+	}
+	if a.quiet || a.format == "yaml" {
+		return len(out), a.print(report{data: out, ids: jobsOf(groups), table: func(io.Writer) {}})
 	}
 	enc := json.NewEncoder(a.out)
 	enc.SetEscapeHTML(false)
 	for _, r := range out {
 		if err := enc.Encode(r); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	fmt.Fprintf(a.err, "batch: %s\n", spending(budget, spent))
-	return failed
+	return len(out), nil
 }

@@ -15,21 +15,29 @@ const genesisName = "genesis.pb"
 
 // readFile reads at most limit bytes of a file, or of standard input for "-".
 func (a *app) readFile(path, what string, limit int64) ([]byte, error) {
-	r := a.in
 	if path != "-" {
 		if err := mustExist(path, what); err != nil {
 			return nil, err
 		}
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, failf(exitRefused, "%s %s cannot be read: %v; check its permissions", what, path, err)
-		}
-		defer f.Close()
-		r = f
 	}
-	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	b, err := orSignal(a, func() ([]byte, error) {
+		r := a.in
+		if path != "-" {
+			f, err := os.Open(path) // blocks while a named pipe has no writer
+			if err != nil {
+				return nil, failf(exitRefused, "%s %s cannot be read: %v; check its permissions", what, path, err)
+			}
+			defer f.Close()
+			r = f
+		}
+		b, err := io.ReadAll(io.LimitReader(r, limit+1))
+		if err != nil {
+			return nil, failf(exitRefused, "%s %s cannot be read: %v", what, path, err)
+		}
+		return b, nil
+	})
 	if err != nil {
-		return nil, failf(exitRefused, "%s %s cannot be read: %v", what, path, err)
+		return nil, err
 	}
 	if int64(len(b)) > limit {
 		return nil, failf(exitRefused, "%s %s is larger than the limit of %s", what, path, bytesText(uint64(limit)))

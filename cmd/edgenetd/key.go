@@ -176,9 +176,16 @@ func (a *app) passphrase(file string, fresh bool) (string, error) {
 }
 
 func (a *app) ask(in *os.File, prompt string) (string, error) {
+	before, err := term.GetState(int(in.Fd()))
+	if err != nil {
+		return "", failf(exitFailure, "the passphrase could not be read: %v", err)
+	}
 	fmt.Fprint(a.err, prompt)
-	b, err := term.ReadPassword(int(in.Fd()))
+	b, err := orSignal(a, func() ([]byte, error) { return term.ReadPassword(int(in.Fd())) })
 	fmt.Fprintln(a.err)
+	if errors.Is(err, errInterrupted) { // the read that is left behind does not show again what is typed
+		return "", errors.Join(err, term.Restore(int(in.Fd()), before))
+	}
 	if err != nil {
 		return "", failf(exitFailure, "the passphrase could not be read: %v", err)
 	}

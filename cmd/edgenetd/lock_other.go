@@ -18,3 +18,5 @@ func lockDir(dir string) (*os.File, error) {
 }
 
 func ignoreFileSizeSignal() {}
+
+func ignoreHangup() {}

@@ -138,39 +138,3 @@ func isText(b []byte) bool {
 	}
 	return !bytes.ContainsFunc(b, func(r rune) bool { return r < ' ' && r != '\n' && r != '\t' && r != '\r' })
 }
-
-// progress redraws one line on a terminal and is silent anywhere else.
-type progress struct {
-	w    io.Writer
-	live bool
-	last int
-	// doing is the last step, for the message when time runs out in it.
-	doing string
-}
-
-func (a *app) progress() *progress {
-	return &progress{w: a.err, live: onTerminal(a.err) && !a.quiet}
-}
-
-func (p *progress) showf(format string, args ...any) {
-	if !p.live {
-		return
-	}
-	text := fmt.Sprintf(format, args...)
-	fmt.Fprintf(p.w, "\r%s%s", text, strings.Repeat(" ", max(0, p.last-len(text))))
-	p.last = len(text)
-}
-
-// stepf names the step that starts now.
-func (p *progress) stepf(format string, args ...any) {
-	p.doing = fmt.Sprintf(format, args...)
-	p.showf("%s", p.doing)
-}
-
-// done clears the line so that what follows starts in column one.
-func (p *progress) done() {
-	if p.live && p.last > 0 {
-		fmt.Fprintf(p.w, "\r%s\r", strings.Repeat(" ", p.last))
-		p.last = 0
-	}
-}

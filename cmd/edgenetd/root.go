@@ -1,15 +1,12 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
@@ -22,6 +19,7 @@ const sandboxChild = "sandbox-child"
 type app struct {
 	in       io.Reader
 	out, err io.Writer
+	stopped  <-chan struct{} // closed by the first Ctrl-C or termination signal
 
 	dirFlag string
 	format  string // table, json or yaml
@@ -31,9 +29,9 @@ type app struct {
 // run executes one command line and returns the exit code.
 func run(args []string, in io.Reader, out, errw io.Writer) int {
 	ignoreFileSizeSignal()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilSignal(errw)
 	defer stop()
-	a := &app{in: in, out: out, err: errw}
+	a := &app{in: in, out: out, err: errw, stopped: ctx.Done()}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(in)

@@ -46,6 +46,7 @@ config show' lists them with the values in effect.`,
 			if err != nil {
 				return err
 			}
+			ignoreHangup()
 			ctx, cancel := context.WithCancel(c.Context())
 			defer cancel()
 			if whileStdin {
