@@ -7586,6 +7586,137 @@ func (x *SyncChain) GetNext() uint64 {
 	return 0
 }
 
+// Invite is what a stranger needs to join a network. Its text form is in
+// invite.go; nothing signs it, whoever sends it is who vouches for it.
+type Invite struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Genesis       []byte                 `protobuf:"bytes,1,opt,name=genesis,proto3" json:"genesis,omitempty"`     // genesis.pb
+	Addresses     [][]byte               `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"` // multiaddrs with /p2p/ of peers to dial first
+	Referrer      []byte                 `protobuf:"bytes,3,opt,name=referrer,proto3" json:"referrer,omitempty"`   // account that the joiner's Open names
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Invite) Reset() {
+	*x = Invite{}
+	mi := &file_proto_edgenet_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Invite) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Invite) ProtoMessage() {}
+
+func (x *Invite) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Invite.ProtoReflect.Descriptor instead.
+func (*Invite) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{93}
+}
+
+func (x *Invite) GetGenesis() []byte {
+	if x != nil {
+		return x.Genesis
+	}
+	return nil
+}
+
+func (x *Invite) GetAddresses() [][]byte {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *Invite) GetReferrer() []byte {
+	if x != nil {
+		return x.Referrer
+	}
+	return nil
+}
+
+// KnownPeer is a peer that a node was connected to, kept on its own disk.
+type KnownPeer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Addresses     [][]byte               `protobuf:"bytes,1,rep,name=addresses,proto3" json:"addresses,omitempty"`                        // multiaddrs without /p2p/, the one that worked first
+	Record        []byte                 `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`                              // libp2p's signed peer record, in its envelope
+	SeenUnixMs    uint64                 `protobuf:"varint,3,opt,name=seen_unix_ms,json=seenUnixMs,proto3" json:"seen_unix_ms,omitempty"` // when a connection to it was last open
+	Dialled       bool                   `protobuf:"varint,4,opt,name=dialled,proto3" json:"dialled,omitempty"`                           // this node reached it, and not only the other way round
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KnownPeer) Reset() {
+	*x = KnownPeer{}
+	mi := &file_proto_edgenet_proto_msgTypes[94]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KnownPeer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KnownPeer) ProtoMessage() {}
+
+func (x *KnownPeer) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[94]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KnownPeer.ProtoReflect.Descriptor instead.
+func (*KnownPeer) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{94}
+}
+
+func (x *KnownPeer) GetAddresses() [][]byte {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *KnownPeer) GetRecord() []byte {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *KnownPeer) GetSeenUnixMs() uint64 {
+	if x != nil {
+		return x.SeenUnixMs
+	}
+	return 0
+}
+
+func (x *KnownPeer) GetDialled() bool {
+	if x != nil {
+		return x.Dialled
+	}
+	return false
+}
+
 var File_proto_edgenet_proto protoreflect.FileDescriptor
 
 const file_proto_edgenet_proto_rawDesc = "" +
@@ -8208,7 +8339,17 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x05heads\x18\x06 \x01(\fR\x05headsJ\x04\b\x05\x10\x06\"1\n" +
 	"\tSyncChain\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x12\n" +
-	"\x04next\x18\x02 \x01(\x04R\x04nextB\x13Z\x11edgenet.dev/protob\x06proto3"
+	"\x04next\x18\x02 \x01(\x04R\x04next\"\\\n" +
+	"\x06Invite\x12\x18\n" +
+	"\agenesis\x18\x01 \x01(\fR\agenesis\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\fR\taddresses\x12\x1a\n" +
+	"\breferrer\x18\x03 \x01(\fR\breferrer\"}\n" +
+	"\tKnownPeer\x12\x1c\n" +
+	"\taddresses\x18\x01 \x03(\fR\taddresses\x12\x16\n" +
+	"\x06record\x18\x02 \x01(\fR\x06record\x12 \n" +
+	"\fseen_unix_ms\x18\x03 \x01(\x04R\n" +
+	"seenUnixMs\x12\x18\n" +
+	"\adialled\x18\x04 \x01(\bR\adialledB\x13Z\x11edgenet.dev/protob\x06proto3"
 
 var (
 	file_proto_edgenet_proto_rawDescOnce sync.Once
@@ -8222,7 +8363,7 @@ func file_proto_edgenet_proto_rawDescGZIP() []byte {
 	return file_proto_edgenet_proto_rawDescData
 }
 
-var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 93)
+var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 95)
 var file_proto_edgenet_proto_goTypes = []any{
 	(*Envelope)(nil),            // 0: edgenet.v1.Envelope
 	(*Payload)(nil),             // 1: edgenet.v1.Payload
@@ -8317,6 +8458,8 @@ var file_proto_edgenet_proto_goTypes = []any{
 	(*SyncFrame)(nil),           // 90: edgenet.v1.SyncFrame
 	(*SyncRange)(nil),           // 91: edgenet.v1.SyncRange
 	(*SyncChain)(nil),           // 92: edgenet.v1.SyncChain
+	(*Invite)(nil),              // 93: edgenet.v1.Invite
+	(*KnownPeer)(nil),           // 94: edgenet.v1.KnownPeer
 }
 var file_proto_edgenet_proto_depIdxs = []int32{
 	5,   // 0: edgenet.v1.Payload.peer_record:type_name -> edgenet.v1.PeerRecord
@@ -8523,7 +8666,7 @@ func file_proto_edgenet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_edgenet_proto_rawDesc), len(file_proto_edgenet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   93,
+			NumMessages:   95,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

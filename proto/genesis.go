@@ -2,6 +2,9 @@ package proto
 
 import (
 	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	goproto "google.golang.org/protobuf/proto"
@@ -30,8 +33,11 @@ func ParseGenesis(raw []byte) (*Network, error) {
 		return nil, CodeMalformed.Errorf("genesis: %v", err)
 	}
 	n := &Network{ID: NetworkOf(raw), Genesis: g, Grants: map[peer.ID]Credit{}, Raw: raw}
-	if g.Name == "" || len(g.Name) > 64 || len(g.Nonce) != 16 {
-		return nil, CodeMalformed.Errorf("genesis: want a name of 1 to 64 bytes and a nonce of 16")
+	if err := CheckNetworkName(g.Name); err != nil {
+		return nil, err
+	}
+	if len(g.Nonce) != 16 {
+		return nil, CodeMalformed.Errorf("genesis: nonce of %d bytes, want 16", len(g.Nonce))
 	}
 	seen := map[peer.ID]bool{}
 	for i, w := range g.Witnesses {
@@ -87,6 +93,18 @@ func ParseGenesis(raw []byte) (*Network, error) {
 		return nil, CodeMalformed.Errorf("genesis: want at most 1024 shards, fee at most 10^6 ppm, base price at most %s credits", MaxPriceCredits)
 	}
 	return n, nil
+}
+
+// CheckNetworkName refuses names that a terminal or a log would not show as
+// they are: a genesis comes from a stranger, and its name is shown everywhere.
+func CheckNetworkName(name string) error {
+	if name == "" || len(name) > 64 {
+		return CodeMalformed.Errorf("network name of %d bytes, want 1 to 64", len(name))
+	}
+	if !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return CodeMalformed.Errorf("network name %+q: want printable characters only", name)
+	}
+	return nil
 }
 
 // F is the number of bad witnesses that do no harm: (n-1)/3.

@@ -71,16 +71,19 @@ func ParseCID(b []byte) (cid.Cid, error) {
 	return c, nil
 }
 
+// ed25519Prefix starts every Ed25519 peer id: an identity multihash of 36 bytes
+// over the protobuf of the public key, whose 32 bytes follow.
+const ed25519Prefix = "\x00\x24\x08\x01\x12\x20"
+
 // ParsePeer reads peer id bytes and accepts Ed25519 identities only.
 func ParsePeer(b []byte) (peer.ID, error) {
-	if len(b) != 38 {
+	if len(b) != len(ed25519Prefix)+32 {
 		return "", CodeMalformed.Errorf("peer id of %d bytes, want 38 (Ed25519)", len(b))
 	}
-	id, err := peer.IDFromBytes(b)
-	if err != nil {
-		return "", CodeMalformed.Errorf("peer id: %v", err)
+	if string(b[:len(ed25519Prefix)]) != ed25519Prefix {
+		return "", CodeMalformed.Errorf("peer id: want that of an Ed25519 key")
 	}
-	return id, nil
+	return peer.ID(b), nil
 }
 
 // JobID names a job and its offer: 16 random bytes.

@@ -1,9 +1,14 @@
 package proto_test
 
 import (
+	"bytes"
 	"math/big"
+	"strings"
 	"testing"
+	"unicode"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+	goproto "google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	"edgenet.dev/proto"
@@ -74,5 +79,35 @@ func TestGenesis(t *testing.T) {
 	}
 	if _, err := proto.ParseGenesis(nil); err == nil {
 		t.Error("nothing is a genesis")
+	}
+	witness := []byte(idOf(t))
+	read := func(name string, witness []byte) error {
+		raw, err := goproto.Marshal(&proto.Genesis{Name: name, Nonce: make([]byte, 16), Witnesses: [][]byte{witness}})
+		if err != nil {
+			return err
+		}
+		_, err = proto.ParseGenesis(raw)
+		return err
+	}
+	for _, name := range []string{"private", "New York", "Zürich", "東京"} {
+		if err := read(name, witness); err != nil {
+			t.Error(err)
+		}
+	}
+	// Names are shown on terminals: none may steer one, or turn what stands
+	// around it.
+	for _, name := range []string{"", "a\x1b[2J", "a\nb", "a\tb", "\u202egnp.exe", "\u009bm", "zero\u200bwidth", strings.Repeat("x", 65)} {
+		if err := read(name, witness); err == nil || strings.ContainsFunc(err.Error(), func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("name %q: %v", name, err)
+		}
+	}
+	// 38 bytes that libp2p takes for a peer id, of another kind of key.
+	other := bytes.Clone(witness)
+	other[3] = 2 // secp256k1
+	if _, err := peer.IDFromBytes(other); err != nil {
+		t.Fatal(err)
+	}
+	if err := read("private", other); err == nil {
+		t.Error("a witness whose key is not Ed25519")
 	}
 }

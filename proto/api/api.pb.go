@@ -73,7 +73,7 @@ func (x StakeRequest_Verb) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StakeRequest_Verb.Descriptor instead.
 func (StakeRequest_Verb) EnumDescriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{38, 0}
+	return file_api_proto_rawDescGZIP(), []int{44, 0}
 }
 
 type StatusRequest struct {
@@ -446,6 +446,7 @@ func (x *WorkerStatus) GetWhy() string {
 
 type PeersRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Known         bool                   `protobuf:"varint,1,opt,name=known,proto3" json:"known,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -478,6 +479,13 @@ func (x *PeersRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use PeersRequest.ProtoReflect.Descriptor instead.
 func (*PeersRequest) Descriptor() ([]byte, []int) {
 	return file_api_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *PeersRequest) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
 }
 
 type PeersReply struct {
@@ -532,6 +540,8 @@ type Peer struct {
 	Direction     string                 `protobuf:"bytes,4,opt,name=direction,proto3" json:"direction,omitempty"`
 	RttUs         uint64                 `protobuf:"varint,5,opt,name=rtt_us,json=rttUs,proto3" json:"rtt_us,omitempty"`
 	Relayed       bool                   `protobuf:"varint,6,opt,name=relayed,proto3" json:"relayed,omitempty"`
+	Connected     bool                   `protobuf:"varint,7,opt,name=connected,proto3" json:"connected,omitempty"`
+	SeenUnixMs    uint64                 `protobuf:"varint,8,opt,name=seen_unix_ms,json=seenUnixMs,proto3" json:"seen_unix_ms,omitempty"` // 0: connected, and not remembered
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -606,6 +616,20 @@ func (x *Peer) GetRelayed() bool {
 		return x.Relayed
 	}
 	return false
+}
+
+func (x *Peer) GetConnected() bool {
+	if x != nil {
+		return x.Connected
+	}
+	return false
+}
+
+func (x *Peer) GetSeenUnixMs() uint64 {
+	if x != nil {
+		return x.SeenUnixMs
+	}
+	return 0
 }
 
 type StopRequest struct {
@@ -1272,6 +1296,302 @@ func (x *Setting) GetSource() string {
 	return ""
 }
 
+type ConnectRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConnectRequest) Reset() {
+	*x = ConnectRequest{}
+	mi := &file_api_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectRequest) ProtoMessage() {}
+
+func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectRequest.ProtoReflect.Descriptor instead.
+func (*ConnectRequest) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ConnectRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+type ConnectReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"` // of the connection
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConnectReply) Reset() {
+	*x = ConnectReply{}
+	mi := &file_api_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConnectReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConnectReply) ProtoMessage() {}
+
+func (x *ConnectReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConnectReply.ProtoReflect.Descriptor instead.
+func (*ConnectReply) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ConnectReply) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ConnectReply) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+type ForgetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetRequest) Reset() {
+	*x = ForgetRequest{}
+	mi := &file_api_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetRequest) ProtoMessage() {}
+
+func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
+func (*ForgetRequest) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ForgetRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type ForgetReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Known         bool                   `protobuf:"varint,1,opt,name=known,proto3" json:"known,omitempty"`         // there was something to forget
+	Bootstrap     bool                   `protobuf:"varint,2,opt,name=bootstrap,proto3" json:"bootstrap,omitempty"` // the configuration names it, so it is dialled again
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgetReply) Reset() {
+	*x = ForgetReply{}
+	mi := &file_api_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgetReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgetReply) ProtoMessage() {}
+
+func (x *ForgetReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgetReply.ProtoReflect.Descriptor instead.
+func (*ForgetReply) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ForgetReply) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
+}
+
+func (x *ForgetReply) GetBootstrap() bool {
+	if x != nil {
+		return x.Bootstrap
+	}
+	return false
+}
+
+type InviteRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Addresses     []string               `protobuf:"bytes,1,rep,name=addresses,proto3" json:"addresses,omitempty"`  // multiaddrs to name instead of the node's own
+	Anonymous     bool                   `protobuf:"varint,2,opt,name=anonymous,proto3" json:"anonymous,omitempty"` // name no referrer
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InviteRequest) Reset() {
+	*x = InviteRequest{}
+	mi := &file_api_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InviteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InviteRequest) ProtoMessage() {}
+
+func (x *InviteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InviteRequest.ProtoReflect.Descriptor instead.
+func (*InviteRequest) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *InviteRequest) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *InviteRequest) GetAnonymous() bool {
+	if x != nil {
+		return x.Anonymous
+	}
+	return false
+}
+
+type InviteReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Invite        string                 `protobuf:"bytes,1,opt,name=invite,proto3" json:"invite,omitempty"`
+	Addresses     []string               `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"` // that it names
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InviteReply) Reset() {
+	*x = InviteReply{}
+	mi := &file_api_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InviteReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InviteReply) ProtoMessage() {}
+
+func (x *InviteReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InviteReply.ProtoReflect.Descriptor instead.
+func (*InviteReply) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *InviteReply) GetInvite() string {
+	if x != nil {
+		return x.Invite
+	}
+	return ""
+}
+
+func (x *InviteReply) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
 type SubmitRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`     // task type; empty when module is given
@@ -1291,7 +1611,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_api_proto_msgTypes[19]
+	mi := &file_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1303,7 +1623,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[19]
+	mi := &file_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1316,7 +1636,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{19}
+	return file_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SubmitRequest) GetType() string {
@@ -1411,7 +1731,7 @@ type SubmitReply struct {
 
 func (x *SubmitReply) Reset() {
 	*x = SubmitReply{}
-	mi := &file_api_proto_msgTypes[20]
+	mi := &file_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1423,7 +1743,7 @@ func (x *SubmitReply) String() string {
 func (*SubmitReply) ProtoMessage() {}
 
 func (x *SubmitReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[20]
+	mi := &file_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1436,7 +1756,7 @@ func (x *SubmitReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitReply.ProtoReflect.Descriptor instead.
 func (*SubmitReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{20}
+	return file_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SubmitReply) GetJob() string {
@@ -1498,7 +1818,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_api_proto_msgTypes[21]
+	mi := &file_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1510,7 +1830,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[21]
+	mi := &file_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1523,7 +1843,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{21}
+	return file_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListRequest) GetState() string {
@@ -1549,7 +1869,7 @@ type ListReply struct {
 
 func (x *ListReply) Reset() {
 	*x = ListReply{}
-	mi := &file_api_proto_msgTypes[22]
+	mi := &file_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +1881,7 @@ func (x *ListReply) String() string {
 func (*ListReply) ProtoMessage() {}
 
 func (x *ListReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[22]
+	mi := &file_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +1894,7 @@ func (x *ListReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReply.ProtoReflect.Descriptor instead.
 func (*ListReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{22}
+	return file_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListReply) GetJobs() []*Job {
@@ -1593,7 +1913,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_api_proto_msgTypes[23]
+	mi := &file_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1605,7 +1925,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[23]
+	mi := &file_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1618,7 +1938,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{23}
+	return file_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetRequest) GetJob() string {
@@ -1657,7 +1977,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_api_proto_msgTypes[24]
+	mi := &file_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1669,7 +1989,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[24]
+	mi := &file_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1682,7 +2002,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{24}
+	return file_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Job) GetId() string {
@@ -1848,7 +2168,7 @@ type TaskInfo struct {
 
 func (x *TaskInfo) Reset() {
 	*x = TaskInfo{}
-	mi := &file_api_proto_msgTypes[25]
+	mi := &file_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1860,7 +2180,7 @@ func (x *TaskInfo) String() string {
 func (*TaskInfo) ProtoMessage() {}
 
 func (x *TaskInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[25]
+	mi := &file_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1873,7 +2193,7 @@ func (x *TaskInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskInfo.ProtoReflect.Descriptor instead.
 func (*TaskInfo) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{25}
+	return file_api_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TaskInfo) GetIndex() uint32 {
@@ -1948,7 +2268,7 @@ type ReplicaInfo struct {
 
 func (x *ReplicaInfo) Reset() {
 	*x = ReplicaInfo{}
-	mi := &file_api_proto_msgTypes[26]
+	mi := &file_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1960,7 +2280,7 @@ func (x *ReplicaInfo) String() string {
 func (*ReplicaInfo) ProtoMessage() {}
 
 func (x *ReplicaInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[26]
+	mi := &file_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1973,7 +2293,7 @@ func (x *ReplicaInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaInfo.ProtoReflect.Descriptor instead.
 func (*ReplicaInfo) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{26}
+	return file_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ReplicaInfo) GetWorker() string {
@@ -2053,7 +2373,7 @@ type TaskResult struct {
 
 func (x *TaskResult) Reset() {
 	*x = TaskResult{}
-	mi := &file_api_proto_msgTypes[27]
+	mi := &file_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2065,7 +2385,7 @@ func (x *TaskResult) String() string {
 func (*TaskResult) ProtoMessage() {}
 
 func (x *TaskResult) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[27]
+	mi := &file_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2078,7 +2398,7 @@ func (x *TaskResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskResult.ProtoReflect.Descriptor instead.
 func (*TaskResult) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{27}
+	return file_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TaskResult) GetIndex() uint32 {
@@ -2181,7 +2501,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_api_proto_msgTypes[28]
+	mi := &file_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2193,7 +2513,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[28]
+	mi := &file_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2206,7 +2526,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{28}
+	return file_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CancelRequest) GetJob() string {
@@ -2225,7 +2545,7 @@ type CancelReply struct {
 
 func (x *CancelReply) Reset() {
 	*x = CancelReply{}
-	mi := &file_api_proto_msgTypes[29]
+	mi := &file_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2237,7 +2557,7 @@ func (x *CancelReply) String() string {
 func (*CancelReply) ProtoMessage() {}
 
 func (x *CancelReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[29]
+	mi := &file_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2250,7 +2570,7 @@ func (x *CancelReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReply.ProtoReflect.Descriptor instead.
 func (*CancelReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{29}
+	return file_api_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CancelReply) GetState() string {
@@ -2269,7 +2589,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_api_proto_msgTypes[30]
+	mi := &file_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2281,7 +2601,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[30]
+	mi := &file_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2294,7 +2614,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{30}
+	return file_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RemoveRequest) GetJob() string {
@@ -2313,7 +2633,7 @@ type RemoveReply struct {
 
 func (x *RemoveReply) Reset() {
 	*x = RemoveReply{}
-	mi := &file_api_proto_msgTypes[31]
+	mi := &file_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2325,7 +2645,7 @@ func (x *RemoveReply) String() string {
 func (*RemoveReply) ProtoMessage() {}
 
 func (x *RemoveReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[31]
+	mi := &file_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2338,7 +2658,7 @@ func (x *RemoveReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveReply.ProtoReflect.Descriptor instead.
 func (*RemoveReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{31}
+	return file_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RemoveReply) GetJob() string {
@@ -2357,7 +2677,7 @@ type WhyReply struct {
 
 func (x *WhyReply) Reset() {
 	*x = WhyReply{}
-	mi := &file_api_proto_msgTypes[32]
+	mi := &file_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2369,7 +2689,7 @@ func (x *WhyReply) String() string {
 func (*WhyReply) ProtoMessage() {}
 
 func (x *WhyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[32]
+	mi := &file_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2382,7 +2702,7 @@ func (x *WhyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyReply.ProtoReflect.Descriptor instead.
 func (*WhyReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{32}
+	return file_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *WhyReply) GetLines() []string {
@@ -2401,7 +2721,7 @@ type BalanceRequest struct {
 
 func (x *BalanceRequest) Reset() {
 	*x = BalanceRequest{}
-	mi := &file_api_proto_msgTypes[33]
+	mi := &file_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2413,7 +2733,7 @@ func (x *BalanceRequest) String() string {
 func (*BalanceRequest) ProtoMessage() {}
 
 func (x *BalanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[33]
+	mi := &file_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2426,7 +2746,7 @@ func (x *BalanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BalanceRequest.ProtoReflect.Descriptor instead.
 func (*BalanceRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{33}
+	return file_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *BalanceRequest) GetAccount() string {
@@ -2458,7 +2778,7 @@ type BalanceReply struct {
 
 func (x *BalanceReply) Reset() {
 	*x = BalanceReply{}
-	mi := &file_api_proto_msgTypes[34]
+	mi := &file_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2470,7 +2790,7 @@ func (x *BalanceReply) String() string {
 func (*BalanceReply) ProtoMessage() {}
 
 func (x *BalanceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[34]
+	mi := &file_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2483,7 +2803,7 @@ func (x *BalanceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BalanceReply.ProtoReflect.Descriptor instead.
 func (*BalanceReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{34}
+	return file_api_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *BalanceReply) GetAccount() string {
@@ -2600,7 +2920,7 @@ type Waiting struct {
 
 func (x *Waiting) Reset() {
 	*x = Waiting{}
-	mi := &file_api_proto_msgTypes[35]
+	mi := &file_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2612,7 +2932,7 @@ func (x *Waiting) String() string {
 func (*Waiting) ProtoMessage() {}
 
 func (x *Waiting) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[35]
+	mi := &file_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2625,7 +2945,7 @@ func (x *Waiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
 func (*Waiting) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{35}
+	return file_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Waiting) GetEvent() string {
@@ -2683,7 +3003,7 @@ type TransferRequest struct {
 
 func (x *TransferRequest) Reset() {
 	*x = TransferRequest{}
-	mi := &file_api_proto_msgTypes[36]
+	mi := &file_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2695,7 +3015,7 @@ func (x *TransferRequest) String() string {
 func (*TransferRequest) ProtoMessage() {}
 
 func (x *TransferRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[36]
+	mi := &file_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2708,7 +3028,7 @@ func (x *TransferRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferRequest.ProtoReflect.Descriptor instead.
 func (*TransferRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{36}
+	return file_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TransferRequest) GetTo() string {
@@ -2757,7 +3077,7 @@ type TransferReply struct {
 
 func (x *TransferReply) Reset() {
 	*x = TransferReply{}
-	mi := &file_api_proto_msgTypes[37]
+	mi := &file_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2769,7 +3089,7 @@ func (x *TransferReply) String() string {
 func (*TransferReply) ProtoMessage() {}
 
 func (x *TransferReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[37]
+	mi := &file_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2782,7 +3102,7 @@ func (x *TransferReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferReply.ProtoReflect.Descriptor instead.
 func (*TransferReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{37}
+	return file_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TransferReply) GetEvent() string {
@@ -2820,7 +3140,7 @@ type StakeRequest struct {
 
 func (x *StakeRequest) Reset() {
 	*x = StakeRequest{}
-	mi := &file_api_proto_msgTypes[38]
+	mi := &file_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2832,7 +3152,7 @@ func (x *StakeRequest) String() string {
 func (*StakeRequest) ProtoMessage() {}
 
 func (x *StakeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[38]
+	mi := &file_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2845,7 +3165,7 @@ func (x *StakeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StakeRequest.ProtoReflect.Descriptor instead.
 func (*StakeRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{38}
+	return file_api_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *StakeRequest) GetVerb() StakeRequest_Verb {
@@ -2889,7 +3209,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_api_proto_msgTypes[39]
+	mi := &file_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2901,7 +3221,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[39]
+	mi := &file_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2914,7 +3234,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{39}
+	return file_api_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *HistoryRequest) GetLimit() uint32 {
@@ -2961,7 +3281,7 @@ type HistoryReply struct {
 
 func (x *HistoryReply) Reset() {
 	*x = HistoryReply{}
-	mi := &file_api_proto_msgTypes[40]
+	mi := &file_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2973,7 +3293,7 @@ func (x *HistoryReply) String() string {
 func (*HistoryReply) ProtoMessage() {}
 
 func (x *HistoryReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[40]
+	mi := &file_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2986,7 +3306,7 @@ func (x *HistoryReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryReply.ProtoReflect.Descriptor instead.
 func (*HistoryReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{40}
+	return file_api_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *HistoryReply) GetEntries() []*HistoryEntry {
@@ -3018,7 +3338,7 @@ type HistoryEntry struct {
 
 func (x *HistoryEntry) Reset() {
 	*x = HistoryEntry{}
-	mi := &file_api_proto_msgTypes[41]
+	mi := &file_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3030,7 +3350,7 @@ func (x *HistoryEntry) String() string {
 func (*HistoryEntry) ProtoMessage() {}
 
 func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[41]
+	mi := &file_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3043,7 +3363,7 @@ func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryEntry.ProtoReflect.Descriptor instead.
 func (*HistoryEntry) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{41}
+	return file_api_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *HistoryEntry) GetEvent() string {
@@ -3154,7 +3474,7 @@ type RewardsRequest struct {
 
 func (x *RewardsRequest) Reset() {
 	*x = RewardsRequest{}
-	mi := &file_api_proto_msgTypes[42]
+	mi := &file_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3166,7 +3486,7 @@ func (x *RewardsRequest) String() string {
 func (*RewardsRequest) ProtoMessage() {}
 
 func (x *RewardsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[42]
+	mi := &file_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3179,7 +3499,7 @@ func (x *RewardsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RewardsRequest.ProtoReflect.Descriptor instead.
 func (*RewardsRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{42}
+	return file_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RewardsRequest) GetAccount() string {
@@ -3206,7 +3526,7 @@ type RewardsReply struct {
 
 func (x *RewardsReply) Reset() {
 	*x = RewardsReply{}
-	mi := &file_api_proto_msgTypes[43]
+	mi := &file_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3218,7 +3538,7 @@ func (x *RewardsReply) String() string {
 func (*RewardsReply) ProtoMessage() {}
 
 func (x *RewardsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[43]
+	mi := &file_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3231,7 +3551,7 @@ func (x *RewardsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RewardsReply.ProtoReflect.Descriptor instead.
 func (*RewardsReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{43}
+	return file_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RewardsReply) GetRewards() []*Reward {
@@ -3270,7 +3590,7 @@ type Reward struct {
 
 func (x *Reward) Reset() {
 	*x = Reward{}
-	mi := &file_api_proto_msgTypes[44]
+	mi := &file_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3282,7 +3602,7 @@ func (x *Reward) String() string {
 func (*Reward) ProtoMessage() {}
 
 func (x *Reward) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[44]
+	mi := &file_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3295,7 +3615,7 @@ func (x *Reward) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reward.ProtoReflect.Descriptor instead.
 func (*Reward) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{44}
+	return file_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Reward) GetKind() string {
@@ -3397,7 +3717,7 @@ type AuditRequest struct {
 
 func (x *AuditRequest) Reset() {
 	*x = AuditRequest{}
-	mi := &file_api_proto_msgTypes[45]
+	mi := &file_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3409,7 +3729,7 @@ func (x *AuditRequest) String() string {
 func (*AuditRequest) ProtoMessage() {}
 
 func (x *AuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[45]
+	mi := &file_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3422,7 +3742,7 @@ func (x *AuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRequest.ProtoReflect.Descriptor instead.
 func (*AuditRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{45}
+	return file_api_proto_rawDescGZIP(), []int{51}
 }
 
 type AuditReply struct {
@@ -3450,7 +3770,7 @@ type AuditReply struct {
 
 func (x *AuditReply) Reset() {
 	*x = AuditReply{}
-	mi := &file_api_proto_msgTypes[46]
+	mi := &file_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3462,7 +3782,7 @@ func (x *AuditReply) String() string {
 func (*AuditReply) ProtoMessage() {}
 
 func (x *AuditReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[46]
+	mi := &file_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3475,7 +3795,7 @@ func (x *AuditReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditReply.ProtoReflect.Descriptor instead.
 func (*AuditReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{46}
+	return file_api_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AuditReply) GetAvailable() uint64 {
@@ -3606,7 +3926,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_api_proto_msgTypes[47]
+	mi := &file_api_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3618,7 +3938,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[47]
+	mi := &file_api_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3631,7 +3951,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{47}
+	return file_api_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *BackupRequest) GetDir() string {
@@ -3649,7 +3969,7 @@ type BackupReply struct {
 
 func (x *BackupReply) Reset() {
 	*x = BackupReply{}
-	mi := &file_api_proto_msgTypes[48]
+	mi := &file_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3661,7 +3981,7 @@ func (x *BackupReply) String() string {
 func (*BackupReply) ProtoMessage() {}
 
 func (x *BackupReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[48]
+	mi := &file_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3674,7 +3994,7 @@ func (x *BackupReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupReply.ProtoReflect.Descriptor instead.
 func (*BackupReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{48}
+	return file_api_proto_rawDescGZIP(), []int{54}
 }
 
 type KeysRequest struct {
@@ -3686,7 +4006,7 @@ type KeysRequest struct {
 
 func (x *KeysRequest) Reset() {
 	*x = KeysRequest{}
-	mi := &file_api_proto_msgTypes[49]
+	mi := &file_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3698,7 +4018,7 @@ func (x *KeysRequest) String() string {
 func (*KeysRequest) ProtoMessage() {}
 
 func (x *KeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[49]
+	mi := &file_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3711,7 +4031,7 @@ func (x *KeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysRequest.ProtoReflect.Descriptor instead.
 func (*KeysRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{49}
+	return file_api_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *KeysRequest) GetAccount() string {
@@ -3739,7 +4059,7 @@ type KeysReply struct {
 
 func (x *KeysReply) Reset() {
 	*x = KeysReply{}
-	mi := &file_api_proto_msgTypes[50]
+	mi := &file_api_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3751,7 +4071,7 @@ func (x *KeysReply) String() string {
 func (*KeysReply) ProtoMessage() {}
 
 func (x *KeysReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[50]
+	mi := &file_api_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3764,7 +4084,7 @@ func (x *KeysReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysReply.ProtoReflect.Descriptor instead.
 func (*KeysReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{50}
+	return file_api_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *KeysReply) GetAccount() string {
@@ -3851,7 +4171,7 @@ type RotateRequest struct {
 
 func (x *RotateRequest) Reset() {
 	*x = RotateRequest{}
-	mi := &file_api_proto_msgTypes[51]
+	mi := &file_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3863,7 +4183,7 @@ func (x *RotateRequest) String() string {
 func (*RotateRequest) ProtoMessage() {}
 
 func (x *RotateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[51]
+	mi := &file_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3876,7 +4196,7 @@ func (x *RotateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRequest.ProtoReflect.Descriptor instead.
 func (*RotateRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{51}
+	return file_api_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *RotateRequest) GetAccount() string {
@@ -3954,18 +4274,22 @@ const file_api_proto_rawDesc = "" +
 	"tasks_done\x18\x04 \x01(\x04R\ttasksDone\x12!\n" +
 	"\ftasks_failed\x18\x05 \x01(\x04R\vtasksFailed\x12\x14\n" +
 	"\x05types\x18\x06 \x03(\tR\x05types\x12\x10\n" +
-	"\x03why\x18\a \x01(\tR\x03why\"\x0e\n" +
-	"\fPeersRequest\"8\n" +
+	"\x03why\x18\a \x01(\tR\x03why\"$\n" +
+	"\fPeersRequest\x12\x14\n" +
+	"\x05known\x18\x01 \x01(\bR\x05known\"8\n" +
 	"\n" +
 	"PeersReply\x12*\n" +
-	"\x05peers\x18\x01 \x03(\v2\x14.edgenet.api.v1.PeerR\x05peers\"\x99\x01\n" +
+	"\x05peers\x18\x01 \x03(\v2\x14.edgenet.api.v1.PeerR\x05peers\"\xd9\x01\n" +
 	"\x04Peer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\tR\taddresses\x12\x14\n" +
 	"\x05agent\x18\x03 \x01(\tR\x05agent\x12\x1c\n" +
 	"\tdirection\x18\x04 \x01(\tR\tdirection\x12\x15\n" +
 	"\x06rtt_us\x18\x05 \x01(\x04R\x05rttUs\x12\x18\n" +
-	"\arelayed\x18\x06 \x01(\bR\arelayed\"\r\n" +
+	"\arelayed\x18\x06 \x01(\bR\arelayed\x12\x1c\n" +
+	"\tconnected\x18\a \x01(\bR\tconnected\x12 \n" +
+	"\fseen_unix_ms\x18\b \x01(\x04R\n" +
+	"seenUnixMs\"\r\n" +
 	"\vStopRequest\"\v\n" +
 	"\tStopReply\"!\n" +
 	"\x0fFindPeerRequest\x12\x0e\n" +
@@ -4010,7 +4334,23 @@ const file_api_proto_rawDesc = "" +
 	"\aSetting\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
-	"\x06source\x18\x03 \x01(\tR\x06source\"\xc0\x02\n" +
+	"\x06source\x18\x03 \x01(\tR\x06source\"*\n" +
+	"\x0eConnectRequest\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\"8\n" +
+	"\fConnectReply\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\"\x1f\n" +
+	"\rForgetRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"A\n" +
+	"\vForgetReply\x12\x14\n" +
+	"\x05known\x18\x01 \x01(\bR\x05known\x12\x1c\n" +
+	"\tbootstrap\x18\x02 \x01(\bR\tbootstrap\"K\n" +
+	"\rInviteRequest\x12\x1c\n" +
+	"\taddresses\x18\x01 \x03(\tR\taddresses\x12\x1c\n" +
+	"\tanonymous\x18\x02 \x01(\bR\tanonymous\"C\n" +
+	"\vInviteReply\x12\x16\n" +
+	"\x06invite\x18\x01 \x01(\tR\x06invite\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\"\xc0\x02\n" +
 	"\rSubmitRequest\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x16\n" +
 	"\x06module\x18\x02 \x01(\fR\x06module\x12\x16\n" +
@@ -4268,7 +4608,7 @@ const file_api_proto_rawDesc = "" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12!\n" +
 	"\frecovery_key\x18\x03 \x01(\tR\vrecoveryKey\x12#\n" +
 	"\rrecovery_seed\x18\x04 \x01(\fR\frecoverySeed\x12\x17\n" +
-	"\await_ms\x18\x05 \x01(\x04R\x06waitMs2\xf4\x03\n" +
+	"\await_ms\x18\x05 \x01(\x04R\x06waitMs2\xc9\x05\n" +
 	"\vNodeService\x12D\n" +
 	"\x06Status\x12\x1d.edgenet.api.v1.StatusRequest\x1a\x1b.edgenet.api.v1.StatusReply\x12A\n" +
 	"\x05Peers\x12\x1c.edgenet.api.v1.PeersRequest\x1a\x1a.edgenet.api.v1.PeersReply\x12>\n" +
@@ -4276,7 +4616,10 @@ const file_api_proto_rawDesc = "" +
 	"\bFindPeer\x12\x1f.edgenet.api.v1.FindPeerRequest\x1a\x1d.edgenet.api.v1.FindPeerReply\x12D\n" +
 	"\x06Health\x12\x1d.edgenet.api.v1.HealthRequest\x1a\x1b.edgenet.api.v1.HealthReply\x12>\n" +
 	"\x04Ping\x12\x1b.edgenet.api.v1.PingRequest\x1a\x19.edgenet.api.v1.PingReply\x12J\n" +
-	"\bSettings\x12\x1f.edgenet.api.v1.SettingsRequest\x1a\x1d.edgenet.api.v1.SettingsReply2\x95\x04\n" +
+	"\bSettings\x12\x1f.edgenet.api.v1.SettingsRequest\x1a\x1d.edgenet.api.v1.SettingsReply\x12G\n" +
+	"\aConnect\x12\x1e.edgenet.api.v1.ConnectRequest\x1a\x1c.edgenet.api.v1.ConnectReply\x12D\n" +
+	"\x06Forget\x12\x1d.edgenet.api.v1.ForgetRequest\x1a\x1b.edgenet.api.v1.ForgetReply\x12D\n" +
+	"\x06Invite\x12\x1d.edgenet.api.v1.InviteRequest\x1a\x1b.edgenet.api.v1.InviteReply2\x95\x04\n" +
 	"\vTaskService\x12D\n" +
 	"\x06Submit\x12\x1d.edgenet.api.v1.SubmitRequest\x1a\x1b.edgenet.api.v1.SubmitReply\x12>\n" +
 	"\x04List\x12\x1b.edgenet.api.v1.ListRequest\x1a\x19.edgenet.api.v1.ListReply\x126\n" +
@@ -4310,7 +4653,7 @@ func file_api_proto_rawDescGZIP() []byte {
 }
 
 var file_api_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
 var file_api_proto_goTypes = []any{
 	(StakeRequest_Verb)(0),  // 0: edgenet.api.v1.StakeRequest.Verb
 	(*StatusRequest)(nil),   // 1: edgenet.api.v1.StatusRequest
@@ -4332,41 +4675,47 @@ var file_api_proto_goTypes = []any{
 	(*SettingsRequest)(nil), // 17: edgenet.api.v1.SettingsRequest
 	(*SettingsReply)(nil),   // 18: edgenet.api.v1.SettingsReply
 	(*Setting)(nil),         // 19: edgenet.api.v1.Setting
-	(*SubmitRequest)(nil),   // 20: edgenet.api.v1.SubmitRequest
-	(*SubmitReply)(nil),     // 21: edgenet.api.v1.SubmitReply
-	(*ListRequest)(nil),     // 22: edgenet.api.v1.ListRequest
-	(*ListReply)(nil),       // 23: edgenet.api.v1.ListReply
-	(*GetRequest)(nil),      // 24: edgenet.api.v1.GetRequest
-	(*Job)(nil),             // 25: edgenet.api.v1.Job
-	(*TaskInfo)(nil),        // 26: edgenet.api.v1.TaskInfo
-	(*ReplicaInfo)(nil),     // 27: edgenet.api.v1.ReplicaInfo
-	(*TaskResult)(nil),      // 28: edgenet.api.v1.TaskResult
-	(*CancelRequest)(nil),   // 29: edgenet.api.v1.CancelRequest
-	(*CancelReply)(nil),     // 30: edgenet.api.v1.CancelReply
-	(*RemoveRequest)(nil),   // 31: edgenet.api.v1.RemoveRequest
-	(*RemoveReply)(nil),     // 32: edgenet.api.v1.RemoveReply
-	(*WhyReply)(nil),        // 33: edgenet.api.v1.WhyReply
-	(*BalanceRequest)(nil),  // 34: edgenet.api.v1.BalanceRequest
-	(*BalanceReply)(nil),    // 35: edgenet.api.v1.BalanceReply
-	(*Waiting)(nil),         // 36: edgenet.api.v1.Waiting
-	(*TransferRequest)(nil), // 37: edgenet.api.v1.TransferRequest
-	(*TransferReply)(nil),   // 38: edgenet.api.v1.TransferReply
-	(*StakeRequest)(nil),    // 39: edgenet.api.v1.StakeRequest
-	(*HistoryRequest)(nil),  // 40: edgenet.api.v1.HistoryRequest
-	(*HistoryReply)(nil),    // 41: edgenet.api.v1.HistoryReply
-	(*HistoryEntry)(nil),    // 42: edgenet.api.v1.HistoryEntry
-	(*RewardsRequest)(nil),  // 43: edgenet.api.v1.RewardsRequest
-	(*RewardsReply)(nil),    // 44: edgenet.api.v1.RewardsReply
-	(*Reward)(nil),          // 45: edgenet.api.v1.Reward
-	(*AuditRequest)(nil),    // 46: edgenet.api.v1.AuditRequest
-	(*AuditReply)(nil),      // 47: edgenet.api.v1.AuditReply
-	(*BackupRequest)(nil),   // 48: edgenet.api.v1.BackupRequest
-	(*BackupReply)(nil),     // 49: edgenet.api.v1.BackupReply
-	(*KeysRequest)(nil),     // 50: edgenet.api.v1.KeysRequest
-	(*KeysReply)(nil),       // 51: edgenet.api.v1.KeysReply
-	(*RotateRequest)(nil),   // 52: edgenet.api.v1.RotateRequest
-	nil,                     // 53: edgenet.api.v1.RewardsReply.TotalsEntry
-	nil,                     // 54: edgenet.api.v1.AuditReply.KindsEntry
+	(*ConnectRequest)(nil),  // 20: edgenet.api.v1.ConnectRequest
+	(*ConnectReply)(nil),    // 21: edgenet.api.v1.ConnectReply
+	(*ForgetRequest)(nil),   // 22: edgenet.api.v1.ForgetRequest
+	(*ForgetReply)(nil),     // 23: edgenet.api.v1.ForgetReply
+	(*InviteRequest)(nil),   // 24: edgenet.api.v1.InviteRequest
+	(*InviteReply)(nil),     // 25: edgenet.api.v1.InviteReply
+	(*SubmitRequest)(nil),   // 26: edgenet.api.v1.SubmitRequest
+	(*SubmitReply)(nil),     // 27: edgenet.api.v1.SubmitReply
+	(*ListRequest)(nil),     // 28: edgenet.api.v1.ListRequest
+	(*ListReply)(nil),       // 29: edgenet.api.v1.ListReply
+	(*GetRequest)(nil),      // 30: edgenet.api.v1.GetRequest
+	(*Job)(nil),             // 31: edgenet.api.v1.Job
+	(*TaskInfo)(nil),        // 32: edgenet.api.v1.TaskInfo
+	(*ReplicaInfo)(nil),     // 33: edgenet.api.v1.ReplicaInfo
+	(*TaskResult)(nil),      // 34: edgenet.api.v1.TaskResult
+	(*CancelRequest)(nil),   // 35: edgenet.api.v1.CancelRequest
+	(*CancelReply)(nil),     // 36: edgenet.api.v1.CancelReply
+	(*RemoveRequest)(nil),   // 37: edgenet.api.v1.RemoveRequest
+	(*RemoveReply)(nil),     // 38: edgenet.api.v1.RemoveReply
+	(*WhyReply)(nil),        // 39: edgenet.api.v1.WhyReply
+	(*BalanceRequest)(nil),  // 40: edgenet.api.v1.BalanceRequest
+	(*BalanceReply)(nil),    // 41: edgenet.api.v1.BalanceReply
+	(*Waiting)(nil),         // 42: edgenet.api.v1.Waiting
+	(*TransferRequest)(nil), // 43: edgenet.api.v1.TransferRequest
+	(*TransferReply)(nil),   // 44: edgenet.api.v1.TransferReply
+	(*StakeRequest)(nil),    // 45: edgenet.api.v1.StakeRequest
+	(*HistoryRequest)(nil),  // 46: edgenet.api.v1.HistoryRequest
+	(*HistoryReply)(nil),    // 47: edgenet.api.v1.HistoryReply
+	(*HistoryEntry)(nil),    // 48: edgenet.api.v1.HistoryEntry
+	(*RewardsRequest)(nil),  // 49: edgenet.api.v1.RewardsRequest
+	(*RewardsReply)(nil),    // 50: edgenet.api.v1.RewardsReply
+	(*Reward)(nil),          // 51: edgenet.api.v1.Reward
+	(*AuditRequest)(nil),    // 52: edgenet.api.v1.AuditRequest
+	(*AuditReply)(nil),      // 53: edgenet.api.v1.AuditReply
+	(*BackupRequest)(nil),   // 54: edgenet.api.v1.BackupRequest
+	(*BackupReply)(nil),     // 55: edgenet.api.v1.BackupReply
+	(*KeysRequest)(nil),     // 56: edgenet.api.v1.KeysRequest
+	(*KeysReply)(nil),       // 57: edgenet.api.v1.KeysReply
+	(*RotateRequest)(nil),   // 58: edgenet.api.v1.RotateRequest
+	nil,                     // 59: edgenet.api.v1.RewardsReply.TotalsEntry
+	nil,                     // 60: edgenet.api.v1.AuditReply.KindsEntry
 }
 var file_api_proto_depIdxs = []int32{
 	4,  // 0: edgenet.api.v1.StatusReply.worker:type_name -> edgenet.api.v1.WorkerStatus
@@ -4374,15 +4723,15 @@ var file_api_proto_depIdxs = []int32{
 	7,  // 2: edgenet.api.v1.PeersReply.peers:type_name -> edgenet.api.v1.Peer
 	14, // 3: edgenet.api.v1.HealthReply.witnesses:type_name -> edgenet.api.v1.WitnessHealth
 	19, // 4: edgenet.api.v1.SettingsReply.settings:type_name -> edgenet.api.v1.Setting
-	25, // 5: edgenet.api.v1.ListReply.jobs:type_name -> edgenet.api.v1.Job
-	26, // 6: edgenet.api.v1.Job.task_info:type_name -> edgenet.api.v1.TaskInfo
-	27, // 7: edgenet.api.v1.TaskInfo.replicas:type_name -> edgenet.api.v1.ReplicaInfo
-	36, // 8: edgenet.api.v1.BalanceReply.waiting:type_name -> edgenet.api.v1.Waiting
+	31, // 5: edgenet.api.v1.ListReply.jobs:type_name -> edgenet.api.v1.Job
+	32, // 6: edgenet.api.v1.Job.task_info:type_name -> edgenet.api.v1.TaskInfo
+	33, // 7: edgenet.api.v1.TaskInfo.replicas:type_name -> edgenet.api.v1.ReplicaInfo
+	42, // 8: edgenet.api.v1.BalanceReply.waiting:type_name -> edgenet.api.v1.Waiting
 	0,  // 9: edgenet.api.v1.StakeRequest.verb:type_name -> edgenet.api.v1.StakeRequest.Verb
-	42, // 10: edgenet.api.v1.HistoryReply.entries:type_name -> edgenet.api.v1.HistoryEntry
-	45, // 11: edgenet.api.v1.RewardsReply.rewards:type_name -> edgenet.api.v1.Reward
-	53, // 12: edgenet.api.v1.RewardsReply.totals:type_name -> edgenet.api.v1.RewardsReply.TotalsEntry
-	54, // 13: edgenet.api.v1.AuditReply.kinds:type_name -> edgenet.api.v1.AuditReply.KindsEntry
+	48, // 10: edgenet.api.v1.HistoryReply.entries:type_name -> edgenet.api.v1.HistoryEntry
+	51, // 11: edgenet.api.v1.RewardsReply.rewards:type_name -> edgenet.api.v1.Reward
+	59, // 12: edgenet.api.v1.RewardsReply.totals:type_name -> edgenet.api.v1.RewardsReply.TotalsEntry
+	60, // 13: edgenet.api.v1.AuditReply.kinds:type_name -> edgenet.api.v1.AuditReply.KindsEntry
 	1,  // 14: edgenet.api.v1.NodeService.Status:input_type -> edgenet.api.v1.StatusRequest
 	5,  // 15: edgenet.api.v1.NodeService.Peers:input_type -> edgenet.api.v1.PeersRequest
 	8,  // 16: edgenet.api.v1.NodeService.Stop:input_type -> edgenet.api.v1.StopRequest
@@ -4390,49 +4739,55 @@ var file_api_proto_depIdxs = []int32{
 	12, // 18: edgenet.api.v1.NodeService.Health:input_type -> edgenet.api.v1.HealthRequest
 	15, // 19: edgenet.api.v1.NodeService.Ping:input_type -> edgenet.api.v1.PingRequest
 	17, // 20: edgenet.api.v1.NodeService.Settings:input_type -> edgenet.api.v1.SettingsRequest
-	20, // 21: edgenet.api.v1.TaskService.Submit:input_type -> edgenet.api.v1.SubmitRequest
-	22, // 22: edgenet.api.v1.TaskService.List:input_type -> edgenet.api.v1.ListRequest
-	24, // 23: edgenet.api.v1.TaskService.Get:input_type -> edgenet.api.v1.GetRequest
-	29, // 24: edgenet.api.v1.TaskService.Cancel:input_type -> edgenet.api.v1.CancelRequest
-	24, // 25: edgenet.api.v1.TaskService.Watch:input_type -> edgenet.api.v1.GetRequest
-	24, // 26: edgenet.api.v1.TaskService.Results:input_type -> edgenet.api.v1.GetRequest
-	24, // 27: edgenet.api.v1.TaskService.Why:input_type -> edgenet.api.v1.GetRequest
-	31, // 28: edgenet.api.v1.TaskService.Remove:input_type -> edgenet.api.v1.RemoveRequest
-	34, // 29: edgenet.api.v1.WalletService.Balance:input_type -> edgenet.api.v1.BalanceRequest
-	37, // 30: edgenet.api.v1.WalletService.Transfer:input_type -> edgenet.api.v1.TransferRequest
-	39, // 31: edgenet.api.v1.WalletService.Stake:input_type -> edgenet.api.v1.StakeRequest
-	40, // 32: edgenet.api.v1.WalletService.History:input_type -> edgenet.api.v1.HistoryRequest
-	43, // 33: edgenet.api.v1.WalletService.Rewards:input_type -> edgenet.api.v1.RewardsRequest
-	46, // 34: edgenet.api.v1.WalletService.Audit:input_type -> edgenet.api.v1.AuditRequest
-	48, // 35: edgenet.api.v1.WalletService.Backup:input_type -> edgenet.api.v1.BackupRequest
-	50, // 36: edgenet.api.v1.WalletService.Keys:input_type -> edgenet.api.v1.KeysRequest
-	52, // 37: edgenet.api.v1.WalletService.Rotate:input_type -> edgenet.api.v1.RotateRequest
-	2,  // 38: edgenet.api.v1.NodeService.Status:output_type -> edgenet.api.v1.StatusReply
-	6,  // 39: edgenet.api.v1.NodeService.Peers:output_type -> edgenet.api.v1.PeersReply
-	9,  // 40: edgenet.api.v1.NodeService.Stop:output_type -> edgenet.api.v1.StopReply
-	11, // 41: edgenet.api.v1.NodeService.FindPeer:output_type -> edgenet.api.v1.FindPeerReply
-	13, // 42: edgenet.api.v1.NodeService.Health:output_type -> edgenet.api.v1.HealthReply
-	16, // 43: edgenet.api.v1.NodeService.Ping:output_type -> edgenet.api.v1.PingReply
-	18, // 44: edgenet.api.v1.NodeService.Settings:output_type -> edgenet.api.v1.SettingsReply
-	21, // 45: edgenet.api.v1.TaskService.Submit:output_type -> edgenet.api.v1.SubmitReply
-	23, // 46: edgenet.api.v1.TaskService.List:output_type -> edgenet.api.v1.ListReply
-	25, // 47: edgenet.api.v1.TaskService.Get:output_type -> edgenet.api.v1.Job
-	30, // 48: edgenet.api.v1.TaskService.Cancel:output_type -> edgenet.api.v1.CancelReply
-	25, // 49: edgenet.api.v1.TaskService.Watch:output_type -> edgenet.api.v1.Job
-	28, // 50: edgenet.api.v1.TaskService.Results:output_type -> edgenet.api.v1.TaskResult
-	33, // 51: edgenet.api.v1.TaskService.Why:output_type -> edgenet.api.v1.WhyReply
-	32, // 52: edgenet.api.v1.TaskService.Remove:output_type -> edgenet.api.v1.RemoveReply
-	35, // 53: edgenet.api.v1.WalletService.Balance:output_type -> edgenet.api.v1.BalanceReply
-	38, // 54: edgenet.api.v1.WalletService.Transfer:output_type -> edgenet.api.v1.TransferReply
-	35, // 55: edgenet.api.v1.WalletService.Stake:output_type -> edgenet.api.v1.BalanceReply
-	41, // 56: edgenet.api.v1.WalletService.History:output_type -> edgenet.api.v1.HistoryReply
-	44, // 57: edgenet.api.v1.WalletService.Rewards:output_type -> edgenet.api.v1.RewardsReply
-	47, // 58: edgenet.api.v1.WalletService.Audit:output_type -> edgenet.api.v1.AuditReply
-	49, // 59: edgenet.api.v1.WalletService.Backup:output_type -> edgenet.api.v1.BackupReply
-	51, // 60: edgenet.api.v1.WalletService.Keys:output_type -> edgenet.api.v1.KeysReply
-	51, // 61: edgenet.api.v1.WalletService.Rotate:output_type -> edgenet.api.v1.KeysReply
-	38, // [38:62] is the sub-list for method output_type
-	14, // [14:38] is the sub-list for method input_type
+	20, // 21: edgenet.api.v1.NodeService.Connect:input_type -> edgenet.api.v1.ConnectRequest
+	22, // 22: edgenet.api.v1.NodeService.Forget:input_type -> edgenet.api.v1.ForgetRequest
+	24, // 23: edgenet.api.v1.NodeService.Invite:input_type -> edgenet.api.v1.InviteRequest
+	26, // 24: edgenet.api.v1.TaskService.Submit:input_type -> edgenet.api.v1.SubmitRequest
+	28, // 25: edgenet.api.v1.TaskService.List:input_type -> edgenet.api.v1.ListRequest
+	30, // 26: edgenet.api.v1.TaskService.Get:input_type -> edgenet.api.v1.GetRequest
+	35, // 27: edgenet.api.v1.TaskService.Cancel:input_type -> edgenet.api.v1.CancelRequest
+	30, // 28: edgenet.api.v1.TaskService.Watch:input_type -> edgenet.api.v1.GetRequest
+	30, // 29: edgenet.api.v1.TaskService.Results:input_type -> edgenet.api.v1.GetRequest
+	30, // 30: edgenet.api.v1.TaskService.Why:input_type -> edgenet.api.v1.GetRequest
+	37, // 31: edgenet.api.v1.TaskService.Remove:input_type -> edgenet.api.v1.RemoveRequest
+	40, // 32: edgenet.api.v1.WalletService.Balance:input_type -> edgenet.api.v1.BalanceRequest
+	43, // 33: edgenet.api.v1.WalletService.Transfer:input_type -> edgenet.api.v1.TransferRequest
+	45, // 34: edgenet.api.v1.WalletService.Stake:input_type -> edgenet.api.v1.StakeRequest
+	46, // 35: edgenet.api.v1.WalletService.History:input_type -> edgenet.api.v1.HistoryRequest
+	49, // 36: edgenet.api.v1.WalletService.Rewards:input_type -> edgenet.api.v1.RewardsRequest
+	52, // 37: edgenet.api.v1.WalletService.Audit:input_type -> edgenet.api.v1.AuditRequest
+	54, // 38: edgenet.api.v1.WalletService.Backup:input_type -> edgenet.api.v1.BackupRequest
+	56, // 39: edgenet.api.v1.WalletService.Keys:input_type -> edgenet.api.v1.KeysRequest
+	58, // 40: edgenet.api.v1.WalletService.Rotate:input_type -> edgenet.api.v1.RotateRequest
+	2,  // 41: edgenet.api.v1.NodeService.Status:output_type -> edgenet.api.v1.StatusReply
+	6,  // 42: edgenet.api.v1.NodeService.Peers:output_type -> edgenet.api.v1.PeersReply
+	9,  // 43: edgenet.api.v1.NodeService.Stop:output_type -> edgenet.api.v1.StopReply
+	11, // 44: edgenet.api.v1.NodeService.FindPeer:output_type -> edgenet.api.v1.FindPeerReply
+	13, // 45: edgenet.api.v1.NodeService.Health:output_type -> edgenet.api.v1.HealthReply
+	16, // 46: edgenet.api.v1.NodeService.Ping:output_type -> edgenet.api.v1.PingReply
+	18, // 47: edgenet.api.v1.NodeService.Settings:output_type -> edgenet.api.v1.SettingsReply
+	21, // 48: edgenet.api.v1.NodeService.Connect:output_type -> edgenet.api.v1.ConnectReply
+	23, // 49: edgenet.api.v1.NodeService.Forget:output_type -> edgenet.api.v1.ForgetReply
+	25, // 50: edgenet.api.v1.NodeService.Invite:output_type -> edgenet.api.v1.InviteReply
+	27, // 51: edgenet.api.v1.TaskService.Submit:output_type -> edgenet.api.v1.SubmitReply
+	29, // 52: edgenet.api.v1.TaskService.List:output_type -> edgenet.api.v1.ListReply
+	31, // 53: edgenet.api.v1.TaskService.Get:output_type -> edgenet.api.v1.Job
+	36, // 54: edgenet.api.v1.TaskService.Cancel:output_type -> edgenet.api.v1.CancelReply
+	31, // 55: edgenet.api.v1.TaskService.Watch:output_type -> edgenet.api.v1.Job
+	34, // 56: edgenet.api.v1.TaskService.Results:output_type -> edgenet.api.v1.TaskResult
+	39, // 57: edgenet.api.v1.TaskService.Why:output_type -> edgenet.api.v1.WhyReply
+	38, // 58: edgenet.api.v1.TaskService.Remove:output_type -> edgenet.api.v1.RemoveReply
+	41, // 59: edgenet.api.v1.WalletService.Balance:output_type -> edgenet.api.v1.BalanceReply
+	44, // 60: edgenet.api.v1.WalletService.Transfer:output_type -> edgenet.api.v1.TransferReply
+	41, // 61: edgenet.api.v1.WalletService.Stake:output_type -> edgenet.api.v1.BalanceReply
+	47, // 62: edgenet.api.v1.WalletService.History:output_type -> edgenet.api.v1.HistoryReply
+	50, // 63: edgenet.api.v1.WalletService.Rewards:output_type -> edgenet.api.v1.RewardsReply
+	53, // 64: edgenet.api.v1.WalletService.Audit:output_type -> edgenet.api.v1.AuditReply
+	55, // 65: edgenet.api.v1.WalletService.Backup:output_type -> edgenet.api.v1.BackupReply
+	57, // 66: edgenet.api.v1.WalletService.Keys:output_type -> edgenet.api.v1.KeysReply
+	57, // 67: edgenet.api.v1.WalletService.Rotate:output_type -> edgenet.api.v1.KeysReply
+	41, // [41:68] is the sub-list for method output_type
+	14, // [14:41] is the sub-list for method input_type
 	14, // [14:14] is the sub-list for extension type_name
 	14, // [14:14] is the sub-list for extension extendee
 	0,  // [0:14] is the sub-list for field type_name
@@ -4449,7 +4804,7 @@ func file_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_proto_rawDesc), len(file_api_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   54,
+			NumMessages:   60,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

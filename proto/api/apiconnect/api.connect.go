@@ -54,6 +54,12 @@ const (
 	NodeServicePingProcedure = "/edgenet.api.v1.NodeService/Ping"
 	// NodeServiceSettingsProcedure is the fully-qualified name of the NodeService's Settings RPC.
 	NodeServiceSettingsProcedure = "/edgenet.api.v1.NodeService/Settings"
+	// NodeServiceConnectProcedure is the fully-qualified name of the NodeService's Connect RPC.
+	NodeServiceConnectProcedure = "/edgenet.api.v1.NodeService/Connect"
+	// NodeServiceForgetProcedure is the fully-qualified name of the NodeService's Forget RPC.
+	NodeServiceForgetProcedure = "/edgenet.api.v1.NodeService/Forget"
+	// NodeServiceInviteProcedure is the fully-qualified name of the NodeService's Invite RPC.
+	NodeServiceInviteProcedure = "/edgenet.api.v1.NodeService/Invite"
 	// TaskServiceSubmitProcedure is the fully-qualified name of the TaskService's Submit RPC.
 	TaskServiceSubmitProcedure = "/edgenet.api.v1.TaskService/Submit"
 	// TaskServiceListProcedure is the fully-qualified name of the TaskService's List RPC.
@@ -101,6 +107,11 @@ type NodeServiceClient interface {
 	Ping(context.Context, *connect.Request[api.PingRequest]) (*connect.Response[api.PingReply], error)
 	// Settings are the configuration that the daemon runs with.
 	Settings(context.Context, *connect.Request[api.SettingsRequest]) (*connect.Response[api.SettingsReply], error)
+	// Connect dials a peer and remembers it.
+	Connect(context.Context, *connect.Request[api.ConnectRequest]) (*connect.Response[api.ConnectReply], error)
+	// Forget drops what is remembered of a peer, and its connections.
+	Forget(context.Context, *connect.Request[api.ForgetRequest]) (*connect.Response[api.ForgetReply], error)
+	Invite(context.Context, *connect.Request[api.InviteRequest]) (*connect.Response[api.InviteReply], error)
 }
 
 // NewNodeServiceClient constructs a client for the edgenet.api.v1.NodeService service. By default,
@@ -156,6 +167,24 @@ func NewNodeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(nodeServiceMethods.ByName("Settings")),
 			connect.WithClientOptions(opts...),
 		),
+		connect: connect.NewClient[api.ConnectRequest, api.ConnectReply](
+			httpClient,
+			baseURL+NodeServiceConnectProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("Connect")),
+			connect.WithClientOptions(opts...),
+		),
+		forget: connect.NewClient[api.ForgetRequest, api.ForgetReply](
+			httpClient,
+			baseURL+NodeServiceForgetProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("Forget")),
+			connect.WithClientOptions(opts...),
+		),
+		invite: connect.NewClient[api.InviteRequest, api.InviteReply](
+			httpClient,
+			baseURL+NodeServiceInviteProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("Invite")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -168,6 +197,9 @@ type nodeServiceClient struct {
 	health   *connect.Client[api.HealthRequest, api.HealthReply]
 	ping     *connect.Client[api.PingRequest, api.PingReply]
 	settings *connect.Client[api.SettingsRequest, api.SettingsReply]
+	connect  *connect.Client[api.ConnectRequest, api.ConnectReply]
+	forget   *connect.Client[api.ForgetRequest, api.ForgetReply]
+	invite   *connect.Client[api.InviteRequest, api.InviteReply]
 }
 
 // Status calls edgenet.api.v1.NodeService.Status.
@@ -205,6 +237,21 @@ func (c *nodeServiceClient) Settings(ctx context.Context, req *connect.Request[a
 	return c.settings.CallUnary(ctx, req)
 }
 
+// Connect calls edgenet.api.v1.NodeService.Connect.
+func (c *nodeServiceClient) Connect(ctx context.Context, req *connect.Request[api.ConnectRequest]) (*connect.Response[api.ConnectReply], error) {
+	return c.connect.CallUnary(ctx, req)
+}
+
+// Forget calls edgenet.api.v1.NodeService.Forget.
+func (c *nodeServiceClient) Forget(ctx context.Context, req *connect.Request[api.ForgetRequest]) (*connect.Response[api.ForgetReply], error) {
+	return c.forget.CallUnary(ctx, req)
+}
+
+// Invite calls edgenet.api.v1.NodeService.Invite.
+func (c *nodeServiceClient) Invite(ctx context.Context, req *connect.Request[api.InviteRequest]) (*connect.Response[api.InviteReply], error) {
+	return c.invite.CallUnary(ctx, req)
+}
+
 // NodeServiceHandler is an implementation of the edgenet.api.v1.NodeService service.
 type NodeServiceHandler interface {
 	Status(context.Context, *connect.Request[api.StatusRequest]) (*connect.Response[api.StatusReply], error)
@@ -216,6 +263,11 @@ type NodeServiceHandler interface {
 	Ping(context.Context, *connect.Request[api.PingRequest]) (*connect.Response[api.PingReply], error)
 	// Settings are the configuration that the daemon runs with.
 	Settings(context.Context, *connect.Request[api.SettingsRequest]) (*connect.Response[api.SettingsReply], error)
+	// Connect dials a peer and remembers it.
+	Connect(context.Context, *connect.Request[api.ConnectRequest]) (*connect.Response[api.ConnectReply], error)
+	// Forget drops what is remembered of a peer, and its connections.
+	Forget(context.Context, *connect.Request[api.ForgetRequest]) (*connect.Response[api.ForgetReply], error)
+	Invite(context.Context, *connect.Request[api.InviteRequest]) (*connect.Response[api.InviteReply], error)
 }
 
 // NewNodeServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -267,6 +319,24 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(nodeServiceMethods.ByName("Settings")),
 		connect.WithHandlerOptions(opts...),
 	)
+	nodeServiceConnectHandler := connect.NewUnaryHandler(
+		NodeServiceConnectProcedure,
+		svc.Connect,
+		connect.WithSchema(nodeServiceMethods.ByName("Connect")),
+		connect.WithHandlerOptions(opts...),
+	)
+	nodeServiceForgetHandler := connect.NewUnaryHandler(
+		NodeServiceForgetProcedure,
+		svc.Forget,
+		connect.WithSchema(nodeServiceMethods.ByName("Forget")),
+		connect.WithHandlerOptions(opts...),
+	)
+	nodeServiceInviteHandler := connect.NewUnaryHandler(
+		NodeServiceInviteProcedure,
+		svc.Invite,
+		connect.WithSchema(nodeServiceMethods.ByName("Invite")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/edgenet.api.v1.NodeService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case NodeServiceStatusProcedure:
@@ -283,6 +353,12 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 			nodeServicePingHandler.ServeHTTP(w, r)
 		case NodeServiceSettingsProcedure:
 			nodeServiceSettingsHandler.ServeHTTP(w, r)
+		case NodeServiceConnectProcedure:
+			nodeServiceConnectHandler.ServeHTTP(w, r)
+		case NodeServiceForgetProcedure:
+			nodeServiceForgetHandler.ServeHTTP(w, r)
+		case NodeServiceInviteProcedure:
+			nodeServiceInviteHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -318,6 +394,18 @@ func (UnimplementedNodeServiceHandler) Ping(context.Context, *connect.Request[ap
 
 func (UnimplementedNodeServiceHandler) Settings(context.Context, *connect.Request[api.SettingsRequest]) (*connect.Response[api.SettingsReply], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.NodeService.Settings is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) Connect(context.Context, *connect.Request[api.ConnectRequest]) (*connect.Response[api.ConnectReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.NodeService.Connect is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) Forget(context.Context, *connect.Request[api.ForgetRequest]) (*connect.Response[api.ForgetReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.NodeService.Forget is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) Invite(context.Context, *connect.Request[api.InviteRequest]) (*connect.Response[api.InviteReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.NodeService.Invite is not implemented"))
 }
 
 // TaskServiceClient is a client for the edgenet.api.v1.TaskService service.
