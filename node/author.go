@@ -180,7 +180,11 @@ func (w *wallet) certify(ctx context.Context, body any) (c *ledger.Certified, er
 		w.mu.Lock()
 		first := receiveOf(w.l.Receivables(o.account))
 		w.mu.Unlock()
-		c, err := w.sign(ctx, o, &proto.Open{Sources: first.Sources})
+		open := &proto.Open{Sources: first.Sources}
+		if o == w.own {
+			open.Referrer = []byte(w.n.cfg.Referrer)
+		}
+		c, err := w.sign(ctx, o, open)
 		if err != nil {
 			return nil, fmt.Errorf("open the account: %w", err)
 		}

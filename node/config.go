@@ -58,6 +58,9 @@ type Config struct {
 	MDNS bool
 	// Relay serves circuit relay v2 within the genesis' limits.
 	Relay bool
+	// MapPorts asks the router, by UPnP or NAT-PMP, to let others in on the ports
+	// of Listen. It has no effect where Listen is loopback only.
+	MapPorts bool
 	// Bandwidth bounds the traffic of all streams, both directions together, in
 	// bytes per second. 0 = no bound.
 	Bandwidth uint64
@@ -88,6 +91,9 @@ type Config struct {
 	// Light keeps this node's own account only, as a tab does: it does not
 	// follow the ledger but asks the witnesses. No witness can be light.
 	Light bool
+	// Referrer is the account that this node's account names as having brought it
+	// in, once, when it is opened. "" names nobody.
+	Referrer peer.ID
 	// Version is told to peers.
 	Version string
 	// Tamper, a test hook, alters a worker's real output before it signs.
@@ -172,6 +178,14 @@ func (c Config) parse() (parsed, error) {
 	}
 	if c.Light && c.Network.IsWitness(id) {
 		return p, fmt.Errorf("node: a witness needs the whole ledger: it cannot be light")
+	}
+	if c.Referrer != "" {
+		if _, err := proto.ParsePeer([]byte(c.Referrer)); err != nil {
+			return p, fmt.Errorf("node: referrer: %w", err)
+		}
+		if c.Referrer == id {
+			return p, fmt.Errorf("node: referrer: an account cannot refer itself")
+		}
 	}
 	for _, l := range []struct {
 		name string

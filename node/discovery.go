@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -20,7 +19,7 @@ const enoughPeers = 6
 // record.
 const announceEvery = 6 * time.Hour
 
-// discover keeps the node connected: bootstrap peers, the local network, and
+// discover finds more peers than the known ones: on the local network, and by
 // the DHT's provider records for "follows offers shard s". It asks often while
 // alone and rarely once connected.
 func (n *Node) discover(ctx context.Context) error {
@@ -34,10 +33,9 @@ func (n *Node) discover(ctx context.Context) error {
 	}
 	wait, announced := time.Second, time.Time{}
 	for {
-		// A node that can ask for addresses leaves its relays to the transport,
-		// which knows the newest ones and needs two of them.
-		lost := n.cfg.Resolve == nil && n.connectBootstrap(ctx)
+		met := n.peerbook.met // the first peer may bring the DHT
 		if n.dht != nil && n.dht.known() > 0 {
+			met = nil
 			// Kademlia's own timers refresh a small table every two minutes, which
 			// is most of what an idle node would send; this loop slows down instead.
 			select {
@@ -55,39 +53,14 @@ func (n *Node) discover(ctx context.Context) error {
 		}
 		if len(n.host.Network().Peers()) == 0 {
 			wait = min(wait, 2*time.Second)
-		} else if lost {
-			wait = min(wait, 10*time.Second)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-met:
 		case <-time.After(wait):
 		}
 	}
-}
-
-// connectBootstrap dials the configured peers that are not connected, all at
-// once, because one dead address must not delay the others. It reports whether
-// one of them is still missing.
-func (n *Node) connectBootstrap(ctx context.Context) (missing bool) {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	var all sync.WaitGroup
-	for _, p := range n.addrs.bootstrap {
-		if len(n.host.Network().ConnsToPeer(p.ID)) > 0 {
-			continue
-		}
-		all.Go(func() {
-			if err := n.host.Connect(ctx, p); err != nil && ctx.Err() == nil {
-				n.log.Info("bootstrap peer does not answer", zap.Stringer("peer", p.ID), zap.Error(err))
-			}
-		})
-	}
-	all.Wait()
-	for _, p := range n.addrs.bootstrap {
-		missing = missing || len(n.host.Network().ConnsToPeer(p.ID)) == 0
-	}
-	return missing
 }
 
 func capabilityKey(id proto.NetworkID, shard uint32) string {

@@ -32,11 +32,13 @@ func (n *Node) openHost() error {
 		RelayLimit: relay.RelayLimit{Data: int64(limits.Bytes), Duration: time.Duration(limits.Seconds) * time.Second},
 		Relays:     n.addrs.bootstrap, Resolve: n.resolve(), UserAgent: n.agent(), Bandwidth: n.traffic, Metrics: n.cfg.Metrics,
 		CertificatesAt: n.cfg.CertificatesAt,
+		MapPorts:       n.cfg.MapPorts,
 	})
 	if err != nil {
 		return err
 	}
 	n.host = h
+	n.peerbook.fill(h)
 	if n.cfg.DHT == "off" {
 		return nil
 	}

@@ -56,6 +56,7 @@ type Node struct {
 	activity  *activity
 	health    *healthCheck
 	reachable atomic.Int32                  // network.Reachability
+	peerbook  *peerbook                     // of earlier connections
 	offered   atomic.Pointer[market.Worker] // what the market offers for this node
 	serving   *slots                        // blobs being served
 	proving   chan struct{}                 // proofs being made
@@ -76,9 +77,9 @@ type Node struct {
 // ErrClosed is returned by calls on a node that is not running any more.
 var ErrClosed = errors.New("node is closed")
 
-// ErrPortTaken is what Run fails with when another process listens on an
+// PortTakenError is what Run fails with when another process listens on an
 // address of Config.Listen.
-var ErrPortTaken = transport.ErrPortTaken
+type PortTakenError = transport.PortTakenError
 
 // New validates cfg, opens the stores and replays the ledger. It starts no
 // goroutine of its own. When it fails, cfg.Store is still the caller's.
@@ -113,6 +114,10 @@ func New(cfg Config) (*Node, error) {
 		return nil, errors.Join(err, n.kv.close())
 	}
 	if err := n.belong(); err != nil {
+		return fail(err)
+	}
+	n.peerbook = newPeerbook(n)
+	if err := n.peerbook.load(); err != nil {
 		return fail(err)
 	}
 	if cfg.Light {
@@ -214,6 +219,8 @@ func (n *Node) start() error {
 	n.goRun("jobs", n.jobs.run)
 	n.goDo(n.jobs.retain)
 	n.goRun("wallet", n.wallet.run)
+	n.goRun("peerbook", n.peerbook.run)
+	n.goRun("connections", n.keepConnected)
 	n.goRun("discovery", n.discover)
 	n.goRun("gossip", n.gossip.run)
 	n.goRun("leases", n.leases.run)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"sort"
 	"time"
 
@@ -43,6 +44,8 @@ type PeerInfo struct {
 	Direction string // "inbound" or "outbound"
 	RTT       time.Duration
 	Relayed   bool
+	Connected bool
+	Seen      time.Time // when a remembered peer was last connected; zero: it is not remembered
 }
 
 // Stats reads the node's counters.
@@ -87,6 +90,25 @@ func (n *Node) Addrs() []string {
 	return out
 }
 
+// KnownPeers lists connected peers and, after them, those that are remembered
+// from earlier connections.
+func (n *Node) KnownPeers() []PeerInfo {
+	out := n.Peers()
+	for _, k := range n.peerbook.list() {
+		i := slices.IndexFunc(out, func(p PeerInfo) bool { return p.ID == k.ID })
+		if i >= 0 {
+			out[i].Seen = k.seen
+			continue
+		}
+		info := PeerInfo{ID: k.ID, Seen: k.seen}
+		for _, a := range k.Addrs {
+			info.Addrs = append(info.Addrs, a.String())
+		}
+		out = append(out, info)
+	}
+	return out
+}
+
 // Peers lists connected peers by id.
 func (n *Node) Peers() []PeerInfo {
 	if n.isReady() != nil {
@@ -98,7 +120,7 @@ func (n *Node) Peers() []PeerInfo {
 		if len(conns) == 0 {
 			continue
 		}
-		info := PeerInfo{ID: p, RTT: n.host.Peerstore().LatencyEWMA(p), Relayed: true, Direction: "outbound"}
+		info := PeerInfo{ID: p, RTT: n.host.Peerstore().LatencyEWMA(p), Relayed: true, Direction: "outbound", Connected: true}
 		if conns[0].Stat().Direction == network.DirInbound {
 			info.Direction = "inbound"
 		}

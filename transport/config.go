@@ -5,7 +5,6 @@ package transport
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -17,8 +16,11 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// ErrPortTaken means that another process listens on an address of Config.Listen.
-var ErrPortTaken = errors.New("port is taken")
+// PortTakenError means that another process listens on an address of
+// Config.Listen.
+type PortTakenError struct{ Addr ma.Multiaddr }
+
+func (e *PortTakenError) Error() string { return "listen on " + e.Addr.String() + ": port is taken" }
 
 // Reachability is what the host assumes about itself before it learns more.
 type Reachability string
@@ -37,6 +39,7 @@ type Config struct {
 	Listen       []ma.Multiaddr   // none = do not listen
 	Announce     []ma.Multiaddr   // told to others instead of Listen; none = what is listened on
 	Reachability Reachability     // "" = Auto
+	MapPorts     bool             // ask the router to let others in, where Listen is not loopback only
 	Relay        bool             // serve circuit relay v2
 	RelayLimit   relay.RelayLimit // of each relayed connection; zero = 64 MiB and 1 h
 	Relays       []peer.AddrInfo  // where a private host reserves slots

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -61,6 +62,9 @@ func NewHost(c Config) (host.Host, error) {
 	}
 	if c.Bandwidth != nil {
 		opts = append(opts, libp2p.BandwidthReporter(c.Bandwidth))
+	}
+	if c.MapPorts && slices.ContainsFunc(c.Listen, func(a ma.Multiaddr) bool { return !manet.IsIPLoopback(a) }) {
+		opts = append(opts, libp2p.NATPortMap())
 	}
 	switch c.Reachability {
 	case Public:
@@ -135,7 +139,10 @@ func portsFree(addrs []ma.Multiaddr) error {
 			l, err = net.Listen(network, addr)
 		}
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return fmt.Errorf("transport: listen on %s: %w", a, ErrPortTaken)
+			return fmt.Errorf("transport: %w", &PortTakenError{a})
+		}
+		if errors.Is(err, syscall.EAFNOSUPPORT) {
+			continue // an address of a protocol that the machine has not; libp2p needs one that works
 		}
 		if err != nil {
 			return fmt.Errorf("transport: listen on %s: %w", a, err)

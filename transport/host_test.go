@@ -84,10 +84,11 @@ func TestBadConfig(t *testing.T) {
 func TestTakenPortIsAnError(t *testing.T) {
 	h := start(t, transport.Config{Listen: []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/tcp/0")}})
 	key, _, _ := crypto.GenerateEd25519Key(rand.Reader)
-	if other, err := transport.NewHost(transport.Config{Key: key, Listen: h.Addrs()}); !errors.Is(err, transport.ErrPortTaken) {
-		if err == nil {
-			other.Close()
-		}
-		t.Errorf("second host on %s: %v, want ErrPortTaken", h.Addrs(), err)
+	other, err := transport.NewHost(transport.Config{Key: key, Listen: h.Addrs()})
+	if err == nil {
+		other.Close()
+	}
+	if taken := new(transport.PortTakenError); !errors.As(err, &taken) || !taken.Addr.Equal(h.Addrs()[0]) {
+		t.Errorf("second host on %s: %v, want a PortTakenError", h.Addrs(), err)
 	}
 }

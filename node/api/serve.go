@@ -131,13 +131,57 @@ func residentBytes() uint64 {
 	return pages * uint64(os.Getpagesize())
 }
 
-func (s *server) Peers(context.Context, *connect.Request[api.PeersRequest]) (*connect.Response[api.PeersReply], error) {
+func (s *server) Peers(_ context.Context, req *connect.Request[api.PeersRequest]) (*connect.Response[api.PeersReply], error) {
 	reply := new(api.PeersReply)
-	for _, p := range s.node.Peers() {
-		reply.Peers = append(reply.Peers, &api.Peer{
+	list := s.node.Peers
+	if req.Msg.Known {
+		list = s.node.KnownPeers
+	}
+	for _, p := range list() {
+		out := &api.Peer{
 			Id: p.ID.String(), Addresses: p.Addrs, Agent: p.Agent, Direction: p.Direction,
-			RttUs: uint64(max(0, p.RTT.Microseconds())), Relayed: p.Relayed,
-		})
+			RttUs: uint64(max(0, p.RTT.Microseconds())), Relayed: p.Relayed, Connected: p.Connected,
+		}
+		if !p.Seen.IsZero() {
+			out.SeenUnixMs = uint64(p.Seen.UnixMilli())
+		}
+		reply.Peers = append(reply.Peers, out)
+	}
+	return connect.NewResponse(reply), nil
+}
+
+func (s *server) Connect(ctx context.Context, req *connect.Request[api.ConnectRequest]) (*connect.Response[api.ConnectReply], error) {
+	id, addr, err := s.node.ConnectPeer(ctx, req.Msg.Address)
+	if err != nil {
+		return nil, failure(err)
+	}
+	return connect.NewResponse(&api.ConnectReply{Id: id.String(), Address: addr}), nil
+}
+
+func (s *server) Forget(_ context.Context, req *connect.Request[api.ForgetRequest]) (*connect.Response[api.ForgetReply], error) {
+	id, err := parsePeer(req.Msg.Id)
+	if err != nil {
+		return nil, failure(err)
+	}
+	known, bootstrap, err := s.node.ForgetPeer(id)
+	if err != nil {
+		return nil, failure(err)
+	}
+	return connect.NewResponse(&api.ForgetReply{Known: known, Bootstrap: bootstrap}), nil
+}
+
+func (s *server) Invite(_ context.Context, req *connect.Request[api.InviteRequest]) (*connect.Response[api.InviteReply], error) {
+	var referrer peer.ID
+	if !req.Msg.Anonymous {
+		referrer = s.node.ID()
+	}
+	i, err := s.node.Invite(req.Msg.Addresses, referrer)
+	if err != nil {
+		return nil, failure(err)
+	}
+	reply := &api.InviteReply{Invite: i.String()}
+	for _, a := range i.Peers {
+		reply.Addresses = append(reply.Addresses, a.String())
 	}
 	return connect.NewResponse(reply), nil
 }

@@ -38,8 +38,12 @@ var ErrExists = errors.New("an identity exists already")
 // ErrMode: the key file can be read by others.
 var ErrMode = errors.New("key file is readable by others")
 
+// ErrOpenDir: anybody can write in the directory.
+var ErrOpenDir = errors.New("directory is writable by everybody")
+
 // Create makes a new key and writes dir/key (0600, in a directory of mode
-// 0700 that is made when missing). It returns ErrExists when a key is there.
+// 0700 that is made when missing). It returns ErrExists when a key is there and
+// ErrOpenDir when everybody may write in dir.
 func Create(dir string) (crypto.PrivKey, error) {
 	seed := make([]byte, ed25519.SeedSize)
 	if _, err := rand.Read(seed); err != nil {
@@ -52,7 +56,8 @@ func Create(dir string) (crypto.PrivKey, error) {
 }
 
 // Load reads dir/key. It returns fs.ErrNotExist when there is none and
-// ErrMode when group or world may read it.
+// ErrMode when group or world may read it, ErrOpenDir when everybody may write in
+// dir.
 func Load(dir string) (crypto.PrivKey, error) {
 	seed, err := read(dir)
 	if err != nil {
@@ -170,8 +175,22 @@ func fromSeed(seed []byte) (crypto.PrivKey, error) {
 	return crypto.UnmarshalEd25519PrivateKey(ed25519.NewKeyFromSeed(seed))
 }
 
+// closedDir refuses a directory in which anybody could put another key, genesis
+// or configuration in place of these. A missing one is fine.
+func closedDir(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil || runtime.GOOS == "windows" || runtime.GOOS == "js" || info.Mode().Perm()&0o002 == 0 {
+		return nil // whoever opens the file says what else is wrong
+	}
+	return fmt.Errorf("%w: %s has mode %04o, so anybody could replace what is kept there; name a directory of its own, or run chmod 700 on this one",
+		ErrOpenDir, dir, info.Mode().Perm())
+}
+
 func read(dir string) ([]byte, error) {
 	name := filepath.Join(dir, File)
+	if err := closedDir(dir); err != nil {
+		return nil, err
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -199,6 +218,9 @@ func read(dir string) ([]byte, error) {
 // write stores the seed under its final name only when all of it is on disk:
 // a full disk or a crash leaves no half key, and Link never overwrites.
 func write(dir string, seed []byte) (err error) {
+	if err := closedDir(dir); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}

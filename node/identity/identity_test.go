@@ -68,6 +68,19 @@ func TestLoadRefuses(t *testing.T) {
 			t.Errorf("%s: loaded", name)
 		}
 	}
+	for _, mode := range []fs.FileMode{0o777, 0o702, 0o777 | fs.ModeSticky} {
+		dir := t.TempDir()
+		create(t, dir)
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := identity.Load(dir); !errors.Is(err, identity.ErrOpenDir) {
+			t.Errorf("directory of mode %v: %v, want ErrOpenDir", mode, err)
+		}
+		if _, err := identity.Create(dir); !errors.Is(err, identity.ErrOpenDir) {
+			t.Errorf("create in a directory of mode %v: %v, want ErrOpenDir", mode, err)
+		}
+	}
 	for _, mode := range []fs.FileMode{0o640, 0o604, 0o660} {
 		dir := t.TempDir()
 		create(t, dir)
