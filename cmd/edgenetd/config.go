@@ -42,7 +42,7 @@ type setting struct {
 
 // settings lists every key there is, in the order in which they are shown.
 var settings = []setting{
-	{"listen", "listen", []string{}, "multiaddrs to listen on; none: free loopback ports for TCP, QUIC, WebTransport and WebSocket"},
+	{"listen", "listen", []string{}, "multiaddrs to listen on, as 'init' chooses them; none: all interfaces, on free ports that change at every start"},
 	{"announce", "announce", []string{}, "multiaddrs to tell others instead of the listened ones"},
 	{"bootstrap", "bootstrap", []string{}, "multiaddrs with /p2p/ of peers to join the network by"},
 	{"dht", "dht", "auto", "part in Kademlia: auto, server, client, ask (let connected daemons look peers up) or off"},
@@ -71,6 +71,8 @@ var settings = []setting{
 	{"log.file", "log-file", "", "file to log to instead of standard error"},
 	{"log.max-size", "log-max-size", 100, "MiB at which the log file is moved aside under a name with the time, and a new one begun; 0: never"},
 	{"log.keep", "log-keep", 5, "log files that were moved aside to keep; 0: all"},
+	{"nat.map", "map-ports", true, "ask the router, by UPnP or NAT-PMP, to let others in on the ports of listen"},
+	{"referrer", "referrer", "", "account that this node's account names, once, as having brought it into the network; an invite sets it"},
 }
 
 // allowedValues are those of keys that are one of a few words.
@@ -123,9 +125,9 @@ func (c *config) on(key string) bool       { return c.values.Bool(key) }
 func (c *config) number(key string) int    { return c.values.Int(key) }
 func (c *config) list(key string) []string { return c.values.Strings(key) }
 
-// loadConfig merges default < dir/config.yaml < EDGENET_* < flags and refuses
-// unknown keys and values of the wrong kind in each. flags may be nil.
-func loadConfig(path string, flags *pflag.FlagSet) (*config, error) {
+// fileConfig merges default < path and refuses unknown keys and values of the
+// wrong kind. A missing file is an empty one.
+func fileConfig(path string) (*config, error) {
 	c := &config{values: koanf.New("."), sources: map[string]string{}}
 	for _, s := range settings {
 		if err := c.values.Set(s.key, s.value); err != nil {
@@ -137,11 +139,18 @@ func loadConfig(path string, flags *pflag.FlagSet) (*config, error) {
 	if err := fromFile.Load(file.Provider(path), yaml.Parser()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, failf(exitRefused, "configuration %s cannot be read: %v; correct it, or write a fresh one with 'edgenetd config init'", path, err)
 	}
-	if err := c.merge(fromFile, func(string) string { return path }); err != nil {
+	return c, c.merge(fromFile, func(string) string { return path })
+}
+
+// loadConfig merges default < dir/config.yaml < EDGENET_* < flags and refuses
+// unknown keys and values of the wrong kind in each. flags may be nil.
+func loadConfig(path string, flags *pflag.FlagSet) (*config, error) {
+	c, err := fileConfig(path)
+	if err != nil {
 		return nil, err
 	}
 	fromEnv := koanf.New(".")
-	err := fromEnv.Load(env.Provider(".", env.Opt{Prefix: envPrefix, TransformFunc: envKey}), nil)
+	err = fromEnv.Load(env.Provider(".", env.Opt{Prefix: envPrefix, TransformFunc: envKey}), nil)
 	if err == nil {
 		err = c.merge(fromEnv, func(key string) string { return "$" + envName(key) })
 	}
@@ -336,9 +345,12 @@ func (c *config) check() error {
 	if _, err := proto.ParseCredit(c.text("worker.price")); err != nil {
 		return refuse("worker.price", "%v", err)
 	}
-	if p := c.text("worker.payee"); p != "" {
-		if _, err := parseAccount(p); err != nil {
-			return refuse("worker.payee", "%v", err)
+	for _, key := range []string{"worker.payee", "referrer"} {
+		if c.text(key) == "" {
+			continue
+		}
+		if _, err := parseAccount(c.text(key)); err != nil {
+			return refuse(key, "%v", err)
 		}
 	}
 	for _, key := range []string{"worker.operator", "worker.site"} {

@@ -86,6 +86,8 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case errors.Is(err, identity.ErrPassphrase):
 		return exitPassphrase
+	case errors.Is(err, identity.ErrOpenDir), errors.Is(err, identity.ErrMode):
+		return exitRefused
 	case errors.Is(err, api.ErrInUse), errors.Is(err, syscall.EADDRINUSE):
 		return exitBusy
 	case errors.Is(err, fs.ErrNotExist):

@@ -103,6 +103,8 @@ func (a *app) keyImport(path, passFile string, signing bool) error {
 		return failf(exitPassphrase, "wrong passphrase for %s; nothing was changed, try again with the one it was exported with", path)
 	case errors.Is(err, identity.ErrExists):
 		return failf(exitRefused, "%s holds another identity, which was left alone; import into a fresh --dir", dir)
+	case errors.Is(err, identity.ErrOpenDir):
+		return err
 	case err != nil && !isDiskError(err):
 		return failf(exitRefused, "%s was not imported (%w); check that it is the file 'edgenetd key export' wrote", path, err)
 	case err != nil:

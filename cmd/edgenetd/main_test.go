@@ -37,6 +37,8 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			env.Setenv("REPO", repo)
+			// Tests stay on this machine.
+			env.Setenv("EDGENET_LISTEN", "/ip4/127.0.0.1/tcp/0,/ip4/127.0.0.1/udp/0/quic-v1")
 			env.Setenv("HOME", filepath.Join(dir, "home"))
 			return nil
 		},
@@ -122,7 +124,7 @@ func runTool(ts *testscript.TestScript, args []string) (stdout, stderr string, c
 			cmd.Env = append(cmd.Env, kv)
 		}
 	}
-	for _, name := range []string{"HOME", "EDGENET_DIR", "EDGENET_PASSPHRASE", "EDGENET_WORKER_SLOTS"} {
+	for _, name := range []string{"HOME", "EDGENET_DIR", "EDGENET_PASSPHRASE", "EDGENET_WORKER_SLOTS", "EDGENET_LISTEN"} {
 		if v := ts.Getenv(name); v != "" {
 			cmd.Env = append(cmd.Env, name+"="+v)
 		}

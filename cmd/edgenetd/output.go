@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	yaml "go.yaml.in/yaml/v3"
 
@@ -82,10 +85,30 @@ func plainStyle(n *yaml.Node) {
 func row(w io.Writer, cells ...any) {
 	text := make([]string, len(cells))
 	for i, c := range cells {
-		text[i] = strings.ReplaceAll(strings.ReplaceAll(fmt.Sprint(c), "\t", " "), "\n", " ")
+		text[i] = harmless(strings.ReplaceAll(strings.ReplaceAll(fmt.Sprint(c), "\t", " "), "\n", " "))
 	}
 	fmt.Fprintln(w, strings.Join(text, "\t"))
 }
+
+// harmless escapes what would steer a terminal or hide: strangers choose memos,
+// agents and reasons.
+func harmless(text string) string {
+	if !strings.ContainsFunc(text, hidden) && utf8.ValidString(text) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if hidden(r) {
+			quoted := strconv.QuoteRuneToASCII(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+func hidden(r rune) bool { return !unicode.IsPrint(r) }
 
 func credits[T ~uint64](micro T) string { return proto.Credit(micro).String() }
 

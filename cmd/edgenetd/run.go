@@ -110,9 +110,12 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 		Dir: dir, Network: network, Key: key, Log: log, Announce: cfg.list("announce"), Bootstrap: cfg.list("bootstrap"),
 		DHT: cfg.text("dht"), Reachability: cfg.text("reachability"), MDNS: cfg.on("mdns"), Relay: cfg.on("relay"),
 		KeepEpochs: uint64(cfg.number("ledger.keep")), Version: "edgenetd/" + versionText(),
+		Listen: listenOn(cfg), MapPorts: cfg.on("nat.map"),
 	}
-	if l := cfg.list("listen"); len(l) > 0 {
-		nc.Listen = l
+	if r := cfg.text("referrer"); r != "" {
+		if nc.Referrer, err = parseAccount(r); err != nil {
+			return failf(exitRefused, "%w", err)
+		}
 	}
 	if nc.KeepJobs, err = parseAge(cfg.text("state.keep")); err != nil {
 		return failf(exitRefused, "state.keep: %w", err)
@@ -149,19 +152,19 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 	nc.Metrics = watched.registerer()
 	n, err := node.New(nc)
 	if err != nil {
-		return errors.Join(otherNetwork(dir, busyPort(err)), nc.Store.Close())
+		return errors.Join(otherNetwork(dir, busyPort(cfg, err)), nc.Store.Close())
 	}
 	defer func() { err = errors.Join(err, n.Close()) }()
 	// After New, which refuses what is of another network, and before anything is signed.
 	err = nc.Record(time.Now(), audit.Start, "version", versionText(), "network", network.ID.String(), "work", fmt.Sprint(nc.Worker.Enabled),
 		"slots", fmt.Sprint(nc.Worker.Slots), "types", strings.Join(nc.Worker.Types, ","), "custom", fmt.Sprint(nc.Worker.Custom),
-		"cpu", fmt.Sprint(cfg.number("worker.cpu")), "payee", nc.Worker.Payee.String(), "listen", strings.Join(cfg.list("listen"), ","))
+		"cpu", fmt.Sprint(cfg.number("worker.cpu")), "payee", nc.Worker.Payee.String(), "listen", strings.Join(nc.Listen, ","))
 	if err != nil {
 		return err
 	}
 
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return busyPort(n.Run(gctx)) })
+	g.Go(func() error { return busyPort(cfg, n.Run(gctx)) })
 	g.Go(func() error { return watchSpace(gctx, dir, least) })
 	g.Go(func() error { return logs.reopen(gctx) })
 	g.Go(func() error {
@@ -190,6 +193,7 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 func (a *app) announce(log *zap.Logger, n *node.Node, dir string, cfg *config) {
 	log.Info("ready", zap.Stringer("peer", n.ID()), zap.String("network", n.Network().Genesis.Name),
 		zap.Strings("addresses", n.Addrs()), zap.String("socket", api.SocketPath(dir)))
+	tellReach(log, n, cfg)
 	if cfg.text("log.file") == "" {
 		return
 	}
@@ -238,14 +242,6 @@ func openPool(dir string, cfg *config, log *zap.Logger) (sandbox.Executor, error
 		return nil, fmt.Errorf("start the sandbox: %w", err)
 	}
 	return pool, nil
-}
-
-// busyPort gives the error of a taken port its sentence.
-func busyPort(err error) error {
-	if errors.Is(err, node.ErrPortTaken) {
-		return failf(exitBusy, "a port of 'listen' is in use by another program (%w); choose other ports with --listen, or end that program", err)
-	}
-	return err
 }
 
 // addFault makes the node misbehave for tests of those who must notice.

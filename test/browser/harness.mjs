@@ -94,7 +94,8 @@ export async function network({ grant = 1000 } = {}) {
     });
   const ids = {};
   for (const name of names) {
-    await call(["--dir", at(name), "init"]);
+    const loopback = ["/tcp/0", "/udp/0/quic-v1", "/udp/0/quic-v1/webtransport", "/tcp/0/ws"].flatMap((a) => ["--listen", `/ip4/127.0.0.1${a}`]);
+    await call(["--dir", at(name), "init", ...loopback]);
     ids[name] = (await call(["--dir", at(name), "-q", "id"])).trim();
   }
   const genesis = join(dir, "genesis.pb");

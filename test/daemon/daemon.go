@@ -191,6 +191,11 @@ func (nd *Node) Start(ctx context.Context) error {
 			}
 		}
 	}
+	if nd.addrs == nil && !slices.Contains(nd.Flags, "--listen") { // tests stay on this machine
+		for _, a := range []string{"/tcp/0", "/udp/0/quic-v1", "/udp/0/quic-v1/webtransport", "/tcp/0/ws"} {
+			args = append(args, "--listen", "/ip4/127.0.0.1"+a)
+		}
+	}
 	for _, a := range nd.addrs {
 		if !strings.Contains(a, "/p2p-circuit") {
 			args = append(args, "--listen", withoutCerts(a))
