@@ -160,10 +160,12 @@ func (m *Machine) declines(b *bid) string {
 		return "its module is too large"
 	case proto.Credit(o.PriceCap) < w.cfg.MinPrice:
 		return fmt.Sprintf("it pays at most %d µcredit per 60 Gfuel, the minimum is %d", o.PriceCap, w.cfg.MinPrice)
+	case o.WallMs > uint64(m.cfg.MaxRun/time.Millisecond):
+		return fmt.Sprintf("a try of it may run for %d ms, in this network it is %s at most", o.WallMs, m.cfg.MaxRun)
 	case w.held >= w.cfg.InFlight:
 		return "all slots are taken"
 	}
-	return ""
+	return w.late(b.module, proto.Fuel(o.FuelLimit), time.Duration(o.WallMs)*time.Millisecond)
 }
 
 // claim answers an offer unless enough others have by now.
@@ -191,6 +193,7 @@ func (m *Machine) claim(b *bid) {
 		Offer: o.Id, Submitter: []byte(b.from), Slots: uint32(w.cfg.InFlight - w.held), Price: uint64(price),
 		ExpiresUnixMs: uint64(expires.UnixMilli()), Payee: payeeBytes(w.cfg.Payee, m.cfg.Self),
 		Operator: w.cfg.Operator, Site: w.cfg.Site, Round: b.round,
+		CpuPercent: uint32(w.share()), Parallel: uint32(w.cfg.Slots), Held: uint32(w.held),
 	}})
 }
 

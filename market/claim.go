@@ -73,6 +73,17 @@ type claimant struct {
 	rank   proto.Hash
 }
 
+// shareOf is the percent of a core that executions of a claim's worker get.
+func shareOf(c *proto.Claim) int {
+	if c.CpuPercent == 0 || c.CpuPercent > 100 {
+		return 100
+	}
+	return int(c.CpuPercent)
+}
+
+// free reports whether a claim's worker could start something at once.
+func (c claimant) free() bool { return c.claim.Held < max(1, c.claim.Parallel) }
+
 // dear is what a claim's price counts as: full without a reputation, and a
 // twentieth less for each tenth of one. So the best worker may ask for almost
 // twice what a new one does, and among near equals nobody always comes first.
@@ -82,7 +93,7 @@ func (c claimant) dear() uint64 { return c.claim.Price * (20 - c.tenths) }
 func (m *Machine) tenths(w peer.ID) uint64 { return min(m.ppm[w], 1_000_000) / 100_000 }
 
 // ranked are j's claims that hold now: by price and reputation, then by
-// reputation, then in rendezvous order.
+// reputation, then the fast and the free ones first, then in rendezvous order.
 func (m *Machine) ranked(j *job) []claimant {
 	var out []claimant
 	for _, w := range slices.Sorted(maps.Keys(j.bid.claims)) {
@@ -91,9 +102,21 @@ func (m *Machine) ranked(j *job) []claimant {
 		}
 	}
 	slices.SortStableFunc(out, func(a, b claimant) int {
-		return cmp.Or(cmp.Compare(a.dear(), b.dear()), cmp.Compare(b.tenths, a.tenths), bytes.Compare(a.rank[:], b.rank[:]))
+		return cmp.Or(cmp.Compare(a.dear(), b.dear()), cmp.Compare(b.tenths, a.tenths),
+			cmp.Compare(shareOf(b.claim), shareOf(a.claim)), first(a.free(), b.free()), bytes.Compare(a.rank[:], b.rank[:]))
 	})
 	return out
+}
+
+// first orders what is so before what is not.
+func first(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	}
+	return 1
 }
 
 // apart counts claimants that a task's replicas may be spread over.
@@ -163,6 +186,8 @@ func (m *Machine) lateClaim(j *job, s *session, w peer.ID, c *proto.Claim) {
 	l.price, l.operator, l.site = proto.Credit(c.Price), c.Operator, c.Site
 	l.slots = int(min(c.Slots, maxSlots))
 	l.window, l.dead = l.slots, false // still blocked: a claim does not undo refusals
+	l.share, l.parallel = shareOf(c), int(min(max(1, c.Parallel), maxSlots))
+	l.foreign, l.claimed = max(0, int(min(c.Held, maxSlots))-l.cp.inflight()), m.now
 	l.expires = time.UnixMilli(int64(min(c.ExpiresUnixMs, uint64(m.now.Add(time.Hour).UnixMilli()))))
 	if l.cp.lost {
 		m.workerBack(w)

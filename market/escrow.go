@@ -153,7 +153,7 @@ func (m *Machine) askHold(s *session) {
 
 // endsSoon reports that what is assigned now may outlast the hold.
 func (m *Machine) endsSoon(s *session) bool {
-	return s.hold.Defined() && s.deadline.Sub(m.now) < 2*m.runLimit()
+	return s.hold.Defined() && s.deadline.Sub(m.now) < 2*m.answerLimit()
 }
 
 // due is how long the hold has to last for the session's jobs.
@@ -214,7 +214,7 @@ func (m *Machine) holdCertified(in HoldCertified) {
 	if s.state == sessionOpening {
 		s.state = sessionServing
 	}
-	m.sooner(s.retry, s.deadline.Add(-2*m.runLimit()).Add(time.Millisecond))
+	m.sooner(s.retry, s.deadline.Add(-2*m.answerLimit()).Add(time.Millisecond))
 	m.saves = append(m.saves, SaveHold{Record: s.record(false)})
 	m.wakeAll(s)
 }

@@ -42,9 +42,13 @@ type job struct {
 
 	bid      offering
 	deadline *timer
-	ready    int  // place in the session's ready heap, -1 outside
-	stuck    bool // in the session's stuck list
-	starved  bool // waits for its own budget to be freed
+	queue    *timer // until the first task runs; nil without such a limit
+	ready    int    // place in the session's ready heap, -1 outside
+	stuck    bool   // in the session's stuck list
+	starved  bool   // waits for its own budget to be freed
+
+	lost      []LostTry // the newest
+	lostTries int
 }
 
 type task struct {
@@ -56,7 +60,8 @@ type task struct {
 	lost     int // executions lost
 	attempts uint32
 	reserved proto.Credit
-	queued   bool // in retry or parked
+	queued   bool      // in retry or parked
+	repeat   time.Time // workers that lost it already may have it from then on; zero: nobody else was looked for
 	rec      *TaskRecord
 }
 
@@ -77,7 +82,8 @@ type replica struct {
 	attempt uint32
 	number  uint32 // i of k
 	phase   phase
-	running bool         // accepted by the worker
+	running bool         // the worker says that it runs
+	waits   bool         // the worker said that it does not run yet
 	price   proto.Credit // of the assignment
 	epoch   uint64       // of the assignment
 	held    proto.Credit // reserved on the lane for it
@@ -131,24 +137,29 @@ func (m *Machine) replica(from peer.ID, ref proto.Ref) *replica {
 	return nil
 }
 
-// normal makes policy that came past every check harmless.
-func normal(o Options) Options {
-	o = o.WithDefaults()
+// normal makes policy that came past every check harmless; most is the
+// network's cap of a try.
+func normal(o Options, most time.Duration) Options {
+	o = o.WithTimes(most).WithDefaults()
 	o.Redundancy = min(max(o.Redundancy, 1), proto.MaxRedundancy)
 	if o.Timeout < 0 {
 		o.Timeout = DefaultTimeout
 	}
 	o.Fuel = min(o.Fuel, proto.MaxFuel)
+	if o.Run < 0 {
+		o.Run = proto.DefaultWall
+	}
+	o.Run = min(o.Run, most)
 	return o
 }
 
 func (m *Machine) addJob(rec JobRecord) *job {
-	rec.Job.Options = normal(rec.Job.Options)
+	rec.Job.Options = normal(rec.Job.Options, m.cfg.MaxRun)
 	o := rec.Job.Options
 	j := &job{
 		rec: rec, seq: m.seq, k: o.Redundancy,
 		maxPay:  proto.PayFor(o.Fuel, m.cfg.Price),
-		limits:  proto.Limits{Fuel: o.Fuel, Memory: o.Memory}.WithDefaults(),
+		limits:  proto.Limits{Fuel: o.Fuel, Memory: o.Memory, Wall: o.Run}.WithDefaults(),
 		tasks:   make([]*task, len(rec.Job.Inputs)),
 		open:    len(rec.Job.Inputs),
 		ready:   -1,
@@ -195,6 +206,10 @@ func (m *Machine) begin(j *job) {
 	}
 	j.deadline = m.timers.make(func() { m.expire(j) })
 	m.at(j.deadline, due)
+	if spec.Options.Queue > 0 && !j.rec.Begun && j.done+j.failed == 0 {
+		j.queue = m.timers.make(func() { m.waitedOut(j) })
+		m.at(j.queue, spec.Created.Add(spec.Options.Queue))
+	}
 	m.initOffering(j)
 	if s := m.fitting(j); s != nil {
 		m.join(j, s)
@@ -231,6 +246,32 @@ func (m *Machine) expire(j *job) {
 		return
 	}
 	m.failJob(j, Expired, proto.CodeTimeout, fmt.Sprintf("not finished within %s", j.rec.Job.Options.Timeout))
+}
+
+// waitedOut ends a job that no worker runs in the time for that.
+func (m *Machine) waitedOut(j *job) {
+	if j.rec.State.Final() || j.rec.Begun {
+		return
+	}
+	found := len(j.bid.claims)
+	if j.sess != nil {
+		found = m.usable(j.sess, j)
+	}
+	m.failJob(j, Expired, proto.CodeQueueTimeout, fmt.Sprintf(
+		"no worker ran any of it within its queue timeout of %s; %d of the %d workers that a task needs answered: give it more time, or see what they are busy with",
+		j.rec.Job.Options.Queue, found, j.k))
+}
+
+// began notes that a worker runs some of j: it waits in no queue any more.
+func (m *Machine) began(j *job) {
+	if j.rec.Begun {
+		return
+	}
+	j.rec.Begun = true
+	if j.queue != nil {
+		m.stop(j.queue)
+		m.saves = append(m.saves, SaveJob{Record: j.rec}) // or it would wait anew after a restart
+	}
 }
 
 // failJob ends every task that is not final and with them the job. Tasks that
@@ -330,7 +371,7 @@ func (m *Machine) finishJob(j *job) {
 
 func (m *Machine) endJob(j *job) {
 	m.saves = append(m.saves, SaveJob{Record: j.rec})
-	m.stop(j.deadline)
+	m.stop(j.deadline, j.queue)
 	m.withdraw(j)
 	j.retry, j.parked = nil, nil
 	if s := j.sess; s != nil {

@@ -32,6 +32,7 @@ type Config struct {
 	Linger      time.Duration // an idle session is kept for the next job, default 2 s
 	Overtime    time.Duration // a hold outlives its job's timeout by so much, default 5 min
 	RunSlack    time.Duration // on top of an assignment's wall time, default 10 s
+	MaxRun      time.Duration // most that a try may run in this network, default 1 h
 	MaxAttempts int           // lost executions per task before it fails, default 4
 	Worker      Worker
 }
@@ -58,6 +59,7 @@ func (c Config) withDefaults() Config {
 	def(&c.Linger, 2*time.Second)
 	def(&c.Overtime, proto.LeaseDuration)
 	def(&c.RunSlack, 10*time.Second)
+	def(&c.MaxRun, proto.DefaultMaxRun)
 	return c
 }
 
@@ -75,7 +77,7 @@ func (c Config) Validate() error {
 	}
 	for name, d := range map[string]time.Duration{
 		"Grace": c.Grace, "ClaimWindow": c.ClaimWindow, "ClaimStep": c.ClaimStep,
-		"Reoffer": c.Reoffer, "Linger": c.Linger, "RunSlack": c.RunSlack,
+		"Reoffer": c.Reoffer, "Linger": c.Linger, "RunSlack": c.RunSlack, "MaxRun": c.MaxRun,
 	} {
 		if d < 0 {
 			return fmt.Errorf("market: %s is negative", name)
@@ -225,6 +227,7 @@ func (m *Machine) take(in Input) {
 	case ProgressSeen:
 		if r := m.replica(in.From, in.Ref); r != nil {
 			r.lease.progress = m.now
+			m.started(r)
 		}
 	case DoneSeen:
 		m.doneSeen(in)

@@ -166,11 +166,25 @@ func (m *Machine) refill(s *session, t *task) {
 	case able > len(picks):
 		t.queued = true
 		t.job.retry = append(t.job.retry, t)
+	case t.repeat.IsZero() && t.lostOnce():
+		// Others are looked for before somebody is asked again.
+		t.repeat = m.now.Add(m.cfg.Reoffer)
+		m.offer(t.job)
+		fallthrough
+	case m.now.Before(t.repeat):
+		t.queued = true
+		t.job.retry = append(t.job.retry, t)
+		m.sooner(s.again, t.repeat)
 	default:
 		t.queued = true
 		t.job.parked = append(t.job.parked, t)
 		m.offer(t.job)
 	}
+}
+
+// lostOnce reports whether some worker lost t that may have it once more.
+func (t *task) lostOnce() bool {
+	return slices.ContainsFunc(t.reps, func(r *replica) bool { return t.history(r.lease.worker) == tried })
 }
 
 func (t *task) freeNumber() uint32 {
@@ -209,11 +223,12 @@ func (t *task) history(w peer.ID) history {
 
 // pick chooses up to n workers for replicas of t (nil for a task not started):
 // the least loaded first, in turn among equals. able counts the workers that
-// might take one now or once they have room.
+// might take one now or once they have room. Nobody is asked for a task twice
+// before others were looked for.
 func (m *Machine) pick(s *session, j *job, t *task, n int, fresh bool) (picks []*lease, able int) {
 	m.short = false
 	picks, able = m.pickAmong(s, j, t, n, fresh, unknown)
-	if able == 0 && t != nil {
+	if able == 0 && t != nil && !t.repeat.IsZero() && !m.now.Before(t.repeat) {
 		return m.pickAmong(s, j, t, n, fresh, tried)
 	}
 	return picks, able
@@ -224,14 +239,19 @@ func (m *Machine) pickAmong(s *session, j *job, t *task, n int, fresh bool, want
 	picks, able := buf[:0], 0
 	for len(picks) < n {
 		var best *lease
-		load := 0
+		var load loaded
 		able = len(picks)
+		idle := 0 // of those able, free of other work
 		for i := range s.leases {
 			l := s.leases[(s.cursor+i)%len(s.leases)]
 			if !m.can(l) || l.lane < 0 || m.clash(l, picks) || t.history(l.worker) != want || m.clashTask(l, t) {
 				continue
 			}
 			able++
+			at := m.load(l)
+			if !at.elsewhere {
+				idle++
+			}
 			if m.now.Before(l.blocked) || l.inflight >= l.window || fresh && (!l.fill || l.inflight+l.kept >= 4*l.window) {
 				continue
 			}
@@ -240,11 +260,13 @@ func (m *Machine) pickAmong(s *session, j *job, t *task, n int, fresh bool, want
 				m.wantCap(l, j, pay, !fresh)
 				continue
 			}
-			if at := l.inflight * 1024 / l.window; best == nil || at < load {
+			if best == nil || at.before(load) {
 				best, load = l, at
 			}
 		}
-		if best == nil {
+		// Work waits for workers that do nothing else rather than behind another
+		// job's, which may be a long one.
+		if best == nil || load.elsewhere && idle >= n-len(picks) {
 			break
 		}
 		picks = append(picks, best)
@@ -253,6 +275,47 @@ func (m *Machine) pickAmong(s *session, j *job, t *task, n int, fresh bool, want
 		s.cursor = (s.cursor + 1) % len(s.leases)
 	}
 	return slices.Clone(picks), max(able, len(picks))
+}
+
+// loaded is how much a worker has to do, as far as its submitter knows.
+type loaded struct {
+	elsewhere bool // all its slots have work that is not of this session
+	queue     int  // executions per window, in 1024ths, weighted by its speed
+}
+
+func (a loaded) before(b loaded) bool {
+	if a.elsewhere != b.elsewhere {
+		return b.elsewhere
+	}
+	return a.queue < b.queue
+}
+
+// foreignFor is for how long a worker's word about other submitters' work
+// counts.
+const foreignFor = 10 * time.Second
+
+func (m *Machine) load(l *lease) loaded {
+	other := l.cp.inflight() - l.inflight
+	busy := other
+	if l.over == 0 && m.now.Sub(l.claimed) < foreignFor {
+		busy += l.foreign
+	}
+	share := l.share
+	if share == 0 {
+		share = 100
+	}
+	return loaded{
+		elsewhere: busy >= max(1, l.parallel),
+		queue:     ((l.inflight+other)*100 + 100 - share) * 1024 / (l.window * share),
+	}
+}
+
+// inflight is what the worker has to do for all sessions.
+func (c *counterpart) inflight() (n int) {
+	for _, l := range c.leases {
+		n += l.inflight
+	}
+	return n
 }
 
 func (m *Machine) clashTask(l *lease, t *task) bool {
@@ -304,7 +367,7 @@ func (m *Machine) flush(l *lease) {
 	l.aborts = nil
 	for len(l.batch) > 0 {
 		n := min(len(l.batch), maxBatch)
-		expires := m.now.Add(proto.DefaultWall + m.cfg.RunSlack)
+		expires := m.now.Add(m.answerLimit())
 		if expires.After(l.s.deadline) {
 			expires = l.s.deadline
 		}

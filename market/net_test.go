@@ -101,7 +101,7 @@ func TestHangingExecutions(t *testing.T) {
 		s.dump()
 		t.Fatal(v.Record.State)
 	}
-	if s.nodes[0].notes[proto.CodeTimeout] == 0 {
+	if s.nodes[0].notes[proto.CodeRunTimeout] == 0 {
 		t.Fatal("nothing timed out")
 	}
 	s.until(time.Minute, s.settled(id))

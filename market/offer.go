@@ -73,6 +73,7 @@ func (m *Machine) publish(j *job) {
 		Redundancy: uint32(j.k), SlotsWanted: uint32(j.slotsWanted()), WorkersWanted: uint32(wanted),
 		DeadlineUnixMs: uint64(due.UnixMilli()), Priority: uint32(spec.Options.Priority),
 		Round: j.rec.Round<<16 | b.round&0xffff, ModuleSize: spec.ModuleSize,
+		WallMs: uint64(j.limits.Wall / time.Millisecond),
 	}
 	m.send(PublishOffer{Offer: b.out})
 	m.at(b.again, m.now.Add(b.backoff))

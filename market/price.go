@@ -30,6 +30,18 @@ func (o Options) WithDefaults() Options {
 	return o
 }
 
+// WithTimes fills the times that are zero; most is the network's cap of a try.
+// The job has room for two tries.
+func (o Options) WithTimes(most time.Duration) Options {
+	if o.Run == 0 {
+		o.Run = proto.DefaultRun(proto.Limits{Fuel: o.Fuel}.WithDefaults().Fuel, most)
+	}
+	if o.Timeout == 0 {
+		o.Timeout = max(DefaultTimeout, min(2*o.Run, 2*proto.MaxRun))
+	}
+	return o
+}
+
 // Terms are what a network charges.
 type Terms struct {
 	Price  proto.Credit // most that a worker may ask, µcredit per 60 Gfuel

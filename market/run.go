@@ -1,6 +1,7 @@
 package market
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -13,22 +14,44 @@ import (
 
 const blockMost = 15 * time.Second
 
-func (m *Machine) runLimit() time.Duration { return proto.DefaultWall + m.cfg.RunSlack }
+// answerLimit is for how long an assignment is valid, and within what time a
+// worker has to send a result that it committed to.
+func (m *Machine) answerLimit() time.Duration { return proto.DefaultWall + m.cfg.RunSlack }
 
-// watch gives r a deadline. All deadlines of a lease are the same time away
-// when they are set, so its list stays sorted by appending.
+// runLimit is how long r may take from its start, fetching and compiling
+// included. A worker that throttles itself takes longer, as its claim says.
+func (m *Machine) runLimit(r *replica) time.Duration {
+	return proto.Stretch(r.task.job.limits.Wall+m.cfg.RunSlack, r.lease.share)
+}
+
+func (m *Machine) limit(r *replica) time.Duration {
+	if r.phase >= phaseRevealed {
+		return m.answerLimit()
+	}
+	return m.runLimit(r)
+}
+
+// watch gives r a deadline. The list of its lease is sorted by deadline; most
+// are the same time away when they are set, so the place is near the end.
 func (m *Machine) watch(r *replica) {
 	m.unwatch(r)
 	l := r.lease
-	r.due, r.listed = m.now.Add(m.runLimit()), true
+	r.due, r.listed = m.now.Add(m.limit(r)), true
 	r.prev = l.tail
-	if l.tail != nil {
-		l.tail.next = r
-	} else {
-		l.head = r
+	for r.prev != nil && r.prev.due.After(r.due) {
+		r.prev = r.prev.prev
 	}
-	l.tail = r
-	m.sooner(l.check, r.due)
+	if r.prev != nil {
+		r.next, r.prev.next = r.prev.next, r
+	} else {
+		r.next, l.head = l.head, r
+	}
+	if r.next != nil {
+		r.next.prev = r
+	} else {
+		l.tail = r
+	}
+	m.sooner(l.check, l.head.due)
 }
 
 func (m *Machine) unwatch(r *replica) {
@@ -50,19 +73,23 @@ func (m *Machine) unwatch(r *replica) {
 }
 
 // checkLease looks at the executions of l whose deadline passed. A worker may
-// queue assignments, so one is lost only when the worker got nothing done for
-// a whole limit, or when everything assigned before it is long over.
+// queue assignments, so one that waits there is lost only when the worker got
+// nothing done for a whole limit, or when everything assigned before it is long
+// over.
 func (m *Machine) checkLease(l *lease) {
-	limit := m.runLimit()
 	for l.head != nil && !l.head.due.After(m.now) {
 		r := l.head
-		idle := m.now.Sub(l.progress) >= limit
-		overtaken := l.over > r.ahead+uint64(l.window)
-		if r.phase == phaseAssigned && !idle && !overtaken {
+		limit := m.limit(r)
+		switch {
+		case r.phase > phaseAssigned:
+			m.lose(r, proto.CodeTimeout, fmt.Sprintf("it did not send the result it had committed to within %s", limit))
+		case r.running:
+			m.lose(r, proto.CodeRunTimeout, fmt.Sprintf("no result within %s of its start", limit))
+		case m.now.Sub(l.progress) >= limit || l.over > r.ahead+uint64(l.window):
+			m.lose(r, proto.CodeQueueTimeout, fmt.Sprintf("it was not started there within %s", limit))
+		default:
 			m.watch(r)
-			continue
 		}
-		m.lose(r, proto.CodeTimeout, fmt.Sprintf("no result within %s", limit))
 	}
 	if l.head != nil {
 		m.at(l.check, l.head.due)
@@ -107,6 +134,9 @@ func (m *Machine) lose(r *replica, code proto.Code, reason string) {
 	m.release(r)
 	r.phase, r.code = phaseLost, code
 	t.lost++
+	t.repeat = time.Time{}
+	t.job.noteLost(r, code, reason, m.now)
+	m.touch(t.job)
 	m.note(r.lease.worker, r.ref(), code, "execution lost: %s", reason)
 	if code != proto.CodeWorkerGone && code != proto.CodeLocalFailure {
 		m.abort(r.lease, r.ref(), code)
@@ -131,14 +161,32 @@ func (m *Machine) again(t *task) {
 }
 
 func (m *Machine) acceptedSeen(in AcceptedSeen) {
+	waits := make(map[proto.Ref]bool, len(in.Waiting))
+	for _, ref := range in.Waiting {
+		waits[ref] = true
+	}
 	for _, ref := range in.Refs {
-		if r := m.replica(in.From, ref); r != nil {
-			r.running = true
-			if r.task.state == Assigned {
-				r.task.state = Running
-			}
+		switch r := m.replica(in.From, ref); {
+		case r == nil:
+		case waits[ref]:
+			r.waits = true
+		default:
+			m.started(r)
 		}
 	}
+}
+
+// started notes that r runs: its own time counts from here.
+func (m *Machine) started(r *replica) {
+	if r.running || r.phase != phaseAssigned {
+		return
+	}
+	r.running = true
+	if r.task.state == Assigned {
+		r.task.state = Running
+	}
+	m.watch(r)
+	m.began(r.task.job)
 }
 
 func (m *Machine) refusedSeen(in RefusedSeen) {
@@ -147,7 +195,7 @@ func (m *Machine) refusedSeen(in RefusedSeen) {
 		return
 	}
 	l := r.lease
-	reason := proto.Clip(in.Reason, 256)
+	reason := cmp.Or(proto.Clip(in.Reason, 256), in.Code.String())
 	code := in.Code
 	if r.phase != phaseAssigned { // it ran: that is a loss, whatever it is called
 		code = proto.CodeOK
@@ -166,9 +214,6 @@ func (m *Machine) refusedSeen(in RefusedSeen) {
 			in.Code = proto.CodeLocalFailure
 		}
 		l.progress = m.now
-		if reason == "" {
-			reason = in.Code.String()
-		}
 		m.lose(r, in.Code, reason)
 		return
 	}
@@ -177,6 +222,8 @@ func (m *Machine) refusedSeen(in RefusedSeen) {
 	m.release(r)
 	r.phase, r.code, r.refused = phaseLost, in.Code, true
 	t.dropRefused()
+	t.job.noteLost(r, in.Code, reason, m.now)
+	m.touch(t.job)
 	m.note(in.From, in.Ref, in.Code, "assignment refused: %s", reason)
 	if t.attempts >= 0xffff {
 		m.finishTask(t, Failed, in.Code, "refused too often")

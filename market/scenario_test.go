@@ -505,7 +505,15 @@ func (s *stage) output(o Output, now time.Time) string {
 		for _, r := range o.Refs {
 			l += " " + refName(r)
 		}
+		if len(o.Waiting) > 0 {
+			l += "; waiting:"
+		}
+		for _, r := range o.Waiting {
+			l += " " + refName(r)
+		}
 		return l
+	case SendStarted:
+		return "started to " + s.name(o.To) + " " + refName(o.Ref)
 	case SendRefused:
 		return fmt.Sprintf("refused to %s %s %s: %s", s.name(o.To), refName(o.Ref), o.Code, o.Reason)
 	case SendCommit:

@@ -77,6 +77,10 @@ type lease struct {
 	rank     proto.Hash // rendezvous order
 	price    proto.Credit
 	slots    int // claimed
+	share    int // percent of a core that its executions get
+	parallel int // executions that it runs at once
+	foreign  int // assignments of other submitters that it held when it claimed
+	claimed  time.Time
 	window   int // slots, or fewer after refusals
 	expires  time.Time
 	lane     int // -1 until certified

@@ -255,7 +255,9 @@ func (n *simNode) act(o Output) {
 		}
 		n.to(o.To, VoucherSeen{From: n.id, Voucher: o.Voucher, Finish: o.Finish, Lane: s.lane(h, o.Voucher.Lane)}, true)
 	case SendAccepted:
-		n.to(o.To, AcceptedSeen{From: n.id, Refs: o.Refs}, false)
+		n.to(o.To, AcceptedSeen{From: n.id, Refs: o.Refs, Waiting: o.Waiting}, false)
+	case SendStarted:
+		n.to(o.To, ProgressSeen{From: n.id, Ref: o.Ref}, false)
 	case SendRefused:
 		n.notes[o.Code]++
 		n.to(o.To, RefusedSeen{From: n.id, Ref: o.Ref, Code: o.Code, Reason: o.Reason}, false)
@@ -305,7 +307,7 @@ func (n *simNode) execute(o Execute) {
 	}
 	in := Executed{From: o.From, Ref: o.Ref, Status: proto.StatusOK, Output: out, OutputSize: 10, Fuel: 600_000, Salt: make([]byte, 16)}
 	if n.flaky > 0 && s.rnd.IntN(100) < n.flaky {
-		in.Status, in.Fuel = proto.StatusTimeout, 0
+		in.Status, in.Fuel = proto.StatusHostOOM, 0
 	}
 	if n.hang > 0 && s.rnd.IntN(100) < n.hang {
 		return

@@ -191,13 +191,13 @@ func (s *sim) check() {
 					s.t.Fatalf("task %s pays a liar", id)
 				}
 			}
-			k := normal(n.jobs[id.Job].Job.Options).Redundancy
+			k := normal(n.jobs[id.Job].Job.Options, n.m.cfg.MaxRun).Redundancy
 			if rec.State == Done && (len(workers) < k || rec.Verified != (k > 1)) {
 				s.t.Fatalf("task %s done by %d workers of %d, verified %v", id, len(workers), k, rec.Verified)
 			}
 		}
 		for id, cost := range perJob {
-			if max := normal(n.jobs[id].Job.Options).MaxCredits; withFee(cost, s.feePPM) > max {
+			if max := normal(n.jobs[id].Job.Options, n.m.cfg.MaxRun).MaxCredits; withFee(cost, s.feePPM) > max {
 				s.t.Fatalf("job %s cost %d of %d", id, cost, max)
 			}
 		}

@@ -24,6 +24,8 @@ type Options struct {
 	Redundancy int            // 1..7, default 2
 	MaxCredits proto.Credit   // cap of the whole job, fee included; default 10 credits
 	Timeout    time.Duration  // total; default 10 min
+	Run        time.Duration  // each try on a worker, within Config.MaxRun; default proto.DefaultRun of Fuel
+	Queue      time.Duration  // until a worker runs the first task; 0 = as long as Timeout
 	Fuel       proto.Fuel     // per task, default proto.DefaultFuel
 	Memory     uint64         // bytes per task, default proto.DefaultMemory
 	Label      string         // shown in listings, at most 64 bytes
@@ -92,6 +94,7 @@ type JobRecord struct {
 	Code   proto.Code
 	Reason string
 	Round  uint32 // raised on every restore, so that attempts never repeat
+	Begun  bool   `json:",omitempty"` // a worker ran some of it; kept for Options.Queue
 }
 
 // TaskRecord is saved when a task becomes final.
@@ -206,9 +209,11 @@ type (
 	}
 
 	// Submitter side, from a worker's stream.
+	// AcceptedSeen: those of Refs that are not in Waiting run now.
 	AcceptedSeen struct {
-		From peer.ID
-		Refs []proto.Ref
+		From    peer.ID
+		Refs    []proto.Ref
+		Waiting []proto.Ref
 	}
 	RefusedSeen struct {
 		From   peer.ID
@@ -229,6 +234,7 @@ type (
 		Receipt *proto.Receipt
 		Raw     []byte // receipt bytes as received
 	}
+	// ProgressSeen: the execution runs, and is so far.
 	ProgressSeen struct {
 		From     peer.ID
 		Ref      proto.Ref
@@ -300,6 +306,7 @@ type (
 		OutputSize uint64
 		Log        proto.Hash
 		Fuel       proto.Fuel
+		Ran        time.Duration // that the sandbox let it run, 0 when not known
 		Salt       []byte
 		Code       proto.Code // when it never ran: CodeFetch, CodeModule, CodeInputHash
 		Reason     string
@@ -388,8 +395,14 @@ type (
 
 	// SendAccepted … SendDone go from worker to submitter.
 	SendAccepted struct {
-		To   peer.ID
-		Refs []proto.Ref
+		To      peer.ID
+		Refs    []proto.Ref
+		Waiting []proto.Ref // those of Refs that do not run yet
+	}
+	// SendStarted: an execution that had to wait runs now.
+	SendStarted struct {
+		To  peer.ID
+		Ref proto.Ref
 	}
 	SendRefused struct {
 		To     peer.ID
@@ -475,6 +488,7 @@ type Worker struct {
 	Reason   string   // shown when not enabled
 	Slots    int      // executions at once
 	InFlight int      // assignments held at once over all submitters, default 16 per slot
+	CPU      int      // percent of a core that an execution gets, 1 to 100; 0 = 100
 	Types    []string // task types it runs
 	Custom   bool     // runs modules that are not built in
 	// Builtin names the task types of each built-in module. When set, an offer
@@ -496,6 +510,8 @@ type JobView struct {
 	Cost                            proto.Credit // paid to workers + fee
 	Settled                         bool         // final, and no lane of its session is open
 	Updated                         time.Time
+	Lost                            []LostTry // the newest, oldest first; since the node started
+	LostTries                       int       // how many there were
 }
 
 // TaskView is a task with its replicas, final or not.
@@ -543,6 +559,7 @@ func (SendReveal) isOutput()        {}
 func (SendAbort) isOutput()         {}
 func (SendPay) isOutput()           {}
 func (SendAccepted) isOutput()      {}
+func (SendStarted) isOutput()       {}
 func (SendRefused) isOutput()       {}
 func (SendCommit) isOutput()        {}
 func (SendResult) isOutput()        {}

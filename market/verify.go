@@ -39,6 +39,7 @@ func (m *Machine) commitSeen(in CommitSeen) {
 		l.window++ // recovers from a Busy as work flows
 	}
 	r.phase, r.commit = phaseCommitted, in.Hash
+	m.began(r.task.job)
 	m.unwatch(r)
 	m.mark(l.s)
 	m.reveal(r.task)
@@ -103,6 +104,7 @@ func (m *Machine) resultSeen(in ResultSeen) {
 	}
 	l.progress, l.refusals = m.now, 0
 	m.unwatch(r)
+	m.began(t.job)
 	r.phase = phaseResulted
 	r.status, r.exit, r.size, r.fuel = proto.Status(rc.Status), rc.ExitCode, rc.OutputSize, proto.Fuel(rc.Fuel)
 	r.output, _ = proto.ToHash(rc.OutputHash) // length was checked by fault
@@ -290,6 +292,7 @@ func (m *Machine) accept(t *task, got []*replica, best *replica) {
 				m.owe(l.s)
 			} else {
 				rr.Code = proto.CodeMinority
+				j.noteLost(r, proto.CodeMinority, "its result differs from the one that the others agreed on", m.now)
 				if j.k > 1 {
 					m.after = append(m.after, ResultOutvoted{Ref: r.ref(), Worker: l.worker})
 				}

@@ -1,6 +1,10 @@
 package market
 
-import "edgenet.dev/proto"
+import (
+	"slices"
+
+	"edgenet.dev/proto"
+)
 
 // Job shows a job; false when it is unknown or long over.
 func (m *Machine) Job(id proto.JobID) (JobView, bool) {
@@ -28,6 +32,7 @@ func (m *Machine) view(j *job) JobView {
 	return JobView{
 		Record: j.rec, Done: j.done, Failed: failed, Verified: j.verified, Running: j.running,
 		Fuel: j.fuel, Cost: withFee(j.spent, m.cfg.FeePPM), Settled: m.jobSettled(j), Updated: j.updated,
+		Lost: slices.Clone(j.lost), LostTries: j.lostTries,
 	}
 }
 

@@ -37,7 +37,11 @@ func (m *Machine) Why(id proto.JobID) []string {
 			add("Some claims do not count: replicas of a task never run at one operator or site.")
 		}
 		if workers < j.k {
-			add("It is offered again in %s and gives up at its timeout of %s.", until(j.bid.again.at.Sub(m.now)), j.rec.Job.Options.Timeout)
+			end := fmt.Sprintf("timeout of %s", j.rec.Job.Options.Timeout)
+			if j.queue != nil && j.queue.armed() {
+				end = fmt.Sprintf("queue timeout of %s", j.rec.Job.Options.Queue)
+			}
+			add("It is offered again in %s and gives up at its %s.", until(j.bid.again.at.Sub(m.now)), end)
 		}
 	case s.state == sessionOpening && s.request != nil:
 		add("Workers are chosen; credits for them are being put on hold in the ledger.")
@@ -49,10 +53,22 @@ func (m *Machine) Why(id proto.JobID) []string {
 	if s != nil && s.request == nil && s.needHold && s.holdWhy != "" {
 		add("The last hold was refused: %s.", s.holdWhy)
 	}
+	if waiting := j.waiting(); waiting > 0 {
+		add("%d executions wait at their workers for other work to end.", waiting)
+	}
 	if n := len(j.parked); n > 0 {
 		add("%d tasks wait for a worker that has not tried them yet.", n)
 	}
-	if n := len(j.retry); n > 0 {
+	again := 0
+	for _, t := range j.retry {
+		if m.now.Before(t.repeat) {
+			again++
+		}
+	}
+	if again > 0 {
+		add("%d tasks were lost by every worker that is here; others are looked for before one is asked again.", again)
+	}
+	if n := len(j.retry) - again; n > 0 {
 		add("%d tasks wait for a free slot to run another replica.", n)
 	}
 	if j.starved || len(j.disputed) > 0 {
@@ -65,7 +81,22 @@ func (m *Machine) Why(id proto.JobID) []string {
 	if len(out) == 0 {
 		add("It is about to start.")
 	}
-	return out
+	return append(out, j.whyLost()...)
+}
+
+// waiting counts executions that a worker has and does not run yet.
+func (j *job) waiting() (n int) {
+	for _, t := range j.tasks[:min(j.next, len(j.tasks))] {
+		if t == nil || t.rec != nil {
+			continue
+		}
+		for _, r := range t.reps {
+			if r.waits && r.phase == phaseAssigned && !r.running {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 func (m *Machine) whyFinal(j *job) []string {
@@ -92,7 +123,7 @@ func (m *Machine) whyFinal(j *job) []string {
 			}
 		}
 	}
-	return out
+	return append(out, j.whyLost()...)
 }
 
 func until(d time.Duration) time.Duration {

@@ -23,6 +23,7 @@ type workside struct {
 	bids     map[proto.JobID]*bid
 	bidOrder []proto.JobID
 	bidsOf   map[peer.ID]int
+	paces    map[cid.Cid]*pace
 
 	customers map[peer.ID]*customer
 	queue     []*exec // heap: priority, then arrival
@@ -50,6 +51,7 @@ type exec struct {
 	phase   execPhase
 	seq     uint64
 	pos     int          // in the queue
+	waited  bool         // its submitter was told that it waits
 	pay     proto.Credit // worst case, then what it earned
 	receipt []byte
 	commit  proto.Hash
@@ -60,6 +62,7 @@ func (w *workside) init(cfg Worker) {
 	w.set(cfg)
 	w.bids = map[proto.JobID]*bid{}
 	w.bidsOf = map[peer.ID]int{}
+	w.paces = map[cid.Cid]*pace{}
 	w.customers = map[peer.ID]*customer{}
 }
 
@@ -158,9 +161,20 @@ func (m *Machine) assignSeen(in AssignSeen) {
 		m.enqueue(c, lane, ref, a)
 		taken = append(taken, ref)
 	}
-	if len(taken) > 0 {
-		m.send(SendAccepted{To: in.From, Refs: taken})
+	if len(taken) == 0 {
+		return
 	}
+	at := len(m.out)
+	m.send(SendAccepted{})
+	m.startQueued()
+	accepted := SendAccepted{To: in.From, Refs: taken}
+	for _, ref := range taken {
+		if x := c.execs[ref]; x != nil && x.phase == execQueued {
+			x.waited = true
+			accepted.Waiting = append(accepted.Waiting, ref)
+		}
+	}
+	m.out[at] = accepted
 }
 
 func (m *Machine) checkBatch(in AssignSeen) (proto.Code, string) {
@@ -197,12 +211,15 @@ func (m *Machine) checkAssignment(c *customer, lane *workLane, a *proto.Assignme
 	case !leased && !w.runsModule(module):
 		return proto.CodeType, "no lease for this module"
 	case a.FuelLimit == 0 || proto.Fuel(a.FuelLimit) > w.cfg.MaxFuel || a.MemoryLimit > w.cfg.MaxMemory ||
-		a.OutputLimit > proto.MaxOutput || a.InputSize > proto.MaxInput || a.WallMs > uint64(proto.DefaultWall/time.Millisecond):
+		a.OutputLimit > proto.MaxOutput || a.InputSize > proto.MaxInput || a.WallMs > uint64(m.cfg.MaxRun/time.Millisecond):
 		return proto.CodeLimits, "limits above what this worker grants"
 	case proto.Credit(a.Price) < price || proto.Credit(a.Price) > proto.MaxPriceCredits:
 		return proto.CodePrice, fmt.Sprintf("price %d, asked was %d", a.Price, price)
 	case w.held >= w.cfg.InFlight || w.kept >= 8*w.cfg.InFlight+maxSent:
 		return proto.CodeBusy, "all slots are taken"
+	}
+	if late := w.late(module, proto.Fuel(a.FuelLimit), time.Duration(a.WallMs)*time.Millisecond); late != "" {
+		return proto.CodeLimits, late
 	}
 	if pay := proto.PayFor(proto.Fuel(a.FuelLimit), proto.Credit(a.Price)); lane.exposed()+pay > lane.Cap && !m.off.caps {
 		return proto.CodeNoLane, fmt.Sprintf("the lane has %s credits left, this could cost %s", lane.Cap-min(lane.Cap, lane.exposed()), pay)
@@ -229,6 +246,9 @@ func (m *Machine) startQueued() {
 		w.unqueue(x)
 		x.phase = execRunning
 		w.running++
+		if x.waited {
+			m.send(SendStarted{To: x.c.id, Ref: x.ref})
+		}
 		m.send(Execute{From: x.c.id, Ref: x.ref, Assignment: x.a})
 	}
 }
@@ -284,9 +304,15 @@ func (m *Machine) executed(in Executed) {
 		code, reason := in.Code, in.Reason
 		if code == proto.CodeOK {
 			code = proto.CodeLocalFailure
+			if in.Status == proto.StatusTimeout {
+				code = proto.CodeRunTimeout
+			}
 		}
 		if reason == "" {
 			reason = "the execution ended with " + in.Status.String()
+			if in.Status == proto.StatusTimeout {
+				reason = fmt.Sprintf("it ran for its whole limit of %s", time.Duration(x.a.WallMs)*time.Millisecond)
+			}
 		}
 		m.refuse(in.From, in.Ref, code, reason)
 		m.answerFinish(x.lane)
@@ -294,6 +320,9 @@ func (m *Machine) executed(in Executed) {
 	}
 	a := x.a
 	fuel := min(in.Fuel, proto.Fuel(a.FuelLimit))
+	if module, err := proto.ParseCID(a.Module); err == nil && (in.Status == proto.StatusOK || in.Status == proto.StatusExitNonZero || in.Status == proto.StatusOutOfFuel) {
+		w.learn(module, fuel, in.Ran)
+	}
 	payee := x.lane.Payee
 	if payee == "" {
 		payee = m.cfg.Self

@@ -254,6 +254,9 @@ func (e *evidence) judge(ctx context.Context) {
 	}
 }
 
+// againMost bounds one execution of accused work, however much fuel it names.
+const againMost = 5 * time.Minute
+
 // again executes the work of a receipt with its limits. An error says that
 // this machine cannot tell.
 func (e *evidence) again(ctx context.Context, c accusation) (wrong bool, fuel proto.Fuel, err error) {
@@ -277,8 +280,11 @@ func (e *evidence) again(ctx context.Context, c accusation) (wrong bool, fuel pr
 		return false, 0, err
 	}
 	task := sandbox.Task{
-		Limits: proto.Limits{Fuel: proto.Fuel(r.FuelLimit), Memory: r.MemoryLimit, Output: r.OutputLimit}.WithDefaults(),
-		Seed:   proto.TaskID{Job: job, Index: r.Task}.Seed(),
+		Limits: proto.Limits{
+			Fuel: proto.Fuel(r.FuelLimit), Memory: r.MemoryLimit, Output: r.OutputLimit,
+			Wall: proto.DefaultRun(proto.Fuel(r.FuelLimit), min(e.n.net.MaxRun(), againMost)), // a receipt names none
+		}.WithDefaults(),
+		Seed: proto.TaskID{Job: job, Index: r.Task}.Seed(),
 	}
 	res, err := e.n.cfg.Executor.Run(ctx, module, input, task)
 	if err != nil {

@@ -136,7 +136,7 @@ func (w *work) run(ctx context.Context, k execKey, e *execution, a *proto.Assign
 	if _, err := rand.Read(out.Salt); err != nil {
 		return failed(fmt.Errorf("salt: %w", err))
 	}
-	out.Status, out.ExitCode, out.Fuel = res.Status, res.ExitCode, res.Fuel
+	out.Status, out.ExitCode, out.Fuel, out.Ran = res.Status, res.ExitCode, res.Fuel, res.Ran
 	out.Output, out.OutputSize, out.Log = proto.HashOf(res.Output), uint64(len(res.Output)), proto.HashOf(res.Log)
 	took := time.Since(began)
 	w.n.activity.count(func(c *Counts) {

@@ -177,7 +177,7 @@ func one(f *proto.TaskFrame) []*proto.TaskFrame { return []*proto.TaskFrame{f} }
 
 // From worker to submitter.
 type (
-	acceptedItem []proto.Ref
+	acceptedItem struct{ refs, waiting []proto.Ref }
 	refusedItem  struct {
 		ref    proto.Ref
 		code   proto.Code

@@ -43,7 +43,7 @@ func newJobs(n *Node) (*jobs, error) {
 		Self: n.self, Price: n.net.Price(), FeePPM: n.net.Genesis.FeePpm,
 		Diversity: n.net.Genesis.Diversity, Shards: n.net.Genesis.Shards,
 		Grace:  time.Duration(n.net.Genesis.GraceSeconds) * time.Second,
-		Linger: n.cfg.Linger, Overtime: n.cfg.Overtime,
+		MaxRun: n.net.MaxRun(), Linger: n.cfg.Linger, Overtime: n.cfg.Overtime,
 		Worker: n.cfg.Worker,
 	})
 	if err != nil {

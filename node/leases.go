@@ -301,7 +301,11 @@ func (ls *leases) received(l *lease, f *proto.TaskFrame) error {
 		if err != nil {
 			return err
 		}
-		j.post(market.AcceptedSeen{From: l.worker, Refs: refs})
+		waiting, err := refsOf(b.Accepted.GetWaiting())
+		if err != nil {
+			return err
+		}
+		j.post(market.AcceptedSeen{From: l.worker, Refs: refs, Waiting: waiting})
 	case *proto.TaskFrame_Refused:
 		ref, err := refOf(b.Refused.GetTask())
 		if err != nil {

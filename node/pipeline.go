@@ -55,7 +55,9 @@ func (j *jobs) act(ctx context.Context, outs []market.Output) {
 		case market.SendAccepted:
 			n.activity.count(func(c *Counts) { c.TasksTaken += uint64(len(o.Refs)) })
 			n.activity.say("tasks taken", zap.Int("tasks", len(o.Refs)), zap.Stringer("submitter", o.To), zap.Stringer("job", o.Refs[0].Task.Job))
-			n.work.send(o.To, acceptedItem(o.Refs))
+			n.work.send(o.To, acceptedItem{o.Refs, o.Waiting})
+		case market.SendStarted:
+			n.work.send(o.To, progressItem{o.Ref, 0})
 		case market.SendRefused:
 			n.work.forget(o.To, o.Ref)
 			n.work.send(o.To, refusedItem{o.Ref, o.Code, o.Reason})

@@ -23,9 +23,13 @@ type JobSpec struct {
 	Options market.Options
 }
 
+// leastTimeout of a try and of a queue.
+const leastTimeout = 100 * time.Millisecond
+
 // plan checks a spec and fills its defaults. raw are the module's bytes.
 func (n *Node) plan(spec JobSpec) (job market.Job, raw []byte, err error) {
-	o := spec.Options.WithDefaults()
+	most := n.net.MaxRun()
+	o := spec.Options.WithTimes(most).WithDefaults()
 	refuse := func(format string, args ...any) (market.Job, []byte, error) {
 		return market.Job{}, nil, proto.CodeMalformed.Errorf(format, args...)
 	}
@@ -34,6 +38,16 @@ func (n *Node) plan(spec JobSpec) (job market.Job, raw []byte, err error) {
 		return refuse("redundancy %d: want 1 to %d", o.Redundancy, proto.MaxRedundancy)
 	case o.Timeout < time.Second:
 		return refuse("timeout %s: want at least 1s", o.Timeout)
+	case o.Run < leastTimeout:
+		return refuse("run timeout %s: want at least %s", o.Run, leastTimeout)
+	case o.Run > most:
+		return market.Job{}, nil, proto.CodeLimits.Errorf("run timeout %s: a try may run for at most %s in network %s", o.Run, most, n.net.Genesis.Name)
+	case spec.Options.Run > o.Timeout:
+		return refuse("run timeout %s is longer than the timeout of the whole job, %s: raise that too", o.Run, o.Timeout)
+	case o.Queue != 0 && o.Queue < leastTimeout:
+		return refuse("queue timeout %s: want at least %s", o.Queue, leastTimeout)
+	case o.Queue > o.Timeout:
+		return refuse("queue timeout %s is longer than the timeout of the whole job, %s: raise that too", o.Queue, o.Timeout)
 	case o.Fuel > proto.MaxFuel:
 		return refuse("fuel limit %d: want at most %d", o.Fuel, proto.MaxFuel)
 	case o.Memory < 64<<10 || o.Memory > 4<<30:

@@ -359,13 +359,13 @@ func (w *work) write(ctx context.Context, l *link, s network.Stream) error {
 // wait together share a frame, and results one signature.
 func (w *work) frames(l *link, items []toSubmitter) ([]*proto.TaskFrame, error) {
 	var out []*proto.TaskFrame
-	var accepted []proto.Ref
+	var accepted, waiting []proto.Ref
 	var commits []*proto.Commitment
 	var results []resultItem
 	for _, item := range items {
 		switch i := item.(type) {
 		case acceptedItem:
-			accepted = append(accepted, i...)
+			accepted, waiting = append(accepted, i.refs...), append(waiting, i.waiting...)
 		case commitItem:
 			commits = append(commits, &proto.Commitment{Task: wireRef(i.ref), Hash: i.hash[:]})
 		case resultItem:
@@ -379,7 +379,7 @@ func (w *work) frames(l *link, items []toSubmitter) ([]*proto.TaskFrame, error) 
 		}
 	}
 	if len(accepted) > 0 {
-		out = append(out, &proto.TaskFrame{Body: &proto.TaskFrame_Accepted{Accepted: &proto.Accepted{Tasks: wireRefs(accepted)}}})
+		out = append(out, &proto.TaskFrame{Body: &proto.TaskFrame_Accepted{Accepted: &proto.Accepted{Tasks: wireRefs(accepted), Waiting: wireRefs(waiting)}}})
 	}
 	if len(commits) > 0 {
 		out = append(out, &proto.TaskFrame{Body: &proto.TaskFrame_Commits{Commits: &proto.Commits{Commitments: commits}}})

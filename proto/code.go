@@ -28,7 +28,7 @@ const (
 	CodeLimits    // limits above what the worker grants
 	CodeType      // task type not offered
 	CodeCancelled
-	CodeTimeout      // local wall clock or total deadline
+	CodeTimeout      // total deadline of a job
 	CodeWorkerGone   // stream lost
 	CodeNoQuorum     // replicas never agreed
 	CodeNoWorkers    // nobody claimed before the deadline
@@ -48,6 +48,8 @@ const (
 	CodeDuplicate
 	CodeShutdown
 	CodeInternal
+	CodeQueueTimeout // not started in the time for that
+	CodeRunTimeout   // a try ran for its whole limit
 )
 
 var codeNames = [...]string{
@@ -55,7 +57,7 @@ var codeNames = [...]string{
 	"EXPIRED", "NO_LANE", "PRICE", "MODULE", "FETCH", "INPUT_HASH", "LIMITS", "TYPE", "CANCELLED", "TIMEOUT",
 	"WORKER_GONE", "NO_QUORUM", "NO_WORKERS", "BUDGET", "LOCAL_FAILURE", "NO_COMMIT", "BAD_RECEIPT", "MINORITY",
 	"INSUFFICIENT_BALANCE", "NOT_WITNESS", "CONFLICT", "MISSING", "INVALID_EVENT", "NOT_FINAL", "TASK_FAILED",
-	"RATE_LIMITED", "DUPLICATE", "SHUTDOWN", "INTERNAL",
+	"RATE_LIMITED", "DUPLICATE", "SHUTDOWN", "INTERNAL", "QUEUE_TIMEOUT", "RUN_TIMEOUT",
 }
 
 func (c Code) String() string {

@@ -496,7 +496,8 @@ type Genesis struct {
 	Shards         uint32                 `protobuf:"varint,15,opt,name=shards,proto3" json:"shards,omitempty"`                                          // offers/claims topics, default 1
 	Diversity      bool                   `protobuf:"varint,16,opt,name=diversity,proto3" json:"diversity,omitempty"`                                    // never two replicas with workers of one operator or one site
 	Relay          *RelayLimits           `protobuf:"bytes,17,opt,name=relay,proto3" json:"relay,omitempty"`
-	GraceSeconds   uint64                 `protobuf:"varint,18,opt,name=grace_seconds,json=graceSeconds,proto3" json:"grace_seconds,omitempty"` // after a hold's deadline, default 900
+	GraceSeconds   uint64                 `protobuf:"varint,18,opt,name=grace_seconds,json=graceSeconds,proto3" json:"grace_seconds,omitempty"`      // after a hold's deadline, default 900
+	MaxRunSeconds  uint64                 `protobuf:"varint,19,opt,name=max_run_seconds,json=maxRunSeconds,proto3" json:"max_run_seconds,omitempty"` // most that a submitter may let one try of a task run, default 3600
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -653,6 +654,13 @@ func (x *Genesis) GetRelay() *RelayLimits {
 func (x *Genesis) GetGraceSeconds() uint64 {
 	if x != nil {
 		return x.GraceSeconds
+	}
+	return 0
+}
+
+func (x *Genesis) GetMaxRunSeconds() uint64 {
+	if x != nil {
+		return x.MaxRunSeconds
 	}
 	return 0
 }
@@ -889,6 +897,7 @@ type Offer struct {
 	BalanceProof   []byte                 `protobuf:"bytes,14,opt,name=balance_proof,json=balanceProof,proto3" json:"balance_proof,omitempty"` // CID of the submitter's certified head event
 	Round          uint32                 `protobuf:"varint,15,opt,name=round,proto3" json:"round,omitempty"`                                  // raised when the same job is offered again
 	ModuleSize     uint64                 `protobuf:"varint,16,opt,name=module_size,json=moduleSize,proto3" json:"module_size,omitempty"`      // bytes, so that a worker can refuse before fetching
+	WallMs         uint64                 `protobuf:"varint,17,opt,name=wall_ms,json=wallMs,proto3" json:"wall_ms,omitempty"`                  // wall clock limit of one try, as its assignment will have it
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1035,6 +1044,13 @@ func (x *Offer) GetModuleSize() uint64 {
 	return 0
 }
 
+func (x *Offer) GetWallMs() uint64 {
+	if x != nil {
+		return x.WallMs
+	}
+	return 0
+}
+
 type Withdrawal struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Offer         []byte                 `protobuf:"bytes,1,opt,name=offer,proto3" json:"offer,omitempty"`
@@ -1099,6 +1115,9 @@ type Claim struct {
 	Operator      string                 `protobuf:"bytes,7,opt,name=operator,proto3" json:"operator,omitempty"`
 	Site          string                 `protobuf:"bytes,8,opt,name=site,proto3" json:"site,omitempty"`
 	Round         uint32                 `protobuf:"varint,9,opt,name=round,proto3" json:"round,omitempty"`
+	CpuPercent    uint32                 `protobuf:"varint,10,opt,name=cpu_percent,json=cpuPercent,proto3" json:"cpu_percent,omitempty"` // share of a core that an execution gets, 0 = 100
+	Parallel      uint32                 `protobuf:"varint,11,opt,name=parallel,proto3" json:"parallel,omitempty"`                       // executions that run at once, 0 = 1
+	Held          uint32                 `protobuf:"varint,12,opt,name=held,proto3" json:"held,omitempty"`                               // assignments that it holds now, of all submitters
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1196,6 +1215,27 @@ func (x *Claim) GetRound() uint32 {
 	return 0
 }
 
+func (x *Claim) GetCpuPercent() uint32 {
+	if x != nil {
+		return x.CpuPercent
+	}
+	return 0
+}
+
+func (x *Claim) GetParallel() uint32 {
+	if x != nil {
+		return x.Parallel
+	}
+	return 0
+}
+
+func (x *Claim) GetHeld() uint32 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
+}
+
 // AssignmentBatch is signed by the submitter; one signature covers up to 64
 // assignments to one worker.
 type AssignmentBatch struct {
@@ -1288,8 +1328,8 @@ type Assignment struct {
 	FuelLimit     uint64                 `protobuf:"varint,10,opt,name=fuel_limit,json=fuelLimit,proto3" json:"fuel_limit,omitempty"`
 	MemoryLimit   uint64                 `protobuf:"varint,11,opt,name=memory_limit,json=memoryLimit,proto3" json:"memory_limit,omitempty"`
 	OutputLimit   uint64                 `protobuf:"varint,12,opt,name=output_limit,json=outputLimit,proto3" json:"output_limit,omitempty"`
-	WallMs        uint64                 `protobuf:"varint,13,opt,name=wall_ms,json=wallMs,proto3" json:"wall_ms,omitempty"`
-	Attempt       uint32                 `protobuf:"varint,14,opt,name=attempt,proto3" json:"attempt,omitempty"` // of this task on this worker
+	WallMs        uint64                 `protobuf:"varint,13,opt,name=wall_ms,json=wallMs,proto3" json:"wall_ms,omitempty"` // that it may run; a worker that throttles itself counts only what it lets it run
+	Attempt       uint32                 `protobuf:"varint,14,opt,name=attempt,proto3" json:"attempt,omitempty"`             // of this task on this worker
 	Priority      uint32                 `protobuf:"varint,15,opt,name=priority,proto3" json:"priority,omitempty"`
 	Epoch         uint64                 `protobuf:"varint,16,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the newest checkpoint that the submitter knows
 	unknownFields protoimpl.UnknownFields
@@ -2347,6 +2387,7 @@ func (*Input_Cid) isInput_Where() {}
 type Accepted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tasks         []*TaskRef             `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	Waiting       []*TaskRef             `protobuf:"bytes,2,rep,name=waiting,proto3" json:"waiting,omitempty"` // those of them that do not run yet; Progress says when one starts
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2384,6 +2425,13 @@ func (*Accepted) Descriptor() ([]byte, []int) {
 func (x *Accepted) GetTasks() []*TaskRef {
 	if x != nil {
 		return x.Tasks
+	}
+	return nil
+}
+
+func (x *Accepted) GetWaiting() []*TaskRef {
+	if x != nil {
+		return x.Waiting
 	}
 	return nil
 }
@@ -7758,7 +7806,7 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"claim_list\x18\x13 \x01(\v2\x15.edgenet.v1.ClaimListH\x00R\tclaimList\x12<\n" +
 	"\fprobe_report\x18\x14 \x01(\v2\x17.edgenet.v1.ProbeReportH\x00R\vprobeReport\x12<\n" +
 	"\fwrong_report\x18\x15 \x01(\v2\x17.edgenet.v1.WrongReportH\x00R\vwrongReportB\x06\n" +
-	"\x04bodyJ\x04\b\x16\x10 \"\xc5\x04\n" +
+	"\x04bodyJ\x04\b\x16\x10 \"\xed\x04\n" +
 	"\aGenesis\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05nonce\x18\x02 \x01(\fR\x05nonce\x12\x1c\n" +
@@ -7780,7 +7828,8 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x06shards\x18\x0f \x01(\rR\x06shards\x12\x1c\n" +
 	"\tdiversity\x18\x10 \x01(\bR\tdiversity\x12-\n" +
 	"\x05relay\x18\x11 \x01(\v2\x17.edgenet.v1.RelayLimitsR\x05relay\x12#\n" +
-	"\rgrace_seconds\x18\x12 \x01(\x04R\fgraceSeconds\"9\n" +
+	"\rgrace_seconds\x18\x12 \x01(\x04R\fgraceSeconds\x12&\n" +
+	"\x0fmax_run_seconds\x18\x13 \x01(\x04R\rmaxRunSeconds\"9\n" +
 	"\x05Grant\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x16\n" +
 	"\x06amount\x18\x02 \x01(\x04R\x06amount\"=\n" +
@@ -7797,7 +7846,7 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x05price\x18\x06 \x01(\x04R\x05price\x12\x1a\n" +
 	"\boperator\x18\a \x01(\tR\boperator\x12\x12\n" +
 	"\x04site\x18\b \x01(\tR\x04site\x12\x19\n" +
-	"\bhpke_key\x18\t \x01(\fR\ahpkeKey\"\xe9\x03\n" +
+	"\bhpke_key\x18\t \x01(\fR\ahpkeKey\"\x82\x04\n" +
 	"\x05Offer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n" +
@@ -7819,11 +7868,12 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\rbalance_proof\x18\x0e \x01(\fR\fbalanceProof\x12\x14\n" +
 	"\x05round\x18\x0f \x01(\rR\x05round\x12\x1f\n" +
 	"\vmodule_size\x18\x10 \x01(\x04R\n" +
-	"moduleSize\"6\n" +
+	"moduleSize\x12\x17\n" +
+	"\awall_ms\x18\x11 \x01(\x04R\x06wallMs\"6\n" +
 	"\n" +
 	"Withdrawal\x12\x14\n" +
 	"\x05offer\x18\x01 \x01(\fR\x05offer\x12\x12\n" +
-	"\x04code\x18\x02 \x01(\rR\x04code\"\xeb\x01\n" +
+	"\x04code\x18\x02 \x01(\rR\x04code\"\xbc\x02\n" +
 	"\x05Claim\x12\x14\n" +
 	"\x05offer\x18\x01 \x01(\fR\x05offer\x12\x1c\n" +
 	"\tsubmitter\x18\x02 \x01(\fR\tsubmitter\x12\x14\n" +
@@ -7833,7 +7883,12 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x05payee\x18\x06 \x01(\fR\x05payee\x12\x1a\n" +
 	"\boperator\x18\a \x01(\tR\boperator\x12\x12\n" +
 	"\x04site\x18\b \x01(\tR\x04site\x12\x14\n" +
-	"\x05round\x18\t \x01(\rR\x05round\"\xb3\x01\n" +
+	"\x05round\x18\t \x01(\rR\x05round\x12\x1f\n" +
+	"\vcpu_percent\x18\n" +
+	" \x01(\rR\n" +
+	"cpuPercent\x12\x1a\n" +
+	"\bparallel\x18\v \x01(\rR\bparallel\x12\x12\n" +
+	"\x04held\x18\f \x01(\rR\x04held\"\xb3\x01\n" +
 	"\x0fAssignmentBatch\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\fR\x06worker\x12\x12\n" +
 	"\x04hold\x18\x02 \x01(\fR\x04hold\x12\x12\n" +
@@ -7935,9 +7990,10 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x05Input\x12\x18\n" +
 	"\x06inline\x18\x01 \x01(\fH\x00R\x06inline\x12\x12\n" +
 	"\x03cid\x18\x02 \x01(\fH\x00R\x03cidB\a\n" +
-	"\x05where\"5\n" +
+	"\x05where\"d\n" +
 	"\bAccepted\x12)\n" +
-	"\x05tasks\x18\x01 \x03(\v2\x13.edgenet.v1.TaskRefR\x05tasks\"^\n" +
+	"\x05tasks\x18\x01 \x03(\v2\x13.edgenet.v1.TaskRefR\x05tasks\x12-\n" +
+	"\awaiting\x18\x02 \x03(\v2\x13.edgenet.v1.TaskRefR\awaiting\"^\n" +
 	"\aRefused\x12'\n" +
 	"\x04task\x18\x01 \x01(\v2\x13.edgenet.v1.TaskRefR\x04task\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\rR\x04code\x12\x16\n" +
@@ -8500,84 +8556,85 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	65,  // 35: edgenet.v1.Assign.hold:type_name -> edgenet.v1.CertifiedEvent
 	65,  // 36: edgenet.v1.Assign.extends:type_name -> edgenet.v1.CertifiedEvent
 	17,  // 37: edgenet.v1.Accepted.tasks:type_name -> edgenet.v1.TaskRef
-	17,  // 38: edgenet.v1.Refused.task:type_name -> edgenet.v1.TaskRef
-	23,  // 39: edgenet.v1.Commits.commitments:type_name -> edgenet.v1.Commitment
-	17,  // 40: edgenet.v1.Commitment.task:type_name -> edgenet.v1.TaskRef
-	25,  // 41: edgenet.v1.Reveal.tasks:type_name -> edgenet.v1.RevealTask
-	17,  // 42: edgenet.v1.RevealTask.task:type_name -> edgenet.v1.TaskRef
-	23,  // 43: edgenet.v1.RevealTask.commits:type_name -> edgenet.v1.Commitment
-	27,  // 44: edgenet.v1.Results.items:type_name -> edgenet.v1.ResultItem
-	17,  // 45: edgenet.v1.Progress.task:type_name -> edgenet.v1.TaskRef
-	17,  // 46: edgenet.v1.Abort.tasks:type_name -> edgenet.v1.TaskRef
-	65,  // 47: edgenet.v1.Pay.hold:type_name -> edgenet.v1.CertifiedEvent
-	65,  // 48: edgenet.v1.Pay.extends:type_name -> edgenet.v1.CertifiedEvent
-	36,  // 49: edgenet.v1.DirectoryReply.peers:type_name -> edgenet.v1.PeerAddrs
-	38,  // 50: edgenet.v1.Event.post:type_name -> edgenet.v1.Post
-	40,  // 51: edgenet.v1.Event.open:type_name -> edgenet.v1.Open
-	41,  // 52: edgenet.v1.Event.transfer:type_name -> edgenet.v1.Transfer
-	42,  // 53: edgenet.v1.Event.receive:type_name -> edgenet.v1.Receive
-	45,  // 54: edgenet.v1.Event.hold:type_name -> edgenet.v1.Hold
-	46,  // 55: edgenet.v1.Event.extend:type_name -> edgenet.v1.Extend
-	47,  // 56: edgenet.v1.Event.settle:type_name -> edgenet.v1.Settle
-	49,  // 57: edgenet.v1.Event.stake:type_name -> edgenet.v1.Amount
-	49,  // 58: edgenet.v1.Event.unstake:type_name -> edgenet.v1.Amount
-	49,  // 59: edgenet.v1.Event.withdraw:type_name -> edgenet.v1.Amount
-	50,  // 60: edgenet.v1.Event.rotate:type_name -> edgenet.v1.Rotate
-	51,  // 61: edgenet.v1.Event.close:type_name -> edgenet.v1.Close
-	52,  // 62: edgenet.v1.Event.slash:type_name -> edgenet.v1.Slash
-	53,  // 63: edgenet.v1.Event.void:type_name -> edgenet.v1.Void
-	43,  // 64: edgenet.v1.Open.sources:type_name -> edgenet.v1.Source
-	43,  // 65: edgenet.v1.Receive.sources:type_name -> edgenet.v1.Source
-	44,  // 66: edgenet.v1.Hold.lanes:type_name -> edgenet.v1.Lane
-	44,  // 67: edgenet.v1.Extend.lanes:type_name -> edgenet.v1.Lane
-	48,  // 68: edgenet.v1.Settle.pays:type_name -> edgenet.v1.LanePay
-	48,  // 69: edgenet.v1.Close.payouts:type_name -> edgenet.v1.LanePay
-	13,  // 70: edgenet.v1.WorkClaim.receipts:type_name -> edgenet.v1.SignedReceipt
-	56,  // 71: edgenet.v1.ClaimList.entries:type_name -> edgenet.v1.ClaimEntry
-	58,  // 72: edgenet.v1.Slot.account:type_name -> edgenet.v1.AccountSlot
-	57,  // 73: edgenet.v1.Propose.slot:type_name -> edgenet.v1.Slot
-	65,  // 74: edgenet.v1.Propose.attachments:type_name -> edgenet.v1.CertifiedEvent
-	57,  // 75: edgenet.v1.Report.slot:type_name -> edgenet.v1.Slot
-	57,  // 76: edgenet.v1.Prepare.slot:type_name -> edgenet.v1.Slot
-	57,  // 77: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
-	64,  // 78: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
-	65,  // 79: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
-	75,  // 80: edgenet.v1.CertifiedEvents.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	74,  // 81: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
-	70,  // 82: edgenet.v1.FrontierChanges.rewards:type_name -> edgenet.v1.Reward
-	13,  // 83: edgenet.v1.FrontierChanges.wrong:type_name -> edgenet.v1.SignedReceipt
-	73,  // 84: edgenet.v1.WrongReport.wrong:type_name -> edgenet.v1.WrongWork
-	64,  // 85: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
-	65,  // 86: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
-	76,  // 87: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
-	79,  // 88: edgenet.v1.ProofRequest.lanes:type_name -> edgenet.v1.LaneRef
-	75,  // 89: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
-	77,  // 90: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
-	77,  // 91: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
-	65,  // 92: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
-	81,  // 93: edgenet.v1.ProofReply.report:type_name -> edgenet.v1.AccountReport
-	77,  // 94: edgenet.v1.ProofReply.reputation:type_name -> edgenet.v1.StateProof
-	82,  // 95: edgenet.v1.AccountReport.payables:type_name -> edgenet.v1.Payable
-	83,  // 96: edgenet.v1.AccountReport.lanes:type_name -> edgenet.v1.LaneState
-	87,  // 97: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
-	89,  // 98: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
-	65,  // 99: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
-	86,  // 100: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
-	85,  // 101: edgenet.v1.VoteFrame.wrong_works:type_name -> edgenet.v1.WrongWorks
-	13,  // 102: edgenet.v1.VoteFrame.accused:type_name -> edgenet.v1.SignedReceipt
-	13,  // 103: edgenet.v1.WrongWorks.receipts:type_name -> edgenet.v1.SignedReceipt
-	65,  // 104: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
-	57,  // 105: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
-	91,  // 106: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
-	65,  // 107: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
-	92,  // 108: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
-	75,  // 109: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	76,  // 110: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
-	111, // [111:111] is the sub-list for method output_type
-	111, // [111:111] is the sub-list for method input_type
-	111, // [111:111] is the sub-list for extension type_name
-	111, // [111:111] is the sub-list for extension extendee
-	0,   // [0:111] is the sub-list for field type_name
+	17,  // 38: edgenet.v1.Accepted.waiting:type_name -> edgenet.v1.TaskRef
+	17,  // 39: edgenet.v1.Refused.task:type_name -> edgenet.v1.TaskRef
+	23,  // 40: edgenet.v1.Commits.commitments:type_name -> edgenet.v1.Commitment
+	17,  // 41: edgenet.v1.Commitment.task:type_name -> edgenet.v1.TaskRef
+	25,  // 42: edgenet.v1.Reveal.tasks:type_name -> edgenet.v1.RevealTask
+	17,  // 43: edgenet.v1.RevealTask.task:type_name -> edgenet.v1.TaskRef
+	23,  // 44: edgenet.v1.RevealTask.commits:type_name -> edgenet.v1.Commitment
+	27,  // 45: edgenet.v1.Results.items:type_name -> edgenet.v1.ResultItem
+	17,  // 46: edgenet.v1.Progress.task:type_name -> edgenet.v1.TaskRef
+	17,  // 47: edgenet.v1.Abort.tasks:type_name -> edgenet.v1.TaskRef
+	65,  // 48: edgenet.v1.Pay.hold:type_name -> edgenet.v1.CertifiedEvent
+	65,  // 49: edgenet.v1.Pay.extends:type_name -> edgenet.v1.CertifiedEvent
+	36,  // 50: edgenet.v1.DirectoryReply.peers:type_name -> edgenet.v1.PeerAddrs
+	38,  // 51: edgenet.v1.Event.post:type_name -> edgenet.v1.Post
+	40,  // 52: edgenet.v1.Event.open:type_name -> edgenet.v1.Open
+	41,  // 53: edgenet.v1.Event.transfer:type_name -> edgenet.v1.Transfer
+	42,  // 54: edgenet.v1.Event.receive:type_name -> edgenet.v1.Receive
+	45,  // 55: edgenet.v1.Event.hold:type_name -> edgenet.v1.Hold
+	46,  // 56: edgenet.v1.Event.extend:type_name -> edgenet.v1.Extend
+	47,  // 57: edgenet.v1.Event.settle:type_name -> edgenet.v1.Settle
+	49,  // 58: edgenet.v1.Event.stake:type_name -> edgenet.v1.Amount
+	49,  // 59: edgenet.v1.Event.unstake:type_name -> edgenet.v1.Amount
+	49,  // 60: edgenet.v1.Event.withdraw:type_name -> edgenet.v1.Amount
+	50,  // 61: edgenet.v1.Event.rotate:type_name -> edgenet.v1.Rotate
+	51,  // 62: edgenet.v1.Event.close:type_name -> edgenet.v1.Close
+	52,  // 63: edgenet.v1.Event.slash:type_name -> edgenet.v1.Slash
+	53,  // 64: edgenet.v1.Event.void:type_name -> edgenet.v1.Void
+	43,  // 65: edgenet.v1.Open.sources:type_name -> edgenet.v1.Source
+	43,  // 66: edgenet.v1.Receive.sources:type_name -> edgenet.v1.Source
+	44,  // 67: edgenet.v1.Hold.lanes:type_name -> edgenet.v1.Lane
+	44,  // 68: edgenet.v1.Extend.lanes:type_name -> edgenet.v1.Lane
+	48,  // 69: edgenet.v1.Settle.pays:type_name -> edgenet.v1.LanePay
+	48,  // 70: edgenet.v1.Close.payouts:type_name -> edgenet.v1.LanePay
+	13,  // 71: edgenet.v1.WorkClaim.receipts:type_name -> edgenet.v1.SignedReceipt
+	56,  // 72: edgenet.v1.ClaimList.entries:type_name -> edgenet.v1.ClaimEntry
+	58,  // 73: edgenet.v1.Slot.account:type_name -> edgenet.v1.AccountSlot
+	57,  // 74: edgenet.v1.Propose.slot:type_name -> edgenet.v1.Slot
+	65,  // 75: edgenet.v1.Propose.attachments:type_name -> edgenet.v1.CertifiedEvent
+	57,  // 76: edgenet.v1.Report.slot:type_name -> edgenet.v1.Slot
+	57,  // 77: edgenet.v1.Prepare.slot:type_name -> edgenet.v1.Slot
+	57,  // 78: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
+	64,  // 79: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
+	65,  // 80: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
+	75,  // 81: edgenet.v1.CertifiedEvents.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	74,  // 82: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
+	70,  // 83: edgenet.v1.FrontierChanges.rewards:type_name -> edgenet.v1.Reward
+	13,  // 84: edgenet.v1.FrontierChanges.wrong:type_name -> edgenet.v1.SignedReceipt
+	73,  // 85: edgenet.v1.WrongReport.wrong:type_name -> edgenet.v1.WrongWork
+	64,  // 86: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
+	65,  // 87: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
+	76,  // 88: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
+	79,  // 89: edgenet.v1.ProofRequest.lanes:type_name -> edgenet.v1.LaneRef
+	75,  // 90: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
+	77,  // 91: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
+	77,  // 92: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
+	65,  // 93: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
+	81,  // 94: edgenet.v1.ProofReply.report:type_name -> edgenet.v1.AccountReport
+	77,  // 95: edgenet.v1.ProofReply.reputation:type_name -> edgenet.v1.StateProof
+	82,  // 96: edgenet.v1.AccountReport.payables:type_name -> edgenet.v1.Payable
+	83,  // 97: edgenet.v1.AccountReport.lanes:type_name -> edgenet.v1.LaneState
+	87,  // 98: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
+	89,  // 99: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
+	65,  // 100: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
+	86,  // 101: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
+	85,  // 102: edgenet.v1.VoteFrame.wrong_works:type_name -> edgenet.v1.WrongWorks
+	13,  // 103: edgenet.v1.VoteFrame.accused:type_name -> edgenet.v1.SignedReceipt
+	13,  // 104: edgenet.v1.WrongWorks.receipts:type_name -> edgenet.v1.SignedReceipt
+	65,  // 105: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
+	57,  // 106: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
+	91,  // 107: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
+	65,  // 108: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
+	92,  // 109: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
+	75,  // 110: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	76,  // 111: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
+	112, // [112:112] is the sub-list for method output_type
+	112, // [112:112] is the sub-list for method input_type
+	112, // [112:112] is the sub-list for extension type_name
+	112, // [112:112] is the sub-list for extension extendee
+	0,   // [0:112] is the sub-list for field type_name
 }
 
 func init() { file_proto_edgenet_proto_init() }

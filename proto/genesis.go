@@ -3,6 +3,7 @@ package proto
 import (
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -81,6 +82,7 @@ func ParseGenesis(raw []byte) (*Network, error) {
 	def(&g.FeePpm, 10_000)
 	def(&g.MinTransfer, 1)
 	def(&g.GraceSeconds, 900)
+	def(&g.MaxRunSeconds, uint64(DefaultMaxRun/time.Second))
 	if g.Shards == 0 {
 		g.Shards = 1
 	}
@@ -91,6 +93,9 @@ func ParseGenesis(raw []byte) (*Network, error) {
 	def(&g.Relay.Seconds, 3600)
 	if g.Shards > 1024 || g.FeePpm > 1_000_000 || g.BasePrice > uint64(MaxPriceCredits) {
 		return nil, CodeMalformed.Errorf("genesis: want at most 1024 shards, fee at most 10^6 ppm, base price at most %s credits", MaxPriceCredits)
+	}
+	if g.MaxRunSeconds > uint64(MaxRun/time.Second) {
+		return nil, CodeMalformed.Errorf("genesis: a try may run for %d seconds, want at most %d", g.MaxRunSeconds, uint64(MaxRun/time.Second))
 	}
 	return n, nil
 }
@@ -122,6 +127,9 @@ func (n *Network) IsWitness(id peer.ID) bool {
 	}
 	return false
 }
+
+// MaxRun is the most that a submitter may let one try of a task run.
+func (n *Network) MaxRun() time.Duration { return time.Duration(n.Genesis.MaxRunSeconds) * time.Second }
 
 // Price is the base price in microcredits per PriceUnit.
 func (n *Network) Price() Credit { return Credit(n.Genesis.BasePrice) }

@@ -52,6 +52,10 @@ const (
 	MaxRedundancy        = 7
 	MaxTasks             = 10_000
 	DefaultWall          = 30 * time.Second
+	DefaultMaxRun        = time.Hour      // of a network whose genesis names no cap
+	MaxRun               = 24 * time.Hour // highest cap of a genesis
+	MaxStretch           = 10             // see Stretch
+	ReferenceRate   Fuel = 1_000_000_000  // fuel that the reference CPU does in a second
 	LeaseDuration        = 5 * time.Minute
 	MeterVersion         = 2 // of fuel weights and instrumented bytes, frozen by tests in sandbox
 	MaxPriceCredits      = Credit(1_000_000) * OneCredit
@@ -106,6 +110,24 @@ func (l Limits) WithDefaults() Limits {
 		l.Wall = DefaultWall
 	}
 	return l
+}
+
+// DefaultRun is the wall clock limit of a try when its submitter names none:
+// DefaultWall, or what fuel takes the reference CPU when that is more, within
+// the network's cap.
+func DefaultRun(fuel Fuel, limit time.Duration) time.Duration {
+	need := time.Duration((min(fuel, MaxFuel)+ReferenceRate-1)/ReferenceRate) * time.Second
+	return min(max(DefaultWall, need), limit)
+}
+
+// Stretch is how long work that takes d of a whole core takes with a share of
+// percent, at most MaxStretch times d: nobody waits longer for a worker that
+// throttles itself.
+func Stretch(d time.Duration, percent int) time.Duration {
+	if percent <= 0 || percent >= 100 {
+		return d
+	}
+	return d * 100 / time.Duration(max(percent, 100/MaxStretch))
 }
 
 // Status is how an execution ended. Values are append-only wire numbers.

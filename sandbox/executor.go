@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"edgenet.dev/proto"
 )
@@ -12,7 +13,9 @@ import (
 type Executor interface {
 	// Run executes m once, in a fresh instance. How the guest ended is the
 	// Result's Status; the end of ctx is StatusCancelled, a passed Limits.Wall
-	// StatusTimeout. An error means misuse or a broken executor.
+	// StatusTimeout. An executor that throttles its guests counts only the time
+	// that it lets them run, and gives up at proto.Stretch of Limits.Wall and
+	// once Limits.Wall more at the latest. An error means misuse or a broken executor.
 	Run(ctx context.Context, m *Module, input []byte, task Task) (Result, error)
 	// Close cancels what runs and waits for it. It is idempotent.
 	Close() error
@@ -41,6 +44,9 @@ type Result struct {
 	// Log is what the guest wrote for people until it ended, any bytes, also
 	// when it was killed. It is never voted on.
 	Log []byte
+	// Ran is how long the guest was let run, pauses of a throttled worker taken
+	// out; 0 when the executor does not measure it. Never voted on.
+	Ran time.Duration
 }
 
 // ErrClosed is returned by Run after Close.

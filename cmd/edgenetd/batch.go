@@ -20,6 +20,9 @@ import (
 
 const maxBatchFile = 128 << 20
 
+// maxTimeoutMs is the longest time that a line may name, ten years.
+const maxTimeoutMs = 10 * 365 * 24 * 3600 * 1000
+
 type batchFlags struct {
 	policy
 	split    int
@@ -38,11 +41,11 @@ func (a *app) batchCmd() *cobra.Command {
   {"type": "vector_search", "payload": {"query": [1, 0], "vectors": [[0, 1]], "k": 1}}
 
 Lines with the same type and options become one job. Options are redundancy,
-maxCredits, priority, timeout (milliseconds), fuel and memory; those that a line
-leaves out come from the flags. --max-credits is the budget of the whole batch:
-its jobs share it, and what they do not spend is said at the end to be left. A
-line that has maxCredits of its own does not take from it: the lines that share
-its options share that. A line may also say {"module": "FILE.wasm",
+maxCredits, priority, timeout, runTimeout and queueTimeout (milliseconds), fuel
+and memory; those that a line leaves out come from the flags. --max-credits is
+the budget of the whole batch: its jobs share it, and what they do not spend is
+said at the end to be left. A line that has maxCredits of its own does not take
+from it: the lines that share its options share that. A line may also say {"module": "FILE.wasm",
 "payload": "…"}. With --split N the file is a text instead, cut into N tasks of
 type text.
 
@@ -69,7 +72,9 @@ type batchLine struct {
 		Redundancy *uint32      `json:"redundancy"`
 		MaxCredits *json.Number `json:"maxCredits"`
 		Priority   *string      `json:"priority"`
-		Timeout    *int64       `json:"timeout"` // ms
+		Timeout    *int64       `json:"timeout"` // ms, as the next two
+		Run        *int64       `json:"runTimeout"`
+		Queue      *int64       `json:"queueTimeout"`
 		Fuel       *uint64      `json:"fuel"`
 		Memory     *uint64      `json:"memory"`
 	} `json:"options"`
@@ -205,7 +210,7 @@ func (a *app) readBatch(path string, data []byte, b *batchFlags) ([]*batchGroup,
 			return nil, refuse(err)
 		}
 		own := line.Options.MaxCredits != nil
-		key := fmt.Sprintf("%s %s %d %v %d %s %d %d %d", req.Type, line.Module, req.Redundancy, own, req.MaxCredits, req.Priority, req.TimeoutMs, req.FuelLimit, req.MemoryLimit)
+		key := fmt.Sprintf("%s %s %d %v %d %s %d %d %d %d %d", req.Type, line.Module, req.Redundancy, own, req.MaxCredits, req.Priority, req.TimeoutMs, req.RunTimeoutMs, req.QueueTimeoutMs, req.FuelLimit, req.MemoryLimit)
 		g := groups[key]
 		if g == nil || len(g.req.Inputs) == proto.MaxTasks {
 			g = &batchGroup{req: req, own: own}
@@ -232,8 +237,18 @@ func (a *app) batchTask(line *batchLine, b *batchFlags) (*api.SubmitRequest, []b
 	if o.Priority != nil {
 		p.priority = *o.Priority
 	}
-	if o.Timeout != nil {
-		p.timeout = time.Duration(*o.Timeout) * time.Millisecond
+	for _, t := range []struct {
+		name string
+		ms   *int64
+		to   *time.Duration
+	}{{"timeout", o.Timeout, &p.timeout}, {"runTimeout", o.Run, &p.run}, {"queueTimeout", o.Queue, &p.queue}} {
+		if t.ms == nil {
+			continue
+		}
+		if *t.ms <= 0 || *t.ms > maxTimeoutMs {
+			return nil, nil, fmt.Errorf("options.%s of %d: want 1 to %d milliseconds", t.name, *t.ms, int64(maxTimeoutMs))
+		}
+		*t.to = time.Duration(*t.ms) * time.Millisecond
 	}
 	if o.Fuel != nil {
 		p.fuel = *o.Fuel

@@ -36,8 +36,16 @@ func (a *app) moduleCheck(path string) error {
 	if err != nil {
 		return err
 	}
+	most, where := proto.DefaultMaxRun, " where the genesis says nothing else"
+	if dir, err := a.dir(); err == nil {
+		if n, err := a.network(dir); err == nil {
+			most, where = n.MaxRun(), " in network "+n.Genesis.Name
+		}
+	}
+	run := proto.DefaultRun(proto.DefaultFuel, most)
 	return a.print(report{
 		data: map[string]any{
+			"default_run_ms": run.Milliseconds(), "max_run_ms": most.Milliseconds(),
 			"module": m.ID.String(), "bytes": m.RawSize, "abi": m.ABI.String(), "meter_version": m.MeterVersion, "ok": true,
 			"imports": append([]string{}, m.Imports...), "min_memory": m.MinMemory, "max_memory": m.MaxMemory, "start_fuel": uint64(m.StartFuel),
 		},
@@ -55,6 +63,7 @@ func (a *app) moduleCheck(path string) error {
 			}
 			row(w, "memory", fmt.Sprintf("%d bytes at the start, %d at most; a task's own limit is %d unless set", m.MinMemory, m.MaxMemory, proto.DefaultMemory))
 			row(w, "fuel", fmt.Sprintf("%d before the first instruction; a task's limit is %d unless set", m.StartFuel, proto.DefaultFuel))
+			row(w, "time", fmt.Sprintf("a try may run for %s unless set with --run-timeout, for %s at most%s", run, most, where))
 			row(w, "verdict", "accepted")
 		},
 	})

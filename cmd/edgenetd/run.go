@@ -211,6 +211,7 @@ func workerOf(cfg *config) (market.Worker, error) {
 	w := market.Worker{
 		Enabled: cfg.on("worker.enabled"), Slots: cfg.number("worker.slots"), Custom: cfg.on("worker.custom"), MinPrice: price,
 		MaxFuel: proto.MaxFuel, MaxMemory: sandbox.MaxMemory, Operator: cfg.text("worker.operator"), Site: cfg.text("worker.site"),
+		CPU: cfg.number("worker.cpu"),
 	}
 	if !w.Enabled {
 		w.Reason = "turned off by worker.enabled"

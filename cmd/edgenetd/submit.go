@@ -24,17 +24,24 @@ type policy struct {
 	redundancy uint32
 	credits    string
 	priority   string
-	timeout    time.Duration
+	timeout    time.Duration // of the whole job; 0 = the daemon's default
+	run        time.Duration // of a try
+	queue      time.Duration
 	fuel       uint64
 	memory     uint64
 	label      string
 }
 
+// leastTimeout of a try and of a queue.
+const leastTimeout = 100 * time.Millisecond
+
 func (p *policy) addFlags(f *pflag.FlagSet) {
 	f.Uint32Var(&p.redundancy, "redundancy", market.DefaultRedundancy, "how many workers run each task, 1 to 7; 1 is not verified")
 	f.StringVar(&p.credits, "max-credits", market.DefaultMaxCredits.String(), "budget: most credits that everything submitted here may cost, fee included")
 	f.StringVar(&p.priority, "priority", "normal", "low, normal or high")
-	f.DurationVar(&p.timeout, "timeout", market.DefaultTimeout, "give up after so long in all")
+	f.DurationVar(&p.timeout, "timeout", 0, "give up after so long in all (default 10m, or twice --run-timeout when that is more)")
+	f.DurationVar(&p.run, "run-timeout", 0, "longest that one try may run on a worker (default 30s, or as long as --fuel takes the reference CPU when that is more; the network has a cap)")
+	f.DurationVar(&p.queue, "queue-timeout", 0, "give up when no worker runs any of it within so long (default: as long as --timeout)")
 	f.Uint64Var(&p.fuel, "fuel", uint64(proto.DefaultFuel), "fuel limit of one task")
 	f.Uint64Var(&p.memory, "memory", proto.DefaultMemory, "memory limit of one task in bytes")
 	f.StringVar(&p.label, "label", "", "text shown in listings, at most 64 bytes")
@@ -52,8 +59,16 @@ func (p *policy) fill(req *api.SubmitRequest) error {
 	switch {
 	case p.redundancy < 1 || p.redundancy > proto.MaxRedundancy:
 		return failf(exitUsage, "--redundancy %d: want 1 to %d", p.redundancy, proto.MaxRedundancy)
-	case p.timeout < time.Second:
+	case p.timeout != 0 && p.timeout < time.Second:
 		return failf(exitUsage, "--timeout %v: want at least 1s", p.timeout)
+	case p.run != 0 && p.run < leastTimeout:
+		return failf(exitUsage, "--run-timeout %v: want at least %v", p.run, leastTimeout)
+	case p.queue != 0 && p.queue < leastTimeout:
+		return failf(exitUsage, "--queue-timeout %v: want at least %v", p.queue, leastTimeout)
+	case p.timeout != 0 && p.run > p.timeout:
+		return failf(exitUsage, "--run-timeout %v is longer than --timeout %v, the time of the whole job; raise that too", p.run, p.timeout)
+	case p.timeout != 0 && p.queue > p.timeout:
+		return failf(exitUsage, "--queue-timeout %v is longer than --timeout %v, the time of the whole job; raise that too", p.queue, p.timeout)
 	case p.fuel == 0 || p.fuel > uint64(proto.MaxFuel):
 		return failf(exitUsage, "--fuel %d: want 1 to %d", p.fuel, proto.MaxFuel)
 	case p.memory < 64<<10 || p.memory > math.MaxUint32+1:
@@ -62,7 +77,7 @@ func (p *policy) fill(req *api.SubmitRequest) error {
 		return failf(exitUsage, "--label has %d bytes; at most 64 fit", len(p.label))
 	}
 	req.Redundancy, req.MaxCredits, req.Priority = p.redundancy, uint64(max), p.priority
-	req.TimeoutMs = uint64(p.timeout.Milliseconds())
+	req.TimeoutMs, req.RunTimeoutMs, req.QueueTimeoutMs = uint64(p.timeout.Milliseconds()), uint64(p.run.Milliseconds()), uint64(p.queue.Milliseconds())
 	req.FuelLimit, req.MemoryLimit, req.Label = p.fuel, p.memory, p.label
 	return nil
 }
@@ -239,8 +254,12 @@ func watch(ctx context.Context, d *client, job string, p *progress) (*api.Job, e
 	var last *api.Job
 	for stream.Receive() {
 		last = stream.Msg()
-		p.showf("%s: %s, %d of %d done, %d verified, %d running, %s credits",
-			shortJob(job), last.State, last.Done, last.Tasks, last.Verified, last.Running, credits(last.Cost))
+		lost := ""
+		if last.LostTries > 0 {
+			lost = fmt.Sprintf(", %d tries lost", last.LostTries)
+		}
+		p.showf("%s: %s, %d of %d done, %d verified, %d running, %s credits%s",
+			shortJob(job), last.State, last.Done, last.Tasks, last.Verified, last.Running, credits(last.Cost), lost)
 	}
 	if err := stream.Err(); err != nil {
 		return nil, remote(err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
@@ -68,6 +69,11 @@ type jobView struct {
 	Settled    bool       `json:"settled"`
 	CreatedMs  uint64     `json:"created_unix_ms"`
 	UpdatedMs  uint64     `json:"updated_unix_ms"`
+	TimeoutMs  uint64     `json:"timeout_ms"`
+	RunMs      uint64     `json:"run_timeout_ms"`
+	QueueMs    uint64     `json:"queue_timeout_ms"` // 0: as long as the timeout
+	LostTries  uint64     `json:"lost_tries"`
+	Lost       []lostView `json:"lost,omitempty"`
 	TaskList   []taskView `json:"task_list,omitempty"`
 }
 
@@ -80,6 +86,16 @@ type taskView struct {
 	Cost       uint64        `json:"cost"`
 	OutputHash string        `json:"output_hash,omitempty"`
 	Replicas   []replicaView `json:"replicas"`
+}
+
+// lostView is an execution that brought nothing.
+type lostView struct {
+	Task   uint32 `json:"task"`
+	Worker string `json:"worker"`
+	Code   string `json:"code"`
+	Reason string `json:"reason"`
+	Times  uint32 `json:"times"`
+	LastMs uint64 `json:"last_unix_ms"`
 }
 
 type replicaView struct {
@@ -99,6 +115,10 @@ func jobOf(j *api.Job) jobView {
 		Priority: j.Priority, Redundancy: j.Redundancy, Tasks: j.Tasks, Done: j.Done, Verified: j.Verified, Failed: j.Failed,
 		Running: j.Running, Fuel: j.Fuel, Cost: j.Cost, MaxCredits: j.MaxCredits, Settled: j.Settled,
 		CreatedMs: j.CreatedUnixMs, UpdatedMs: j.UpdatedUnixMs,
+		TimeoutMs: j.TimeoutMs, RunMs: j.RunTimeoutMs, QueueMs: j.QueueTimeoutMs, LostTries: j.LostTries,
+	}
+	for _, l := range j.Lost {
+		v.Lost = append(v.Lost, lostView{l.Task, l.Worker, l.Code, l.Reason, l.Times, l.TimeUnixMs})
 	}
 	for _, t := range j.TaskInfo {
 		tv := taskView{t.Index, t.State, t.Code, t.Verified, t.Fuel, t.Cost, t.OutputHash, []replicaView{}}
@@ -168,6 +188,7 @@ func (a *app) taskShow(ctx context.Context, job string) error {
 		row(w, "redundancy", j.Redundancy)
 		row(w, "fuel", j.Fuel)
 		row(w, "cost", fmt.Sprintf("%s of at most %s credits", credits(j.Cost), credits(j.MaxCredits)))
+		row(w, "timeouts", timeouts(j))
 		row(w, "settled", yesNo(j.Settled))
 		row(w, "created", clock(j.CreatedUnixMs))
 		row(w)
@@ -183,7 +204,24 @@ func (a *app) taskShow(ctx context.Context, job string) error {
 			}
 			row(w, t.Index, t.State, yesNo(t.Verified), t.Fuel, credits(t.Cost), dash(strings.Join(who, " ")))
 		}
+		if len(j.Lost) > 0 {
+			row(w)
+			row(w, "LOST TRY", "WORKER", "CODE", "TIMES", "LAST", "REASON")
+			for _, l := range j.Lost {
+				row(w, l.Task, shortID(l.Worker), l.Code, l.Times, clock(l.TimeUnixMs), l.Reason)
+			}
+		}
 	}})
+}
+
+// timeouts says in one line how long a job may take.
+func timeouts(j *api.Job) string {
+	ms := func(n uint64) time.Duration { return time.Duration(min(n, 1<<40)) * time.Millisecond }
+	text := fmt.Sprintf("%s in all, %s for each try", ms(j.TimeoutMs), ms(j.RunTimeoutMs))
+	if j.QueueTimeoutMs > 0 {
+		text += fmt.Sprintf(", %s until it begins", ms(j.QueueTimeoutMs))
+	}
+	return text
 }
 
 // shortID is the end of a peer id, which differs where the start does not.

@@ -41,6 +41,8 @@ var connectCodes = map[proto.Code]connect.Code{
 	proto.CodeRateLimited:  connect.CodeResourceExhausted,
 	proto.CodeCancelled:    connect.CodeCanceled,
 	proto.CodeTimeout:      connect.CodeDeadlineExceeded,
+	proto.CodeQueueTimeout: connect.CodeDeadlineExceeded,
+	proto.CodeRunTimeout:   connect.CodeDeadlineExceeded,
 	proto.CodeExpired:      connect.CodeDeadlineExceeded,
 	proto.CodeShutdown:     connect.CodeUnavailable,
 	proto.CodeWorkerGone:   connect.CodeUnavailable,

@@ -59,8 +59,8 @@ func jobSpec(m *api.SubmitRequest) (node.JobSpec, error) {
 		return none, proto.CodeTooLarge.Errorf("%d tasks in one job, at most %d", len(m.Inputs), proto.MaxTasks)
 	case m.Redundancy > proto.MaxRedundancy:
 		return none, proto.CodeMalformed.Errorf("redundancy %d, want 1 to %d", m.Redundancy, proto.MaxRedundancy)
-	case m.TimeoutMs > math.MaxInt64/uint64(time.Millisecond):
-		return none, proto.CodeMalformed.Errorf("timeout of %d ms is too long", m.TimeoutMs)
+	case max(m.TimeoutMs, m.RunTimeoutMs, m.QueueTimeoutMs) > math.MaxInt64/uint64(time.Millisecond):
+		return none, proto.CodeMalformed.Errorf("timeout of %d ms is too long", max(m.TimeoutMs, m.RunTimeoutMs, m.QueueTimeoutMs))
 	case len(m.Label) > 64:
 		return none, proto.CodeTooLarge.Errorf("label of %d bytes, at most 64", len(m.Label))
 	}
@@ -71,6 +71,8 @@ func jobSpec(m *api.SubmitRequest) (node.JobSpec, error) {
 			Redundancy: int(m.Redundancy),
 			MaxCredits: proto.Credit(m.MaxCredits),
 			Timeout:    time.Duration(m.TimeoutMs) * time.Millisecond,
+			Run:        time.Duration(m.RunTimeoutMs) * time.Millisecond,
+			Queue:      time.Duration(m.QueueTimeoutMs) * time.Millisecond,
 			Fuel:       proto.Fuel(m.FuelLimit),
 			Memory:     m.MemoryLimit,
 			Label:      m.Label,
@@ -230,6 +232,14 @@ func jobMessage(v market.JobView, tasks []market.TaskView) *api.Job {
 		Reason:        v.Record.Reason,
 		Priority:      j.Options.Priority.String(),
 		Settled:       v.Settled,
+
+		TimeoutMs: uint64(j.Options.Timeout.Milliseconds()), RunTimeoutMs: uint64(j.Options.Run.Milliseconds()),
+		QueueTimeoutMs: uint64(j.Options.Queue.Milliseconds()), LostTries: uint64(v.LostTries),
+	}
+	for _, l := range v.Lost {
+		m.Lost = append(m.Lost, &api.LostTry{
+			Task: l.Task, Worker: l.Worker.String(), Code: codeName(l.Code), Reason: l.Reason, Times: uint32(l.Times), TimeUnixMs: unixMs(l.At),
+		})
 	}
 	for _, t := range tasks {
 		m.TaskInfo = append(m.TaskInfo, taskMessage(t))

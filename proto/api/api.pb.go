@@ -73,7 +73,7 @@ func (x StakeRequest_Verb) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StakeRequest_Verb.Descriptor instead.
 func (StakeRequest_Verb) EnumDescriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{44, 0}
+	return file_api_proto_rawDescGZIP(), []int{45, 0}
 }
 
 type StatusRequest struct {
@@ -1593,20 +1593,22 @@ func (x *InviteReply) GetAddresses() []string {
 }
 
 type SubmitRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`     // task type; empty when module is given
-	Module        []byte                 `protobuf:"bytes,2,opt,name=module,proto3" json:"module,omitempty"` // raw wasm
-	Inputs        [][]byte               `protobuf:"bytes,3,rep,name=inputs,proto3" json:"inputs,omitempty"` // one task each, already encoded for the module
-	Redundancy    uint32                 `protobuf:"varint,4,opt,name=redundancy,proto3" json:"redundancy,omitempty"`
-	MaxCredits    uint64                 `protobuf:"varint,5,opt,name=max_credits,json=maxCredits,proto3" json:"max_credits,omitempty"` // microcredits, whole job
-	Priority      string                 `protobuf:"bytes,6,opt,name=priority,proto3" json:"priority,omitempty"`                        // low, normal, high
-	TimeoutMs     uint64                 `protobuf:"varint,7,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
-	FuelLimit     uint64                 `protobuf:"varint,8,opt,name=fuel_limit,json=fuelLimit,proto3" json:"fuel_limit,omitempty"`
-	MemoryLimit   uint64                 `protobuf:"varint,9,opt,name=memory_limit,json=memoryLimit,proto3" json:"memory_limit,omitempty"`
-	Label         string                 `protobuf:"bytes,10,opt,name=label,proto3" json:"label,omitempty"`
-	DryRun        bool                   `protobuf:"varint,11,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Type           string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`     // task type; empty when module is given
+	Module         []byte                 `protobuf:"bytes,2,opt,name=module,proto3" json:"module,omitempty"` // raw wasm
+	Inputs         [][]byte               `protobuf:"bytes,3,rep,name=inputs,proto3" json:"inputs,omitempty"` // one task each, already encoded for the module
+	Redundancy     uint32                 `protobuf:"varint,4,opt,name=redundancy,proto3" json:"redundancy,omitempty"`
+	MaxCredits     uint64                 `protobuf:"varint,5,opt,name=max_credits,json=maxCredits,proto3" json:"max_credits,omitempty"` // microcredits, whole job
+	Priority       string                 `protobuf:"bytes,6,opt,name=priority,proto3" json:"priority,omitempty"`                        // low, normal, high
+	TimeoutMs      uint64                 `protobuf:"varint,7,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`    // whole job; 0 = 10 min, or twice run_timeout_ms when that is more
+	FuelLimit      uint64                 `protobuf:"varint,8,opt,name=fuel_limit,json=fuelLimit,proto3" json:"fuel_limit,omitempty"`
+	MemoryLimit    uint64                 `protobuf:"varint,9,opt,name=memory_limit,json=memoryLimit,proto3" json:"memory_limit,omitempty"`
+	Label          string                 `protobuf:"bytes,10,opt,name=label,proto3" json:"label,omitempty"`
+	DryRun         bool                   `protobuf:"varint,11,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	RunTimeoutMs   uint64                 `protobuf:"varint,12,opt,name=run_timeout_ms,json=runTimeoutMs,proto3" json:"run_timeout_ms,omitempty"`       // each try on a worker; 0 = 30 s, or what the fuel limit takes at the reference speed when that is more
+	QueueTimeoutMs uint64                 `protobuf:"varint,13,opt,name=queue_timeout_ms,json=queueTimeoutMs,proto3" json:"queue_timeout_ms,omitempty"` // until a worker runs the job's first task; 0 = no limit of its own
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SubmitRequest) Reset() {
@@ -1714,6 +1716,20 @@ func (x *SubmitRequest) GetDryRun() bool {
 		return x.DryRun
 	}
 	return false
+}
+
+func (x *SubmitRequest) GetRunTimeoutMs() uint64 {
+	if x != nil {
+		return x.RunTimeoutMs
+	}
+	return 0
+}
+
+func (x *SubmitRequest) GetQueueTimeoutMs() uint64 {
+	if x != nil {
+		return x.QueueTimeoutMs
+	}
+	return 0
 }
 
 type SubmitReply struct {
@@ -1949,30 +1965,35 @@ func (x *GetRequest) GetJob() string {
 }
 
 type Job struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Type          string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
-	Module        string                 `protobuf:"bytes,3,opt,name=module,proto3" json:"module,omitempty"`
-	Label         string                 `protobuf:"bytes,4,opt,name=label,proto3" json:"label,omitempty"`
-	State         string                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`
-	Tasks         uint32                 `protobuf:"varint,6,opt,name=tasks,proto3" json:"tasks,omitempty"`
-	Done          uint32                 `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`
-	Failed        uint32                 `protobuf:"varint,8,opt,name=failed,proto3" json:"failed,omitempty"`
-	Verified      uint32                 `protobuf:"varint,9,opt,name=verified,proto3" json:"verified,omitempty"`
-	Running       uint32                 `protobuf:"varint,10,opt,name=running,proto3" json:"running,omitempty"`
-	Redundancy    uint32                 `protobuf:"varint,11,opt,name=redundancy,proto3" json:"redundancy,omitempty"`
-	Fuel          uint64                 `protobuf:"varint,12,opt,name=fuel,proto3" json:"fuel,omitempty"` // of the accepted results, replicas counted
-	Cost          uint64                 `protobuf:"varint,13,opt,name=cost,proto3" json:"cost,omitempty"` // microcredits promised to workers and burned as fee
-	MaxCredits    uint64                 `protobuf:"varint,14,opt,name=max_credits,json=maxCredits,proto3" json:"max_credits,omitempty"`
-	CreatedUnixMs uint64                 `protobuf:"varint,15,opt,name=created_unix_ms,json=createdUnixMs,proto3" json:"created_unix_ms,omitempty"`
-	UpdatedUnixMs uint64                 `protobuf:"varint,16,opt,name=updated_unix_ms,json=updatedUnixMs,proto3" json:"updated_unix_ms,omitempty"`
-	Code          string                 `protobuf:"bytes,17,opt,name=code,proto3" json:"code,omitempty"` // why it failed
-	Reason        string                 `protobuf:"bytes,18,opt,name=reason,proto3" json:"reason,omitempty"`
-	Priority      string                 `protobuf:"bytes,19,opt,name=priority,proto3" json:"priority,omitempty"`
-	Settled       bool                   `protobuf:"varint,20,opt,name=settled,proto3" json:"settled,omitempty"`                  // every lane closed or settled as far as it can be
-	TaskInfo      []*TaskInfo            `protobuf:"bytes,21,rep,name=task_info,json=taskInfo,proto3" json:"task_info,omitempty"` // Get and the last Watch message only
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Id             string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Type           string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	Module         string                 `protobuf:"bytes,3,opt,name=module,proto3" json:"module,omitempty"`
+	Label          string                 `protobuf:"bytes,4,opt,name=label,proto3" json:"label,omitempty"`
+	State          string                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`
+	Tasks          uint32                 `protobuf:"varint,6,opt,name=tasks,proto3" json:"tasks,omitempty"`
+	Done           uint32                 `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`
+	Failed         uint32                 `protobuf:"varint,8,opt,name=failed,proto3" json:"failed,omitempty"`
+	Verified       uint32                 `protobuf:"varint,9,opt,name=verified,proto3" json:"verified,omitempty"`
+	Running        uint32                 `protobuf:"varint,10,opt,name=running,proto3" json:"running,omitempty"`
+	Redundancy     uint32                 `protobuf:"varint,11,opt,name=redundancy,proto3" json:"redundancy,omitempty"`
+	Fuel           uint64                 `protobuf:"varint,12,opt,name=fuel,proto3" json:"fuel,omitempty"` // of the accepted results, replicas counted
+	Cost           uint64                 `protobuf:"varint,13,opt,name=cost,proto3" json:"cost,omitempty"` // microcredits promised to workers and burned as fee
+	MaxCredits     uint64                 `protobuf:"varint,14,opt,name=max_credits,json=maxCredits,proto3" json:"max_credits,omitempty"`
+	CreatedUnixMs  uint64                 `protobuf:"varint,15,opt,name=created_unix_ms,json=createdUnixMs,proto3" json:"created_unix_ms,omitempty"`
+	UpdatedUnixMs  uint64                 `protobuf:"varint,16,opt,name=updated_unix_ms,json=updatedUnixMs,proto3" json:"updated_unix_ms,omitempty"`
+	Code           string                 `protobuf:"bytes,17,opt,name=code,proto3" json:"code,omitempty"` // why it failed
+	Reason         string                 `protobuf:"bytes,18,opt,name=reason,proto3" json:"reason,omitempty"`
+	Priority       string                 `protobuf:"bytes,19,opt,name=priority,proto3" json:"priority,omitempty"`
+	Settled        bool                   `protobuf:"varint,20,opt,name=settled,proto3" json:"settled,omitempty"`                  // every lane closed or settled as far as it can be
+	TaskInfo       []*TaskInfo            `protobuf:"bytes,21,rep,name=task_info,json=taskInfo,proto3" json:"task_info,omitempty"` // Get and the last Watch message only
+	TimeoutMs      uint64                 `protobuf:"varint,22,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	RunTimeoutMs   uint64                 `protobuf:"varint,23,opt,name=run_timeout_ms,json=runTimeoutMs,proto3" json:"run_timeout_ms,omitempty"`
+	QueueTimeoutMs uint64                 `protobuf:"varint,24,opt,name=queue_timeout_ms,json=queueTimeoutMs,proto3" json:"queue_timeout_ms,omitempty"`
+	Lost           []*LostTry             `protobuf:"bytes,25,rep,name=lost,proto3" json:"lost,omitempty"`                             // the newest 32, oldest first; Get and Watch only, while the daemon runs
+	LostTries      uint64                 `protobuf:"varint,26,opt,name=lost_tries,json=lostTries,proto3" json:"lost_tries,omitempty"` // how many there were
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Job) Reset() {
@@ -2152,6 +2173,126 @@ func (x *Job) GetTaskInfo() []*TaskInfo {
 	return nil
 }
 
+func (x *Job) GetTimeoutMs() uint64 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+func (x *Job) GetRunTimeoutMs() uint64 {
+	if x != nil {
+		return x.RunTimeoutMs
+	}
+	return 0
+}
+
+func (x *Job) GetQueueTimeoutMs() uint64 {
+	if x != nil {
+		return x.QueueTimeoutMs
+	}
+	return 0
+}
+
+func (x *Job) GetLost() []*LostTry {
+	if x != nil {
+		return x.Lost
+	}
+	return nil
+}
+
+func (x *Job) GetLostTries() uint64 {
+	if x != nil {
+		return x.LostTries
+	}
+	return 0
+}
+
+// LostTry is an execution that brought no result, or one that was not taken.
+type LostTry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Task          uint32                 `protobuf:"varint,1,opt,name=task,proto3" json:"task,omitempty"`
+	Worker        string                 `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
+	Code          string                 `protobuf:"bytes,3,opt,name=code,proto3" json:"code,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Times         uint32                 `protobuf:"varint,5,opt,name=times,proto3" json:"times,omitempty"`                               // this worker said the same of this task so often
+	TimeUnixMs    uint64                 `protobuf:"varint,6,opt,name=time_unix_ms,json=timeUnixMs,proto3" json:"time_unix_ms,omitempty"` // of the last time
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LostTry) Reset() {
+	*x = LostTry{}
+	mi := &file_api_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LostTry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LostTry) ProtoMessage() {}
+
+func (x *LostTry) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LostTry.ProtoReflect.Descriptor instead.
+func (*LostTry) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *LostTry) GetTask() uint32 {
+	if x != nil {
+		return x.Task
+	}
+	return 0
+}
+
+func (x *LostTry) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *LostTry) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *LostTry) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *LostTry) GetTimes() uint32 {
+	if x != nil {
+		return x.Times
+	}
+	return 0
+}
+
+func (x *LostTry) GetTimeUnixMs() uint64 {
+	if x != nil {
+		return x.TimeUnixMs
+	}
+	return 0
+}
+
 type TaskInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -2168,7 +2309,7 @@ type TaskInfo struct {
 
 func (x *TaskInfo) Reset() {
 	*x = TaskInfo{}
-	mi := &file_api_proto_msgTypes[31]
+	mi := &file_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2180,7 +2321,7 @@ func (x *TaskInfo) String() string {
 func (*TaskInfo) ProtoMessage() {}
 
 func (x *TaskInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[31]
+	mi := &file_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2193,7 +2334,7 @@ func (x *TaskInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskInfo.ProtoReflect.Descriptor instead.
 func (*TaskInfo) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{31}
+	return file_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TaskInfo) GetIndex() uint32 {
@@ -2268,7 +2409,7 @@ type ReplicaInfo struct {
 
 func (x *ReplicaInfo) Reset() {
 	*x = ReplicaInfo{}
-	mi := &file_api_proto_msgTypes[32]
+	mi := &file_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2280,7 +2421,7 @@ func (x *ReplicaInfo) String() string {
 func (*ReplicaInfo) ProtoMessage() {}
 
 func (x *ReplicaInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[32]
+	mi := &file_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2293,7 +2434,7 @@ func (x *ReplicaInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaInfo.ProtoReflect.Descriptor instead.
 func (*ReplicaInfo) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{32}
+	return file_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ReplicaInfo) GetWorker() string {
@@ -2373,7 +2514,7 @@ type TaskResult struct {
 
 func (x *TaskResult) Reset() {
 	*x = TaskResult{}
-	mi := &file_api_proto_msgTypes[33]
+	mi := &file_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2385,7 +2526,7 @@ func (x *TaskResult) String() string {
 func (*TaskResult) ProtoMessage() {}
 
 func (x *TaskResult) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[33]
+	mi := &file_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2398,7 +2539,7 @@ func (x *TaskResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskResult.ProtoReflect.Descriptor instead.
 func (*TaskResult) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{33}
+	return file_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TaskResult) GetIndex() uint32 {
@@ -2501,7 +2642,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_api_proto_msgTypes[34]
+	mi := &file_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2513,7 +2654,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[34]
+	mi := &file_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2526,7 +2667,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{34}
+	return file_api_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CancelRequest) GetJob() string {
@@ -2545,7 +2686,7 @@ type CancelReply struct {
 
 func (x *CancelReply) Reset() {
 	*x = CancelReply{}
-	mi := &file_api_proto_msgTypes[35]
+	mi := &file_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2557,7 +2698,7 @@ func (x *CancelReply) String() string {
 func (*CancelReply) ProtoMessage() {}
 
 func (x *CancelReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[35]
+	mi := &file_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2570,7 +2711,7 @@ func (x *CancelReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReply.ProtoReflect.Descriptor instead.
 func (*CancelReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{35}
+	return file_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CancelReply) GetState() string {
@@ -2589,7 +2730,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_api_proto_msgTypes[36]
+	mi := &file_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2601,7 +2742,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[36]
+	mi := &file_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2614,7 +2755,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{36}
+	return file_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RemoveRequest) GetJob() string {
@@ -2633,7 +2774,7 @@ type RemoveReply struct {
 
 func (x *RemoveReply) Reset() {
 	*x = RemoveReply{}
-	mi := &file_api_proto_msgTypes[37]
+	mi := &file_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2645,7 +2786,7 @@ func (x *RemoveReply) String() string {
 func (*RemoveReply) ProtoMessage() {}
 
 func (x *RemoveReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[37]
+	mi := &file_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2658,7 +2799,7 @@ func (x *RemoveReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveReply.ProtoReflect.Descriptor instead.
 func (*RemoveReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{37}
+	return file_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RemoveReply) GetJob() string {
@@ -2677,7 +2818,7 @@ type WhyReply struct {
 
 func (x *WhyReply) Reset() {
 	*x = WhyReply{}
-	mi := &file_api_proto_msgTypes[38]
+	mi := &file_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2689,7 +2830,7 @@ func (x *WhyReply) String() string {
 func (*WhyReply) ProtoMessage() {}
 
 func (x *WhyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[38]
+	mi := &file_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2702,7 +2843,7 @@ func (x *WhyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyReply.ProtoReflect.Descriptor instead.
 func (*WhyReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{38}
+	return file_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *WhyReply) GetLines() []string {
@@ -2721,7 +2862,7 @@ type BalanceRequest struct {
 
 func (x *BalanceRequest) Reset() {
 	*x = BalanceRequest{}
-	mi := &file_api_proto_msgTypes[39]
+	mi := &file_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2733,7 +2874,7 @@ func (x *BalanceRequest) String() string {
 func (*BalanceRequest) ProtoMessage() {}
 
 func (x *BalanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[39]
+	mi := &file_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2746,7 +2887,7 @@ func (x *BalanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BalanceRequest.ProtoReflect.Descriptor instead.
 func (*BalanceRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{39}
+	return file_api_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *BalanceRequest) GetAccount() string {
@@ -2778,7 +2919,7 @@ type BalanceReply struct {
 
 func (x *BalanceReply) Reset() {
 	*x = BalanceReply{}
-	mi := &file_api_proto_msgTypes[40]
+	mi := &file_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2790,7 +2931,7 @@ func (x *BalanceReply) String() string {
 func (*BalanceReply) ProtoMessage() {}
 
 func (x *BalanceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[40]
+	mi := &file_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2803,7 +2944,7 @@ func (x *BalanceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BalanceReply.ProtoReflect.Descriptor instead.
 func (*BalanceReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{40}
+	return file_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *BalanceReply) GetAccount() string {
@@ -2920,7 +3061,7 @@ type Waiting struct {
 
 func (x *Waiting) Reset() {
 	*x = Waiting{}
-	mi := &file_api_proto_msgTypes[41]
+	mi := &file_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2932,7 +3073,7 @@ func (x *Waiting) String() string {
 func (*Waiting) ProtoMessage() {}
 
 func (x *Waiting) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[41]
+	mi := &file_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2945,7 +3086,7 @@ func (x *Waiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
 func (*Waiting) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{41}
+	return file_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Waiting) GetEvent() string {
@@ -3003,7 +3144,7 @@ type TransferRequest struct {
 
 func (x *TransferRequest) Reset() {
 	*x = TransferRequest{}
-	mi := &file_api_proto_msgTypes[42]
+	mi := &file_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3015,7 +3156,7 @@ func (x *TransferRequest) String() string {
 func (*TransferRequest) ProtoMessage() {}
 
 func (x *TransferRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[42]
+	mi := &file_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3028,7 +3169,7 @@ func (x *TransferRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferRequest.ProtoReflect.Descriptor instead.
 func (*TransferRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{42}
+	return file_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TransferRequest) GetTo() string {
@@ -3077,7 +3218,7 @@ type TransferReply struct {
 
 func (x *TransferReply) Reset() {
 	*x = TransferReply{}
-	mi := &file_api_proto_msgTypes[43]
+	mi := &file_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3089,7 +3230,7 @@ func (x *TransferReply) String() string {
 func (*TransferReply) ProtoMessage() {}
 
 func (x *TransferReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[43]
+	mi := &file_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3102,7 +3243,7 @@ func (x *TransferReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferReply.ProtoReflect.Descriptor instead.
 func (*TransferReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{43}
+	return file_api_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *TransferReply) GetEvent() string {
@@ -3140,7 +3281,7 @@ type StakeRequest struct {
 
 func (x *StakeRequest) Reset() {
 	*x = StakeRequest{}
-	mi := &file_api_proto_msgTypes[44]
+	mi := &file_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3152,7 +3293,7 @@ func (x *StakeRequest) String() string {
 func (*StakeRequest) ProtoMessage() {}
 
 func (x *StakeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[44]
+	mi := &file_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3165,7 +3306,7 @@ func (x *StakeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StakeRequest.ProtoReflect.Descriptor instead.
 func (*StakeRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{44}
+	return file_api_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *StakeRequest) GetVerb() StakeRequest_Verb {
@@ -3209,7 +3350,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_api_proto_msgTypes[45]
+	mi := &file_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3221,7 +3362,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[45]
+	mi := &file_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3234,7 +3375,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{45}
+	return file_api_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *HistoryRequest) GetLimit() uint32 {
@@ -3281,7 +3422,7 @@ type HistoryReply struct {
 
 func (x *HistoryReply) Reset() {
 	*x = HistoryReply{}
-	mi := &file_api_proto_msgTypes[46]
+	mi := &file_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3293,7 +3434,7 @@ func (x *HistoryReply) String() string {
 func (*HistoryReply) ProtoMessage() {}
 
 func (x *HistoryReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[46]
+	mi := &file_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3306,7 +3447,7 @@ func (x *HistoryReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryReply.ProtoReflect.Descriptor instead.
 func (*HistoryReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{46}
+	return file_api_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *HistoryReply) GetEntries() []*HistoryEntry {
@@ -3338,7 +3479,7 @@ type HistoryEntry struct {
 
 func (x *HistoryEntry) Reset() {
 	*x = HistoryEntry{}
-	mi := &file_api_proto_msgTypes[47]
+	mi := &file_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3350,7 +3491,7 @@ func (x *HistoryEntry) String() string {
 func (*HistoryEntry) ProtoMessage() {}
 
 func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[47]
+	mi := &file_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3363,7 +3504,7 @@ func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryEntry.ProtoReflect.Descriptor instead.
 func (*HistoryEntry) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{47}
+	return file_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HistoryEntry) GetEvent() string {
@@ -3474,7 +3615,7 @@ type RewardsRequest struct {
 
 func (x *RewardsRequest) Reset() {
 	*x = RewardsRequest{}
-	mi := &file_api_proto_msgTypes[48]
+	mi := &file_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3486,7 +3627,7 @@ func (x *RewardsRequest) String() string {
 func (*RewardsRequest) ProtoMessage() {}
 
 func (x *RewardsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[48]
+	mi := &file_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3499,7 +3640,7 @@ func (x *RewardsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RewardsRequest.ProtoReflect.Descriptor instead.
 func (*RewardsRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{48}
+	return file_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RewardsRequest) GetAccount() string {
@@ -3526,7 +3667,7 @@ type RewardsReply struct {
 
 func (x *RewardsReply) Reset() {
 	*x = RewardsReply{}
-	mi := &file_api_proto_msgTypes[49]
+	mi := &file_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3538,7 +3679,7 @@ func (x *RewardsReply) String() string {
 func (*RewardsReply) ProtoMessage() {}
 
 func (x *RewardsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[49]
+	mi := &file_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3551,7 +3692,7 @@ func (x *RewardsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RewardsReply.ProtoReflect.Descriptor instead.
 func (*RewardsReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{49}
+	return file_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RewardsReply) GetRewards() []*Reward {
@@ -3590,7 +3731,7 @@ type Reward struct {
 
 func (x *Reward) Reset() {
 	*x = Reward{}
-	mi := &file_api_proto_msgTypes[50]
+	mi := &file_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3602,7 +3743,7 @@ func (x *Reward) String() string {
 func (*Reward) ProtoMessage() {}
 
 func (x *Reward) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[50]
+	mi := &file_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3615,7 +3756,7 @@ func (x *Reward) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reward.ProtoReflect.Descriptor instead.
 func (*Reward) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{50}
+	return file_api_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Reward) GetKind() string {
@@ -3717,7 +3858,7 @@ type AuditRequest struct {
 
 func (x *AuditRequest) Reset() {
 	*x = AuditRequest{}
-	mi := &file_api_proto_msgTypes[51]
+	mi := &file_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3729,7 +3870,7 @@ func (x *AuditRequest) String() string {
 func (*AuditRequest) ProtoMessage() {}
 
 func (x *AuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[51]
+	mi := &file_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3742,7 +3883,7 @@ func (x *AuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRequest.ProtoReflect.Descriptor instead.
 func (*AuditRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{51}
+	return file_api_proto_rawDescGZIP(), []int{52}
 }
 
 type AuditReply struct {
@@ -3770,7 +3911,7 @@ type AuditReply struct {
 
 func (x *AuditReply) Reset() {
 	*x = AuditReply{}
-	mi := &file_api_proto_msgTypes[52]
+	mi := &file_api_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3782,7 +3923,7 @@ func (x *AuditReply) String() string {
 func (*AuditReply) ProtoMessage() {}
 
 func (x *AuditReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[52]
+	mi := &file_api_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3795,7 +3936,7 @@ func (x *AuditReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditReply.ProtoReflect.Descriptor instead.
 func (*AuditReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{52}
+	return file_api_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AuditReply) GetAvailable() uint64 {
@@ -3926,7 +4067,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_api_proto_msgTypes[53]
+	mi := &file_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3938,7 +4079,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[53]
+	mi := &file_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3951,7 +4092,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{53}
+	return file_api_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *BackupRequest) GetDir() string {
@@ -3969,7 +4110,7 @@ type BackupReply struct {
 
 func (x *BackupReply) Reset() {
 	*x = BackupReply{}
-	mi := &file_api_proto_msgTypes[54]
+	mi := &file_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3981,7 +4122,7 @@ func (x *BackupReply) String() string {
 func (*BackupReply) ProtoMessage() {}
 
 func (x *BackupReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[54]
+	mi := &file_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3994,7 +4135,7 @@ func (x *BackupReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupReply.ProtoReflect.Descriptor instead.
 func (*BackupReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{54}
+	return file_api_proto_rawDescGZIP(), []int{55}
 }
 
 type KeysRequest struct {
@@ -4006,7 +4147,7 @@ type KeysRequest struct {
 
 func (x *KeysRequest) Reset() {
 	*x = KeysRequest{}
-	mi := &file_api_proto_msgTypes[55]
+	mi := &file_api_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4018,7 +4159,7 @@ func (x *KeysRequest) String() string {
 func (*KeysRequest) ProtoMessage() {}
 
 func (x *KeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[55]
+	mi := &file_api_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4031,7 +4172,7 @@ func (x *KeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysRequest.ProtoReflect.Descriptor instead.
 func (*KeysRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{55}
+	return file_api_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *KeysRequest) GetAccount() string {
@@ -4059,7 +4200,7 @@ type KeysReply struct {
 
 func (x *KeysReply) Reset() {
 	*x = KeysReply{}
-	mi := &file_api_proto_msgTypes[56]
+	mi := &file_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4071,7 +4212,7 @@ func (x *KeysReply) String() string {
 func (*KeysReply) ProtoMessage() {}
 
 func (x *KeysReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[56]
+	mi := &file_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4084,7 +4225,7 @@ func (x *KeysReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysReply.ProtoReflect.Descriptor instead.
 func (*KeysReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{56}
+	return file_api_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *KeysReply) GetAccount() string {
@@ -4171,7 +4312,7 @@ type RotateRequest struct {
 
 func (x *RotateRequest) Reset() {
 	*x = RotateRequest{}
-	mi := &file_api_proto_msgTypes[57]
+	mi := &file_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4183,7 +4324,7 @@ func (x *RotateRequest) String() string {
 func (*RotateRequest) ProtoMessage() {}
 
 func (x *RotateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[57]
+	mi := &file_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4196,7 +4337,7 @@ func (x *RotateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRequest.ProtoReflect.Descriptor instead.
 func (*RotateRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{57}
+	return file_api_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RotateRequest) GetAccount() string {
@@ -4350,7 +4491,7 @@ const file_api_proto_rawDesc = "" +
 	"\tanonymous\x18\x02 \x01(\bR\tanonymous\"C\n" +
 	"\vInviteReply\x12\x16\n" +
 	"\x06invite\x18\x01 \x01(\tR\x06invite\x12\x1c\n" +
-	"\taddresses\x18\x02 \x03(\tR\taddresses\"\xc0\x02\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\"\x90\x03\n" +
 	"\rSubmitRequest\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x16\n" +
 	"\x06module\x18\x02 \x01(\fR\x06module\x12\x16\n" +
@@ -4368,7 +4509,9 @@ const file_api_proto_rawDesc = "" +
 	"\fmemory_limit\x18\t \x01(\x04R\vmemoryLimit\x12\x14\n" +
 	"\x05label\x18\n" +
 	" \x01(\tR\x05label\x12\x17\n" +
-	"\adry_run\x18\v \x01(\bR\x06dryRun\"\xba\x01\n" +
+	"\adry_run\x18\v \x01(\bR\x06dryRun\x12$\n" +
+	"\x0erun_timeout_ms\x18\f \x01(\x04R\frunTimeoutMs\x12(\n" +
+	"\x10queue_timeout_ms\x18\r \x01(\x04R\x0equeueTimeoutMs\"\xba\x01\n" +
 	"\vSubmitReply\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12\x16\n" +
 	"\x06module\x18\x02 \x01(\tR\x06module\x12\x19\n" +
@@ -4385,7 +4528,7 @@ const file_api_proto_rawDesc = "" +
 	"\x04jobs\x18\x01 \x03(\v2\x13.edgenet.api.v1.JobR\x04jobs\"\x1e\n" +
 	"\n" +
 	"GetRequest\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\tR\x03job\"\xb7\x04\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"\xf2\x05\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n" +
@@ -4411,7 +4554,22 @@ const file_api_proto_rawDesc = "" +
 	"\x06reason\x18\x12 \x01(\tR\x06reason\x12\x1a\n" +
 	"\bpriority\x18\x13 \x01(\tR\bpriority\x12\x18\n" +
 	"\asettled\x18\x14 \x01(\bR\asettled\x125\n" +
-	"\ttask_info\x18\x15 \x03(\v2\x18.edgenet.api.v1.TaskInfoR\btaskInfo\"\xe8\x01\n" +
+	"\ttask_info\x18\x15 \x03(\v2\x18.edgenet.api.v1.TaskInfoR\btaskInfo\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\x16 \x01(\x04R\ttimeoutMs\x12$\n" +
+	"\x0erun_timeout_ms\x18\x17 \x01(\x04R\frunTimeoutMs\x12(\n" +
+	"\x10queue_timeout_ms\x18\x18 \x01(\x04R\x0equeueTimeoutMs\x12+\n" +
+	"\x04lost\x18\x19 \x03(\v2\x17.edgenet.api.v1.LostTryR\x04lost\x12\x1d\n" +
+	"\n" +
+	"lost_tries\x18\x1a \x01(\x04R\tlostTries\"\x99\x01\n" +
+	"\aLostTry\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\rR\x04task\x12\x16\n" +
+	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x12\n" +
+	"\x04code\x18\x03 \x01(\tR\x04code\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05times\x18\x05 \x01(\rR\x05times\x12 \n" +
+	"\ftime_unix_ms\x18\x06 \x01(\x04R\n" +
+	"timeUnixMs\"\xe8\x01\n" +
 	"\bTaskInfo\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +
@@ -4653,7 +4811,7 @@ func file_api_proto_rawDescGZIP() []byte {
 }
 
 var file_api_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
+var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
 var file_api_proto_goTypes = []any{
 	(StakeRequest_Verb)(0),  // 0: edgenet.api.v1.StakeRequest.Verb
 	(*StatusRequest)(nil),   // 1: edgenet.api.v1.StatusRequest
@@ -4687,35 +4845,36 @@ var file_api_proto_goTypes = []any{
 	(*ListReply)(nil),       // 29: edgenet.api.v1.ListReply
 	(*GetRequest)(nil),      // 30: edgenet.api.v1.GetRequest
 	(*Job)(nil),             // 31: edgenet.api.v1.Job
-	(*TaskInfo)(nil),        // 32: edgenet.api.v1.TaskInfo
-	(*ReplicaInfo)(nil),     // 33: edgenet.api.v1.ReplicaInfo
-	(*TaskResult)(nil),      // 34: edgenet.api.v1.TaskResult
-	(*CancelRequest)(nil),   // 35: edgenet.api.v1.CancelRequest
-	(*CancelReply)(nil),     // 36: edgenet.api.v1.CancelReply
-	(*RemoveRequest)(nil),   // 37: edgenet.api.v1.RemoveRequest
-	(*RemoveReply)(nil),     // 38: edgenet.api.v1.RemoveReply
-	(*WhyReply)(nil),        // 39: edgenet.api.v1.WhyReply
-	(*BalanceRequest)(nil),  // 40: edgenet.api.v1.BalanceRequest
-	(*BalanceReply)(nil),    // 41: edgenet.api.v1.BalanceReply
-	(*Waiting)(nil),         // 42: edgenet.api.v1.Waiting
-	(*TransferRequest)(nil), // 43: edgenet.api.v1.TransferRequest
-	(*TransferReply)(nil),   // 44: edgenet.api.v1.TransferReply
-	(*StakeRequest)(nil),    // 45: edgenet.api.v1.StakeRequest
-	(*HistoryRequest)(nil),  // 46: edgenet.api.v1.HistoryRequest
-	(*HistoryReply)(nil),    // 47: edgenet.api.v1.HistoryReply
-	(*HistoryEntry)(nil),    // 48: edgenet.api.v1.HistoryEntry
-	(*RewardsRequest)(nil),  // 49: edgenet.api.v1.RewardsRequest
-	(*RewardsReply)(nil),    // 50: edgenet.api.v1.RewardsReply
-	(*Reward)(nil),          // 51: edgenet.api.v1.Reward
-	(*AuditRequest)(nil),    // 52: edgenet.api.v1.AuditRequest
-	(*AuditReply)(nil),      // 53: edgenet.api.v1.AuditReply
-	(*BackupRequest)(nil),   // 54: edgenet.api.v1.BackupRequest
-	(*BackupReply)(nil),     // 55: edgenet.api.v1.BackupReply
-	(*KeysRequest)(nil),     // 56: edgenet.api.v1.KeysRequest
-	(*KeysReply)(nil),       // 57: edgenet.api.v1.KeysReply
-	(*RotateRequest)(nil),   // 58: edgenet.api.v1.RotateRequest
-	nil,                     // 59: edgenet.api.v1.RewardsReply.TotalsEntry
-	nil,                     // 60: edgenet.api.v1.AuditReply.KindsEntry
+	(*LostTry)(nil),         // 32: edgenet.api.v1.LostTry
+	(*TaskInfo)(nil),        // 33: edgenet.api.v1.TaskInfo
+	(*ReplicaInfo)(nil),     // 34: edgenet.api.v1.ReplicaInfo
+	(*TaskResult)(nil),      // 35: edgenet.api.v1.TaskResult
+	(*CancelRequest)(nil),   // 36: edgenet.api.v1.CancelRequest
+	(*CancelReply)(nil),     // 37: edgenet.api.v1.CancelReply
+	(*RemoveRequest)(nil),   // 38: edgenet.api.v1.RemoveRequest
+	(*RemoveReply)(nil),     // 39: edgenet.api.v1.RemoveReply
+	(*WhyReply)(nil),        // 40: edgenet.api.v1.WhyReply
+	(*BalanceRequest)(nil),  // 41: edgenet.api.v1.BalanceRequest
+	(*BalanceReply)(nil),    // 42: edgenet.api.v1.BalanceReply
+	(*Waiting)(nil),         // 43: edgenet.api.v1.Waiting
+	(*TransferRequest)(nil), // 44: edgenet.api.v1.TransferRequest
+	(*TransferReply)(nil),   // 45: edgenet.api.v1.TransferReply
+	(*StakeRequest)(nil),    // 46: edgenet.api.v1.StakeRequest
+	(*HistoryRequest)(nil),  // 47: edgenet.api.v1.HistoryRequest
+	(*HistoryReply)(nil),    // 48: edgenet.api.v1.HistoryReply
+	(*HistoryEntry)(nil),    // 49: edgenet.api.v1.HistoryEntry
+	(*RewardsRequest)(nil),  // 50: edgenet.api.v1.RewardsRequest
+	(*RewardsReply)(nil),    // 51: edgenet.api.v1.RewardsReply
+	(*Reward)(nil),          // 52: edgenet.api.v1.Reward
+	(*AuditRequest)(nil),    // 53: edgenet.api.v1.AuditRequest
+	(*AuditReply)(nil),      // 54: edgenet.api.v1.AuditReply
+	(*BackupRequest)(nil),   // 55: edgenet.api.v1.BackupRequest
+	(*BackupReply)(nil),     // 56: edgenet.api.v1.BackupReply
+	(*KeysRequest)(nil),     // 57: edgenet.api.v1.KeysRequest
+	(*KeysReply)(nil),       // 58: edgenet.api.v1.KeysReply
+	(*RotateRequest)(nil),   // 59: edgenet.api.v1.RotateRequest
+	nil,                     // 60: edgenet.api.v1.RewardsReply.TotalsEntry
+	nil,                     // 61: edgenet.api.v1.AuditReply.KindsEntry
 }
 var file_api_proto_depIdxs = []int32{
 	4,  // 0: edgenet.api.v1.StatusReply.worker:type_name -> edgenet.api.v1.WorkerStatus
@@ -4724,73 +4883,74 @@ var file_api_proto_depIdxs = []int32{
 	14, // 3: edgenet.api.v1.HealthReply.witnesses:type_name -> edgenet.api.v1.WitnessHealth
 	19, // 4: edgenet.api.v1.SettingsReply.settings:type_name -> edgenet.api.v1.Setting
 	31, // 5: edgenet.api.v1.ListReply.jobs:type_name -> edgenet.api.v1.Job
-	32, // 6: edgenet.api.v1.Job.task_info:type_name -> edgenet.api.v1.TaskInfo
-	33, // 7: edgenet.api.v1.TaskInfo.replicas:type_name -> edgenet.api.v1.ReplicaInfo
-	42, // 8: edgenet.api.v1.BalanceReply.waiting:type_name -> edgenet.api.v1.Waiting
-	0,  // 9: edgenet.api.v1.StakeRequest.verb:type_name -> edgenet.api.v1.StakeRequest.Verb
-	48, // 10: edgenet.api.v1.HistoryReply.entries:type_name -> edgenet.api.v1.HistoryEntry
-	51, // 11: edgenet.api.v1.RewardsReply.rewards:type_name -> edgenet.api.v1.Reward
-	59, // 12: edgenet.api.v1.RewardsReply.totals:type_name -> edgenet.api.v1.RewardsReply.TotalsEntry
-	60, // 13: edgenet.api.v1.AuditReply.kinds:type_name -> edgenet.api.v1.AuditReply.KindsEntry
-	1,  // 14: edgenet.api.v1.NodeService.Status:input_type -> edgenet.api.v1.StatusRequest
-	5,  // 15: edgenet.api.v1.NodeService.Peers:input_type -> edgenet.api.v1.PeersRequest
-	8,  // 16: edgenet.api.v1.NodeService.Stop:input_type -> edgenet.api.v1.StopRequest
-	10, // 17: edgenet.api.v1.NodeService.FindPeer:input_type -> edgenet.api.v1.FindPeerRequest
-	12, // 18: edgenet.api.v1.NodeService.Health:input_type -> edgenet.api.v1.HealthRequest
-	15, // 19: edgenet.api.v1.NodeService.Ping:input_type -> edgenet.api.v1.PingRequest
-	17, // 20: edgenet.api.v1.NodeService.Settings:input_type -> edgenet.api.v1.SettingsRequest
-	20, // 21: edgenet.api.v1.NodeService.Connect:input_type -> edgenet.api.v1.ConnectRequest
-	22, // 22: edgenet.api.v1.NodeService.Forget:input_type -> edgenet.api.v1.ForgetRequest
-	24, // 23: edgenet.api.v1.NodeService.Invite:input_type -> edgenet.api.v1.InviteRequest
-	26, // 24: edgenet.api.v1.TaskService.Submit:input_type -> edgenet.api.v1.SubmitRequest
-	28, // 25: edgenet.api.v1.TaskService.List:input_type -> edgenet.api.v1.ListRequest
-	30, // 26: edgenet.api.v1.TaskService.Get:input_type -> edgenet.api.v1.GetRequest
-	35, // 27: edgenet.api.v1.TaskService.Cancel:input_type -> edgenet.api.v1.CancelRequest
-	30, // 28: edgenet.api.v1.TaskService.Watch:input_type -> edgenet.api.v1.GetRequest
-	30, // 29: edgenet.api.v1.TaskService.Results:input_type -> edgenet.api.v1.GetRequest
-	30, // 30: edgenet.api.v1.TaskService.Why:input_type -> edgenet.api.v1.GetRequest
-	37, // 31: edgenet.api.v1.TaskService.Remove:input_type -> edgenet.api.v1.RemoveRequest
-	40, // 32: edgenet.api.v1.WalletService.Balance:input_type -> edgenet.api.v1.BalanceRequest
-	43, // 33: edgenet.api.v1.WalletService.Transfer:input_type -> edgenet.api.v1.TransferRequest
-	45, // 34: edgenet.api.v1.WalletService.Stake:input_type -> edgenet.api.v1.StakeRequest
-	46, // 35: edgenet.api.v1.WalletService.History:input_type -> edgenet.api.v1.HistoryRequest
-	49, // 36: edgenet.api.v1.WalletService.Rewards:input_type -> edgenet.api.v1.RewardsRequest
-	52, // 37: edgenet.api.v1.WalletService.Audit:input_type -> edgenet.api.v1.AuditRequest
-	54, // 38: edgenet.api.v1.WalletService.Backup:input_type -> edgenet.api.v1.BackupRequest
-	56, // 39: edgenet.api.v1.WalletService.Keys:input_type -> edgenet.api.v1.KeysRequest
-	58, // 40: edgenet.api.v1.WalletService.Rotate:input_type -> edgenet.api.v1.RotateRequest
-	2,  // 41: edgenet.api.v1.NodeService.Status:output_type -> edgenet.api.v1.StatusReply
-	6,  // 42: edgenet.api.v1.NodeService.Peers:output_type -> edgenet.api.v1.PeersReply
-	9,  // 43: edgenet.api.v1.NodeService.Stop:output_type -> edgenet.api.v1.StopReply
-	11, // 44: edgenet.api.v1.NodeService.FindPeer:output_type -> edgenet.api.v1.FindPeerReply
-	13, // 45: edgenet.api.v1.NodeService.Health:output_type -> edgenet.api.v1.HealthReply
-	16, // 46: edgenet.api.v1.NodeService.Ping:output_type -> edgenet.api.v1.PingReply
-	18, // 47: edgenet.api.v1.NodeService.Settings:output_type -> edgenet.api.v1.SettingsReply
-	21, // 48: edgenet.api.v1.NodeService.Connect:output_type -> edgenet.api.v1.ConnectReply
-	23, // 49: edgenet.api.v1.NodeService.Forget:output_type -> edgenet.api.v1.ForgetReply
-	25, // 50: edgenet.api.v1.NodeService.Invite:output_type -> edgenet.api.v1.InviteReply
-	27, // 51: edgenet.api.v1.TaskService.Submit:output_type -> edgenet.api.v1.SubmitReply
-	29, // 52: edgenet.api.v1.TaskService.List:output_type -> edgenet.api.v1.ListReply
-	31, // 53: edgenet.api.v1.TaskService.Get:output_type -> edgenet.api.v1.Job
-	36, // 54: edgenet.api.v1.TaskService.Cancel:output_type -> edgenet.api.v1.CancelReply
-	31, // 55: edgenet.api.v1.TaskService.Watch:output_type -> edgenet.api.v1.Job
-	34, // 56: edgenet.api.v1.TaskService.Results:output_type -> edgenet.api.v1.TaskResult
-	39, // 57: edgenet.api.v1.TaskService.Why:output_type -> edgenet.api.v1.WhyReply
-	38, // 58: edgenet.api.v1.TaskService.Remove:output_type -> edgenet.api.v1.RemoveReply
-	41, // 59: edgenet.api.v1.WalletService.Balance:output_type -> edgenet.api.v1.BalanceReply
-	44, // 60: edgenet.api.v1.WalletService.Transfer:output_type -> edgenet.api.v1.TransferReply
-	41, // 61: edgenet.api.v1.WalletService.Stake:output_type -> edgenet.api.v1.BalanceReply
-	47, // 62: edgenet.api.v1.WalletService.History:output_type -> edgenet.api.v1.HistoryReply
-	50, // 63: edgenet.api.v1.WalletService.Rewards:output_type -> edgenet.api.v1.RewardsReply
-	53, // 64: edgenet.api.v1.WalletService.Audit:output_type -> edgenet.api.v1.AuditReply
-	55, // 65: edgenet.api.v1.WalletService.Backup:output_type -> edgenet.api.v1.BackupReply
-	57, // 66: edgenet.api.v1.WalletService.Keys:output_type -> edgenet.api.v1.KeysReply
-	57, // 67: edgenet.api.v1.WalletService.Rotate:output_type -> edgenet.api.v1.KeysReply
-	41, // [41:68] is the sub-list for method output_type
-	14, // [14:41] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	33, // 6: edgenet.api.v1.Job.task_info:type_name -> edgenet.api.v1.TaskInfo
+	32, // 7: edgenet.api.v1.Job.lost:type_name -> edgenet.api.v1.LostTry
+	34, // 8: edgenet.api.v1.TaskInfo.replicas:type_name -> edgenet.api.v1.ReplicaInfo
+	43, // 9: edgenet.api.v1.BalanceReply.waiting:type_name -> edgenet.api.v1.Waiting
+	0,  // 10: edgenet.api.v1.StakeRequest.verb:type_name -> edgenet.api.v1.StakeRequest.Verb
+	49, // 11: edgenet.api.v1.HistoryReply.entries:type_name -> edgenet.api.v1.HistoryEntry
+	52, // 12: edgenet.api.v1.RewardsReply.rewards:type_name -> edgenet.api.v1.Reward
+	60, // 13: edgenet.api.v1.RewardsReply.totals:type_name -> edgenet.api.v1.RewardsReply.TotalsEntry
+	61, // 14: edgenet.api.v1.AuditReply.kinds:type_name -> edgenet.api.v1.AuditReply.KindsEntry
+	1,  // 15: edgenet.api.v1.NodeService.Status:input_type -> edgenet.api.v1.StatusRequest
+	5,  // 16: edgenet.api.v1.NodeService.Peers:input_type -> edgenet.api.v1.PeersRequest
+	8,  // 17: edgenet.api.v1.NodeService.Stop:input_type -> edgenet.api.v1.StopRequest
+	10, // 18: edgenet.api.v1.NodeService.FindPeer:input_type -> edgenet.api.v1.FindPeerRequest
+	12, // 19: edgenet.api.v1.NodeService.Health:input_type -> edgenet.api.v1.HealthRequest
+	15, // 20: edgenet.api.v1.NodeService.Ping:input_type -> edgenet.api.v1.PingRequest
+	17, // 21: edgenet.api.v1.NodeService.Settings:input_type -> edgenet.api.v1.SettingsRequest
+	20, // 22: edgenet.api.v1.NodeService.Connect:input_type -> edgenet.api.v1.ConnectRequest
+	22, // 23: edgenet.api.v1.NodeService.Forget:input_type -> edgenet.api.v1.ForgetRequest
+	24, // 24: edgenet.api.v1.NodeService.Invite:input_type -> edgenet.api.v1.InviteRequest
+	26, // 25: edgenet.api.v1.TaskService.Submit:input_type -> edgenet.api.v1.SubmitRequest
+	28, // 26: edgenet.api.v1.TaskService.List:input_type -> edgenet.api.v1.ListRequest
+	30, // 27: edgenet.api.v1.TaskService.Get:input_type -> edgenet.api.v1.GetRequest
+	36, // 28: edgenet.api.v1.TaskService.Cancel:input_type -> edgenet.api.v1.CancelRequest
+	30, // 29: edgenet.api.v1.TaskService.Watch:input_type -> edgenet.api.v1.GetRequest
+	30, // 30: edgenet.api.v1.TaskService.Results:input_type -> edgenet.api.v1.GetRequest
+	30, // 31: edgenet.api.v1.TaskService.Why:input_type -> edgenet.api.v1.GetRequest
+	38, // 32: edgenet.api.v1.TaskService.Remove:input_type -> edgenet.api.v1.RemoveRequest
+	41, // 33: edgenet.api.v1.WalletService.Balance:input_type -> edgenet.api.v1.BalanceRequest
+	44, // 34: edgenet.api.v1.WalletService.Transfer:input_type -> edgenet.api.v1.TransferRequest
+	46, // 35: edgenet.api.v1.WalletService.Stake:input_type -> edgenet.api.v1.StakeRequest
+	47, // 36: edgenet.api.v1.WalletService.History:input_type -> edgenet.api.v1.HistoryRequest
+	50, // 37: edgenet.api.v1.WalletService.Rewards:input_type -> edgenet.api.v1.RewardsRequest
+	53, // 38: edgenet.api.v1.WalletService.Audit:input_type -> edgenet.api.v1.AuditRequest
+	55, // 39: edgenet.api.v1.WalletService.Backup:input_type -> edgenet.api.v1.BackupRequest
+	57, // 40: edgenet.api.v1.WalletService.Keys:input_type -> edgenet.api.v1.KeysRequest
+	59, // 41: edgenet.api.v1.WalletService.Rotate:input_type -> edgenet.api.v1.RotateRequest
+	2,  // 42: edgenet.api.v1.NodeService.Status:output_type -> edgenet.api.v1.StatusReply
+	6,  // 43: edgenet.api.v1.NodeService.Peers:output_type -> edgenet.api.v1.PeersReply
+	9,  // 44: edgenet.api.v1.NodeService.Stop:output_type -> edgenet.api.v1.StopReply
+	11, // 45: edgenet.api.v1.NodeService.FindPeer:output_type -> edgenet.api.v1.FindPeerReply
+	13, // 46: edgenet.api.v1.NodeService.Health:output_type -> edgenet.api.v1.HealthReply
+	16, // 47: edgenet.api.v1.NodeService.Ping:output_type -> edgenet.api.v1.PingReply
+	18, // 48: edgenet.api.v1.NodeService.Settings:output_type -> edgenet.api.v1.SettingsReply
+	21, // 49: edgenet.api.v1.NodeService.Connect:output_type -> edgenet.api.v1.ConnectReply
+	23, // 50: edgenet.api.v1.NodeService.Forget:output_type -> edgenet.api.v1.ForgetReply
+	25, // 51: edgenet.api.v1.NodeService.Invite:output_type -> edgenet.api.v1.InviteReply
+	27, // 52: edgenet.api.v1.TaskService.Submit:output_type -> edgenet.api.v1.SubmitReply
+	29, // 53: edgenet.api.v1.TaskService.List:output_type -> edgenet.api.v1.ListReply
+	31, // 54: edgenet.api.v1.TaskService.Get:output_type -> edgenet.api.v1.Job
+	37, // 55: edgenet.api.v1.TaskService.Cancel:output_type -> edgenet.api.v1.CancelReply
+	31, // 56: edgenet.api.v1.TaskService.Watch:output_type -> edgenet.api.v1.Job
+	35, // 57: edgenet.api.v1.TaskService.Results:output_type -> edgenet.api.v1.TaskResult
+	40, // 58: edgenet.api.v1.TaskService.Why:output_type -> edgenet.api.v1.WhyReply
+	39, // 59: edgenet.api.v1.TaskService.Remove:output_type -> edgenet.api.v1.RemoveReply
+	42, // 60: edgenet.api.v1.WalletService.Balance:output_type -> edgenet.api.v1.BalanceReply
+	45, // 61: edgenet.api.v1.WalletService.Transfer:output_type -> edgenet.api.v1.TransferReply
+	42, // 62: edgenet.api.v1.WalletService.Stake:output_type -> edgenet.api.v1.BalanceReply
+	48, // 63: edgenet.api.v1.WalletService.History:output_type -> edgenet.api.v1.HistoryReply
+	51, // 64: edgenet.api.v1.WalletService.Rewards:output_type -> edgenet.api.v1.RewardsReply
+	54, // 65: edgenet.api.v1.WalletService.Audit:output_type -> edgenet.api.v1.AuditReply
+	56, // 66: edgenet.api.v1.WalletService.Backup:output_type -> edgenet.api.v1.BackupReply
+	58, // 67: edgenet.api.v1.WalletService.Keys:output_type -> edgenet.api.v1.KeysReply
+	58, // 68: edgenet.api.v1.WalletService.Rotate:output_type -> edgenet.api.v1.KeysReply
+	42, // [42:69] is the sub-list for method output_type
+	15, // [15:42] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_api_proto_init() }
@@ -4804,7 +4964,7 @@ func file_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_proto_rawDesc), len(file_api_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   60,
+			NumMessages:   61,
 			NumExtensions: 0,
 			NumServices:   3,
 		},
