@@ -24,6 +24,9 @@ type bid struct {
 	answered bool
 }
 
+// busySteps is how many steps later a worker answers whose slots are taken.
+const busySteps = 16
+
 // offerSeen decides whether and when to answer an offer. Workers answer one
 // after another in an order that follows from the offer and their ids, and
 // fall silent once enough have answered.
@@ -57,7 +60,11 @@ func (m *Machine) offerSeen(in OfferSeen) {
 		return
 	}
 	m.stop(b.timer)
-	if rank := m.rank(b); rank > 0 {
+	rank := m.rank(b)
+	if w.held >= w.cfg.Slots { // those who could start at once answer first
+		rank += uint64(min(w.neighbours, busySteps))
+	}
+	if rank > 0 {
 		m.at(b.timer, m.now.Add(time.Duration(rank)*m.cfg.ClaimStep))
 		return
 	}

@@ -133,12 +133,15 @@ func (m *Machine) apart(cs []claimant) (workers, slots int) {
 }
 
 // weigh decides whether the claims suffice: with all that were wanted the
-// choice falls at once, with just enough a little later, for more may come.
+// choice falls at once, with just enough a little later, for more may come; so
+// it does when too few of them could start at once.
 func (m *Machine) weigh(j *job) {
-	workers, slots := m.apart(m.ranked(j))
+	all := m.ranked(j)
+	workers, slots := m.apart(all)
+	free, _ := m.apart(slices.DeleteFunc(all, func(c claimant) bool { return !c.free() }))
 	switch {
 	case workers < j.k:
-	case workers >= j.wanted() && slots >= min(j.slotsWanted(), workers):
+	case free >= j.k && workers >= j.wanted() && slots >= min(j.slotsWanted(), workers):
 		m.choose(j)
 	case !j.bid.window.armed():
 		m.at(j.bid.window, m.now.Add(m.cfg.ClaimWindow))

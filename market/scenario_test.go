@@ -101,6 +101,10 @@ func playScenario(t *testing.T, text string) string {
 			}
 			continue
 		}
+		if words[1] == "whyworker" {
+			out.WriteString("-> " + s.m.WhyWorker() + "\n")
+			continue
+		}
 		if words[1] == "view" {
 			v, _ := s.m.Job(s.job(args[0]))
 			fmt.Fprintf(&out, "-> %s %s done %d failed %d verified %d running %d cost %d settled %v\n", v.Record.State, v.Record.Code,
@@ -208,12 +212,21 @@ func (s *stage) input(now time.Time, kind string, args []string) Input {
 	}
 	switch kind {
 	case "config":
-		s.machine(Config{Diversity: s.fields["diversity"] == "yes", MaxAttempts: s.int("attempts", 0)})
+		c := Config{Diversity: s.fields["diversity"] == "yes", MaxAttempts: s.int("attempts", 0), MaxRun: s.duration("maxrun", 0)}
+		if _, ok := s.fields["cpu"]; ok {
+			c.Worker = Worker{Enabled: true, Slots: 1, InFlight: 2, Types: []string{"text"}, MinPrice: 1_000_000, CPU: s.int("cpu", 100)}
+		}
+		s.machine(c)
 		return nil
 	case "submit":
-		job := Job{ID: s.job(args[0]), Type: "text", Module: scenarioModule, Created: now, Options: Options{
+		module := scenarioModule
+		if m, ok := s.fields["module"]; ok {
+			module = proto.CIDOf([]byte(m))
+		}
+		job := Job{ID: s.job(args[0]), Type: "text", Module: module, Created: now, Options: Options{
 			Redundancy: s.int("redundancy", 2), Fuel: proto.Fuel(s.int("mfuel", 60) * 1_000_000),
 			MaxCredits: proto.Credit(s.int("max", 1_000_000)), Timeout: s.duration("timeout", time.Minute),
+			Run: s.duration("run", 0), Queue: s.duration("queue", 0),
 		}}
 		job.Options.Priority, _ = proto.ParsePriority(s.fields["priority"])
 		for i := range s.int("tasks", 1) {
@@ -250,8 +263,12 @@ func (s *stage) input(now time.Time, kind string, args []string) Input {
 			Offer: id[:], Submitter: []byte(s.peer(to)), Slots: uint32(s.int("slots", 4)),
 			Price: uint64(s.int("price", 1_000_000)), ExpiresUnixMs: uint64(now.Add(s.duration("lease", 5*time.Minute)).UnixMilli()),
 			Operator: s.fields["operator"], Site: s.fields["site"], Round: uint32(s.int("round", 1)),
+			CpuPercent: uint32(s.int("cpu", 0)), Parallel: uint32(s.int("parallel", 0)), Held: uint32(s.int("held", 0)),
 		}}
 	case "certified":
+		if s.fields["another"] == "yes" {
+			s.rec = HoldRecord{Hold: proto.CIDOf([]byte("hold of " + args[0])), Job: s.hold.Job}
+		}
 		if !s.rec.Hold.Defined() {
 			s.rec = HoldRecord{Hold: proto.CIDOf([]byte("hold")), Job: s.hold.Job}
 		}
@@ -271,7 +288,13 @@ func (s *stage) input(now time.Time, kind string, args []string) Input {
 	case "hold-failed":
 		return HoldFailed{Req: s.hold.Req, Code: s.code(), Reason: "the account has too little"}
 	case "accepted":
-		return AcceptedSeen{From: from(), Refs: []proto.Ref{s.ref(args[1])}}
+		in := AcceptedSeen{From: from(), Refs: []proto.Ref{s.ref(args[1])}}
+		if s.fields["waiting"] == "yes" {
+			in.Waiting = in.Refs
+		}
+		return in
+	case "progress":
+		return ProgressSeen{From: from(), Ref: s.ref(args[1])}
 	case "refused":
 		return RefusedSeen{From: from(), Ref: s.ref(args[1]), Code: s.code(), Reason: "as it said"}
 	case "commit":
@@ -331,8 +354,8 @@ func (s *stage) workerInput(now time.Time, kind string, args []string) Input {
 			typ = v
 		}
 		return OfferSeen{From: from(), Offer: &proto.Offer{
-			Id: id[:], Type: typ, Module: scenarioModule.Bytes(), MeterVersion: proto.MeterVersion, FuelLimit: 60_000_000,
-			MemoryLimit: 1 << 20, PriceCap: uint64(s.int("cap", 1_000_000)), Redundancy: 2, SlotsWanted: uint32(s.int("slots", 2)),
+			Id: id[:], Type: typ, Module: scenarioModule.Bytes(), MeterVersion: proto.MeterVersion, FuelLimit: uint64(s.int("mfuel", 60)) * 1_000_000,
+			WallMs: uint64(s.duration("run", 0) / time.Millisecond), MemoryLimit: 1 << 20, PriceCap: uint64(s.int("cap", 1_000_000)), Redundancy: 2, SlotsWanted: uint32(s.int("slots", 2)),
 			WorkersWanted: uint32(s.int("workers", 2)), DeadlineUnixMs: uint64(now.Add(time.Minute).UnixMilli()), Round: uint32(s.int("round", 1)),
 		}}
 	case "withdraw":
@@ -347,12 +370,12 @@ func (s *stage) workerInput(now time.Time, kind string, args []string) Input {
 			b.Assignments = append(b.Assignments, &proto.Assignment{
 				Job: ref.Task.Job[:], Task: ref.Task.Index, Attempt: ref.Attempt,
 				Replicas: uint32(s.int("replicas", 2)), Module: scenarioModule.Bytes(), MeterVersion: proto.MeterVersion, InputHash: make([]byte, 32), FuelLimit: 60_000_000,
-				Price: uint64(s.int("price", 1_000_000)), WallMs: 30_000, Priority: uint32(s.int("priority", 1)),
+				Price: uint64(s.int("price", 1_000_000)), WallMs: uint64(s.duration("run", 30*time.Second) / time.Millisecond), Priority: uint32(s.int("priority", 1)),
 			})
 		}
 		return AssignSeen{From: from(), Batch: b, Lane: lane}
 	case "executed":
-		in := Executed{From: from(), Ref: s.ref(args[1]), Status: proto.StatusOK, Fuel: proto.Fuel(s.int("fuel", 600_000)), Salt: make([]byte, 16)}
+		in := Executed{From: from(), Ref: s.ref(args[1]), Status: proto.StatusOK, Fuel: proto.Fuel(s.int("fuel", 600_000)), Salt: make([]byte, 16), Ran: s.duration("ran", 0)}
 		if s.fields["status"] == "timeout" {
 			in.Status = proto.StatusTimeout
 		}

@@ -63,8 +63,9 @@ func (c *process) awaitCredit(ctx context.Context, percent int) {
 	c.settle(percent, false)
 }
 
-// duty holds the child to its share until done is closed.
-func (c *process) duty(percent int, done <-chan struct{}) {
+// duty holds the child to its share until done is closed, and tells halted when
+// it stops the child and when it lets it go on.
+func (c *process) duty(percent int, halted func(bool), done <-chan struct{}) {
 	const soonest = time.Millisecond
 	timer := time.NewTimer(soonest)
 	defer timer.Stop()
@@ -75,6 +76,7 @@ func (c *process) duty(percent int, done <-chan struct{}) {
 			c.settle(percent, !stopped)
 			if stopped {
 				c.signal(false)
+				halted(false)
 			}
 			return
 		case <-timer.C:
@@ -82,6 +84,7 @@ func (c *process) duty(percent int, done <-chan struct{}) {
 		left := c.settle(percent, !stopped)
 		if stop := left <= 0 || stopped && left < share(percent)/2; stop != stopped {
 			c.signal(stop)
+			halted(stop)
 			stopped = stop
 		}
 		if stopped {

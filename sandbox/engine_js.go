@@ -48,8 +48,8 @@ func NewTab(host js.Value) (Executor, error) {
 	return &tabEngine{host: host, ctx: ctx, stop: stop, known: map[string]bool{}}, nil
 }
 
-// hostSlack is what a host may take beyond a task's wall clock limit, which it
-// watches itself, before it is taken for hung: the time of a compilation and a
+// hostSlack is what a host may take beyond a task's wall clock limit, stretched
+// as far as a throttled host may, which it watches itself, before it is taken for hung: the time of a compilation and a
 // queue, far above what either takes.
 const hostSlack = time.Minute
 
@@ -75,7 +75,7 @@ func (e *tabEngine) Run(ctx context.Context, m *Module, input []byte, task Task)
 	e.mu.Unlock()
 	defer e.runs.Done()
 
-	ctx, cancel := context.WithTimeoutCause(ctx, task.Limits.Wall+hostSlack, errHung)
+	ctx, cancel := context.WithTimeoutCause(ctx, proto.MaxStretch*task.Limits.Wall+hostSlack, errHung)
 	defer cancel()
 	defer context.AfterFunc(e.ctx, cancel)()
 	if ctx.Err() != nil {

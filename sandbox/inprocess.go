@@ -5,6 +5,7 @@ package sandbox
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // InProcessConfig of NewInProcess.
@@ -64,7 +65,10 @@ func (p *inProcess) Run(ctx context.Context, m *Module, input []byte, task Task)
 		return Result{}, err
 	}
 	defer p.engine.release(context.Background(), c)
-	return p.engine.execute(ctx, c, orderOf(m, form, true), input, task)
+	began := time.Now()
+	res, err := p.engine.execute(ctx, c, orderOf(m, form, true), input, task)
+	res.Ran = time.Since(began)
+	return res, err
 }
 
 func (p *inProcess) Close() error {

@@ -23,7 +23,7 @@ type PoolConfig struct {
 	CacheDir string
 	// CPUPercent is each slot's share of one core, 1 to 100; zero is 100. It
 	// holds inside a task: the child is stopped and continued. A task's wall
-	// clock runs on meanwhile.
+	// clock limit counts only what it is let run; see Executor.
 	CPUPercent int
 	Log        func(format string, args ...any) // nil: silent
 	// Memory is the largest linear memory a task may have in bytes; it sizes
@@ -169,6 +169,7 @@ func (p *pool) Run(ctx context.Context, m *Module, input []byte, task Task) (Res
 		c.kill(proto.StatusCancelled)
 		close(ended)
 	})
+	allowed := &allowance{over: func() { c.kill(proto.StatusTimeout) }}
 	var throttled sync.WaitGroup
 	if p.cfg.CPUPercent < 100 {
 		c.awaitCredit(ctx, p.cfg.CPUPercent)
@@ -178,11 +179,11 @@ func (p *pool) Run(ctx context.Context, m *Module, input []byte, task Task) (Res
 		defer close(done)
 		go func() {
 			defer throttled.Done()
-			c.duty(p.cfg.CPUPercent, done)
+			c.duty(p.cfg.CPUPercent, allowed.halt, done)
 		}()
 	}
 	var log []byte
-	res, err := p.exchange(c, m, input, task, &log)
+	res, err := p.exchange(c, allowed, m, input, task, &log)
 	if !unhook() {
 		<-ended
 	}
@@ -273,21 +274,16 @@ func (p *pool) restart(ctx context.Context, s *slot) error {
 
 // exchange sends one run and reads until its result. An error means that the
 // child is of no more use. What the guest logs until then is added to log.
-func (p *pool) exchange(c *process, m *Module, input []byte, task Task, log *[]byte) (Result, error) {
-	wall := func() *time.Timer {
-		return time.AfterFunc(task.Limits.Wall, func() { c.kill(proto.StatusTimeout) })
+func (p *pool) exchange(c *process, allowed *allowance, m *Module, input []byte, task Task, log *[]byte) (Result, error) {
+	most := task.Limits.Wall
+	if p.cfg.CPUPercent < 100 {
+		most += proto.Stretch(most, p.cfg.CPUPercent)
 	}
-	timer := wall()
+	allowed.begin(task.Limits.Wall, most)
+	defer allowed.end()
 	watch := time.NewTicker(watchPeriod)
 	defer watch.Stop()
 	compiling, asked := false, false
-	defer func() {
-		if !timer.Stop() && !compiling {
-			// It fired beside the result: the child must not be used again, or
-			// the late kill would hit the next task.
-			c.kill(proto.StatusTimeout)
-		}
-	}()
 	if err := writeFrame(c.in, frameRun, encodeRun(m.key, orderOf(m, m.metered, false), task), input); err != nil {
 		return Result{}, err
 	}
@@ -321,7 +317,7 @@ func (p *pool) exchange(c *process, m *Module, input []byte, task Task, log *[]b
 			if asked { // the time to compile is given once
 				return Result{}, errFrame
 			}
-			timer.Stop()
+			allowed.end()
 			asked, compiling, began = true, true, time.Now()
 			before, _ = c.cpuTime()
 			if err := writeFrame(c.in, frameLoad, m.code); err != nil {
@@ -332,7 +328,7 @@ func (p *pool) exchange(c *process, m *Module, input []byte, task Task, log *[]b
 				return Result{}, errFrame
 			}
 			compiling = false
-			timer = wall()
+			allowed.begin(task.Limits.Wall, most)
 		case frameProgress:
 			if len(f.payload) != 4 {
 				return Result{}, errFrame
@@ -350,6 +346,7 @@ func (p *pool) exchange(c *process, m *Module, input []byte, task Task, log *[]b
 			if err == nil && (compiling || !possible(res, task.Limits)) {
 				err = errFrame
 			}
+			res.Ran = allowed.end()
 			return res, err
 		case frameFault:
 			return Result{}, engineFault(f.payload[:min(len(f.payload), maxTail)])

@@ -120,7 +120,15 @@ test("options", () => {
     timeoutMs: 30000,
     fuelLimit: "1000000000",
   });
-  for (const o of [{ redundancy: 0 }, { redundancy: 8 }, { redundancy: 1.5 }, { priority: "toString" }, { maxCredits: 0 }, { maxCredits: Infinity }, { timeout: 0 }, { fuelLimit: 2 ** 53 }]) {
+  deepEqual(policy({ timeout: 60000, runTimeout: 5000, queueTimeout: 2000 }), {
+    redundancy: 1,
+    maxMicro: "1000000",
+    priority: 1,
+    timeoutMs: 60000,
+    runTimeoutMs: 5000,
+    queueTimeoutMs: 2000,
+  });
+  for (const o of [{ runTimeout: 40000 }, { runTimeout: 1 }, { queueTimeout: 30001 }, { queueTimeout: "5s" }, { redundancy: 0 }, { redundancy: 8 }, { redundancy: 1.5 }, { priority: "toString" }, { maxCredits: 0 }, { maxCredits: Infinity }, { timeout: 0 }, { fuelLimit: 2 ** 53 }]) {
     throws(() => policy(o as never), { code: "BAD_CONFIG" });
   }
 });

@@ -105,6 +105,7 @@ func (t *tab) limits(args []js.Value) any {
 	o := objectOf(args, 0)
 	slots, bandwidth, names := int(o.number("slots", maxSlots)), o.number("bandwidth", maxBytes), o.texts("types")
 	o.number("cpuPercent", 100)
+	cpu := int(o.number("taskPercent", 100))
 	if o.err != nil {
 		return rejected(o.err)
 	}
@@ -118,6 +119,9 @@ func (t *tab) limits(args []js.Value) any {
 		}
 		if slots > 0 {
 			w.Slots = slots
+		}
+		if cpu > 0 {
+			w.CPU = cpu
 		}
 		if r, err := t.alive(); err == nil && hasBandwidth {
 			r.node.SetBandwidth(bandwidth)
@@ -156,6 +160,7 @@ func (t *tab) submit(args []js.Value) any {
 	opt := market.Options{
 		Redundancy: int(o.number("redundancy", proto.MaxRedundancy)), Priority: proto.Priority(o.number("priority", float64(proto.PriorityHigh))),
 		MaxCredits: proto.Credit(o.amount("maxMicro")), Timeout: time.Duration(o.number("timeoutMs", 1<<40)) * time.Millisecond,
+		Run: time.Duration(o.number("runTimeoutMs", 1<<40)) * time.Millisecond, Queue: time.Duration(o.number("queueTimeoutMs", 1<<40)) * time.Millisecond,
 		Fuel: proto.Fuel(o.amount("fuelLimit")),
 	}
 	tasks := o.list("tasks")

@@ -80,7 +80,7 @@ func (t *tab) start(args []js.Value) any {
 	}
 	w := market.Worker{
 		Enabled: o.flag("work"), Reason: "not asked to work", Slots: int(o.number("slots", maxSlots)),
-		MaxMemory: o.number("memory", maxBytes), Site: o.text("site"), Payee: peer.ID(""),
+		MaxMemory: o.number("memory", maxBytes), CPU: int(o.number("taskPercent", 100)), Site: o.text("site"), Payee: peer.ID(""),
 	}
 	payee, names := o.text("payee"), o.texts("types")
 	if o.err != nil {

@@ -166,8 +166,18 @@ export interface SubmitOptions {
   redundancy?: number;
   /** Budget in credits, fee included, of all tasks of a batch that share these options. Default 10. */
   maxCredits?: number;
-  /** Milliseconds for the whole job. Default 30000. */
+  /** Milliseconds for the whole job. Default 30000. Past it the error's code is TIMEOUT, or NO_WORKERS when none came. */
   timeout?: number;
+  /**
+   * Milliseconds that one try may run on a worker, at most timeout. Default
+   * 30000, or what fuelLimit takes at 1 Gfuel per second when that is more. A
+   * worker that throttles itself counts what it works, and takes up to ten times
+   * as long. Past it the task is tried elsewhere; when no try is left the error's
+   * code is RUN_TIMEOUT.
+   */
+  runTimeout?: number;
+  /** Milliseconds until a worker runs some of the job, at most timeout; past it the error's code is QUEUE_TIMEOUT. */
+  queueTimeout?: number;
   /** Default that of the network. */
   fuelLimit?: number;
 }

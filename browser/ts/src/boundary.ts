@@ -15,6 +15,8 @@ export interface StartConfig {
   memory: number;
   /** Share of all cores. */
   cpuPercent: number;
+  /** Percent of one core that a task gets. */
+  taskPercent: number;
   /** Bytes per second. */
   bandwidth?: number;
   /** Takes work from the start; pause and resume change it. */
@@ -35,6 +37,8 @@ export interface GoJob {
   maxMicro: string;
   priority: number;
   timeoutMs: number;
+  runTimeoutMs?: number;
+  queueTimeoutMs?: number;
   fuelLimit?: string;
 }
 
@@ -72,7 +76,7 @@ export interface GoNode {
   stats(): GoStats | null;
   pause(reason: string): Promise<void>;
   resume(): Promise<void>;
-  limits(l: { slots?: number; cpuPercent?: number; bandwidth?: number; types?: string[] }): Promise<void>;
+  limits(l: { slots?: number; cpuPercent?: number; taskPercent?: number; bandwidth?: number; types?: string[] }): Promise<void>;
   relays(addrs: string[]): Promise<void>;
   disconnect(): Promise<void>;
   /** After a collection; for tests and benchmarks. */

@@ -152,6 +152,8 @@ export interface Job {
   maxMicro: string;
   priority: number;
   timeoutMs: number;
+  runTimeoutMs?: number;
+  queueTimeoutMs?: number;
   fuelLimit?: string;
 }
 
@@ -185,12 +187,15 @@ export function order(t: Task): Order {
 
 export function policy(o: SubmitOptions = {}): Omit<Job, "tasks"> {
   const p = o.priority ?? "normal";
+  const timeout = integer("timeout", o.timeout ?? 30_000, 100, 86_400_000);
   if (!Object.hasOwn(priorities, p)) throw bad(`priority: ${String(p)} is none of low, normal, high`);
   return {
     redundancy: integer("redundancy", o.redundancy ?? 1, 1, 7),
     maxMicro: toMicro(finite("maxCredits", o.maxCredits ?? 10, 1 / micro, 2 ** 53 / micro)),
     priority: priorities[p],
-    timeoutMs: integer("timeout", o.timeout ?? 30_000, 100, 86_400_000),
+    timeoutMs: timeout,
+    ...(o.runTimeout !== undefined && { runTimeoutMs: integer("runTimeout", o.runTimeout, 100, timeout) }),
+    ...(o.queueTimeout !== undefined && { queueTimeoutMs: integer("queueTimeout", o.queueTimeout, 100, timeout) }),
     ...(o.fuelLimit !== undefined && { fuelLimit: String(integer("fuelLimit", o.fuelLimit, 1, 2 ** 52)) }),
   };
 }

@@ -146,7 +146,7 @@ class Node {
     const go = scope.edgenetNode;
     if (!go) throw new EdgeNetError("NODE_CRASHED", "its program has no entry");
 
-    const { slots, memory } = this.size(1);
+    const { slots, memory, cpu } = this.size(1);
     const s = this.settings;
     const config: StartConfig = {
       genesis,
@@ -157,6 +157,7 @@ class Node {
       slots,
       memory,
       cpuPercent: this.percent(1),
+      taskPercent: cpu,
       work: this.look().share > 0,
       ...(s.site !== undefined && { site: s.site }),
       ...(s.payee !== undefined && { payee: s.payee }),
@@ -291,8 +292,8 @@ class Node {
       if (share > 0) {
         const { slots, cpu } = this.size(share);
         this.pool.resize(slots, cpu);
-        const given = `${slots} ${this.percent(share)}`;
-        if (given !== this.given) this.told(this.go.limits({ slots, cpuPercent: this.percent(share) }));
+        const given = `${slots} ${cpu} ${this.percent(share)}`;
+        if (given !== this.given) this.told(this.go.limits({ slots, cpuPercent: this.percent(share), taskPercent: cpu }));
         this.given = given;
       }
       const because = share > 0 ? "" : reason;

@@ -80,6 +80,9 @@ export interface PoolConfig {
 /** Milliseconds after which a module that does not compile is given up. */
 const compileTimeout = 10_000;
 
+/** How much longer than its limit a throttled run may take at most: proto.MaxStretch. */
+const maxStretch = 10;
+
 /** Milliseconds after which a Worker without work is ended, for its memory. */
 const lingering = 30_000;
 
@@ -242,8 +245,17 @@ export class Pool {
   private watch(job: Job): void {
     this.timer.clear(job.timer);
     if (job.wallMs > 0) {
-      job.timer = this.timer.set(() => this.finish(job.run.id, local("timeout", "wall clock limit"), true), job.wallMs + 250);
+      job.timer = this.timer.set(() => this.finish(job.run.id, local("timeout", "wall clock limit"), true), this.patience(job));
     }
+  }
+
+  /**
+   * The Worker's clock counts what it works, not what it sleeps to keep to its
+   * share; here it is only seen that it answers, as long as such a share may
+   * take at most.
+   */
+  private patience({ wallMs, run: { cpu = 100 } }: Job): number {
+    return (cpu < 100 ? wallMs + (wallMs * 100) / Math.max(cpu, 100 / maxStretch) : wallMs) + 250;
   }
 
   private reply(slot: Slot, reply: Reply): void {

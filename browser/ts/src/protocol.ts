@@ -56,7 +56,8 @@ export interface Limits {
   /** Bytes. */
   log: number;
   /**
-   * Milliseconds. Only modules in sliced form look at it, between slices; the
+   * Milliseconds that it may work; sleep that keeps it to its share of a core
+   * does not count. Only modules in sliced form look at it, between slices; the
    * owner ends all others with terminate().
    */
   wall?: number;

@@ -35,7 +35,6 @@ function lookup(run: Run): Code | undefined {
 scope.onmessage = ({ data: { run } }) => {
   const { id } = run;
   const cpu = run.cpu ?? 100;
-  const deadline = now() + (run.limits.wall ?? Infinity);
   throttle.start();
   try {
     const code = lookup(run);
@@ -43,6 +42,7 @@ scope.onmessage = ({ data: { run } }) => {
       scope.postMessage({ need: { id } });
       return;
     }
+    const deadline = throttle.worked() + (run.limits.wall ?? Infinity); // what it sleeps does not count
     let last = -Infinity;
     const result = execute(code, run, {
       progress(permille) {
@@ -56,7 +56,7 @@ scope.onmessage = ({ data: { run } }) => {
       },
       pause() {
         throttle.pause(cpu);
-        return now() > deadline;
+        return throttle.worked() > deadline;
       },
     });
     scope.postMessage({ result }, [result.output.buffer as ArrayBuffer, result.log.buffer as ArrayBuffer]);

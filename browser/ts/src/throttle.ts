@@ -17,6 +17,7 @@ let cell: Int32Array<ArrayBufferLike> | undefined;
 export class Throttle {
   private owed = 0; // milliseconds; negative after a sleep that took too long
   private last = 0;
+  private slept = 0;
 
   constructor(
     private readonly now: () => number,
@@ -30,6 +31,11 @@ export class Throttle {
     this.last = t;
   }
 
+  /** The time, were it not for what was slept: a clock of work. */
+  worked(): number {
+    return this.now() - this.slept;
+  }
+
   /** Counts the time since the last call and sleeps what a share of cpu percent owes for it. */
   pause(cpu: number): void {
     let t = this.now();
@@ -38,6 +44,7 @@ export class Throttle {
       const before = t;
       this.sleep(this.owed);
       t = this.now();
+      this.slept += t - before;
       this.owed = Math.max(this.owed - (t - before), -quantum * 4);
     }
     this.last = t;
