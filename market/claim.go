@@ -161,7 +161,7 @@ func (m *Machine) choose(j *job) {
 	s := m.fitting(j)
 	if s == nil {
 		s = m.newSession(j.rec.Job.ID)
-		s.module, s.fuel, s.memory = string(j.module), j.limits.Fuel, j.limits.Memory
+		s.module, s.fuel, s.memory, s.wall = string(j.module), j.limits.Fuel, j.limits.Memory, j.limits.Wall
 	}
 	for _, c := range cs[:min(len(cs), maxLanes)] {
 		m.lateClaim(j, s, c.worker, c.claim)

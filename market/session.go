@@ -27,6 +27,7 @@ type session struct {
 	module   string      // CID bytes; "" for a hold of an earlier run
 	fuel     proto.Fuel
 	memory   uint64
+	wall     time.Duration
 	hold     cid.Cid
 	deadline time.Time
 	budget   proto.Credit
@@ -185,7 +186,7 @@ func (s *session) lease(worker peer.ID) *lease {
 func (m *Machine) fitting(j *job) *session {
 	for _, s := range m.sessions {
 		if s.state <= sessionServing && !s.restored && s.module == string(j.module) &&
-			j.limits.Fuel <= s.fuel && j.limits.Memory <= s.memory && m.now.Before(s.deadline) {
+			j.limits.Fuel <= s.fuel && j.limits.Memory <= s.memory && j.limits.Wall >= s.wall && m.now.Before(s.deadline) {
 			return s
 		}
 	}

@@ -57,8 +57,8 @@ func workersOf(j *api.Job) (out []string) {
 	return out
 }
 
-// ended waits until a job is final, however.
-func ended(t *testing.T, nd *daemon.Node, id string) *api.Job {
+// outcome waits until a job is final, however.
+func outcome(t *testing.T, nd *daemon.Node, id string) *api.Job {
 	t.Helper()
 	var j *api.Job
 	eventually(t, "job "+id+" ends", func() (bool, string) {
@@ -129,13 +129,13 @@ func TestTimeouts(t *testing.T) {
 	// The queue's: nobody runs what needs four workers.
 	none := countJob(4, "a b c")
 	none.QueueTimeoutMs = 500
-	if j := ended(t, payer, submit(t, payer, none)); j.State != "expired" || j.Code != "QUEUE_TIMEOUT" || j.QueueTimeoutMs != 500 {
+	if j := outcome(t, payer, submit(t, payer, none)); j.State != "expired" || j.Code != "QUEUE_TIMEOUT" || j.QueueTimeoutMs != 500 {
 		t.Errorf("a job that nobody can run: %s, queue timeout of %d ms", describe(j), j.QueueTimeoutMs)
 	}
 	// The job's.
 	whole := heavyJob(t, 1, 1_000_000)
 	whole.TimeoutMs = 1500
-	if j := ended(t, payer, submit(t, payer, whole)); j.State != "expired" || j.Code != "TIMEOUT" {
+	if j := outcome(t, payer, submit(t, payer, whole)); j.State != "expired" || j.Code != "TIMEOUT" {
 		t.Errorf("a job that takes too long: %s", describe(j))
 	}
 	// A try's: it is told while the job runs, and the others are asked before one
@@ -153,7 +153,7 @@ func TestTimeouts(t *testing.T) {
 	if lines := why(t, payer, id); !strings.Contains(lines, j.Lost[0].Worker) || !strings.Contains(lines, "RUN_TIMEOUT") {
 		t.Errorf("why says: %s", lines)
 	}
-	if j := ended(t, payer, id); j.State != "failed" || j.Code != "RUN_TIMEOUT" || j.LostTries < 3 {
+	if j := outcome(t, payer, id); j.State != "failed" || j.Code != "RUN_TIMEOUT" || j.LostTries < 3 {
 		t.Errorf("a task that no try ends: %s, %d lost", describe(j), j.LostTries)
 	}
 

@@ -93,6 +93,7 @@ func (s taskServer) List(_ context.Context, req *connect.Request[api.ListRequest
 		if len(reply.Jobs) == limit {
 			break
 		}
+		v.Lost = nil
 		reply.Jobs = append(reply.Jobs, jobMessage(v, nil))
 	}
 	return connect.NewResponse(reply), nil
