@@ -57,7 +57,7 @@ func NewHandler(c Config) (http.Handler, error) {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{Registry: c.Registry, MaxRequestsInFlight: 4, Timeout: 2 * healthTimeout}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(wellNamed{c.Registry}, promhttp.HandlerOpts{Registry: c.Registry, MaxRequestsInFlight: 4, Timeout: 2 * healthTimeout}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), aliveTimeout)
 		defer cancel()
