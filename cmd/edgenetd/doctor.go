@@ -81,7 +81,9 @@ func (a *app) doctor(ctx context.Context) error {
 		e.warn("daemon", "start it with 'edgenetd run' and run the doctor again", "it does not run: clock, peers, reachability, witnesses and ledger cannot be checked")
 		if cfg != nil {
 			examinePorts(e, cfg)
-			a.examineOwnSandbox(ctx, e, dir, cfg)
+			if _, err := loadKey(dir); err == nil { // else there is no directory yet, and the sandbox would make one
+				a.examineOwnSandbox(ctx, e, dir, cfg)
+			}
 		}
 	}
 	failed := 0
@@ -206,9 +208,13 @@ func examineNetwork(e *exam, st *api.StatusReply, h *api.HealthReply) {
 	default:
 		e.ok("reachability", "not known yet: too few peers outside this network have tried")
 	}
-	if st.Peers == 0 {
-		e.fail("peers", "name a peer that runs in 'bootstrap', as its 'edgenetd id' prints it", "no peer is connected")
-	} else {
+	const lonely = "name a peer that runs in 'bootstrap', as its 'edgenetd id' prints it"
+	switch {
+	case st.Peers == 0 && st.Witness: // the first node of a network
+		e.warn("peers", "let others join, or "+lonely, "no peer is connected")
+	case st.Peers == 0:
+		e.fail("peers", lonely, "no peer is connected")
+	default:
 		e.ok("peers", "%d connected", st.Peers)
 	}
 	var silent []string
