@@ -54,13 +54,18 @@ func (m *Machine) wantCap(l *lease, j *job, pay proto.Credit, urgent bool) {
 	if l.want > 0 || busy && l.cap-l.amount >= l.base/2 {
 		return
 	}
-	need := proto.Credit(l.s.useful(l.window, len(l.s.lanes))) * pay
+	runs := l.s.useful(l.window, len(l.s.lanes))
+	if urgent { // only those that wait cost so much
+		runs = min(runs, 1+(len(j.retry)+len(j.parked))*j.k/max(1, len(l.s.lanes)))
+	}
+	need := saturate(pay, uint64(runs))
 	if busy && l.cap-l.amount >= need/2 {
 		return
 	}
 	// A lane that is used up grows by as much again, so that a session of many
-	// small jobs is not extended for each.
-	more := min(proto.Credit(l.window)*pay, max(need, l.cap), m.remaining(j)/proto.Credit(j.k))
+	// small jobs is not extended for each, but not above what is left to do.
+	left := saturate(pay, uint64(max(l.window, l.s.useful(proto.MaxTasks, len(l.s.lanes)))))
+	more := min(max(need, min(l.cap, left)), m.remaining(j)/proto.Credit(j.k))
 	if more < pay {
 		if busy {
 			return
@@ -96,39 +101,17 @@ func (m *Machine) askHold(s *session) {
 		return
 	}
 	j := m.leader(s)
-	least := true
 	var lanes []LaneRecord
+	var budget proto.Credit
+	least := true
+	if s.hold.Defined() {
+		lanes, least = m.moreLanes(s, j)
+	} else {
+		lanes, budget, least = m.firstLanes(s, j)
+	}
 	var sum proto.Credit
-	add := func(l *lease, amount, pay proto.Credit) {
-		amount = max(amount>>s.scale, pay)
-		least = least && amount == pay
-		lanes = append(lanes, LaneRecord{Worker: l.worker, Payee: l.payee, Cap: amount})
-		sum += amount
-	}
-	fresh, room := 0, m.remaining(j)
-	for _, l := range s.leases {
-		if l.lane < 0 && m.can(l) {
-			fresh++
-		}
-	}
-	// The job's credits are shared among new lanes; when they do not reach for
-	// all, the first in order get one, never fewer than a task needs.
-	if fits := int(min(room/max(1, proto.PayFor(s.fuel, m.cfg.Price)), maxLanes)); s.state == sessionOpening {
-		fresh = min(fresh, max(fits, j.k))
-	}
-	taken := 0
-	for _, l := range s.leases {
-		pay := proto.PayFor(s.fuel, l.price)
-		switch {
-		case l.lane < 0 && m.can(l) && taken < fresh:
-			taken++
-			share := max(room/proto.Credit(fresh), pay)
-			full := min(proto.Credit(l.window)*pay, share)
-			l.base = max(full>>s.scale, pay)
-			add(l, min(full, proto.Credit(s.useful(l.window, fresh))*pay), pay)
-		case l.lane >= 0 && l.want > 0 && !l.done:
-			add(l, l.want, min(l.wantFor, l.want))
-		}
+	for _, l := range lanes {
+		sum += l.Cap
 	}
 	s.needHold = false
 	due := m.due(s)
@@ -141,14 +124,76 @@ func (m *Machine) askHold(s *session) {
 	} else {
 		s.asked = s.deadline
 	}
-	budget := withFee(sum, m.cfg.FeePPM)
-	if sum > 0 && budget+feeSlack <= j.rec.Job.Options.MaxCredits {
-		budget += feeSlack
+	if need := withFee(sum, m.cfg.FeePPM); budget < need {
+		budget = need
+		if sum > 0 && need+feeSlack <= j.rec.Job.Options.MaxCredits {
+			budget += feeSlack
+		}
 	}
 	m.req++
 	s.request = &request{id: m.req, job: j, lanes: lanes, least: least}
 	m.reqs[m.req] = s
 	m.send(RequestHold{Req: m.req, Job: s.id, Hold: s.hold, Budget: budget, Deadline: s.asked, Lanes: lanes})
+}
+
+// firstLanes divides the hold that was quoted for j among the workers that
+// claimed: when it does not reach for all, the first in order get a lane, never
+// fewer than a task needs. The balance did not cover more than a part of it
+// when s.scale is above 0.
+func (m *Machine) firstLanes(s *session, j *job) (lanes []LaneRecord, budget proto.Credit, least bool) {
+	pay := m.nextPay(j, m.cfg.Price)
+	floor := withFee(proto.Credit(j.k)*pay, m.cfg.FeePPM)
+	budget = min(m.Quote(j.rec.Job).Hold, withFee(m.remaining(j), m.cfg.FeePPM))
+	if budget>>s.scale <= floor {
+		budget, least = floor, true
+	} else {
+		budget >>= s.scale
+	}
+	amount := net(budget, m.cfg.FeePPM)
+	var able []*lease
+	for _, l := range s.leases {
+		if l.lane < 0 && m.can(l) {
+			able = append(able, l)
+		}
+	}
+	if len(able) == 0 {
+		return nil, 0, least
+	}
+	able = able[:min(len(able), max(int(min(amount/pay, maxLanes)), j.k))]
+	for _, l := range able {
+		l.base = max(amount/proto.Credit(len(able)), pay)
+		lanes = append(lanes, LaneRecord{Worker: l.worker, Payee: l.payee, Cap: l.base})
+	}
+	return lanes, budget, least
+}
+
+// moreLanes extends a hold: lanes for workers that have none, and more on those
+// that are used up.
+func (m *Machine) moreLanes(s *session, j *job) (lanes []LaneRecord, least bool) {
+	least = true
+	add := func(l *lease, amount, pay proto.Credit) {
+		amount = max(amount>>s.scale, pay)
+		least = least && amount == pay
+		lanes = append(lanes, LaneRecord{Worker: l.worker, Payee: l.payee, Cap: amount})
+	}
+	fresh, room := 0, m.remaining(j)
+	for _, l := range s.leases {
+		if l.lane < 0 && m.can(l) {
+			fresh++
+		}
+	}
+	for _, l := range s.leases {
+		switch {
+		case l.lane < 0 && m.can(l):
+			pay := m.nextPay(j, l.price)
+			most := min(saturate(pay, uint64(l.window)), max(room/proto.Credit(fresh), pay))
+			l.base = max(most>>s.scale, pay)
+			add(l, min(most, saturate(pay, uint64(s.useful(l.window, fresh)))), pay)
+		case l.lane >= 0 && l.want > 0 && !l.done:
+			add(l, l.want, min(l.wantFor, l.want))
+		}
+	}
+	return lanes, least
 }
 
 // endsSoon reports that what is assigned now may outlast the hold.
@@ -193,6 +238,9 @@ func (m *Machine) holdCertified(in HoldCertified) {
 		return
 	}
 	delete(m.reqs, in.Req)
+	if s.hold.Defined() {
+		s.extends++
+	}
 	s.request, s.scale = nil, 0
 	s.hold, s.deadline, s.budget = in.Hold.Hold, in.Hold.Deadline, in.Hold.Budget
 	m.byHold[s.hold] = s

@@ -3,6 +3,7 @@ package market
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -26,13 +27,17 @@ type job struct {
 	next   int     // tasks below were started or restored
 	retry  []*task // started, replicas missing
 	parked []*task // started, no worker in the session may take them
-	// disputed tasks wait for budget to escalate.
+	// disputed tasks wait for budget, to escalate or for a higher fuel limit.
 	disputed []*task
-	open     int // tasks not final
-	live     int // executions under way or awaiting a verdict
-	updated  time.Time
-	noted    bool
-	gone     bool // forgotten
+	// tried are tasks not started in this run whose trials an earlier one paid.
+	tried   map[uint32]TaskRecord
+	floor   proto.Fuel // the least that new tasks start with: trials below ran out
+	learned bool       // something of its module's cost, not saved yet
+	open    int        // tasks not final
+	live    int        // executions under way or awaiting a verdict
+	updated time.Time
+	noted   bool
+	gone    bool // forgotten
 
 	spent    proto.Credit // Σ pay of verified replicas
 	reserved proto.Credit // worst case of started tasks
@@ -55,9 +60,14 @@ type task struct {
 	job      *job
 	index    uint32
 	state    TaskState
-	level    int // replicas wanted now
+	level    int          // replicas wanted now
+	fuel     proto.Fuel   // limit of its executions now
+	pay      proto.Credit // of one of them at the price cap
 	reps     []*replica
-	lost     int // executions lost
+	trials   []ReplicaRecord // paid before, with lower limits
+	cost     proto.Credit    // of those, with fee
+	short    bool            // waits for budget for a higher limit
+	lost     int             // executions lost
 	attempts uint32
 	reserved proto.Credit
 	queued   bool      // in retry or parked
@@ -278,6 +288,12 @@ func (m *Machine) began(j *job) {
 // never started get no record: they share the job's.
 func (m *Machine) failJob(j *job, state TaskState, code proto.Code, reason string) {
 	j.rec.State, j.rec.Code, j.rec.Reason = state, code, reason // finishTask must not end the job itself
+	for _, i := range slices.Sorted(maps.Keys(j.tried)) {
+		rec := j.tried[i]
+		rec.State, rec.Code, rec.Reason = state, code, reason
+		m.saves = append(m.saves, SaveTask{Record: rec})
+	}
+	j.tried = nil
 	for _, t := range j.tasks[:min(j.next, len(j.tasks))] {
 		if t == nil || t.rec != nil {
 			continue
@@ -293,7 +309,7 @@ func (m *Machine) failJob(j *job, state TaskState, code proto.Code, reason strin
 
 // finishTask makes t final. Executions still under way are aborted.
 func (m *Machine) finishTask(t *task, state TaskState, code proto.Code, reason string) {
-	rec := &TaskRecord{ID: t.id(), State: state, Code: code, Reason: reason}
+	rec := &TaskRecord{ID: t.id(), State: state, Code: code, Reason: reason, Cost: t.cost, Replicas: slices.Clip(t.trials)}
 	abort := code
 	if state == Done || code == proto.CodeTaskFailed {
 		abort = proto.CodeCancelled
@@ -328,7 +344,8 @@ func (m *Machine) recordTask(t *task, rec *TaskRecord) {
 	m.saves = append(m.saves, SaveTask{Record: *rec})
 	j.reserved -= t.reserved
 	t.reserved = 0
-	t.rec, t.reps, t.state = rec, nil, rec.State
+	t.rec, t.reps, t.trials, t.state = rec, nil, nil, rec.State
+	t.short = false
 	j.running--
 	m.count(j, rec)
 	m.touch(j)
@@ -337,7 +354,7 @@ func (m *Machine) recordTask(t *task, rec *TaskRecord) {
 		d := j.disputed[0]
 		j.disputed = j.disputed[1:]
 		if d.rec == nil {
-			m.escalate(d)
+			m.afford(d)
 		}
 	}
 	if j.open == 0 && !j.rec.State.Final() {
@@ -371,6 +388,7 @@ func (m *Machine) finishJob(j *job) {
 
 func (m *Machine) endJob(j *job) {
 	m.saves = append(m.saves, SaveJob{Record: j.rec})
+	m.keepCost(j)
 	m.stop(j.deadline, j.queue)
 	m.withdraw(j)
 	j.retry, j.parked = nil, nil

@@ -90,6 +90,7 @@ func (c Config) Validate() error {
 const (
 	maxBatch     = 64   // assignments per SendAssign
 	maxLanes     = 64   // per hold, as the ledger allows
+	maxExtends   = 128  // of a session's hold before the next job opens another: each is shown to every worker
 	maxClaims    = 128  // kept per own offer
 	maxFinished  = 1000 // final jobs kept for views
 	maxFinTasks  = 200_000
@@ -138,6 +139,8 @@ type Machine struct {
 	dirty    []*session
 	short    bool // the last pick met a lane without room
 
+	costs map[cid.Cid]*CostRecord // by module
+
 	epoch uint64             // of the newest checkpoint
 	ppm   map[peer.ID]uint64 // reputations in it
 
@@ -161,6 +164,7 @@ func New(cfg Config) (*Machine, error) {
 		byHold: map[cid.Cid]*session{},
 		reqs:   map[uint64]*session{},
 		peers:  map[peer.ID]*counterpart{},
+		costs:  map[cid.Cid]*CostRecord{},
 	}
 	m.work.init(cfg.Worker)
 	return m, nil

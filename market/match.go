@@ -109,6 +109,8 @@ func (m *Machine) feed(s *session, j *job) fed {
 			j.next++
 			continue
 		}
+		// A task that is tried with little may come to need all it may use: room for
+		// one such is always left.
 		if !m.affords(j, proto.Credit(j.k)*j.maxPay) {
 			if j.running == 0 {
 				m.outOfBudget(j)
@@ -116,7 +118,8 @@ func (m *Machine) feed(s *session, j *job) fed {
 			}
 			return fedStarved
 		}
-		picks, able := m.pick(s, j, nil, j.k, true)
+		fuel := m.firstFuel(j, j.next)
+		picks, able := m.pick(s, j, nil, j.k, fuel)
 		if len(picks) < j.k {
 			switch {
 			case m.usable(s, j) < j.k:
@@ -128,11 +131,8 @@ func (m *Machine) feed(s *session, j *job) fed {
 			}
 			return fedFull
 		}
-		t := &task{job: j, index: uint32(j.next), state: Assigned, level: j.k, reserved: proto.Credit(j.k) * j.maxPay}
-		j.tasks[j.next] = t
+		t := m.newTask(j, j.next, fuel)
 		j.next++
-		j.running++
-		j.reserved += t.reserved
 		if j.rec.State != Running {
 			j.rec.State = Running
 			m.touch(j)
@@ -156,7 +156,7 @@ func (m *Machine) refill(s *session, t *task) {
 	if missing <= 0 {
 		return
 	}
-	picks, able := m.pick(s, t.job, t, missing, false)
+	picks, able := m.pick(s, t.job, t, missing, t.fuel)
 	for _, l := range picks {
 		m.assign(t, l, t.freeNumber())
 	}
@@ -225,16 +225,17 @@ func (t *task) history(w peer.ID) history {
 // the least loaded first, in turn among equals. able counts the workers that
 // might take one now or once they have room. Nobody is asked for a task twice
 // before others were looked for.
-func (m *Machine) pick(s *session, j *job, t *task, n int, fresh bool) (picks []*lease, able int) {
+func (m *Machine) pick(s *session, j *job, t *task, n int, fuel proto.Fuel) (picks []*lease, able int) {
 	m.short = false
-	picks, able = m.pickAmong(s, j, t, n, fresh, unknown)
+	picks, able = m.pickAmong(s, j, t, n, fuel, unknown)
 	if able == 0 && t != nil && !t.repeat.IsZero() && !m.now.Before(t.repeat) {
-		return m.pickAmong(s, j, t, n, fresh, tried)
+		return m.pickAmong(s, j, t, n, fuel, tried)
 	}
 	return picks, able
 }
 
-func (m *Machine) pickAmong(s *session, j *job, t *task, n int, fresh bool, want history) ([]*lease, int) {
+func (m *Machine) pickAmong(s *session, j *job, t *task, n int, fuel proto.Fuel, want history) ([]*lease, int) {
+	fresh := t == nil
 	var buf [proto.MaxRedundancy]*lease
 	picks, able := buf[:0], 0
 	for len(picks) < n {
@@ -255,7 +256,7 @@ func (m *Machine) pickAmong(s *session, j *job, t *task, n int, fresh bool, want
 			if m.now.Before(l.blocked) || l.inflight >= l.window || fresh && (!l.fill || l.inflight+l.kept >= 4*l.window) {
 				continue
 			}
-			if pay := proto.PayFor(j.limits.Fuel, l.price); l.amount+l.reserved+pay > l.cap {
+			if pay := proto.PayFor(fuel, l.price); l.amount+l.reserved+pay > l.cap {
 				m.short = true
 				m.wantCap(l, j, pay, !fresh)
 				continue
@@ -331,7 +332,7 @@ func (m *Machine) assign(t *task, l *lease, number uint32) {
 	r := &replica{
 		task: t, lease: l, number: number, price: l.price, epoch: m.epoch,
 		attempt: j.rec.Round<<16 | t.attempts&0xffff,
-		held:    proto.PayFor(j.limits.Fuel, l.price),
+		held:    proto.PayFor(t.fuel, l.price),
 		ahead:   l.over + uint64(l.inflight),
 	}
 	t.reps = append(t.reps, r)
@@ -347,7 +348,7 @@ func (m *Machine) assign(t *task, l *lease, number uint32) {
 	l.batch = append(l.batch, &proto.Assignment{
 		Job: spec.ID[:], Task: t.index, Replica: number, Replicas: uint32(t.level), Module: j.module,
 		MeterVersion: proto.MeterVersion, InputHash: in.Hash[:], InputSize: in.Size, Price: uint64(l.price),
-		FuelLimit: uint64(j.limits.Fuel), MemoryLimit: j.limits.Memory, OutputLimit: j.limits.Output,
+		FuelLimit: uint64(t.fuel), MemoryLimit: j.limits.Memory, OutputLimit: j.limits.Output,
 		WallMs: uint64(j.limits.Wall / time.Millisecond), Attempt: r.attempt, Priority: uint32(spec.Options.Priority), Epoch: m.epoch,
 	})
 }

@@ -29,9 +29,11 @@ func (m *Machine) initOffering(j *job) {
 
 // wanted is the number of workers after which claimants fall silent: enough
 // for one escalation and, for larger jobs, one per eight executions.
-func (j *job) wanted() int {
-	n := max(nextLevel(j.k), j.k)
-	return max(n, min((len(j.tasks)*j.k+7)/8, 16))
+func (j *job) wanted() int { return wantedWorkers(j.k, len(j.tasks)) }
+
+func wantedWorkers(k, tasks int) int {
+	n := max(nextLevel(k), k)
+	return max(n, min((tasks*k+7)/8, 16))
 }
 
 func (j *job) slotsWanted() int { return min(len(j.tasks)*j.k, 1024) }

@@ -50,23 +50,42 @@ type Terms struct {
 
 // Quote is what a job may cost. All amounts include the fee.
 type Quote struct {
-	Task  proto.Credit // most that one task costs whose replicas agree; less than that is no budget
-	Worst proto.Credit // most that all tasks cost whose replicas agree, never above Budget
-
+	Hold   proto.Credit // put on hold first; it is extended as needed
+	Task   proto.Credit // what one task may cost at its fuel limit; a budget below is none
+	Worst  proto.Credit // most that all tasks cost whose replicas agree, trials included, never above Budget
 	Budget proto.Credit // Options.MaxCredits
 }
 
-// Quote prices a job.
-func (t Terms) Quote(j Job) Quote {
+// holdRuns is for how many executions on each worker the first hold is at most.
+const holdRuns = 32
+
+// Quote prices a job. estimate is the fuel that a task with so many bytes of
+// input is expected to need at most.
+func (t Terms) Quote(j Job, estimate func(size uint64) proto.Fuel) Quote {
 	o := j.Options.WithDefaults()
-	one := saturate(proto.PayFor(o.Fuel, t.Price), uint64(o.Redundancy))
-	q := Quote{Task: t.withFee(one), Budget: o.MaxCredits}
-	q.Worst = min(t.withFee(saturate(one, uint64(len(j.Inputs)))), o.MaxCredits)
+	k := uint64(o.Redundancy)
+	q := Quote{Task: t.withFee(saturate(proto.PayFor(o.Fuel, t.Price), k)), Budget: o.MaxCredits}
+	var expected, worst, dearest proto.Credit // expected and worst of one replica of each task
+	for _, in := range j.Inputs {
+		first := t.firstLimit(o, estimate(in.Size), 0)
+		pay := proto.PayFor(first, t.Price)
+		expected = saturate(expected+pay, 1)
+		worst = saturate(worst+t.worst(o.Fuel, first), 1)
+		dearest = max(dearest, pay)
+	}
+	q.Worst = min(t.withFee(saturate(worst, k)), q.Budget)
+	// Each lane gets its even share of what all tasks are expected to cost, and
+	// room to take over one execution of another's.
+	lanes := uint64(wantedWorkers(o.Redundancy, len(j.Inputs)))
+	lane := min(saturate(expected, k)/proto.Credit(lanes), saturate(dearest, holdRuns)) + dearest
+	q.Hold = min(t.withFee(saturate(lane, lanes))+feeSlack, q.Budget)
 	return q
 }
 
 // Quote prices a job as this machine would run it now.
-func (m *Machine) Quote(j Job) Quote { return m.terms().Quote(j) }
+func (m *Machine) Quote(j Job) Quote {
+	return m.terms().Quote(j, func(size uint64) proto.Fuel { return m.estimate(&j, size) })
+}
 
 func (m *Machine) terms() Terms { return Terms{m.cfg.Price, m.cfg.FeePPM} }
 
@@ -84,7 +103,7 @@ func (t Terms) withFee(a proto.Credit) proto.Credit { return withFee(a, t.FeePPM
 
 // saturate is a times n, at most the largest amount.
 func saturate(a proto.Credit, n uint64) proto.Credit {
-	const most = proto.Credit(1<<63 - 1)
+	const most = proto.Credit(1<<62 - 1)
 	if n > 0 && a > most/proto.Credit(n) {
 		return most
 	}

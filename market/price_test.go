@@ -9,6 +9,9 @@ import (
 	"edgenet.dev/proto"
 )
 
+// asLimit expects every task to need all it may.
+func asLimit(uint64) proto.Fuel { return proto.MaxFuel }
+
 func inputs(n int, size uint64) []InputRef {
 	out := make([]InputRef, n)
 	for i := range out {
@@ -23,16 +26,16 @@ func TestDefaultBudgetCoversDefaults(t *testing.T) {
 	terms := Terms{Price: proto.OneCredit, FeePPM: 10_000}
 	for k := 0; k <= proto.MaxRedundancy; k++ {
 		o := Options{Redundancy: k}
-		if err := terms.Quote(Job{Options: o, Inputs: inputs(1, 5)}).Check(o); err != nil {
+		if err := terms.Quote(Job{Options: o, Inputs: inputs(1, 5)}, asLimit).Check(o); err != nil {
 			t.Errorf("redundancy %d: %v", k, err)
 		}
 	}
 	o := Options{MaxCredits: 1_009_999}
-	if err := terms.Quote(Job{Options: o, Inputs: inputs(1, 5)}).Check(o); !errors.Is(err, proto.CodeBudget.Err()) {
+	if err := terms.Quote(Job{Options: o, Inputs: inputs(1, 5)}, asLimit).Check(o); !errors.Is(err, proto.CodeBudget.Err()) {
 		t.Errorf("a budget a microcredit short: %v", err)
 	}
 	o.MaxCredits++
-	if err := terms.Quote(Job{Options: o, Inputs: inputs(1, 5)}).Check(o); err != nil {
+	if err := terms.Quote(Job{Options: o, Inputs: inputs(1, 5)}, asLimit).Check(o); err != nil {
 		t.Errorf("a budget that is just enough: %v", err)
 	}
 }

@@ -18,6 +18,7 @@ func (m *Machine) restore(in Restore) {
 	if len(m.order) > 0 || len(m.sessions) > 0 {
 		return
 	}
+	m.restoreCosts(in.Costs)
 	recs := slices.Clone(in.Jobs)
 	slices.SortStableFunc(recs, func(a, b JobRecord) int {
 		if c := a.Job.Created.Compare(b.Job.Created); c != 0 {
@@ -41,7 +42,7 @@ func (m *Machine) restore(in Restore) {
 	})
 	for _, rec := range tasks {
 		for _, r := range rec.Replicas {
-			if !r.Agreed || !r.Hold.Defined() {
+			if !r.Agreed && !r.Trial || !r.Hold.Defined() {
 				continue
 			}
 			if totals[r.Hold] == nil {
@@ -70,16 +71,23 @@ func (m *Machine) restore(in Restore) {
 
 func (m *Machine) restoreTask(rec TaskRecord) {
 	j := m.jobs[rec.ID.Job]
-	if j == nil || int(rec.ID.Index) >= len(j.tasks) || j.tasks[rec.ID.Index] != nil || !rec.State.Final() {
+	if j == nil || int(rec.ID.Index) >= len(j.tasks) || j.tasks[rec.ID.Index] != nil {
 		return
 	}
-	j.tasks[rec.ID.Index] = &task{job: j, index: rec.ID.Index, state: rec.State, rec: &rec}
 	for _, r := range rec.Replicas {
 		j.spent += r.Paid
-		if r.Agreed {
+		if r.Agreed || r.Trial {
 			j.fuel += r.Fuel
 		}
 	}
+	if !rec.State.Final() {
+		if j.tried == nil {
+			j.tried = map[uint32]TaskRecord{}
+		}
+		j.tried[rec.ID.Index] = rec
+		return
+	}
+	j.tasks[rec.ID.Index] = &task{job: j, index: rec.ID.Index, state: rec.State, rec: &rec}
 	m.count(j, &rec)
 }
 

@@ -112,7 +112,7 @@ func (m *Machine) release(r *replica) {
 	if r.phase == phaseResulted {
 		// Its result had freed what it cannot cost; in its place another execution
 		// may cost the worst case again, or the task ends and frees all of it.
-		freed := r.task.job.maxPay - r.held
+		freed := r.task.pay - r.held
 		r.task.reserved += freed
 		r.task.job.reserved += freed
 	}

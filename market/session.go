@@ -31,6 +31,7 @@ type session struct {
 	hold     cid.Cid
 	deadline time.Time
 	budget   proto.Credit
+	extends  int // of the hold
 	state    sessionState
 	restored bool
 	dirty    bool
@@ -185,7 +186,7 @@ func (s *session) lease(worker peer.ID) *lease {
 // workers claimed for.
 func (m *Machine) fitting(j *job) *session {
 	for _, s := range m.sessions {
-		if s.state <= sessionServing && !s.restored && s.module == string(j.module) &&
+		if s.state <= sessionServing && !s.restored && s.extends < maxExtends && s.module == string(j.module) &&
 			j.limits.Fuel <= s.fuel && j.limits.Memory <= s.memory && j.limits.Wall >= s.wall && m.now.Before(s.deadline) {
 			return s
 		}

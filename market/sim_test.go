@@ -61,6 +61,7 @@ type sim struct {
 	feePPM uint64
 
 	latency, run, certify time.Duration
+	need                  proto.Fuel // of every task
 	refuseHold            func(RequestHold) (proto.Code, bool)
 	trace                 bool
 	steps                 int
@@ -96,13 +97,14 @@ type simNode struct {
 	jobs  map[proto.JobID]JobRecord
 	tasks map[proto.TaskID]TaskRecord
 	holds map[cid.Cid]HoldRecord
+	costs map[cid.Cid]CostRecord
 	notes map[proto.Code]int
 }
 
 func newSim(t testing.TB, seed uint64, nodes int, shape func(i int, c *Config)) *sim {
 	s := &sim{
 		t: t, rnd: rand.New(rand.NewPCG(seed, 7)), now: simStart, byID: map[peer.ID]*simNode{}, ledger: map[cid.Cid]*simHold{},
-		feePPM: 10_000, latency: time.Millisecond, run: 2 * time.Millisecond, certify: 3 * time.Millisecond,
+		need: 600_000, feePPM: 10_000, latency: time.Millisecond, run: 2 * time.Millisecond, certify: 3 * time.Millisecond,
 	}
 	for i := range nodes {
 		cfg := Config{Self: simPeer(i), FeePPM: s.feePPM, Worker: Worker{Enabled: true, Slots: 2, Types: []string{"text"}, Custom: true}}
@@ -111,7 +113,7 @@ func newSim(t testing.TB, seed uint64, nodes int, shape func(i int, c *Config)) 
 		}
 		n := &simNode{
 			s: s, id: cfg.Self, cfg: cfg, jobs: map[proto.JobID]JobRecord{}, tasks: map[proto.TaskID]TaskRecord{},
-			holds: map[cid.Cid]HoldRecord{}, notes: map[proto.Code]int{},
+			holds: map[cid.Cid]HoldRecord{}, costs: map[cid.Cid]CostRecord{}, notes: map[proto.Code]int{},
 		}
 		s.nodes = append(s.nodes, n)
 		s.byID[n.id] = n
@@ -219,12 +221,14 @@ func (n *simNode) act(o Output) {
 	case SaveJob:
 		n.jobs[o.Record.Job.ID] = o.Record
 	case SaveTask:
-		if old, twice := n.tasks[o.Record.ID]; twice {
+		if old, twice := n.tasks[o.Record.ID]; twice && old.State.Final() {
 			s.t.Fatalf("task %s is final twice: %+v, %+v", o.Record.ID, old, o.Record)
 		}
 		n.tasks[o.Record.ID] = o.Record
 	case SaveHold:
 		n.holds[o.Record.Hold] = o.Record
+	case SaveCost:
+		n.costs[o.Record.Module] = o.Record
 	case PublishOffer:
 		n.gossip(OfferSeen{From: n.id, Offer: o.Offer})
 	case PublishWithdrawal:
@@ -305,7 +309,10 @@ func (n *simNode) execute(o Execute) {
 	if n.liar || n.copier {
 		out[0]++
 	}
-	in := Executed{From: o.From, Ref: o.Ref, Status: proto.StatusOK, Output: out, OutputSize: 10, Fuel: 600_000, Salt: make([]byte, 16)}
+	in := Executed{From: o.From, Ref: o.Ref, Status: proto.StatusOK, Output: out, OutputSize: 10, Fuel: s.need, Salt: make([]byte, 16)}
+	if limit := proto.Fuel(o.Assignment.FuelLimit); s.need > limit {
+		in.Status, in.Fuel = proto.StatusOutOfFuel, limit
+	}
 	if n.flaky > 0 && s.rnd.IntN(100) < n.flaky {
 		in.Status, in.Fuel = proto.StatusHostOOM, 0
 	}
@@ -466,6 +473,9 @@ func (s *sim) restart(n *simNode) {
 	}
 	for _, t := range n.tasks {
 		in.Tasks = append(in.Tasks, t)
+	}
+	for _, c := range n.costs {
+		in.Costs = append(in.Costs, c)
 	}
 	// The ledger knows every open hold; what was promised is in the records.
 	for _, c := range s.order {

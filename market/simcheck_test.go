@@ -113,7 +113,10 @@ func reservations(m *Machine) error {
 						missing--
 					}
 				}
-				want += proto.Credit(missing) * j.maxPay
+				want += proto.Credit(missing) * t.pay
+				if t.short {
+					want = 0
+				}
 			}
 			if t.reserved != want {
 				return fmt.Errorf("task %s reserves %d, it may cost %d", t.id(), t.reserved, want)
@@ -175,8 +178,12 @@ func (s *sim) check() {
 		for id, rec := range n.tasks {
 			workers := map[peer.ID]bool{}
 			for _, r := range rec.Replicas {
-				if r.Agreed != (r.Paid > 0) {
+				if (r.Agreed || r.Trial) != (r.Paid > 0) || r.Agreed && r.Trial {
 					s.t.Fatalf("task %s: agreed %v, paid %d", id, r.Agreed, r.Paid)
+				}
+				if r.Trial {
+					owed[r.Worker] += r.Paid
+					perJob[id.Job] += r.Paid
 				}
 				if !r.Agreed {
 					continue

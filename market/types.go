@@ -75,6 +75,7 @@ type Job struct {
 	Type       string  // "" for a custom module
 	Module     cid.Cid // of the raw bytes
 	ModuleSize uint64
+	StartFuel  proto.Fuel // that the module uses before its first instruction
 	Inputs     []InputRef
 	Options    Options
 	Created    time.Time
@@ -97,7 +98,8 @@ type JobRecord struct {
 	Begun  bool   `json:",omitempty"` // a worker ran some of it; kept for Options.Queue
 }
 
-// TaskRecord is saved when a task becomes final.
+// TaskRecord is saved when a task becomes final, and before that with State
+// Running when trials of it were paid.
 type TaskRecord struct {
 	ID       proto.TaskID
 	State    TaskState
@@ -123,6 +125,7 @@ type ReplicaRecord struct {
 	Output  proto.Hash
 	Fuel    proto.Fuel
 	Agreed  bool
+	Trial   bool `json:",omitempty"` // paid, and the task went on with a higher fuel limit
 	Paid    proto.Credit
 	Code    proto.Code
 
@@ -191,6 +194,7 @@ type (
 		Jobs  []JobRecord
 		Tasks []TaskRecord
 		Holds []HoldRecord
+		Costs []CostRecord
 	}
 
 	// OfferSeen, WithdrawalSeen and ClaimSeen came by gossip (or, for a
@@ -339,6 +343,9 @@ type (
 	SaveJob  struct{ Record JobRecord }
 	SaveTask struct{ Record TaskRecord }
 	SaveHold struct{ Record HoldRecord }
+	// SaveCost keeps what a module costs; one without Runs is forgotten. Losing it
+	// loses no money: a hold is extended more often.
+	SaveCost struct{ Record CostRecord }
 
 	// PublishOffer, PublishWithdrawal and PublishClaim gossip after signing.
 	PublishOffer      struct{ Offer *proto.Offer }
@@ -549,6 +556,7 @@ func (Reputations) isInput()    {}
 func (SaveJob) isOutput()           {}
 func (SaveTask) isOutput()          {}
 func (SaveHold) isOutput()          {}
+func (SaveCost) isOutput()          {}
 func (PublishOffer) isOutput()      {}
 func (PublishWithdrawal) isOutput() {}
 func (PublishClaim) isOutput()      {}

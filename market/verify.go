@@ -113,7 +113,7 @@ func (m *Machine) resultSeen(in ResultSeen) {
 	pay := proto.PayFor(r.fuel, r.price)
 	l.reserved -= r.held - pay
 	r.held = pay
-	saved := t.job.maxPay - pay
+	saved := t.pay - pay
 	t.reserved -= saved
 	t.job.reserved -= saved
 	m.mark(l.s)
@@ -174,11 +174,11 @@ func (m *Machine) fault(r *replica, in ResultSeen) string {
 		return "receipt names another price"
 	case named != payee:
 		return "receipt names another payee"
-	case proto.Fuel(rc.Fuel) > t.job.limits.Fuel:
-		return fmt.Sprintf("receipt claims %d fuel, limit is %d", rc.Fuel, t.job.limits.Fuel)
+	case proto.Fuel(rc.Fuel) > t.fuel:
+		return fmt.Sprintf("receipt claims %d fuel, limit is %d", rc.Fuel, t.fuel)
 	case !proto.Status(rc.Status).Votable():
 		return "receipt has a status that cannot vote"
-	case proto.Fuel(rc.FuelLimit) != t.job.limits.Fuel || rc.MemoryLimit != t.job.limits.Memory || rc.OutputLimit != t.job.limits.Output || rc.Epoch != r.epoch:
+	case proto.Fuel(rc.FuelLimit) != t.fuel || rc.MemoryLimit != t.job.limits.Memory || rc.OutputLimit != t.job.limits.Output || rc.Epoch != r.epoch:
 		return "receipt does not name the limits and the epoch of its assignment"
 	case len(rc.OutputHash) != 32 || len(rc.LogHash) != 0 && len(rc.LogHash) != 32:
 		return "receipt has a malformed hash"
@@ -220,7 +220,11 @@ func (m *Machine) judge(t *task) {
 		}
 	}
 	if votes >= threshold(t.job.k, t.level) || m.off.majority {
-		m.accept(t, got, best)
+		if best.status == proto.StatusOutOfFuel && t.fuel < t.job.limits.Fuel {
+			m.grow(t, best)
+			return
+		}
+		m.accept(t, best)
 		return
 	}
 	m.escalate(t)
@@ -234,7 +238,7 @@ func (m *Machine) escalate(t *task) {
 		m.finishTask(t, Failed, proto.CodeNoQuorum, fmt.Sprintf("no %d of %d replicas agreed", threshold(j.k, t.level), t.level))
 		return
 	}
-	more := proto.Credit(next-t.level) * j.maxPay
+	more := proto.Credit(next-t.level) * t.pay
 	if !m.affords(j, more) {
 		if j.running > len(j.disputed)+1 { // other tasks will free what they reserved
 			j.disputed = append(j.disputed, t)
@@ -262,11 +266,11 @@ func (m *Machine) escalate(t *task) {
 //     Restore raises the lane to the totals in the replica records;
 //   - after SendPay: vouchers are cumulative, so sending the totals again
 //     promises nothing twice.
-func (m *Machine) accept(t *task, got []*replica, best *replica) {
+func (m *Machine) accept(t *task, best *replica) {
 	j := t.job
 	rec := &TaskRecord{
 		ID: t.id(), State: Done, Status: best.status, ExitCode: best.exit, Verified: j.k > 1,
-		Output: best.output, Size: best.size, Log: best.log, Fuel: best.fuel,
+		Output: best.output, Size: best.size, Log: best.log, Fuel: best.fuel, Replicas: t.trials,
 	}
 	if best.status != proto.StatusOK || best.exit != 0 {
 		rec.State, rec.Code = Failed, proto.CodeTaskFailed
@@ -276,39 +280,52 @@ func (m *Machine) accept(t *task, got []*replica, best *replica) {
 	for _, r := range t.reps {
 		rr := r.record()
 		if r.phase == phaseResulted {
-			l := r.lease
-			pay := proto.PayFor(r.fuel, r.price)
-			m.release(r)
-			if r.agrees(best) {
-				m.saves = append(m.saves, ResultAccepted{Ref: r.ref(), Worker: l.worker})
-				l.amount += pay
-				l.fuel += r.fuel
-				l.upto++
-				l.owing = true
-				j.spent += pay
-				j.fuel += r.fuel
-				rr.State, rr.Agreed, rr.Paid, rr.Code = Done, true, pay, proto.CodeOK
-				rr.Hold, rr.Lane, rr.LaneAmount, rr.LaneFuel, rr.LaneUpto = l.s.hold, uint32(l.lane), l.amount, l.fuel, l.upto
-				m.owe(l.s)
-			} else {
-				rr.Code = proto.CodeMinority
-				j.noteLost(r, proto.CodeMinority, "its result differs from the one that the others agreed on", m.now)
-				if j.k > 1 {
-					m.after = append(m.after, ResultOutvoted{Ref: r.ref(), Worker: l.worker})
-				}
-				m.dropResult(r)
-				m.abort(l, r.ref(), proto.CodeMinority)
-				m.note(l.worker, r.ref(), proto.CodeMinority, "outvoted: its result differs from the agreed one")
+			agrees := r.agrees(best)
+			if agrees {
+				m.saves = append(m.saves, ResultAccepted{Ref: r.ref(), Worker: r.lease.worker})
 			}
+			m.verdict(r, agrees, &rr)
+			rr.Agreed = agrees
 		}
 		rec.Replicas = append(rec.Replicas, rr)
 	}
 	// What the task adds to the job's cost, so that tasks add up to it: the fee
 	// is rounded once, over the sum.
-	rec.Cost = withFee(j.spent, m.cfg.FeePPM) - withFee(was, m.cfg.FeePPM)
+	rec.Cost = t.cost + withFee(j.spent, m.cfg.FeePPM) - withFee(was, m.cfg.FeePPM)
 	rec.Replicas = slices.Clip(rec.Replicas)
 	for _, r := range t.reps { // none is under way: the level was full
 		r.prev, r.next = nil, nil
 	}
+	if best.status == proto.StatusOK || best.status == proto.StatusExitNonZero {
+		m.learn(j, j.rec.Job.Inputs[t.index].Size, best.fuel)
+	}
 	m.recordTask(t, rec)
+}
+
+// verdict ends an execution that brought a result: one that agrees with the
+// accepted one is promised its pay.
+func (m *Machine) verdict(r *replica, agrees bool, rr *ReplicaRecord) {
+	j, l := r.task.job, r.lease
+	m.release(r)
+	if !agrees {
+		rr.Code = proto.CodeMinority
+		j.noteLost(r, proto.CodeMinority, "its result differs from the one that the others agreed on", m.now)
+		if j.k > 1 {
+			m.after = append(m.after, ResultOutvoted{Ref: r.ref(), Worker: l.worker})
+		}
+		m.dropResult(r)
+		m.abort(l, r.ref(), proto.CodeMinority)
+		m.note(l.worker, r.ref(), proto.CodeMinority, "outvoted: its result differs from the agreed one")
+		return
+	}
+	pay := proto.PayFor(r.fuel, r.price)
+	l.amount += pay
+	l.fuel += r.fuel
+	l.upto++
+	l.owing = true
+	j.spent += pay
+	j.fuel += r.fuel
+	rr.State, rr.Paid, rr.Code = Done, pay, proto.CodeOK
+	rr.Hold, rr.Lane, rr.LaneAmount, rr.LaneFuel, rr.LaneUpto = l.s.hold, uint32(l.lane), l.amount, l.fuel, l.upto
+	m.owe(l.s)
 }

@@ -64,7 +64,7 @@ func (m *Machine) Tasks(id proto.JobID) []TaskView {
 }
 
 func (t *task) view() TaskRecord {
-	rec := TaskRecord{ID: t.id(), State: t.state}
+	rec := TaskRecord{ID: t.id(), State: t.state, Cost: t.cost, Replicas: slices.Clone(t.trials)}
 	for _, r := range t.reps {
 		rr := r.record()
 		switch r.phase {

@@ -147,6 +147,7 @@ func (j *jobs) restore() (market.Restore, error) {
 		{"job/", appendTo(&r.Jobs)},
 		{"task/", appendTo(&r.Tasks)},
 		{"hold/", appendTo(&r.Holds)},
+		{"cost/", appendTo(&r.Costs)},
 	} {
 		err := j.n.kv.scan(t.prefix, func(key string, v []byte) error {
 			if err := t.add(v); err != nil {
@@ -197,7 +198,7 @@ func (j *jobs) stored(id proto.JobID) (v market.JobView, tasks []market.TaskView
 		}
 		for _, r := range t.Replicas {
 			paid += r.Paid
-			if r.Agreed {
+			if r.Agreed || r.Trial {
 				v.Fuel += r.Fuel
 			}
 		}
@@ -291,6 +292,9 @@ func (n *Node) Result(id proto.TaskID) (*market.Result, error) {
 	var rec market.TaskRecord
 	if err := json.Unmarshal(b, &rec); err != nil {
 		return nil, fmt.Errorf("task %s: %w", id, err)
+	}
+	if !rec.State.Final() { // trials of it were paid
+		return &market.Result{Task: id, State: rec.State, Cost: rec.Cost}, nil
 	}
 	r := &market.Result{
 		Task: id, State: rec.State, Status: rec.Status, ExitCode: rec.ExitCode, Fuel: rec.Fuel,

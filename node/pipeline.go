@@ -117,6 +117,11 @@ func (j *jobs) save(outs []market.Output) error {
 			if o.Record.Closed {
 				w.value = nil
 			}
+		case market.SaveCost:
+			w, err = record(costKey(o.Record.Module), o.Record)
+			if o.Record.Runs == 0 {
+				w.value = nil
+			}
 		case market.ResultAccepted:
 			var kept []write
 			kept, err = j.keepResult(o.Ref, o.Worker)
@@ -149,6 +154,8 @@ func record(key string, v any) (write, error) {
 }
 
 func holdKey(hold cid.Cid) string { return "hold/" + hold.String() }
+
+func costKey(module cid.Cid) string { return "cost/" + module.String() }
 
 func jobKey(id proto.JobID) string { return "job/" + id.String() }
 

@@ -48,12 +48,12 @@ const needsKept = 256
 // runnable refuses a module that would end before its first instruction on
 // every worker, and be paid for that: one whose memory at the start or whose
 // start fuel is above the task's limits.
-func (n *Node) runnable(typ string, id cid.Cid, raw []byte, inputs [][]byte, o market.Options) error {
+func (n *Node) runnable(typ string, id cid.Cid, raw []byte, inputs [][]byte, o market.Options) (start proto.Fuel, err error) {
 	m, known := n.needs.Get(id)
 	if !known {
 		p, err := sandbox.Prepare(raw, sandbox.Policy{})
 		if err != nil {
-			return fmt.Errorf("module: %w", err)
+			return 0, fmt.Errorf("module: %w", err)
 		}
 		m = need{memory: p.MinMemory, fuel: p.StartFuel}
 		n.needs.Add(id, m)
@@ -63,15 +63,15 @@ func (n *Node) runnable(typ string, id cid.Cid, raw []byte, inputs [][]byte, o m
 		name = "the module of task type " + typ
 	}
 	if m.memory > o.Memory {
-		return proto.CodeLimits.Errorf("%s needs %d bytes of memory at its start, the task's memory limit is %d: raise it (--memory, memoryLimit) to %d or more",
+		return 0, proto.CodeLimits.Errorf("%s needs %d bytes of memory at its start, the task's memory limit is %d: raise it (--memory, memoryLimit) to %d or more",
 			name, m.memory, o.Memory, m.memory)
 	}
 	for i, in := range inputs {
 		// An eighth of a unit per byte is charged for the input, see sandbox.Module.
 		if least := m.fuel + proto.Fuel(len(in)+7)/8 + 1; least > o.Fuel {
-			return proto.CodeLimits.Errorf("%s uses %d fuel before its first instruction on input %d, the task's fuel limit is %d: raise it (--fuel, fuelLimit) above %d",
+			return 0, proto.CodeLimits.Errorf("%s uses %d fuel before its first instruction on input %d, the task's fuel limit is %d: raise it (--fuel, fuelLimit) above %d",
 				name, least-1, i, o.Fuel, least-1)
 		}
 	}
-	return nil
+	return m.fuel, nil
 }

@@ -74,11 +74,12 @@ func (n *Node) plan(spec JobSpec) (job market.Job, raw []byte, err error) {
 		raw = b.Raw
 	}
 	module := proto.CIDOf(raw)
-	if err := n.runnable(typ, module, raw, spec.Inputs, o); err != nil {
+	start, err := n.runnable(typ, module, raw, spec.Inputs, o)
+	if err != nil {
 		return market.Job{}, nil, err
 	}
 	job = market.Job{
-		Type: typ, Module: module, ModuleSize: uint64(len(raw)), Options: o, Created: time.Now(),
+		Type: typ, Module: module, ModuleSize: uint64(len(raw)), StartFuel: start, Options: o, Created: time.Now(),
 		Inputs: make([]market.InputRef, len(spec.Inputs)),
 	}
 	if _, err := rand.Read(job.ID[:]); err != nil {

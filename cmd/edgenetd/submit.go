@@ -204,7 +204,7 @@ func (a *app) printSubmitted(req *api.SubmitRequest, reply *api.SubmitReply) err
 	return a.print(report{
 		data: map[string]any{
 			"job": reply.Job, "module": reply.Module, "tasks": len(req.Inputs), "dry_run": req.DryRun,
-			"max_cost": reply.MaxCost, "task_cost": reply.TaskCost, "max_credits": reply.MaxCredits, "price": reply.Price,
+			"hold": reply.Hold, "max_cost": reply.MaxCost, "task_cost": reply.TaskCost, "max_credits": reply.MaxCredits, "price": reply.Price,
 		},
 		ids: ids,
 		table: func(w io.Writer) {
@@ -214,6 +214,7 @@ func (a *app) printSubmitted(req *api.SubmitRequest, reply *api.SubmitReply) err
 			row(w, "module", reply.Module)
 			row(w, "tasks", len(req.Inputs))
 			row(w, "price", credits(reply.Price)+" credits for 60 Gfuel")
+			row(w, "hold", credits(reply.Hold)+" credits at first; it grows as needed")
 			row(w, "at most", fmt.Sprintf("%s credits, fee included; one task %s", credits(reply.MaxCost), credits(reply.TaskCost)))
 			row(w, "budget", credits(reply.MaxCredits)+" credits")
 			if reply.Job != "" {

@@ -28,7 +28,7 @@ func (s taskServer) Submit(ctx context.Context, req *connect.Request[api.SubmitR
 		return nil, failure(err)
 	}
 	reply := &api.SubmitReply{
-		Module: quote.Module.String(), MaxCost: uint64(quote.Worst), TaskCost: uint64(quote.Task),
+		Module: quote.Module.String(), MaxCost: uint64(quote.Worst), Hold: uint64(quote.Hold), TaskCost: uint64(quote.Task),
 		MaxCredits: uint64(quote.Budget), Price: uint64(quote.Price),
 	}
 	if !req.Msg.DryRun {
@@ -254,8 +254,12 @@ func taskMessage(t market.TaskView) *api.TaskInfo {
 		Fuel: uint64(t.Fuel), OutputHash: hashName(t.Output), Cost: uint64(t.Cost),
 	}
 	for _, r := range t.Replicas {
+		state := string(r.State)
+		if r.Trial {
+			state = "trial"
+		}
 		m.Replicas = append(m.Replicas, &api.ReplicaInfo{
-			Worker: r.Worker.String(), State: string(r.State), Fuel: uint64(r.Fuel), OutputHash: hashName(r.Output),
+			Worker: r.Worker.String(), State: state, Fuel: uint64(r.Fuel), OutputHash: hashName(r.Output),
 			Agreed: r.Agreed, Paid: uint64(r.Paid), Code: codeName(r.Code), Attempt: r.Attempt,
 		})
 	}
