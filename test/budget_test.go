@@ -57,9 +57,15 @@ func TestGuessCoversBuiltins(t *testing.T) {
 		fmt.Fprintf(words, "w%d ", i)
 	}
 	for _, c := range []struct{ typ, payload string }{
-		{proto.TypeText, ""}, {proto.TypeText, "hi hi"}, {proto.TypeText, strings.Repeat("a ", 100_000)}, {proto.TypeText, words.String()},
-		{"vector_search", "{" + vectors(1, 2) + `,"k":1}`}, {"vector_search", "{" + vectors(20_000, 2) + `,"k":1000}`}, {"vector_search", "{" + vectors(300, 768) + `,"k":10}`},
-		{"vectors", `{"op":"cosine",` + vectors(20_000, 2) + "}"}, {"vectors", `{"op":"euclidean",` + vectors(1, 2) + "}"},
+		{proto.TypeText, ""},
+		{proto.TypeText, "hi hi"},
+		{proto.TypeText, strings.Repeat("a ", 100_000)},
+		{proto.TypeText, words.String()},
+		{"vector_search", "{" + vectors(1, 2) + `,"k":1}`},
+		{"vector_search", "{" + vectors(20_000, 2) + `,"k":1000}`},
+		{"vector_search", "{" + vectors(300, 768) + `,"k":10}`},
+		{"vectors", `{"op":"cosine",` + vectors(20_000, 2) + "}"},
+		{"vectors", `{"op":"euclidean",` + vectors(1, 2) + "}"},
 	} {
 		b, _ := modules.Lookup(c.typ)
 		m, err := sandbox.Prepare(b.Raw, sandbox.Policy{})
