@@ -29,7 +29,7 @@ test: setup check test-units test-browser test-processes ## everything that must
 
 package: ## a Debian package with manual pages, completion and a systemd unit, into build/
 	@v="$$(git describe --tags --always --dirty 2>/dev/null || echo devel)"; \
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X main.version=$${v#v}" -o build/package/edgenetd ./cmd/edgenetd; \
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$${v#v}" -o build/package/edgenetd ./cmd/edgenetd; \
 	sh cmd/edgenetd/debian/build.sh build/package/edgenetd "$${v#v}" build
 
 # Units run under the race detector, but for packages without a goroutine of

@@ -46,5 +46,5 @@ Description: node of an EdgeNet network
  others in a sandbox, and keeps the ledger that pays for them.
 CONTROL
 find "$root" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
-dpkg-deb --root-owner-group -Zxz -z2 --build "$root" "$out/edgenetd_${version}_$(dpkg --print-architecture).deb" >/dev/null
+dpkg-deb --root-owner-group -Zgzip --build "$root" "$out/edgenetd_${version}_$(dpkg --print-architecture).deb" >/dev/null
 echo "$out/edgenetd_${version}_$(dpkg --print-architecture).deb"
