@@ -122,7 +122,7 @@ test("options", () => {
   });
   deepEqual(policy({ timeout: 60000, runTimeout: 5000, queueTimeout: 2000 }), {
     redundancy: 1,
-    maxMicro: "1000000",
+    maxMicro: "10000000",
     priority: 1,
     timeoutMs: 60000,
     runTimeoutMs: 5000,
