@@ -94,6 +94,6 @@ func (w *workside) late(module cid.Cid, limit proto.Fuel, wall time.Duration) st
 	if seconds <= most.Seconds()*1.01 {
 		return ""
 	}
-	need := time.Duration(min(seconds, 1e9) * float64(time.Second)).Round(time.Second)
+	need := time.Duration(min(seconds, 1e9) * float64(time.Second)).Round(100 * time.Millisecond)
 	return fmt.Sprintf("with %d %% of a core it would take about %s here, and a try may take %s", w.share(), need, most)
 }
