@@ -72,14 +72,15 @@ func (w *workside) share() int {
 }
 
 // late says why work with these limits cannot end in time here, "" when it can.
-// What a module costs is known from its executions; of one that never ran here
-// no more is expected than the reference CPU does in the time given, so that a
-// generous fuel limit keeps nobody from claiming.
+// What a module costs is known from its executions. No more is expected than
+// the reference CPU does in the time given: a generous fuel limit, or another
+// input that took long, keeps nobody from claiming who is as fast as that.
 func (w *workside) late(module cid.Cid, limit proto.Fuel, wall time.Duration) string {
 	if wall <= 0 {
 		wall = proto.DefaultWall
 	}
-	fuel := min(limit, proto.Fuel(wall.Seconds()*float64(proto.ReferenceRate)))
+	limit = min(limit, proto.Fuel(wall.Seconds()*float64(proto.ReferenceRate)))
+	fuel := limit
 	rate := proto.ReferenceRate
 	if p := w.paces[module]; p != nil {
 		fuel = min(limit, p.most)

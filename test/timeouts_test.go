@@ -141,7 +141,7 @@ func TestTimeouts(t *testing.T) {
 	// A try's: it is told while the job runs, and the others are asked before one
 	// is asked again.
 	endless := heavyJob(t, 1, 1_000_000)
-	endless.RunTimeoutMs = 1000 // less than heavy.c took before would find nobody
+	endless.RunTimeoutMs = 300
 	id = submit(t, payer, endless)
 	eventually(t, "lost tries are told", func() (bool, string) {
 		j = job(t, payer, id)
