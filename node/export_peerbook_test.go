@@ -1,0 +1,57 @@
+package node
+
+import (
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// MaxReached and MaxMet bound the peerbook.
+const MaxReached, MaxMet = maxReached, maxMet
+
+// RememberPeer puts a peer that was seen at a moment into the peerbook.
+func (n *Node) RememberPeer(id peer.ID, addr string, seen time.Time, reached bool) error {
+	return n.peerbook.add(id, &knownPeer{addrs: []ma.Multiaddr{ma.StringCast(addr)}, seen: seen, reached: reached})
+}
+
+// StoredPeers counts the entries on disk, and those among them with a signed
+// record.
+func (n *Node) StoredPeers() (all, signed int) {
+	_ = n.kv.scan("peer/", func(key string, v []byte) error {
+		all++
+		if _, p, err := readKnownPeer(key[len("peer/"):], v); err == nil && len(p.record) > 0 {
+			signed++
+		}
+		return nil
+	})
+	return all, signed
+}
+
+// Referrer is the one that this account's Open names.
+func (n *Node) Referrer() (peer.ID, bool) {
+	n.wallet.mu.Lock()
+	defer n.wallet.mu.Unlock()
+	c, ok := n.wallet.l.At(n.self, 0)
+	if !ok {
+		return "", false
+	}
+	return peer.ID(c.Event.GetOpen().GetReferrer()), true
+}
+
+// Redials plays failed dials of one peer for a time: how often it is dialled and
+// how often the log says so.
+func Redials(bootstrap, alone bool, during time.Duration) (dials, lines int, longest time.Duration) {
+	s := new(dialState)
+	for at := time.Duration(0); at < during; {
+		dials++
+		s.fails++
+		if s.tellable() {
+			lines++
+		}
+		w := s.wait(bootstrap, alone)
+		longest = max(longest, w)
+		at += w
+	}
+	return dials, lines, longest
+}
