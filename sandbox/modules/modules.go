@@ -6,6 +6,7 @@ package modules
 
 import (
 	_ "embed"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -29,14 +30,20 @@ type Builtin struct {
 
 type codec struct {
 	builtin Builtin
-	encode  func(payload []byte) ([]byte, error)
+	encode  func(payload []byte) ([]byte, error) // of what people write in a file
+	value   func(json []byte) ([]byte, error)    // of a JSON value
 	decode  func(output []byte) (json.RawMessage, error)
 }
 
 var codecs = map[string]codec{
-	proto.TypeText:         {newBuiltin(proto.TypeText, textWasm), encodeText, decodeText},
-	proto.TypeVectorSearch: {newBuiltin(proto.TypeVectorSearch, vectorWasm), encodeSearch, decodeVector},
-	proto.TypeVectors:      {newBuiltin(proto.TypeVectors, vectorWasm), encodeVectors, decodeVector},
+	proto.TypeText:         {newBuiltin(proto.TypeText, textWasm), checkText, textOf, decodeText},
+	proto.TypeVectorSearch: vectorCodec(proto.TypeVectorSearch),
+	proto.TypeVectors:      vectorCodec(proto.TypeVectors),
+}
+
+func vectorCodec(taskType string) codec {
+	encode := vectorEncoder(taskType)
+	return codec{newBuiltin(taskType, vectorWasm), encode, encode, decodeVector}
 }
 
 func newBuiltin(taskType string, raw []byte) Builtin {
@@ -59,16 +66,50 @@ func Types() []string {
 	return ts
 }
 
-// Encode turns a payload as people write it (JSON, or plain text for text) into
-// the module's input. Errors carry proto.CodeMalformed or proto.CodeType.
+// Encode turns a payload as people write it in a file (JSON; for text the text
+// itself) into the module's input. A byte-order mark is passed over. Errors name
+// the line and the field, and carry proto.CodeMalformed, CodeTooLarge or
+// CodeType.
 func Encode(taskType string, payload []byte) ([]byte, error) {
+	return encode(taskType, func(c codec) ([]byte, error) { return c.encode(payload) })
+}
+
+// EncodeValue is Encode for a payload that is a JSON value within something
+// else: a text is then a string, or an object with the field text. A value that
+// is missing or null is an error.
+func EncodeValue(taskType string, value []byte) ([]byte, error) {
+	return encode(taskType, func(c codec) ([]byte, error) {
+		if isMissing(value) {
+			return nil, proto.CodeMalformed.Errorf("missing")
+		}
+		in, err := c.value(value)
+		if err == nil && c.builtin.Type == proto.TypeText {
+			in, err = checkText(in)
+		}
+		return in, err
+	})
+}
+
+// Input makes sure that in is something a built-in type understands, before a
+// job exists: it takes what Encode gave, and checks it again, or a payload that
+// Encode takes. Nothing else reaches a worker.
+func Input(taskType string, in []byte) ([]byte, error) {
+	return encode(taskType, func(c codec) ([]byte, error) {
+		if c.builtin.Type == proto.TypeText || len(in) < 4 || binary.LittleEndian.Uint32(in) != vectorMagic {
+			return c.encode(in)
+		}
+		return in, checkVectors(c.builtin.Type, in)
+	})
+}
+
+func encode(taskType string, with func(c codec) ([]byte, error)) ([]byte, error) {
 	c, ok := codecs[proto.CanonicalType(taskType)]
 	if !ok {
 		return nil, proto.CodeType.Errorf("task type %q is not built in (built in: %v)", taskType, Types())
 	}
-	in, err := c.encode(payload)
+	in, err := with(c)
 	if err != nil {
-		return nil, fmt.Errorf("payload of %s: %w", taskType, err)
+		return nil, fmt.Errorf("payload of %s: %w", c.builtin.Type, err)
 	}
 	return in, nil
 }

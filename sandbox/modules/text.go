@@ -8,10 +8,8 @@ import (
 	"edgenet.dev/proto"
 )
 
-// The text module's input is the text itself; its output is one line
+// The text module's input is the text itself, in UTF-8; its output is one line
 // "word\tcount\n" per word, sorted by the word's bytes.
-
-func encodeText(payload []byte) ([]byte, error) { return payload, nil }
 
 func decodeText(output []byte) (json.RawMessage, error) {
 	counts, err := MergeCounts(output)
@@ -61,36 +59,4 @@ func MergeCounts(outputs ...[]byte) (map[string]uint64, error) {
 		}
 	}
 	return sum, nil
-}
-
-// ReferenceCounts counts the words of text in plain Go, by the same rule as the
-// text module: a word is a maximal run of ASCII letters, digits and bytes from
-// 0x80 up, with single apostrophes inside it; ASCII letters are lowered.
-func ReferenceCounts(text []byte) map[string]uint64 {
-	letter := func(i int) bool {
-		if i < 0 || i >= len(text) {
-			return false
-		}
-		c := text[i]
-		return c >= 0x80 || c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z'
-	}
-	counts := map[string]uint64{}
-	var word []byte
-	for i, c := range text {
-		if letter(i) || c == '\'' && letter(i-1) && letter(i+1) {
-			if c >= 'A' && c <= 'Z' {
-				c += 'a' - 'A'
-			}
-			word = append(word, c)
-			continue
-		}
-		if len(word) > 0 {
-			counts[string(word)]++
-			word = word[:0]
-		}
-	}
-	if len(word) > 0 {
-		counts[string(word)]++
-	}
-	return counts
 }

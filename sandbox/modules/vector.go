@@ -1,11 +1,11 @@
 package modules
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
-	"io"
+	"fmt"
 	"math"
+	"strconv"
 
 	"edgenet.dev/proto"
 )
@@ -13,6 +13,7 @@ import (
 // Header of the vector module's input; see src/vector.c.
 const (
 	vectorMagic  = 0x31564e45
+	vectorHead   = 28
 	opSearch     = 1
 	opScore      = 2
 	opNormalise  = 3
@@ -22,107 +23,202 @@ const (
 
 var metrics = map[string]uint32{"dot": 0, "cosine": 1, "euclidean": 2}
 
-// vectorPayload is what people write. Search takes query or queries, vectors,
-// k (10 unless given) and metric (cosine unless given). Vectors takes op: dot,
-// cosine or euclidean score every query against every vector; normalise needs
-// vectors only.
-type vectorPayload struct {
-	Op      string      `json:"op,omitempty"`
-	Metric  string      `json:"metric,omitempty"`
-	Query   []float32   `json:"query,omitempty"`
-	Queries [][]float32 `json:"queries,omitempty"`
-	Vectors [][]float32 `json:"vectors"`
-	K       *uint32     `json:"k,omitempty"`
+// Vectors is the payload of the two vector types. VectorSearch takes Query or
+// Queries, Vectors, K (10 when nil) and Metric (dot, cosine or euclidean; cosine
+// when empty). TypeVectors takes Op: dot, cosine and euclidean score every query
+// against every vector, normalise needs Vectors only.
+type Vectors struct {
+	Op      string
+	Metric  string
+	Query   []float32 // comes before Queries
+	Queries [][]float32
+	Vectors [][]float32
+	K       *uint32
 }
 
-func readVectorPayload(payload []byte) (p vectorPayload, err error) {
-	d := json.NewDecoder(bytes.NewReader(payload))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&p); err != nil {
-		return p, proto.CodeMalformed.Errorf("%v", err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return p, proto.CodeMalformed.Errorf("more than one JSON value")
-	}
-	if p.Query != nil {
-		p.Queries = append([][]float32{p.Query}, p.Queries...)
-	}
-	return p, nil
+var vectorFields = map[string]string{
+	proto.TypeVectorSearch: "query, queries, vectors, k and metric",
+	proto.TypeVectors:      "op, query, queries and vectors",
 }
 
-func encodeSearch(payload []byte) ([]byte, error) {
-	p, err := readVectorPayload(payload)
-	if err != nil {
-		return nil, err
-	}
-	if p.Op != "" {
-		return nil, proto.CodeMalformed.Errorf("op belongs to task type vectors")
-	}
-	if p.Metric == "" {
-		p.Metric = "cosine"
-	}
-	k := uint32(10)
-	if p.K != nil {
-		k = *p.K
-	}
-	return encodeVector(opSearch, p.Metric, k, p)
-}
-
-func encodeVectors(payload []byte) ([]byte, error) {
-	p, err := readVectorPayload(payload)
-	if err != nil {
-		return nil, err
-	}
-	if p.K != nil || p.Metric != "" {
-		return nil, proto.CodeMalformed.Errorf("k and metric belong to task type vector_search; give op")
-	}
-	if p.Op == "normalise" || p.Op == "normalize" {
-		if len(p.Queries) > 0 {
-			return nil, proto.CodeMalformed.Errorf("normalise takes vectors only")
+func readVectors(taskType string, payload []byte) (p Vectors, err error) {
+	d := newDocument(payload)
+	err = d.object(func(name string) (err error) {
+		switch name {
+		case "op":
+			p.Op, err = d.text(name)
+		case "metric":
+			p.Metric, err = d.text(name)
+		case "query":
+			p.Query, err = d.vector(name)
+		case "queries":
+			p.Queries, err = d.vectors(name)
+		case "vectors":
+			p.Vectors, err = d.vectors(name)
+		case "k":
+			var k uint32
+			k, err = d.count(name)
+			p.K = &k
+		default:
+			err = d.refuse(shown([]byte(name)), "is no field of %s; there are %s", taskType, vectorFields[taskType])
 		}
-		return encodeVector(opNormalise, "dot", 0, p)
-	}
-	return encodeVector(opScore, p.Op, 0, p)
+		return err
+	})
+	return p, err
 }
 
-func encodeVector(op uint32, metric string, k uint32, p vectorPayload) ([]byte, error) {
+func vectorEncoder(taskType string) func(payload []byte) ([]byte, error) {
+	return func(payload []byte) ([]byte, error) {
+		p, err := readVectors(taskType, payload)
+		if err != nil {
+			return nil, err
+		}
+		return p.encode(taskType)
+	}
+}
+
+// EncodeVectors is Encode for a payload in Go's types: the input of a task of
+// type taskType. Its errors name the field too.
+func EncodeVectors(taskType string, p Vectors) ([]byte, error) {
+	taskType = proto.CanonicalType(taskType)
+	if vectorFields[taskType] == "" {
+		return nil, proto.CodeType.Errorf("task type %q takes no vectors", taskType)
+	}
+	in, err := p.encode(taskType)
+	if err != nil {
+		return nil, fmt.Errorf("payload of %s: %w", taskType, err)
+	}
+	return in, nil
+}
+
+func (p Vectors) encode(taskType string) ([]byte, error) {
+	if taskType == proto.TypeVectorSearch {
+		if p.Op != "" {
+			return nil, proto.CodeMalformed.Errorf("op: belongs to task type vectors; give metric")
+		}
+		metric, k := p.Metric, uint32(10)
+		if metric == "" {
+			metric = "cosine"
+		}
+		if p.K != nil {
+			k = *p.K
+		}
+		return p.write("metric", opSearch, metric, k)
+	}
+	switch {
+	case p.K != nil || p.Metric != "":
+		return nil, proto.CodeMalformed.Errorf("k, metric: belong to task type vector_search; give op")
+	case p.Op != "normalise" && p.Op != "normalize":
+		return p.write("op", opScore, p.Op, 0)
+	case p.Query != nil || p.Queries != nil:
+		return nil, proto.CodeMalformed.Errorf("query: normalise takes vectors only")
+	}
+	return p.write("op", opNormalise, "dot", 0)
+}
+
+// write is the one place where vectors become a module's input.
+func (p Vectors) write(field string, op uint32, metric string, k uint32) ([]byte, error) {
 	m, ok := metrics[metric]
 	if !ok {
-		return nil, proto.CodeMalformed.Errorf("metric %q: want dot, cosine or euclidean", metric)
+		want := "dot, cosine or euclidean"
+		if field == "op" {
+			want = "dot, cosine, euclidean or normalise"
+		}
+		return nil, proto.CodeMalformed.Errorf("%s: %q; want %s", field, metric, want)
 	}
 	if len(p.Vectors) == 0 {
-		return nil, proto.CodeMalformed.Errorf("no vectors")
+		return nil, proto.CodeMalformed.Errorf("vectors: missing; want a list of vectors")
 	}
-	if op != opNormalise && len(p.Queries) == 0 {
-		return nil, proto.CodeMalformed.Errorf("no query")
+	type named struct {
+		path string
+		v    []float32
+	}
+	var all []named
+	if p.Query != nil {
+		all = append(all, named{"query", p.Query})
+	}
+	for i, v := range p.Queries {
+		all = append(all, named{"queries[" + strconv.Itoa(i) + "]", v})
+	}
+	queries := len(all)
+	if op != opNormalise && queries == 0 {
+		return nil, proto.CodeMalformed.Errorf("query: missing; want a list of numbers")
+	}
+	if queries > maxQueries {
+		return nil, proto.CodeMalformed.Errorf("queries: %d, at most %d", queries, maxQueries)
 	}
 	dim := len(p.Vectors[0])
-	if dim == 0 || dim > maxDimension || len(p.Queries) > maxQueries {
-		return nil, proto.CodeMalformed.Errorf("%d dimensions and %d queries, want 1 to %d and at most %d", dim, len(p.Queries), maxDimension, maxQueries)
+	if dim == 0 || dim > maxDimension {
+		return nil, proto.CodeMalformed.Errorf("vectors[0]: %d dimensions, want 1 to %d", dim, maxDimension)
 	}
-	size := 28 + 4*dim*(len(p.Queries)+len(p.Vectors))
+	size := vectorHead + 4*dim*(queries+len(p.Vectors))
 	if size > proto.MaxInput {
-		return nil, proto.CodeTooLarge.Errorf("%d bytes, at most %d: split the vectors", size, proto.MaxInput)
+		return nil, proto.CodeTooLarge.Errorf("vectors: %d bytes with the queries, at most %d: split them", size, proto.MaxInput)
+	}
+	for i, v := range p.Vectors {
+		all = append(all, named{"vectors[" + strconv.Itoa(i) + "]", v})
 	}
 	le := binary.LittleEndian
 	b := make([]byte, 0, size)
-	for _, v := range []uint32{vectorMagic, op, m, uint32(dim), uint32(len(p.Queries)), uint32(len(p.Vectors)), k} {
+	for _, v := range []uint32{vectorMagic, op, m, uint32(dim), uint32(queries), uint32(len(p.Vectors)), k} {
 		b = le.AppendUint32(b, v)
 	}
-	for _, group := range [][][]float32{p.Queries, p.Vectors} {
-		for i, v := range group {
-			if len(v) != dim {
-				return nil, proto.CodeMalformed.Errorf("vector %d has %d dimensions, the first has %d", i, len(v), dim)
+	for _, n := range all {
+		if len(n.v) != dim {
+			return nil, proto.CodeMalformed.Errorf("%s: %d dimensions, vectors[0] has %d", n.path, len(n.v), dim)
+		}
+		for i, x := range n.v {
+			if bits := math.Float32bits(x); bits&infinity == infinity {
+				return nil, proto.CodeMalformed.Errorf("%s[%d]: %v is not a finite number", n.path, i, x)
 			}
-			for _, x := range v {
-				b = le.AppendUint32(b, math.Float32bits(x))
-			}
+			b = le.AppendUint32(b, math.Float32bits(x))
 		}
 	}
 	return b, nil
 }
 
-// hit is one found vector. A score that JSON cannot spell is null.
+// infinity are the bits that an infinite f32 and a NaN have in common.
+const infinity = 0x7f800000
+
+// checkVectors checks an input that is encoded already: everything that write
+// would have.
+func checkVectors(taskType string, in []byte) error {
+	le := binary.LittleEndian
+	if len(in) < vectorHead {
+		return proto.CodeMalformed.Errorf("an encoded input of %d bytes, its head has %d", len(in), vectorHead)
+	}
+	var h [7]uint32
+	for i := range h {
+		h[i] = le.Uint32(in[4*i:])
+	}
+	op, metric, dim, queries, vectors := h[1], h[2], uint64(h[3]), uint64(h[4]), uint64(h[5])
+	switch {
+	case (op == opSearch) != (taskType == proto.TypeVectorSearch) || op < opSearch || op > opNormalise:
+		return proto.CodeMalformed.Errorf("an encoded input with operation %d", op)
+	case metric > metrics["euclidean"]:
+		return proto.CodeMalformed.Errorf("an encoded input with metric %d", metric)
+	case dim == 0 || dim > maxDimension || queries > maxQueries || vectors == 0 || (queries == 0) != (op == opNormalise):
+		return proto.CodeMalformed.Errorf("an encoded input of %d queries and %d vectors with %d dimensions", queries, vectors, dim)
+	}
+	items := in[vectorHead:]
+	if 4*dim*(queries+vectors) != uint64(len(items)) {
+		return proto.CodeMalformed.Errorf("an encoded input of %d bytes, its head asks for %d", len(in), vectorHead+4*dim*(queries+vectors))
+	}
+	for i := 0; i < len(items); i += 4 {
+		if le.Uint32(items[i:])&infinity != infinity {
+			continue
+		}
+		at, list := uint64(i/4)/dim, "queries"
+		if at >= queries {
+			at, list = at-queries, "vectors"
+		}
+		return proto.CodeMalformed.Errorf("%s[%d][%d]: not a finite number", list, at, uint64(i/4)%dim)
+	}
+	return nil
+}
+
+// hit is one found vector. A score that JSON cannot spell is null; the module
+// gives none.
 type hit struct {
 	Index uint32   `json:"index"`
 	Score *float64 `json:"score"`
