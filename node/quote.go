@@ -22,6 +22,10 @@ type Quote struct {
 // not cover one task is CodeBudget, a module that cannot run within the job's
 // limits CodeLimits.
 func (n *Node) Quote(spec JobSpec) (Quote, error) {
+	spec, err := spec.encoded()
+	if err != nil {
+		return Quote{}, err
+	}
 	job, _, err := n.plan(spec)
 	if err != nil {
 		return Quote{}, err

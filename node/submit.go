@@ -17,8 +17,12 @@ import (
 // JobSpec is a module, its inputs and a policy: one task per input. Either
 // Type names a built-in module or Module holds raw WASM.
 type JobSpec struct {
-	Type    string
-	Module  []byte
+	Type   string
+	Module []byte
+	// Inputs of a built-in type are payloads as people write them (JSON, or the
+	// text itself), or what sandbox/modules encoded; one that the type does not
+	// understand is an error before a job exists. A module gets its own as they
+	// are.
 	Inputs  [][]byte
 	Options market.Options
 }
@@ -111,6 +115,10 @@ func (n *Node) Start(ctx context.Context, spec JobSpec) (proto.JobID, error) {
 func (n *Node) launch(ctx context.Context, spec JobSpec) (proto.JobID, error) {
 	fail := func(err error) (proto.JobID, error) { return proto.JobID{}, err }
 	if err := n.isReady(); err != nil {
+		return fail(err)
+	}
+	spec, err := spec.encoded()
+	if err != nil {
 		return fail(err)
 	}
 	job, raw, err := n.plan(spec)

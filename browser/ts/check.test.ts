@@ -91,7 +91,7 @@ test("base64 is strict", () => {
 });
 
 test("tasks", () => {
-  deepEqual(order({ type: "embeddings", payload: { texts: ["a"] } }), { type: "embedding", payload: { texts: ["a"] } });
+  deepEqual(order({ type: "embeddings", payload: { texts: ["a"] } }), { type: "embedding", payload: '{"texts":["a"]}' });
   deepEqual(order({ module: Uint8Array.of(0) }), { module: Uint8Array.of(0), input: new Uint8Array(0) });
   deepEqual(order({ type: "text", payload: "é" }), { type: "text", input: Uint8Array.of(0xc3, 0xa9) });
   deepEqual(order({ type: "text", input: Uint8Array.of(1) }), { type: "text", input: Uint8Array.of(1) });
@@ -134,8 +134,29 @@ test("options", () => {
 });
 
 test("typed arrays are lists in a payload", () => {
-  equal(payloadJSON({ query: new Float32Array([1, 0.5]), data: Uint8Array.of(1, 2) }), '{"query":[1,0.5],"data":[1,2]}');
-  throws(() => payloadJSON(undefined), { code: "BAD_CONFIG" });
+  equal(payloadJSON({ query: new Float32Array([1, 0.5]), data: Uint8Array.of(1, 2), k: undefined }, "vector_search"), '{"query":[1,0.5],"data":[1,2]}');
+});
+
+test("what JSON has no word for is refused by name", () => {
+  const loop: unknown[] = [];
+  loop.push(loop);
+  for (const [payload, message] of [
+    [undefined, "undefined cannot be sent"],
+    [{ query: [NaN] }, "query[0]: NaN is not a finite number"],
+    [{ query: new Float32Array([1, -Infinity]) }, "query[1]: -Infinity is not a finite number"],
+    [{ vectors: [[1], [undefined]] }, "vectors[1][0]: undefined cannot be sent"],
+    [{ vectors: [[1], [, 1]] }, "vectors[1][0]: undefined cannot be sent"],
+    [{ vectors: [new BigInt64Array(1)] }, "vectors[0][0]: a bigint cannot be sent"],
+    [{ k: Infinity }, "k: Infinity is not a finite number"],
+    [{ options: { deep: [new Date(0)] } }, "options.deep[0]: this cannot be sent"],
+    [{ f: () => 1 }, "f: a function cannot be sent"],
+    [new Map(), "this cannot be sent"],
+  ] as const) {
+    const want = { code: "MALFORMED", message: `payload of vector_search: ${message}` };
+    throws(() => payloadJSON(payload, "vector_search"), want);
+    if (payload !== undefined) throws(() => order({ type: "vector_search", payload }), want);
+  }
+  throws(() => payloadJSON(loop, "vector_search"), /nested too deeply/);
 });
 
 test("anything thrown becomes one of our errors", () => {
@@ -162,7 +183,7 @@ test("a refused compile is told from a broken one", () => {
   equal(ofCompile(new Error("expected magic word")).code, "UNSUPPORTED");
 });
 
-const result = { status: "ok", output: Uint8Array.of(1), verified: true, workers: ["w"], receipts: [Uint8Array.of(9)], costMicro: "2500000", fuel: "12" };
+const result = { status: "ok", output: Uint8Array.of(1), log: Uint8Array.of(255), verified: true, workers: ["w"], receipts: [Uint8Array.of(9)], costMicro: "2500000", fuel: "12" };
 
 test("a result has the type's fields and its own", () => {
   const r = revive(outcome({ ...result, json: '{"embeddings":[[1]]}' }));
@@ -170,6 +191,7 @@ test("a result has the type's fields and its own", () => {
   equal(r.cost, 2.5);
   deepEqual(r.receipt, Uint8Array.of(9));
   equal(r.fuel, 12);
+  deepEqual(r.log, Uint8Array.of(255)); // any bytes
 });
 
 test("a worker's output does not pass for what was verified", () => {

@@ -238,7 +238,7 @@ func partsOf(tasks []js.Value) ([]*part, error) {
 		o := objectOf(tasks, i)
 		typ, module, input := o.text("type"), o.bytes("module"), o.bytes("input")
 		if o.has("payload") {
-			in, err := modules.Encode(typ, []byte(o.text("payload")))
+			in, err := modules.EncodeValue(typ, []byte(o.text("payload")))
 			if err != nil {
 				return nil, err
 			}

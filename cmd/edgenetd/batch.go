@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"sort"
@@ -192,6 +193,7 @@ func splitGroup(text []byte, b *batchFlags) ([]*batchGroup, error) {
 func (a *app) readBatch(path string, data []byte, b *batchFlags) ([]*batchGroup, error) {
 	groups := map[string]*batchGroup{}
 	var order []*batchGroup
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // a byte-order mark
 	for i, text := range bytes.Split(data, []byte("\n")) {
 		if text = bytes.TrimSpace(text); len(text) == 0 {
 			continue
@@ -199,13 +201,11 @@ func (a *app) readBatch(path string, data []byte, b *batchFlags) ([]*batchGroup,
 		refuse := func(err error) error {
 			return failf(exitRefused, "%s line %d: %w; correct it, nothing was submitted", path, i+1, err)
 		}
-		var line batchLine
-		dec := json.NewDecoder(bytes.NewReader(text))
-		dec.DisallowUnknownFields()
-		if err := dec.Decode(&line); err != nil {
+		line, err := readLine(text)
+		if err != nil {
 			return nil, refuse(err)
 		}
-		req, input, err := a.batchTask(&line, b)
+		req, input, err := a.batchTask(line, b)
 		if err != nil {
 			return nil, refuse(err)
 		}
@@ -224,6 +224,33 @@ func (a *app) readBatch(path string, data []byte, b *batchFlags) ([]*batchGroup,
 		return nil, failf(exitRefused, "%s holds no tasks; write one JSON object a line", path)
 	}
 	return order, nil
+}
+
+// readLine reads one JSON object and refuses whatever else a line may hold.
+func readLine(text []byte) (*batchLine, error) {
+	if text[0] != '{' {
+		return nil, fmt.Errorf(`want one JSON object, such as {"type": "text", "payload": "some words"}`)
+	}
+	line := new(batchLine)
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(line); err != nil {
+		var wrong *json.UnmarshalTypeError
+		if errors.As(err, &wrong) && wrong.Field != "" {
+			return nil, fmt.Errorf("%s: a JSON %s does not fit there", wrong.Field, wrong.Value)
+		}
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil, errors.New("the object does not end; write each on one line")
+		}
+		return nil, fmt.Errorf("%s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if rest := bytes.TrimSpace(text[dec.InputOffset():]); len(rest) > 0 {
+		return nil, fmt.Errorf("%q stands behind the object; write one a line", rest[:min(len(rest), 24)])
+	}
+	if v := bytes.TrimSpace(line.Payload); len(v) == 0 || string(v) == "null" {
+		return nil, errors.New("payload: missing")
+	}
+	return line, nil
 }
 
 func (a *app) batchTask(line *batchLine, b *batchFlags) (*api.SubmitRequest, []byte, error) {
@@ -263,12 +290,12 @@ func (a *app) batchTask(line *batchLine, b *batchFlags) (*api.SubmitRequest, []b
 	if (line.Type == "") == (line.Module == "") {
 		return nil, nil, fmt.Errorf(`want either "type" or "module"`)
 	}
-	payload := []byte(line.Payload)
-	var text string
-	if json.Unmarshal(payload, &text) == nil { // a text payload is its characters
-		payload = []byte(text)
-	}
 	if line.Module != "" {
+		payload := []byte(line.Payload)
+		var text string
+		if json.Unmarshal(payload, &text) == nil { // a string is its characters
+			payload = []byte(text)
+		}
 		raw, err := a.readFile(line.Module, "module", proto.MaxModule)
 		if err == nil {
 			_, err = checkModule(line.Module, raw)
@@ -280,13 +307,7 @@ func (a *app) batchTask(line *batchLine, b *batchFlags) (*api.SubmitRequest, []b
 	if err := knownType(req.Type); err != nil {
 		return nil, nil, err
 	}
-	var object struct {
-		Text *string `json:"text"`
-	}
-	if req.Type == proto.TypeText && json.Unmarshal(line.Payload, &object) == nil && object.Text != nil {
-		payload = []byte(*object.Text)
-	}
-	in, err := encoded(req.Type, payload)
+	in, err := modules.EncodeValue(req.Type, line.Payload)
 	return req, in, err
 }
 

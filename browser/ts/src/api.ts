@@ -206,7 +206,10 @@ export interface Result {
   /** One per worker. */
   receipts: Uint8Array[];
   status: string;
+  /** What the module returned, or wrote to stdout until it ended, also when it failed. */
   output: Uint8Array;
+  /** What it wrote to stderr until it ended: any bytes, 64 KiB at most, of one worker and never voted on. */
+  log: Uint8Array;
   fuel: number;
   /** Only in a batch: this task failed. */
   error?: EdgeNetError;

@@ -45,6 +45,7 @@ export interface GoJob {
 export interface GoResult {
   status: string;
   output: Uint8Array;
+  log: Uint8Array;
   json?: string;
   verified: boolean;
   workers: string[];

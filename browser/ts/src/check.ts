@@ -143,7 +143,8 @@ export interface Order {
   type?: string;
   module?: Uint8Array;
   input?: Uint8Array;
-  payload?: unknown;
+  /** JSON. */
+  payload?: string;
 }
 
 export interface Job {
@@ -180,7 +181,7 @@ export function order(t: Task): Order {
   } else if (o.type === "text" && typeof t.payload === "string") {
     o.input = new TextEncoder().encode(t.payload); // the type's input is the text itself
   } else {
-    o.payload = t.payload;
+    o.payload = payloadJSON(t.payload, o.type);
   }
   return o;
 }
@@ -200,9 +201,35 @@ export function policy(o: SubmitOptions = {}): Omit<Job, "tasks"> {
   };
 }
 
-/** JSON of a payload: typed arrays become lists of numbers. */
-export function payloadJSON(v: unknown): string {
-  const s = JSON.stringify(v, (_, x: unknown) => (ArrayBuffer.isView(x) && !(x instanceof DataView) ? Array.from(x as Uint8Array) : x));
-  if (s === undefined) throw bad("payload: this cannot be sent");
-  return s;
+/** Deeper than any payload of a built-in type. */
+const deepest = 16;
+
+/**
+ * JSON of a built-in type's payload; typed arrays become lists of numbers. What
+ * JSON has no word for, such as NaN, is an error that names the field: as null
+ * it would be computed with.
+ */
+export function payloadJSON(v: unknown, type: string): string {
+  const refuse = (path: string, what: string) => new EdgeNetError("MALFORMED", `payload of ${type}: ${path}${path && ": "}${what}`);
+  const value = (x: unknown, path: string, depth: number): unknown => {
+    if (x === null || typeof x === "string" || typeof x === "boolean" || (typeof x === "number" && Number.isFinite(x))) return x;
+    if (typeof x === "number") throw refuse(path, `${x} is not a finite number`);
+    if (typeof x !== "object") throw refuse(path, `${x === undefined ? "undefined" : `a ${typeof x}`} cannot be sent`);
+    if (depth > deepest) throw refuse(path, "is nested too deeply");
+    if (Array.isArray(x) || (ArrayBuffer.isView(x) && !(x instanceof DataView))) {
+      const items = x as ArrayLike<unknown>;
+      const list = new Array<unknown>(items.length);
+      for (let i = 0; i < items.length; i++) {
+        const item = items[i];
+        list[i] = typeof item === "number" && Number.isFinite(item) ? item : value(item, `${path}[${i}]`, depth + 1);
+      }
+      return list;
+    }
+    const proto: unknown = Object.getPrototypeOf(x);
+    if (proto !== null && Object.getPrototypeOf(proto) !== null) throw refuse(path, "this cannot be sent");
+    // A field that is undefined is one that is left out.
+    const fields = Object.entries(x).filter(([, f]) => f !== undefined);
+    return Object.fromEntries(fields.map(([k, f]) => [k, value(f, path === "" ? k : `${path}.${k}`, depth + 1)]));
+  };
+  return JSON.stringify(value(v, "", 0));
 }

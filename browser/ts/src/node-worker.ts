@@ -2,7 +2,7 @@
 import type { ConsentState, State, Stats } from "./api";
 import { EdgeNetError } from "./api";
 import type { GoNode, GoResult, Host, StartConfig } from "./boundary";
-import { type Job, payloadJSON, type Settings, toCredits } from "./check";
+import { type Job, type Settings, toCredits } from "./check";
 import { typed, wire } from "./errors";
 import { runProgram } from "./go";
 import { Gate, Presences, type Verdict } from "./idle";
@@ -372,7 +372,7 @@ class Node {
     const r = await this.go!.submit(
       {
         ...rest,
-        tasks: tasks.map(({ payload, ...t }) => (payload === undefined ? t : { ...t, payload: payloadJSON(payload) })),
+        tasks,
       },
       (done, total) => post({ part: { id, done, total } }),
     );

@@ -21,6 +21,7 @@ export function outcome(r: GoResult): Outcome {
     receipts: [...r.receipts],
     status: r.status,
     output: r.output,
+    log: r.log,
     fuel: Number(r.fuel),
   };
   delete out.receipt;

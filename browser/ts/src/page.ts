@@ -40,6 +40,7 @@ const failure = (error: EdgeNetError): Result => ({
   receipts: [],
   status: "unknown",
   output: new Uint8Array(0),
+  log: new Uint8Array(0),
   fuel: 0,
   error,
 });

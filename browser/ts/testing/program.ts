@@ -46,6 +46,7 @@ export async function runProgram(_module: WebAssembly.Module): Promise<void> {
         results: job.tasks.map((t) => ({
           status: "ok",
           output: new TextEncoder().encode(t.payload ?? ""),
+          log: new Uint8Array(0),
           json: JSON.stringify({ echo: JSON.parse(t.payload ?? "null") as unknown, verified: "a worker's word" }),
           verified: job.redundancy > 1,
           workers: Array.from({ length: job.redundancy }, (_, i) => `worker${i}`),
