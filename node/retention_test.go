@@ -52,7 +52,7 @@ func TestOldJobsAreRemoved(t *testing.T) {
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
-	first, second := submit("first "+strings.Repeat("x ", 1000)), submit("second")
+	first, second := submit("first "+strings.Repeat("x ", 20_000)), submit("second")
 	open, err := n.Start(ctx, node.JobSpec{Type: "text", Inputs: [][]byte{shared}, Options: market.Options{Redundancy: 7, Timeout: time.Hour}})
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +65,7 @@ func TestOldJobsAreRemoved(t *testing.T) {
 		t.Fatalf("without bounds something was removed (%v)", err)
 	}
 	before := n.StoredKeys()
-	if err := n.Retain(0, 4<<10); err != nil || !gone(first) || gone(second) {
+	if err := n.Retain(0, 30<<10); err != nil || !gone(first) || gone(second) {
 		t.Fatalf("by size: first removed %v, second removed %v (%v)", gone(first), gone(second), err)
 	}
 	if after := n.StoredKeys(); after > before-6 { // job, two tasks, four receipts, an input and an output
@@ -75,7 +75,7 @@ func TestOldJobsAreRemoved(t *testing.T) {
 	if err != nil || len(r.Output) == 0 {
 		t.Errorf("the other job lost its result: %v %v", r, err)
 	}
-	if !n.HasBlob(shared) || n.HasBlob([]byte("first "+strings.Repeat("x ", 1000))) {
+	if !n.HasBlob(shared) || n.HasBlob([]byte("first "+strings.Repeat("x ", 20_000))) {
 		t.Error("the shared input is gone, or the other one is not")
 	}
 	if err := n.Remove(ctx, open); proto.CodeOf(err) != proto.CodeNotFinal {

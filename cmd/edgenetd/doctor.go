@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"strings"
 	"time"
@@ -136,6 +138,7 @@ func (a *app) examineFiles(e *exam, dir string) (cfg *config) {
 	least := uint64(cfg.number("disk.least")) << 20
 	free, err := freeSpace(dir)
 	switch {
+	case errors.Is(err, fs.ErrNotExist): // said above
 	case err != nil:
 		e.warn("disk", "see that the disk can be read", "free space is unknown: %v", err)
 	case free < least:
