@@ -145,8 +145,15 @@ func (w *wallet) waits() bool {
 }
 
 func (w *wallet) lock(ctx context.Context) error {
+	if err := w.n.instances.check(ctx); err != nil {
+		return err
+	}
 	select {
 	case <-w.author:
+		if err := w.n.instances.err(); err != nil { // found meanwhile
+			w.unlock()
+			return err
+		}
 		return nil
 	case <-ctx.Done():
 		return proto.CodeBusy.Errorf("an earlier event of this account still waits for the witnesses; try again when enough of them can be reached")

@@ -4,6 +4,7 @@ package node_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"edgenet.dev/ledger"
 	"edgenet.dev/ledger/store/mem"
+	"edgenet.dev/market"
 	"edgenet.dev/node"
 	"edgenet.dev/proto"
 	"edgenet.dev/transport"
@@ -105,5 +107,20 @@ func TestTwoEventsForOnePlaceAreSlashed(t *testing.T) {
 	}
 	if made > 1 {
 		t.Errorf("%d transfers have one place", made)
+	}
+	// The account itself takes no work from now on, and says why.
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n := l.start(thief, func(c *node.Config) { c.Store = keep{store} })
+	l.until("the frozen account takes no work", func() bool {
+		s := n.Stats()
+		return !s.Worker.Enabled && len(s.Problems) == 1 && strings.Contains(s.Problems[0], "frozen") && strings.Contains(s.Worker.Why, s.Problems[0])
+	})
+	if _, err := n.Start(ctx, node.JobSpec{Type: "text", Inputs: [][]byte{[]byte("hi")}}); err == nil || !strings.Contains(err.Error(), "frozen") {
+		t.Errorf("a job of a frozen account: %v", err)
+	}
+	if err := n.SetWorker(ctx, market.Worker{Enabled: true, Slots: 1, Types: []string{"text"}}); err != nil || n.Worker().Enabled {
+		t.Errorf("a frozen account was told to work, and does (%v)", err)
 	}
 }

@@ -58,6 +58,11 @@ type Node struct {
 	reachable atomic.Int32                  // network.Reachability
 	peerbook  *peerbook                     // of earlier connections
 	offered   atomic.Pointer[market.Worker] // what the market offers for this node
+	settings  atomic.Pointer[market.Worker] // what was asked for: offered, unless the node is halted
+	applying  sync.Mutex                    // orders changes of offered
+	instances *instances                    // other processes with this key
+	frozen    atomic.Bool                   // this account is
+	halting   chan struct{}                 // something may keep the node from working
 	serving   *slots                        // blobs being served
 	proving   chan struct{}                 // proofs being made
 
@@ -106,6 +111,11 @@ func New(cfg Config) (*Node, error) {
 	n.offered.Store(&n.cfg.Worker)
 	if n.needs, err = lru.New[cid.Cid, need](needsKept); err != nil {
 		return nil, fmt.Errorf("node: %w", err)
+	}
+	n.settings.Store(&n.cfg.Worker)
+	n.halting = make(chan struct{}, 1)
+	if n.instances, err = newInstances(n); err != nil {
+		return nil, err
 	}
 	if n.kv, err = openKV(cfg.Dir); err != nil {
 		return nil, err
@@ -215,6 +225,9 @@ func (n *Node) start() error {
 	}
 	n.handle("directory", n.serveDirectory)
 	n.handle("clock", n.serveClock)
+	n.handle("instance", n.serveInstance)
+	n.goDo(n.instances.run)
+	n.goDo(n.watchHalt)
 
 	n.goRun("jobs", n.jobs.run)
 	n.goDo(n.jobs.retain)
@@ -241,7 +254,7 @@ func (n *Node) stop(cancel context.CancelFunc) error {
 	n.closing.Unlock()
 	var errs []error
 	if n.host != nil {
-		for _, p := range []string{"task", "blob", "sync", "vote", "proof", "directory", "clock"} {
+		for _, p := range []string{"task", "blob", "sync", "vote", "proof", "directory", "clock", "instance"} {
 			n.host.RemoveStreamHandler(n.net.ID.Protocol(p))
 		}
 	}

@@ -23,6 +23,7 @@ type Stats struct {
 	BytesIn         uint64 // all libp2p traffic since the start
 	BytesOut        uint64
 	Gossip          []GossipCount
+	Problems        []string // see Node.Problems
 }
 
 // WorkerStats is the worker's part of Stats.
@@ -55,6 +56,7 @@ func (n *Node) Stats() Stats {
 		Uptime: time.Since(n.started), Witness: n.wallet.witness != nil, Events: n.Events(),
 		Worker: WorkerStats{Enabled: w.Enabled, Slots: w.Slots, Types: w.Types, Done: n.work.done.Load(), Failed: n.work.failed.Load(), Accepted: n.work.accepted.Load()},
 	}
+	s.Problems = n.Problems()
 	n.jobs.mu.Lock()
 	s.Worker.Busy, s.Worker.Waiting, s.Worker.Why = n.jobs.m.Busy(), n.jobs.m.Waiting(), n.jobs.m.WhyWorker()
 	n.jobs.mu.Unlock()

@@ -121,6 +121,9 @@ func (n *Node) launch(ctx context.Context, spec JobSpec) (proto.JobID, error) {
 	if err != nil {
 		return fail(err)
 	}
+	if p := n.Problems(); len(p) > 0 {
+		return fail(proto.CodeConflict.Errorf("%s", p[0]))
+	}
 	job, raw, err := n.plan(spec)
 	if err != nil {
 		return fail(err)

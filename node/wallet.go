@@ -114,6 +114,9 @@ func (w *wallet) heard(from peer.ID, f *proto.VoteFrame) error {
 	if _, ok := f.GetBody().(*proto.VoteFrame_WorkClaim); ok && w.witness != nil {
 		return w.claim(from, f)
 	}
+	if w.witness != nil && w.n.instances.mayVote(w.n.ctx) != nil {
+		return nil // who votes twice is punished; others' answers to this account go with it, for it signs nothing either
+	}
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -245,6 +248,9 @@ func (w *wallet) runWitness(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		if w.n.instances.mayVote(ctx) != nil {
+			return
+		}
 		now := time.Now()
 		w.mu.Lock()
 		outs, err := w.witness.Tick(now)
@@ -303,6 +309,9 @@ func (w *wallet) noticed(added []*ledger.Certified) {
 		wake(w.moved)
 	}
 	for _, c := range added {
+		if c.Account == w.n.self && (c.Event.GetSlash() != nil || c.Event.GetRotate() != nil) {
+			wake(w.n.halting)
+		}
 		if c.Account == w.n.self && c.Event.GetSlash() != nil {
 			w.n.log.Error("this account was punished for two events in one place, or two votes; it is frozen until a rotate by its recovery key", zap.Stringer("event", c.ID))
 			w.n.record(audit.Slashed, "event", c.ID.String(), "seq", fmt.Sprint(c.Seq))
@@ -318,6 +327,9 @@ const claimPause = 300 * time.Millisecond
 // and those that follow on it together.
 func (w *wallet) claimIncome(ctx context.Context) {
 	for {
+		if w.n.instances.err() != nil {
+			return
+		}
 		w.mu.Lock()
 		list := w.l.Receivables(w.n.self)
 		w.mu.Unlock()

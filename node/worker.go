@@ -23,6 +23,18 @@ func (n *Node) SetWorker(ctx context.Context, w market.Worker) error {
 	if w.Enabled && n.cfg.Executor == nil {
 		return errors.New("node: no sandbox is configured")
 	}
+	n.settings.Store(&w)
+	return n.applyWorker(ctx)
+}
+
+// applyWorker offers what was set last, or nothing while the node is halted.
+func (n *Node) applyWorker(ctx context.Context) error {
+	n.applying.Lock()
+	defer n.applying.Unlock()
+	w := *n.settings.Load()
+	if p := n.Problems(); len(p) > 0 && w.Enabled {
+		w.Enabled, w.Reason = false, p[0]
+	}
 	w = offer(w)
 	n.offered.Store(&w)
 	if err := n.gossip.followWork(w); err != nil {

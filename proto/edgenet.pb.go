@@ -114,6 +114,7 @@ type Payload struct {
 	//	*Payload_ClaimList
 	//	*Payload_ProbeReport
 	//	*Payload_WrongReport
+	//	*Payload_Instance
 	Body          isPayload_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -345,6 +346,15 @@ func (x *Payload) GetWrongReport() *WrongReport {
 	return nil
 }
 
+func (x *Payload) GetInstance() *Instance {
+	if x != nil {
+		if x, ok := x.Body.(*Payload_Instance); ok {
+			return x.Instance
+		}
+	}
+	return nil
+}
+
 type isPayload_Body interface {
 	isPayload_Body()
 }
@@ -433,6 +443,10 @@ type Payload_WrongReport struct {
 	WrongReport *WrongReport `protobuf:"bytes,21,opt,name=wrong_report,json=wrongReport,proto3,oneof"`
 }
 
+type Payload_Instance struct {
+	Instance *Instance `protobuf:"bytes,32,opt,name=instance,proto3,oneof"`
+}
+
 func (*Payload_PeerRecord) isPayload_Body() {}
 
 func (*Payload_Offer) isPayload_Body() {}
@@ -474,6 +488,8 @@ func (*Payload_ClaimList) isPayload_Body() {}
 func (*Payload_ProbeReport) isPayload_Body() {}
 
 func (*Payload_WrongReport) isPayload_Body() {}
+
+func (*Payload_Instance) isPayload_Body() {}
 
 // Genesis is the network. Its marshalled bytes (genesis.pb) are authoritative;
 // the network id is their CID.
@@ -7765,6 +7781,165 @@ func (x *KnownPeer) GetDialled() bool {
 	return false
 }
 
+// Instance says which of the processes that have a key answered: signed by that
+// key over a nonce of whoever wants to know, so only one that runs now can.
+type Instance struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nonce         []byte                 `protobuf:"bytes,1,opt,name=nonce,proto3" json:"nonce,omitempty"` // 16 bytes
+	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`       // 16 random bytes, drawn at the start of the process
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Instance) Reset() {
+	*x = Instance{}
+	mi := &file_proto_edgenet_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Instance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Instance) ProtoMessage() {}
+
+func (x *Instance) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Instance.ProtoReflect.Descriptor instead.
+func (*Instance) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{95}
+}
+
+func (x *Instance) GetNonce() []byte {
+	if x != nil {
+		return x.Nonce
+	}
+	return nil
+}
+
+func (x *Instance) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+// Question on an /instance stream.
+type InstanceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nonce         []byte                 `protobuf:"bytes,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`                              // the asker's own
+	PassedOn      bool                   `protobuf:"varint,3,opt,name=passed_on,json=passedOn,proto3" json:"passed_on,omitempty"` // false: pass this on to whoever else is connected to you by my peer id; true: answer it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InstanceRequest) Reset() {
+	*x = InstanceRequest{}
+	mi := &file_proto_edgenet_proto_msgTypes[96]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InstanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InstanceRequest) ProtoMessage() {}
+
+func (x *InstanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[96]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InstanceRequest.ProtoReflect.Descriptor instead.
+func (*InstanceRequest) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{96}
+}
+
+func (x *InstanceRequest) GetNonce() []byte {
+	if x != nil {
+		return x.Nonce
+	}
+	return nil
+}
+
+func (x *InstanceRequest) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *InstanceRequest) GetPassedOn() bool {
+	if x != nil {
+		return x.PassedOn
+	}
+	return false
+}
+
+type InstanceReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Instances     [][]byte               `protobuf:"bytes,1,rep,name=instances,proto3" json:"instances,omitempty"` // marshalled Envelopes of Instance, at most 8
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InstanceReply) Reset() {
+	*x = InstanceReply{}
+	mi := &file_proto_edgenet_proto_msgTypes[97]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InstanceReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InstanceReply) ProtoMessage() {}
+
+func (x *InstanceReply) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[97]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InstanceReply.ProtoReflect.Descriptor instead.
+func (*InstanceReply) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{97}
+}
+
+func (x *InstanceReply) GetInstances() [][]byte {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
 var File_proto_edgenet_proto protoreflect.FileDescriptor
 
 const file_proto_edgenet_proto_rawDesc = "" +
@@ -7774,7 +7949,7 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\bEnvelope\x12\x18\n" +
 	"\apayload\x18\x01 \x01(\fR\apayload\x12\x16\n" +
 	"\x06signer\x18\x02 \x01(\fR\x06signer\x12\x1c\n" +
-	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xda\b\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\x8e\t\n" +
 	"\aPayload\x129\n" +
 	"\vpeer_record\x18\x01 \x01(\v2\x16.edgenet.v1.PeerRecordH\x00R\n" +
 	"peerRecord\x12)\n" +
@@ -7805,7 +7980,8 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\n" +
 	"claim_list\x18\x13 \x01(\v2\x15.edgenet.v1.ClaimListH\x00R\tclaimList\x12<\n" +
 	"\fprobe_report\x18\x14 \x01(\v2\x17.edgenet.v1.ProbeReportH\x00R\vprobeReport\x12<\n" +
-	"\fwrong_report\x18\x15 \x01(\v2\x17.edgenet.v1.WrongReportH\x00R\vwrongReportB\x06\n" +
+	"\fwrong_report\x18\x15 \x01(\v2\x17.edgenet.v1.WrongReportH\x00R\vwrongReport\x122\n" +
+	"\binstance\x18  \x01(\v2\x14.edgenet.v1.InstanceH\x00R\binstanceB\x06\n" +
 	"\x04bodyJ\x04\b\x16\x10 \"\xed\x04\n" +
 	"\aGenesis\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
@@ -8405,7 +8581,16 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x06record\x18\x02 \x01(\fR\x06record\x12 \n" +
 	"\fseen_unix_ms\x18\x03 \x01(\x04R\n" +
 	"seenUnixMs\x12\x18\n" +
-	"\adialled\x18\x04 \x01(\bR\adialledB\x13Z\x11edgenet.dev/protob\x06proto3"
+	"\adialled\x18\x04 \x01(\bR\adialled\"0\n" +
+	"\bInstance\x12\x14\n" +
+	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\fR\x02id\"T\n" +
+	"\x0fInstanceRequest\x12\x14\n" +
+	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\fR\x02id\x12\x1b\n" +
+	"\tpassed_on\x18\x03 \x01(\bR\bpassedOn\"-\n" +
+	"\rInstanceReply\x12\x1c\n" +
+	"\tinstances\x18\x01 \x03(\fR\tinstancesB\x13Z\x11edgenet.dev/protob\x06proto3"
 
 var (
 	file_proto_edgenet_proto_rawDescOnce sync.Once
@@ -8419,7 +8604,7 @@ func file_proto_edgenet_proto_rawDescGZIP() []byte {
 	return file_proto_edgenet_proto_rawDescData
 }
 
-var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 95)
+var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 98)
 var file_proto_edgenet_proto_goTypes = []any{
 	(*Envelope)(nil),            // 0: edgenet.v1.Envelope
 	(*Payload)(nil),             // 1: edgenet.v1.Payload
@@ -8516,6 +8701,9 @@ var file_proto_edgenet_proto_goTypes = []any{
 	(*SyncChain)(nil),           // 92: edgenet.v1.SyncChain
 	(*Invite)(nil),              // 93: edgenet.v1.Invite
 	(*KnownPeer)(nil),           // 94: edgenet.v1.KnownPeer
+	(*Instance)(nil),            // 95: edgenet.v1.Instance
+	(*InstanceRequest)(nil),     // 96: edgenet.v1.InstanceRequest
+	(*InstanceReply)(nil),       // 97: edgenet.v1.InstanceReply
 }
 var file_proto_edgenet_proto_depIdxs = []int32{
 	5,   // 0: edgenet.v1.Payload.peer_record:type_name -> edgenet.v1.PeerRecord
@@ -8539,102 +8727,103 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	55,  // 18: edgenet.v1.Payload.claim_list:type_name -> edgenet.v1.ClaimList
 	71,  // 19: edgenet.v1.Payload.probe_report:type_name -> edgenet.v1.ProbeReport
 	72,  // 20: edgenet.v1.Payload.wrong_report:type_name -> edgenet.v1.WrongReport
-	3,   // 21: edgenet.v1.Genesis.grants:type_name -> edgenet.v1.Grant
-	4,   // 22: edgenet.v1.Genesis.relay:type_name -> edgenet.v1.RelayLimits
-	10,  // 23: edgenet.v1.AssignmentBatch.assignments:type_name -> edgenet.v1.Assignment
-	18,  // 24: edgenet.v1.TaskFrame.assign:type_name -> edgenet.v1.Assign
-	24,  // 25: edgenet.v1.TaskFrame.reveal:type_name -> edgenet.v1.Reveal
-	29,  // 26: edgenet.v1.TaskFrame.abort:type_name -> edgenet.v1.Abort
-	30,  // 27: edgenet.v1.TaskFrame.pay:type_name -> edgenet.v1.Pay
-	20,  // 28: edgenet.v1.TaskFrame.accepted:type_name -> edgenet.v1.Accepted
-	21,  // 29: edgenet.v1.TaskFrame.refused:type_name -> edgenet.v1.Refused
-	22,  // 30: edgenet.v1.TaskFrame.commits:type_name -> edgenet.v1.Commits
-	26,  // 31: edgenet.v1.TaskFrame.results:type_name -> edgenet.v1.Results
-	28,  // 32: edgenet.v1.TaskFrame.progress:type_name -> edgenet.v1.Progress
-	31,  // 33: edgenet.v1.TaskFrame.done:type_name -> edgenet.v1.DoneReply
-	19,  // 34: edgenet.v1.Assign.inputs:type_name -> edgenet.v1.Input
-	65,  // 35: edgenet.v1.Assign.hold:type_name -> edgenet.v1.CertifiedEvent
-	65,  // 36: edgenet.v1.Assign.extends:type_name -> edgenet.v1.CertifiedEvent
-	17,  // 37: edgenet.v1.Accepted.tasks:type_name -> edgenet.v1.TaskRef
-	17,  // 38: edgenet.v1.Accepted.waiting:type_name -> edgenet.v1.TaskRef
-	17,  // 39: edgenet.v1.Refused.task:type_name -> edgenet.v1.TaskRef
-	23,  // 40: edgenet.v1.Commits.commitments:type_name -> edgenet.v1.Commitment
-	17,  // 41: edgenet.v1.Commitment.task:type_name -> edgenet.v1.TaskRef
-	25,  // 42: edgenet.v1.Reveal.tasks:type_name -> edgenet.v1.RevealTask
-	17,  // 43: edgenet.v1.RevealTask.task:type_name -> edgenet.v1.TaskRef
-	23,  // 44: edgenet.v1.RevealTask.commits:type_name -> edgenet.v1.Commitment
-	27,  // 45: edgenet.v1.Results.items:type_name -> edgenet.v1.ResultItem
-	17,  // 46: edgenet.v1.Progress.task:type_name -> edgenet.v1.TaskRef
-	17,  // 47: edgenet.v1.Abort.tasks:type_name -> edgenet.v1.TaskRef
-	65,  // 48: edgenet.v1.Pay.hold:type_name -> edgenet.v1.CertifiedEvent
-	65,  // 49: edgenet.v1.Pay.extends:type_name -> edgenet.v1.CertifiedEvent
-	36,  // 50: edgenet.v1.DirectoryReply.peers:type_name -> edgenet.v1.PeerAddrs
-	38,  // 51: edgenet.v1.Event.post:type_name -> edgenet.v1.Post
-	40,  // 52: edgenet.v1.Event.open:type_name -> edgenet.v1.Open
-	41,  // 53: edgenet.v1.Event.transfer:type_name -> edgenet.v1.Transfer
-	42,  // 54: edgenet.v1.Event.receive:type_name -> edgenet.v1.Receive
-	45,  // 55: edgenet.v1.Event.hold:type_name -> edgenet.v1.Hold
-	46,  // 56: edgenet.v1.Event.extend:type_name -> edgenet.v1.Extend
-	47,  // 57: edgenet.v1.Event.settle:type_name -> edgenet.v1.Settle
-	49,  // 58: edgenet.v1.Event.stake:type_name -> edgenet.v1.Amount
-	49,  // 59: edgenet.v1.Event.unstake:type_name -> edgenet.v1.Amount
-	49,  // 60: edgenet.v1.Event.withdraw:type_name -> edgenet.v1.Amount
-	50,  // 61: edgenet.v1.Event.rotate:type_name -> edgenet.v1.Rotate
-	51,  // 62: edgenet.v1.Event.close:type_name -> edgenet.v1.Close
-	52,  // 63: edgenet.v1.Event.slash:type_name -> edgenet.v1.Slash
-	53,  // 64: edgenet.v1.Event.void:type_name -> edgenet.v1.Void
-	43,  // 65: edgenet.v1.Open.sources:type_name -> edgenet.v1.Source
-	43,  // 66: edgenet.v1.Receive.sources:type_name -> edgenet.v1.Source
-	44,  // 67: edgenet.v1.Hold.lanes:type_name -> edgenet.v1.Lane
-	44,  // 68: edgenet.v1.Extend.lanes:type_name -> edgenet.v1.Lane
-	48,  // 69: edgenet.v1.Settle.pays:type_name -> edgenet.v1.LanePay
-	48,  // 70: edgenet.v1.Close.payouts:type_name -> edgenet.v1.LanePay
-	13,  // 71: edgenet.v1.WorkClaim.receipts:type_name -> edgenet.v1.SignedReceipt
-	56,  // 72: edgenet.v1.ClaimList.entries:type_name -> edgenet.v1.ClaimEntry
-	58,  // 73: edgenet.v1.Slot.account:type_name -> edgenet.v1.AccountSlot
-	57,  // 74: edgenet.v1.Propose.slot:type_name -> edgenet.v1.Slot
-	65,  // 75: edgenet.v1.Propose.attachments:type_name -> edgenet.v1.CertifiedEvent
-	57,  // 76: edgenet.v1.Report.slot:type_name -> edgenet.v1.Slot
-	57,  // 77: edgenet.v1.Prepare.slot:type_name -> edgenet.v1.Slot
-	57,  // 78: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
-	64,  // 79: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
-	65,  // 80: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
-	75,  // 81: edgenet.v1.CertifiedEvents.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	74,  // 82: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
-	70,  // 83: edgenet.v1.FrontierChanges.rewards:type_name -> edgenet.v1.Reward
-	13,  // 84: edgenet.v1.FrontierChanges.wrong:type_name -> edgenet.v1.SignedReceipt
-	73,  // 85: edgenet.v1.WrongReport.wrong:type_name -> edgenet.v1.WrongWork
-	64,  // 86: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
-	65,  // 87: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
-	76,  // 88: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
-	79,  // 89: edgenet.v1.ProofRequest.lanes:type_name -> edgenet.v1.LaneRef
-	75,  // 90: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
-	77,  // 91: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
-	77,  // 92: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
-	65,  // 93: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
-	81,  // 94: edgenet.v1.ProofReply.report:type_name -> edgenet.v1.AccountReport
-	77,  // 95: edgenet.v1.ProofReply.reputation:type_name -> edgenet.v1.StateProof
-	82,  // 96: edgenet.v1.AccountReport.payables:type_name -> edgenet.v1.Payable
-	83,  // 97: edgenet.v1.AccountReport.lanes:type_name -> edgenet.v1.LaneState
-	87,  // 98: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
-	89,  // 99: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
-	65,  // 100: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
-	86,  // 101: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
-	85,  // 102: edgenet.v1.VoteFrame.wrong_works:type_name -> edgenet.v1.WrongWorks
-	13,  // 103: edgenet.v1.VoteFrame.accused:type_name -> edgenet.v1.SignedReceipt
-	13,  // 104: edgenet.v1.WrongWorks.receipts:type_name -> edgenet.v1.SignedReceipt
-	65,  // 105: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
-	57,  // 106: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
-	91,  // 107: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
-	65,  // 108: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
-	92,  // 109: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
-	75,  // 110: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	76,  // 111: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
-	112, // [112:112] is the sub-list for method output_type
-	112, // [112:112] is the sub-list for method input_type
-	112, // [112:112] is the sub-list for extension type_name
-	112, // [112:112] is the sub-list for extension extendee
-	0,   // [0:112] is the sub-list for field type_name
+	95,  // 21: edgenet.v1.Payload.instance:type_name -> edgenet.v1.Instance
+	3,   // 22: edgenet.v1.Genesis.grants:type_name -> edgenet.v1.Grant
+	4,   // 23: edgenet.v1.Genesis.relay:type_name -> edgenet.v1.RelayLimits
+	10,  // 24: edgenet.v1.AssignmentBatch.assignments:type_name -> edgenet.v1.Assignment
+	18,  // 25: edgenet.v1.TaskFrame.assign:type_name -> edgenet.v1.Assign
+	24,  // 26: edgenet.v1.TaskFrame.reveal:type_name -> edgenet.v1.Reveal
+	29,  // 27: edgenet.v1.TaskFrame.abort:type_name -> edgenet.v1.Abort
+	30,  // 28: edgenet.v1.TaskFrame.pay:type_name -> edgenet.v1.Pay
+	20,  // 29: edgenet.v1.TaskFrame.accepted:type_name -> edgenet.v1.Accepted
+	21,  // 30: edgenet.v1.TaskFrame.refused:type_name -> edgenet.v1.Refused
+	22,  // 31: edgenet.v1.TaskFrame.commits:type_name -> edgenet.v1.Commits
+	26,  // 32: edgenet.v1.TaskFrame.results:type_name -> edgenet.v1.Results
+	28,  // 33: edgenet.v1.TaskFrame.progress:type_name -> edgenet.v1.Progress
+	31,  // 34: edgenet.v1.TaskFrame.done:type_name -> edgenet.v1.DoneReply
+	19,  // 35: edgenet.v1.Assign.inputs:type_name -> edgenet.v1.Input
+	65,  // 36: edgenet.v1.Assign.hold:type_name -> edgenet.v1.CertifiedEvent
+	65,  // 37: edgenet.v1.Assign.extends:type_name -> edgenet.v1.CertifiedEvent
+	17,  // 38: edgenet.v1.Accepted.tasks:type_name -> edgenet.v1.TaskRef
+	17,  // 39: edgenet.v1.Accepted.waiting:type_name -> edgenet.v1.TaskRef
+	17,  // 40: edgenet.v1.Refused.task:type_name -> edgenet.v1.TaskRef
+	23,  // 41: edgenet.v1.Commits.commitments:type_name -> edgenet.v1.Commitment
+	17,  // 42: edgenet.v1.Commitment.task:type_name -> edgenet.v1.TaskRef
+	25,  // 43: edgenet.v1.Reveal.tasks:type_name -> edgenet.v1.RevealTask
+	17,  // 44: edgenet.v1.RevealTask.task:type_name -> edgenet.v1.TaskRef
+	23,  // 45: edgenet.v1.RevealTask.commits:type_name -> edgenet.v1.Commitment
+	27,  // 46: edgenet.v1.Results.items:type_name -> edgenet.v1.ResultItem
+	17,  // 47: edgenet.v1.Progress.task:type_name -> edgenet.v1.TaskRef
+	17,  // 48: edgenet.v1.Abort.tasks:type_name -> edgenet.v1.TaskRef
+	65,  // 49: edgenet.v1.Pay.hold:type_name -> edgenet.v1.CertifiedEvent
+	65,  // 50: edgenet.v1.Pay.extends:type_name -> edgenet.v1.CertifiedEvent
+	36,  // 51: edgenet.v1.DirectoryReply.peers:type_name -> edgenet.v1.PeerAddrs
+	38,  // 52: edgenet.v1.Event.post:type_name -> edgenet.v1.Post
+	40,  // 53: edgenet.v1.Event.open:type_name -> edgenet.v1.Open
+	41,  // 54: edgenet.v1.Event.transfer:type_name -> edgenet.v1.Transfer
+	42,  // 55: edgenet.v1.Event.receive:type_name -> edgenet.v1.Receive
+	45,  // 56: edgenet.v1.Event.hold:type_name -> edgenet.v1.Hold
+	46,  // 57: edgenet.v1.Event.extend:type_name -> edgenet.v1.Extend
+	47,  // 58: edgenet.v1.Event.settle:type_name -> edgenet.v1.Settle
+	49,  // 59: edgenet.v1.Event.stake:type_name -> edgenet.v1.Amount
+	49,  // 60: edgenet.v1.Event.unstake:type_name -> edgenet.v1.Amount
+	49,  // 61: edgenet.v1.Event.withdraw:type_name -> edgenet.v1.Amount
+	50,  // 62: edgenet.v1.Event.rotate:type_name -> edgenet.v1.Rotate
+	51,  // 63: edgenet.v1.Event.close:type_name -> edgenet.v1.Close
+	52,  // 64: edgenet.v1.Event.slash:type_name -> edgenet.v1.Slash
+	53,  // 65: edgenet.v1.Event.void:type_name -> edgenet.v1.Void
+	43,  // 66: edgenet.v1.Open.sources:type_name -> edgenet.v1.Source
+	43,  // 67: edgenet.v1.Receive.sources:type_name -> edgenet.v1.Source
+	44,  // 68: edgenet.v1.Hold.lanes:type_name -> edgenet.v1.Lane
+	44,  // 69: edgenet.v1.Extend.lanes:type_name -> edgenet.v1.Lane
+	48,  // 70: edgenet.v1.Settle.pays:type_name -> edgenet.v1.LanePay
+	48,  // 71: edgenet.v1.Close.payouts:type_name -> edgenet.v1.LanePay
+	13,  // 72: edgenet.v1.WorkClaim.receipts:type_name -> edgenet.v1.SignedReceipt
+	56,  // 73: edgenet.v1.ClaimList.entries:type_name -> edgenet.v1.ClaimEntry
+	58,  // 74: edgenet.v1.Slot.account:type_name -> edgenet.v1.AccountSlot
+	57,  // 75: edgenet.v1.Propose.slot:type_name -> edgenet.v1.Slot
+	65,  // 76: edgenet.v1.Propose.attachments:type_name -> edgenet.v1.CertifiedEvent
+	57,  // 77: edgenet.v1.Report.slot:type_name -> edgenet.v1.Slot
+	57,  // 78: edgenet.v1.Prepare.slot:type_name -> edgenet.v1.Slot
+	57,  // 79: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
+	64,  // 80: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
+	65,  // 81: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
+	75,  // 82: edgenet.v1.CertifiedEvents.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	74,  // 83: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
+	70,  // 84: edgenet.v1.FrontierChanges.rewards:type_name -> edgenet.v1.Reward
+	13,  // 85: edgenet.v1.FrontierChanges.wrong:type_name -> edgenet.v1.SignedReceipt
+	73,  // 86: edgenet.v1.WrongReport.wrong:type_name -> edgenet.v1.WrongWork
+	64,  // 87: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
+	65,  // 88: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
+	76,  // 89: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
+	79,  // 90: edgenet.v1.ProofRequest.lanes:type_name -> edgenet.v1.LaneRef
+	75,  // 91: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
+	77,  // 92: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
+	77,  // 93: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
+	65,  // 94: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
+	81,  // 95: edgenet.v1.ProofReply.report:type_name -> edgenet.v1.AccountReport
+	77,  // 96: edgenet.v1.ProofReply.reputation:type_name -> edgenet.v1.StateProof
+	82,  // 97: edgenet.v1.AccountReport.payables:type_name -> edgenet.v1.Payable
+	83,  // 98: edgenet.v1.AccountReport.lanes:type_name -> edgenet.v1.LaneState
+	87,  // 99: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
+	89,  // 100: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
+	65,  // 101: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
+	86,  // 102: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
+	85,  // 103: edgenet.v1.VoteFrame.wrong_works:type_name -> edgenet.v1.WrongWorks
+	13,  // 104: edgenet.v1.VoteFrame.accused:type_name -> edgenet.v1.SignedReceipt
+	13,  // 105: edgenet.v1.WrongWorks.receipts:type_name -> edgenet.v1.SignedReceipt
+	65,  // 106: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
+	57,  // 107: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
+	91,  // 108: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
+	65,  // 109: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
+	92,  // 110: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
+	75,  // 111: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	76,  // 112: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
+	113, // [113:113] is the sub-list for method output_type
+	113, // [113:113] is the sub-list for method input_type
+	113, // [113:113] is the sub-list for extension type_name
+	113, // [113:113] is the sub-list for extension extendee
+	0,   // [0:113] is the sub-list for field type_name
 }
 
 func init() { file_proto_edgenet_proto_init() }
@@ -8664,6 +8853,7 @@ func file_proto_edgenet_proto_init() {
 		(*Payload_ClaimList)(nil),
 		(*Payload_ProbeReport)(nil),
 		(*Payload_WrongReport)(nil),
+		(*Payload_Instance)(nil),
 	}
 	file_proto_edgenet_proto_msgTypes[16].OneofWrappers = []any{
 		(*TaskFrame_Assign)(nil),
@@ -8723,7 +8913,7 @@ func file_proto_edgenet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_edgenet_proto_rawDesc), len(file_proto_edgenet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   95,
+			NumMessages:   98,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -38,6 +38,8 @@ const (
 	KindClaimList
 	KindProbeReport
 	KindWrongReport
+
+	KindInstance Kind = 32
 )
 
 // kinds holds the domain name and the payload cap in bytes of each kind.
@@ -66,9 +68,10 @@ var kinds = [...]struct {
 	KindClaimList:   {"claim-list", 4 << 10},
 	KindProbeReport: {"probe-report", 10 << 10},
 	KindWrongReport: {"wrong-report", 4 << 10},
+	KindInstance:    {"instance", 64},
 }
 
-func (k Kind) known() bool { return k >= 1 && int(k) < len(kinds) }
+func (k Kind) known() bool { return int64(k) < int64(len(kinds)) && kinds[k].cap > 0 }
 
 func (k Kind) String() string {
 	if k.known() {
@@ -267,6 +270,8 @@ func kindOf(p *Payload) Kind {
 		return KindProbeReport
 	case *Payload_WrongReport:
 		return KindWrongReport
+	case *Payload_Instance:
+		return KindInstance
 	}
 	return 0
 }

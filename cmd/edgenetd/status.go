@@ -157,6 +157,7 @@ type statusView struct {
 	BytesIn         uint64            `json:"bytes_in"`
 	BytesOut        uint64            `json:"bytes_out"`
 	Gossip          map[string]gossip `json:"gossip"`
+	Problems        []string          `json:"problems"` // why it signs nothing or takes no work
 }
 
 type workerView struct {
@@ -182,6 +183,7 @@ func (a *app) printStatus(s *api.StatusReply) error {
 		workerView{k.GetEnabled(), k.GetSlots(), k.GetBusy(), k.GetTasksDone(), k.GetTasksFailed(), k.GetTypes(), k.GetWhy()},
 		s.StateHash, s.Events, s.RssBytes, s.BytesIn, s.BytesOut,
 		map[string]gossip{},
+		append([]string{}, s.Problems...),
 	}
 	for _, g := range s.Gossip {
 		v.Gossip[g.Topic] = gossip{g.Sent, g.Received}
@@ -200,6 +202,9 @@ func (a *app) printStatus(s *api.StatusReply) error {
 		row(w, "worker", work)
 		if v.Worker.Enabled && v.Worker.Why != "" {
 			row(w, "work", v.Worker.Why)
+		}
+		for _, p := range v.Problems {
+			row(w, "problem", p)
 		}
 		row(w, "witness", yesNo(v.Witness))
 		row(w, "ledger", fmt.Sprintf("%d events, state %.16s", v.Events, v.StateHash))

@@ -97,6 +97,7 @@ func (s *server) Status(context.Context, *connect.Request[api.StatusRequest]) (*
 		RssBytes:        residentBytes(),
 		BytesIn:         st.BytesIn,
 		BytesOut:        st.BytesOut,
+		Problems:        st.Problems,
 		Worker: &api.WorkerStatus{
 			Enabled:     st.Worker.Enabled,
 			Slots:       int32(st.Worker.Slots),

@@ -42,6 +42,7 @@ const (
 	Conflict   = "conflict"     // another event took this account's place
 	Dropped    = "dropped"      // an event of this account was refused, and what it was for is not done
 	Start      = "start"        // the daemon started with this configuration
+	Copied     = "copied"       // another process has this identity; this one signs nothing
 	NotVoting  = "not-voting"   // a witness restored from a backup stays silent
 	ShortWrite = "short-write"  // read only: a line that a crash cut short
 )

@@ -132,6 +132,7 @@ type StatusReply struct {
 	BytesIn         uint64                 `protobuf:"varint,16,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"` // all libp2p traffic
 	BytesOut        uint64                 `protobuf:"varint,17,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
 	Gossip          []*GossipCount         `protobuf:"bytes,18,rep,name=gossip,proto3" json:"gossip,omitempty"`
+	Problems        []string               `protobuf:"bytes,40,rep,name=problems,proto3" json:"problems,omitempty"` // sentences: why it signs nothing or takes no work, and what to do
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -288,6 +289,13 @@ func (x *StatusReply) GetBytesOut() uint64 {
 func (x *StatusReply) GetGossip() []*GossipCount {
 	if x != nil {
 		return x.Gossip
+	}
+	return nil
+}
+
+func (x *StatusReply) GetProblems() []string {
+	if x != nil {
+		return x.Problems
 	}
 	return nil
 }
@@ -4380,7 +4388,7 @@ var File_api_proto protoreflect.FileDescriptor
 const file_api_proto_rawDesc = "" +
 	"\n" +
 	"\tapi.proto\x12\x0eedgenet.api.v1\"\x0f\n" +
-	"\rStatusRequest\"\xbf\x04\n" +
+	"\rStatusRequest\"\xdb\x04\n" +
 	"\vStatusReply\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1d\n" +
 	"\n" +
@@ -4402,7 +4410,8 @@ const file_api_proto_rawDesc = "" +
 	"\trss_bytes\x18\x0f \x01(\x04R\brssBytes\x12\x19\n" +
 	"\bbytes_in\x18\x10 \x01(\x04R\abytesIn\x12\x1b\n" +
 	"\tbytes_out\x18\x11 \x01(\x04R\bbytesOut\x123\n" +
-	"\x06gossip\x18\x12 \x03(\v2\x1b.edgenet.api.v1.GossipCountR\x06gossip\"S\n" +
+	"\x06gossip\x18\x12 \x03(\v2\x1b.edgenet.api.v1.GossipCountR\x06gossip\x12\x1a\n" +
+	"\bproblems\x18( \x03(\tR\bproblems\"S\n" +
 	"\vGossipCount\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x12\n" +
 	"\x04sent\x18\x02 \x01(\x04R\x04sent\x12\x1a\n" +
