@@ -11,6 +11,7 @@ import (
 
 	"edgenet.dev/market"
 	"edgenet.dev/proto"
+	"edgenet.dev/sandbox"
 	"edgenet.dev/sandbox/modules"
 )
 
@@ -54,8 +55,10 @@ func (n *Node) plan(spec JobSpec) (job market.Job, raw []byte, err error) {
 		return refuse("queue timeout %s is longer than the timeout of the whole job, %s: raise that too", o.Queue, o.Timeout)
 	case o.Fuel > proto.MaxFuel:
 		return refuse("fuel limit %d: want at most %d", o.Fuel, proto.MaxFuel)
-	case o.Memory < 64<<10 || o.Memory > 4<<30:
-		return refuse("memory limit of %d bytes: want 64 KiB to 4 GiB", o.Memory)
+	case o.Memory < 64<<10:
+		return refuse("memory limit of %d bytes: want 64 KiB to 1 GiB", o.Memory)
+	case o.Memory > sandbox.MaxMemory: // no worker's sandbox has more
+		return market.Job{}, nil, proto.CodeLimits.Errorf("memory limit of %d bytes (--memory, memoryLimit): workers grant at most %d", o.Memory, uint64(sandbox.MaxMemory))
 	case len(o.Label) > 64:
 		return refuse("label of %d bytes: want at most 64", len(o.Label))
 	case len(spec.Inputs) == 0 || len(spec.Inputs) > proto.MaxTasks:

@@ -330,7 +330,11 @@ func judge(j *api.Job) error {
 		return failf(exitTask, "job %s is not finished (%s); wait for it with 'edgenetd task show %s'", j.Id, j.State, j.Id)
 	case j.State != "done":
 		why := strings.TrimSpace(j.Code + " " + j.Reason)
-		return failf(exitTask, "job %s ended %s (%s) with %d of %d tasks done; 'edgenetd task why %s' says more", j.Id, j.State, dash(why), j.Done, j.Tasks, j.Id)
+		code := exitTask
+		if j.Code == proto.CodeBudget.String() || j.Code == proto.CodeInsufficient.String() {
+			code = exitInsufficient // the same as when it is known before
+		}
+		return failf(code, "job %s ended %s (%s) with %d of %d tasks done; 'edgenetd task why %s' says more", j.Id, j.State, dash(why), j.Done, j.Tasks, j.Id)
 	case j.Done < j.Tasks:
 		return failf(exitTask, "%d of the %d tasks of job %s failed; 'edgenetd task show %s' says which", j.Tasks-j.Done, j.Tasks, j.Id, j.Id)
 	case j.Redundancy > 1 && j.Verified < j.Tasks:
