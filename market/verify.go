@@ -274,7 +274,10 @@ func (m *Machine) accept(t *task, best *replica) {
 	}
 	if best.status != proto.StatusOK || best.exit != 0 {
 		rec.State, rec.Code = Failed, proto.CodeTaskFailed
-		rec.Reason = fmt.Sprintf("the module ended with %s, exit code %d", best.status, best.exit)
+		rec.Reason = "the module ended with " + best.status.String()
+		if best.status == proto.StatusExitNonZero {
+			rec.Reason = fmt.Sprintf("the module ended with exit code %d", best.exit)
+		}
 	}
 	was := j.spent
 	for _, r := range t.reps {

@@ -62,10 +62,10 @@ type RefusedError = instrument.RefusedError
 // Module is a checked and metered module. It is immutable and safe for
 // concurrent use.
 type Module struct {
-	ID           cid.Cid // of the raw bytes
+	ID           cid.Cid // of the raw bytes; a submitter strips them first
 	MeterVersion uint32
 	ABI          ABI
-	RawSize      int        // bytes
+	RawSize      int        // bytes, custom sections included
 	Imports      []string   // "module.function", sorted
 	MinMemory    uint64     // bytes a task's memory limit has to leave room for
 	MaxMemory    uint64     // bytes it can grow to at most

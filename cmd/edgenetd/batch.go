@@ -296,10 +296,7 @@ func (a *app) batchTask(line *batchLine, b *batchFlags) (*api.SubmitRequest, []b
 		if json.Unmarshal(payload, &text) == nil { // a string is its characters
 			payload = []byte(text)
 		}
-		raw, err := a.readFile(line.Module, "module", proto.MaxModule)
-		if err == nil {
-			_, err = checkModule(line.Module, raw)
-		}
+		_, raw, _, err := a.loadModule(line.Module)
 		req.Module = raw
 		return req, payload, err
 	}

@@ -27,12 +27,32 @@ func checkModule(path string, raw []byte) (*sandbox.Module, error) {
 	return m, nil
 }
 
-func (a *app) moduleCheck(path string) error {
-	raw, err := a.readFile(path, "module", proto.MaxModule)
+// Custom sections do not count against a module's limit, so a file may be much
+// larger; hintFrom is from how many bytes of them a submission speaks of it.
+const (
+	maxModuleFile = 256 << 20
+	hintFrom      = 256 << 10
+)
+
+// loadModule reads a module file, checks all of it, and strips it to what
+// travels. dropped counts the bytes of its custom sections.
+func (a *app) loadModule(path string) (m *sandbox.Module, raw []byte, dropped int, err error) {
+	whole, err := a.readFile(path, "module", maxModuleFile)
 	if err != nil {
-		return err
+		return nil, nil, 0, err
 	}
-	m, err := checkModule(path, raw)
+	if m, err = checkModule(path, whole); err != nil { // whole: offsets are the file's
+		return nil, nil, 0, err
+	}
+	raw = sandbox.Strip(whole)
+	if dropped = len(whole) - len(raw); dropped > 0 {
+		m, err = checkModule(path, raw)
+	}
+	return m, raw, dropped, err
+}
+
+func (a *app) moduleCheck(path string) error {
+	m, _, dropped, err := a.loadModule(path)
 	if err != nil {
 		return err
 	}
@@ -46,13 +66,16 @@ func (a *app) moduleCheck(path string) error {
 	return a.print(report{
 		data: map[string]any{
 			"default_run_ms": run.Milliseconds(), "max_run_ms": most.Milliseconds(),
-			"module": m.ID.String(), "bytes": m.RawSize, "abi": m.ABI.String(), "meter_version": m.MeterVersion, "ok": true,
+			"module": m.ID.String(), "bytes": m.RawSize, "dropped_bytes": dropped, "abi": m.ABI.String(), "meter_version": m.MeterVersion, "ok": true,
 			"imports": append([]string{}, m.Imports...), "min_memory": m.MinMemory, "max_memory": m.MaxMemory, "start_fuel": uint64(m.StartFuel),
 		},
 		ids: []string{m.ID.String()},
 		table: func(w io.Writer) {
 			row(w, "module", m.ID)
 			row(w, "size", fmt.Sprintf("%d bytes of at most %d", m.RawSize, proto.MaxModule))
+			if dropped > 0 {
+				row(w, "left out", fmt.Sprintf("%d bytes of names, debugging data and other custom sections, which do not travel", dropped))
+			}
 			row(w, "interface", m.ABI)
 			row(w, "meter", m.MeterVersion)
 			if len(m.Imports) == 0 {

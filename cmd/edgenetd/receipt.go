@@ -214,7 +214,11 @@ func (a *app) receiptShow(path, genesis string, line int) error {
 			row(w, "input", v.InputHash)
 			row(w, "output", fmt.Sprintf("%s, %s", v.OutputHash, bytesText(v.OutputSize)))
 			row(w, "log", v.LogHash)
-			row(w, "status", fmt.Sprintf("%s, exit code %d", v.Status, v.ExitCode))
+			status := v.Status
+			if v.ExitCode != 0 { // of a program; a trap has none
+				status = fmt.Sprintf("%s, exit code %d", status, v.ExitCode)
+			}
+			row(w, "status", status)
 			row(w, "fuel", fmt.Sprintf("%d of %d", v.Fuel, v.FuelLimit))
 			row(w, "limits", fmt.Sprintf("%s of memory, %s of output", bytesText(v.MemoryLimit), bytesText(v.OutputLimit)))
 			row(w, "epoch", v.Epoch)

@@ -173,12 +173,13 @@ func (a *app) chooseModule(req *api.SubmitRequest, what string) error {
 		req.Type = proto.CanonicalType(what)
 		return knownType(req.Type)
 	}
-	raw, err := a.readFile(what, "module", proto.MaxModule)
+	_, raw, dropped, err := a.loadModule(what)
 	if err != nil {
 		return err
 	}
-	if _, err := checkModule(what, raw); err != nil {
-		return err
+	if dropped >= hintFrom && !a.quiet {
+		fmt.Fprintf(a.err, "%s: %s of names and debugging data stay here; the module travels with %s (strip it, or build without debugging data, to load it faster)\n",
+			what, bytesText(uint64(dropped)), bytesText(uint64(len(raw))))
 	}
 	req.Module = raw
 	return nil

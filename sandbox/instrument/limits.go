@@ -3,7 +3,7 @@ package instrument
 // Bounds of a module. They hold before any engine sees a byte: engines compile
 // some small modules for minutes and ignore deadlines while they do.
 const (
-	MaxBytes       = 4 << 20
+	MaxBytes       = 4 << 20 // without custom sections
 	maxTypes       = 20_000
 	maxFuncs       = 20_000
 	maxImports     = 64

@@ -70,9 +70,6 @@ var sectionOrder = [...]int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 10}
 
 func (m *module) read(b []byte, cfg *Config) {
 	r := &reader{b: b, end: len(b), section: "header"}
-	if over(uint64(len(b)), MaxBytes) {
-		r.fail("%d bytes, at most %d", len(b), MaxBytes)
-	}
 	if len(b) < 8 || string(b[:4]) != "\x00asm" {
 		r.fail("not a WebAssembly module")
 	}
@@ -84,6 +81,7 @@ func (m *module) read(b []byte, cfg *Config) {
 	m.start, m.nData = -1, -1
 	m.declared, m.inits = map[uint32]bool{}, map[uint32]int{}
 	last, codeSeen, dataSeen := 0, false, false
+	counted := 8 // bytes that engines see: all but custom sections
 	for r.pos < r.end {
 		r.section = "module"
 		at := r.pos
@@ -103,6 +101,9 @@ func (m *module) read(b []byte, cfg *Config) {
 		if id == 0 {
 			s.name() // checked, then dropped with the rest
 			continue
+		}
+		if counted += s.end - at; over(uint64(counted), MaxBytes) {
+			r.failAt(at, "more than %d bytes without custom sections, at most %d", counted-1, MaxBytes)
 		}
 		if sectionOrder[id] <= last {
 			r.failAt(at, "%s section out of order or repeated", sectionNames[id])
