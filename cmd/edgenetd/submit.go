@@ -278,46 +278,6 @@ func finalState(s string) bool {
 
 func shortJob(id string) string { return id[:min(8, len(id))] }
 
-// printResults prints one output plainly, and several as a table.
-func (a *app) printResults(j *api.Job, rs []*api.TaskResult, raw bool) error {
-	views := []resultView{}
-	for _, r := range rs {
-		views = append(views, resultOf(j.Type, r))
-	}
-	if raw {
-		for _, r := range rs {
-			if _, err := a.out.Write(r.Output); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if a.quiet || a.format != "table" {
-		return a.print(report{data: map[string]any{"job": jobOf(j), "results": views}, ids: []string{j.Id}})
-	}
-	// Outputs are a program's own text: no table may move their tabs.
-	var text strings.Builder
-	for i, v := range views {
-		if len(views) > 1 {
-			fmt.Fprintf(&text, "task %d: %s\n", v.Index, v.State)
-		}
-		if v.State == "done" {
-			fmt.Fprintln(&text, outputText(j.Type, rs[i].Output))
-		}
-		if v.Log != "" {
-			fmt.Fprintf(&text, "log: %s\n", strings.TrimSuffix(v.Log, "\n"))
-		}
-	}
-	if _, err := io.WriteString(a.out, text.String()); err != nil {
-		return err
-	}
-	if onTerminal(a.err) {
-		fmt.Fprintf(a.err, "job %s %s: %d of %d tasks done, %d verified, fuel %d, %s\n",
-			j.Id, j.State, j.Done, j.Tasks, j.Verified, j.Fuel, spending(j.MaxCredits, j.Cost))
-	}
-	return nil
-}
-
 // spending says what became of a budget.
 func spending(budget, cost uint64) string {
 	return fmt.Sprintf("budget %s credits, spent %s, left %s", credits(budget), credits(cost), credits(budget-min(budget, cost)))

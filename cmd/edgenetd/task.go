@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"strings"
@@ -265,37 +264,6 @@ func (a *app) taskWhy(ctx context.Context, job string) error {
 			}
 		},
 	})
-}
-
-// resultView is one finished task as result, submit and batch print it.
-type resultView struct {
-	Index    uint32   `json:"index"`
-	State    string   `json:"state"`
-	Status   string   `json:"status"`
-	ExitCode int32    `json:"exit_code"`
-	Code     string   `json:"code,omitempty"`
-	Reason   string   `json:"reason,omitempty"`
-	Verified bool     `json:"verified"`
-	Fuel     uint64   `json:"fuel"`
-	Cost     uint64   `json:"cost"`
-	Workers  []string `json:"workers"`
-	Output   any      `json:"output"`
-	Log      string   `json:"log,omitempty"`
-	Receipts []string `json:"receipts"` // base64, as 'receipt verify' reads them
-}
-
-func resultOf(typ string, r *api.TaskResult) resultView {
-	v := resultView{
-		Index: r.Index, State: r.State, Status: r.Status, ExitCode: r.ExitCode, Code: r.Code, Reason: r.Reason, Verified: r.Verified,
-		Fuel: r.Fuel, Cost: r.Cost, Workers: append([]string{}, r.Workers...), Output: decoded(typ, r.Output), Receipts: []string{},
-	}
-	if isText(r.Log) {
-		v.Log = string(r.Log)
-	}
-	for _, b := range r.Receipts {
-		v.Receipts = append(v.Receipts, base64.StdEncoding.EncodeToString(b))
-	}
-	return v
 }
 
 // results reads every finished task of a job.
