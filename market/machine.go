@@ -261,6 +261,9 @@ func (m *Machine) take(in Input) {
 		m.workerSettings(in.Worker)
 	case Neighbours:
 		m.work.neighbours = max(0, in.Workers)
+		if in.Joined {
+			m.newcomers()
+		}
 	case Reputations:
 		m.epoch, m.ppm = in.Epoch, in.PPM
 	}

@@ -15,11 +15,20 @@ type offering struct {
 	out     *proto.Offer // as published last
 	claims  map[peer.ID]*proto.Claim
 	backoff time.Duration
+	sent    time.Time // the newest offer
+	early   int       // offers that went out before they were due, for newcomers
 	again   *timer
 	window  *timer
 }
 
 const maxReoffer = 10 * time.Second
+
+// Bounds of offers that go out before they are due: everybody who hears one
+// answers it anew.
+const (
+	earlyOffers = 8
+	earlyPause  = 200 * time.Millisecond
+)
 
 func (m *Machine) initOffering(j *job) {
 	j.bid.claims = map[peer.ID]*proto.Claim{}
@@ -78,6 +87,7 @@ func (m *Machine) publish(j *job) {
 		WallMs: uint64(j.limits.Wall / time.Millisecond),
 	}
 	m.send(PublishOffer{Offer: b.out})
+	b.sent = m.now
 	m.at(b.again, m.now.Add(b.backoff))
 	if j.rec.State == Queued {
 		j.rec.State = Offered
@@ -103,6 +113,28 @@ func (m *Machine) reoffer(j *job) {
 	}
 	j.bid.backoff = min(j.bid.backoff*3/2, maxReoffer)
 	m.publish(j)
+}
+
+// newcomers offers again what waits for workers, for those that were not there
+// when it was offered.
+func (m *Machine) newcomers() {
+	for _, j := range sortedJobs(m.jobs) {
+		b := &j.bid
+		if j.rec.State.Final() || !b.active || b.window.armed() || b.early == earlyOffers {
+			continue
+		}
+		if at := later(m.now, b.sent.Add(earlyPause)); at.Before(b.again.at) {
+			b.early++
+			m.at(b.again, at)
+		}
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // withdraw ends the search. Workers hear of it only when the job is over:

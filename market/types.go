@@ -319,8 +319,12 @@ type (
 	SubmitterLost struct{ Submitter peer.ID }
 	// WorkerSettings replaces the worker's side of Config at run time.
 	WorkerSettings struct{ Worker Worker }
-	// Neighbours is the number of peers that may compete for offers.
-	Neighbours struct{ Workers int }
+	// Neighbours is the number of peers that may compete for offers. Joined tells
+	// that somebody is new among them: whoever waits for workers is offered again.
+	Neighbours struct {
+		Workers int
+		Joined  bool
+	}
 	// Reputations replaces what a checkpoint says about workers: the scores above
 	// 0, in ppm. Epoch is the checkpoint's; assignments name it.
 	Reputations struct {

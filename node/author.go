@@ -164,8 +164,17 @@ func (w *wallet) unlock() { w.author <- struct{}{} }
 
 // certify authors one event of this account and returns once it is certified.
 // When ctx ends or the disk fails in between, the signed event stays on disk and
-// is finished later; nothing else is signed for its place.
-func (w *wallet) certify(ctx context.Context, body any) (c *ledger.Certified, err error) {
+// is finished later; nothing else is signed for its place. It waits a little for
+// credits that the account may have and this node has not seen yet.
+func (w *wallet) certify(ctx context.Context, body any) (*ledger.Certified, error) {
+	c, err := w.certifyNow(ctx, body)
+	if proto.CodeOf(err) != proto.CodeInsufficient {
+		return c, err
+	}
+	return w.whenFunded(ctx, body, err)
+}
+
+func (w *wallet) certifyNow(ctx context.Context, body any) (c *ledger.Certified, err error) {
 	o := w.own
 	if err := w.lock(ctx); err != nil {
 		return nil, err

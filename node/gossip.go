@@ -43,6 +43,8 @@ type gossip struct {
 	// the ledger is not enough to stop one, or what a witness certified itself
 	// would end at it.
 	passed *lru.Cache[proto.Hash, struct{}]
+
+	workers chan struct{} // a peer told that it follows offers
 }
 
 const maxPassed = 1 << 16
@@ -55,6 +57,15 @@ type topic struct {
 }
 
 func (n *Node) openGossip() error {
+	limits, err := lru.New[peer.ID, *rate.Limiter](1024)
+	if err != nil {
+		return fmt.Errorf("gossipsub: %w", err)
+	}
+	passed, err := lru.New[proto.Hash, struct{}](maxPassed)
+	if err != nil {
+		return fmt.Errorf("gossipsub: %w", err)
+	}
+	g := &gossip{n: n, topics: map[string]*topic{}, limits: limits, passed: passed, workers: make(chan struct{}, 1)}
 	params, thresholds := peerScore()
 	ps, err := pubsub.NewGossipSub(n.ctx, n.host,
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), // what we gossip is signed itself
@@ -62,25 +73,20 @@ func (n *Node) openGossip() error {
 		pubsub.WithMessageIdFn(messageID),
 		pubsub.WithMaxMessageSize(proto.MaxGossip+1024),
 		pubsub.WithGossipSubParams(gossipParams()),
+		// What this node says first goes to everybody it knows to follow the
+		// topic: a mesh forms with the next heartbeat only, and whoever joins it
+		// then is not told what was said before.
+		pubsub.WithFloodPublish(true),
 		pubsub.WithGossipSubProtocols([]protocol.ID{pubsub.GossipSubID_v13, pubsub.GossipSubID_v12, pubsub.GossipSubID_v11}, pubsub.GossipSubDefaultFeatures),
 		pubsub.WithPeerScore(params, thresholds),
 		pubsub.WithPeerGater(pubsub.DefaultPeerGaterParams()),
 		pubsub.WithPeerExchange(false),
-		pubsub.WithSubscriptionFilter(ownTopics{"/edgenet/" + n.net.ID.Short() + "/"}),
+		pubsub.WithSubscriptionFilter(ownTopics{"/edgenet/" + n.net.ID.Short() + "/", g.follows}),
 	)
 	if err != nil {
 		return fmt.Errorf("gossipsub: %w", err)
 	}
-	limits, err := lru.New[peer.ID, *rate.Limiter](1024)
-	if err != nil {
-		return fmt.Errorf("gossipsub: %w", err)
-	}
-	n.pubsub = ps
-	passed, err := lru.New[proto.Hash, struct{}](maxPassed)
-	if err != nil {
-		return fmt.Errorf("gossipsub: %w", err)
-	}
-	n.gossip = &gossip{n: n, topics: map[string]*topic{}, limits: limits, passed: passed}
+	n.pubsub, n.gossip = ps, g
 	if n.light == nil {
 		if err := n.gossip.follow(n.net.ID.CreditsTopic(), "credits"); err != nil {
 			return err
@@ -120,18 +126,38 @@ func messageID(m *pubsubpb.Message) string {
 }
 
 // ownTopics lets peers subscribe to topics of this network only, and to a
-// bounded number.
-type ownTopics struct{ prefix string }
+// bounded number. follows hears of them.
+type ownTopics struct {
+	prefix  string
+	follows func(p peer.ID, topic string)
+}
 
 const maxTopics = 3 * 1024
 
 func (f ownTopics) CanSubscribe(t string) bool { return strings.HasPrefix(t, f.prefix) }
 
-func (f ownTopics) FilterIncomingSubscriptions(_ peer.ID, subs []*pubsubpb.RPC_SubOpts) ([]*pubsubpb.RPC_SubOpts, error) {
+func (f ownTopics) FilterIncomingSubscriptions(p peer.ID, subs []*pubsubpb.RPC_SubOpts) ([]*pubsubpb.RPC_SubOpts, error) {
 	if len(subs) > maxTopics {
 		return nil, pubsub.ErrTooManySubscriptions
 	}
-	return slices.DeleteFunc(subs, func(s *pubsubpb.RPC_SubOpts) bool { return !f.CanSubscribe(s.GetTopicid()) }), nil
+	subs = slices.DeleteFunc(subs, func(s *pubsubpb.RPC_SubOpts) bool { return !f.CanSubscribe(s.GetTopicid()) })
+	for _, s := range subs {
+		if s.GetSubscribe() {
+			f.follows(p, s.GetTopicid())
+		}
+	}
+	return subs, nil
+}
+
+// follows hears that a peer follows a topic, before gossipsub takes note of it.
+// It must not wait.
+func (g *gossip) follows(p peer.ID, topic string) {
+	switch {
+	case topic == g.n.net.ID.CreditsTopic():
+		g.n.sync.follows(p)
+	case strings.HasPrefix(topic, strings.TrimSuffix(g.n.net.ID.OffersTopic(0), "0")):
+		wake(g.workers)
+	}
 }
 
 // workerShards are the shards of the worker's types; one that runs custom
@@ -298,21 +324,33 @@ func (g *gossip) allow(p peer.ID) bool {
 	return l.Allow()
 }
 
-// run tells the market how many peers may compete for an offer.
+// run tells the market how many peers may compete for an offer, and at once when
+// there are new ones.
 func (g *gossip) run(ctx context.Context) error {
+	const pause = 50 * time.Millisecond // peers often come together
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
 	silent := map[peer.ID]*lostPeer{}
-	for last := 0; ; {
-		g.revive(silent)
-		if now := g.offerPeers(); now != last {
-			g.n.jobs.post(market.Neighbours{Workers: now})
+	for last, joined := 0, false; ; {
+		if now := g.offerPeers(); joined || now != last {
+			g.n.jobs.post(market.Neighbours{Workers: now, Joined: joined})
 			last = now
+		}
+		if joined {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(pause):
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-g.workers:
+			joined = true
 		case <-tick.C:
+			joined = false
+			g.revive(silent)
 		}
 	}
 }

@@ -103,12 +103,15 @@ func frames(s network.Stream, limit int) *proto.FrameReader {
 	return proto.NewFrameReader(bufio.NewReaderSize(s, 16<<10), limit)
 }
 
+// heartbeat is how often gossipsub looks after its meshes; a variable for tests.
+var heartbeat = 700 * time.Millisecond
+
 // Gossip parameters of the network; sources and reasons in docs/protocol.md.
 func gossipParams() pubsub.GossipSubParams {
 	p := pubsub.DefaultGossipSubParams()
 	p.D, p.Dlo, p.Dhi = 8, 6, 12
 	p.Dscore, p.Dout, p.Dlazy = 6, 3, 12
-	p.HeartbeatInterval = 700 * time.Millisecond
+	p.HeartbeatInterval = heartbeat
 	return p
 }
 

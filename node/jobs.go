@@ -31,6 +31,9 @@ type jobs struct {
 	ended chan struct{} // a job is over since the last look for old ones
 }
 
+// reoffer is the market's default; tests have another one.
+var reoffer time.Duration
+
 // posted is an input on its way to the machine. ack, when set, is closed once
 // the outputs that came of it are durable.
 type posted struct {
@@ -43,7 +46,7 @@ func newJobs(n *Node) (*jobs, error) {
 		Self: n.self, Price: n.net.Price(), FeePPM: n.net.Genesis.FeePpm,
 		Diversity: n.net.Genesis.Diversity, Shards: n.net.Genesis.Shards,
 		Grace:  time.Duration(n.net.Genesis.GraceSeconds) * time.Second,
-		MaxRun: n.net.MaxRun(), Linger: n.cfg.Linger, Overtime: n.cfg.Overtime,
+		MaxRun: n.net.MaxRun(), Reoffer: reoffer, Linger: n.cfg.Linger, Overtime: n.cfg.Overtime,
 		Worker: n.cfg.Worker,
 	})
 	if err != nil {

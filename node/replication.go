@@ -27,6 +27,8 @@ type syncer struct {
 	mu      sync.Mutex
 	peers   map[peer.ID]*syncPeer
 	asking  map[peer.ID]bool // sessions that run and that this node began; guarded by mu
+	changed chan struct{}    // a session may be due
+	first   atomic.Bool      // a session ran to its end
 	serving *places          // that peers began
 	agreed  atomic.Bool      // a session with a witness has ended well
 	joining *places          // of these and those, the ones that a checkpoint's state comes in
@@ -36,10 +38,18 @@ type syncPeer struct {
 	next time.Time
 	last time.Time // end of the newest session
 	wait time.Duration
+	// mesh is when gossip brings the peer what is new here: until then it is
+	// reconciled with as events come.
+	mesh time.Time
+	news bool // came since the newest session began
 }
 
+// syncFirst is the time to the second session with a peer; a variable for tests.
+var syncFirst = 10 * time.Second
+
 const (
-	syncFirst = 10 * time.Second
+	syncNews  = 20 * time.Millisecond // between two sessions with a peer that gossip does not reach yet
+	syncGreet = time.Minute           // for a peer to tell what it follows
 	syncLast  = 10 * time.Minute
 	syncTime  = time.Minute      // of a session
 	syncFrame = 10 * time.Second // of one frame
@@ -51,19 +61,23 @@ const (
 	maxSync  = proto.MaxSyncFrame + 1024
 )
 
+// meshed is how long gossipsub may take to reach a peer whose topics it knows:
+// with a heartbeat the peer is in a mesh, or is told of what passed.
+func meshed() time.Duration { return 3 * heartbeat }
+
 // errJoins ends a session through no fault of the other side.
 var errJoins = proto.CodeBusy.Errorf("the state already comes from %d other peers", maxJoins)
 
 func newSyncer(n *Node, witness func(peer.ID) bool) *syncer {
 	return &syncer{
-		n: n, peers: map[peer.ID]*syncPeer{}, asking: map[peer.ID]bool{},
+		n: n, peers: map[peer.ID]*syncPeer{}, asking: map[peer.ID]bool{}, changed: make(chan struct{}, 1),
 		serving: newPlaces(maxSyncs, witness, true), joining: newPlaces(maxJoins, witness, false),
 	}
 }
 
 func (s *syncer) run(ctx context.Context) error {
 	sub, err := s.n.host.EventBus().Subscribe([]any{
-		new(event.EvtPeerIdentificationCompleted), new(event.EvtPeerConnectednessChanged),
+		new(event.EvtPeerIdentificationCompleted), new(event.EvtPeerProtocolsUpdated), new(event.EvtPeerConnectednessChanged),
 	})
 	if err != nil {
 		return err
@@ -72,9 +86,10 @@ func (s *syncer) run(ctx context.Context) error {
 	for _, p := range s.n.host.Network().Peers() {
 		s.met(p)
 	}
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
+		timer.Reset(s.pause(time.Now()))
 		select {
 		case <-ctx.Done():
 			return nil
@@ -82,12 +97,15 @@ func (s *syncer) run(ctx context.Context) error {
 			switch e := e.(type) {
 			case event.EvtPeerIdentificationCompleted:
 				s.met(e.Peer)
+			case event.EvtPeerProtocolsUpdated: // it was dialled before it was ready
+				s.met(e.Peer)
 			case event.EvtPeerConnectednessChanged:
 				if e.Connectedness == network.NotConnected {
 					s.left(e.Peer)
 				}
 			}
-		case <-tick.C:
+		case <-s.changed:
+		case <-timer.C:
 		}
 		for _, p := range s.due(time.Now()) {
 			s.n.goDo(func(ctx context.Context) {
@@ -96,6 +114,9 @@ func (s *syncer) run(ctx context.Context) error {
 					s.n.log.Debug("reconcile", zap.Stringer("peer", p), zap.Error(err))
 				}
 				s.agree(p, err)
+				if err == nil {
+					s.first.Store(true)
+				}
 				s.ended(p, moved || proto.CodeOf(err) == proto.CodeBusy)
 			})
 		}
@@ -109,16 +130,58 @@ func (s *syncer) met(p peer.ID) {
 	if err != nil || len(protos) == 0 {
 		return
 	}
+	greeted := slices.Contains(s.n.pubsub.ListPeers(s.n.net.ID.CreditsTopic()), p)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.peers[p] != nil {
 		return
 	}
-	next := time.Now()
+	now := time.Now()
+	next := now
 	if s.n.self > p {
 		next = next.Add(syncFirst)
 	}
-	s.peers[p] = &syncPeer{next: next, wait: syncFirst}
+	sp := &syncPeer{next: next, wait: syncFirst, mesh: now.Add(syncGreet)}
+	if greeted {
+		sp.mesh = now.Add(meshed())
+	}
+	s.peers[p] = sp
+}
+
+// follows hears that gossipsub knows a peer of the credits topic from now on. At
+// the third heartbeat after it at the latest the peer is in the topic's mesh, or
+// is told what passed.
+func (s *syncer) follows(p peer.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sp := s.peers[p]; sp != nil {
+		sp.mesh = time.Now().Add(meshed())
+	}
+}
+
+// news plans sessions with the peers that gossip does not bring what is new
+// here, because they came a moment ago.
+func (s *syncer) news() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for p, sp := range s.peers {
+		if now.After(sp.mesh) {
+			continue
+		}
+		sp.news = true
+		if !s.asking[p] { // else when that one ends
+			sp.next = earlier(sp.next, sp.last.Add(syncNews))
+			wake(s.changed)
+		}
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func (s *syncer) left(p peer.ID) {
@@ -152,9 +215,23 @@ func (s *syncer) due(now time.Time) []peer.ID {
 			}
 			taken++
 		}
-		s.asking[p] = true
+		s.asking[p], s.peers[p].news = true, false
 		return false
 	})
+}
+
+// pause is for how long no session becomes due, a second at most. What is due
+// and waits for a place gets one when another session ends.
+func (s *syncer) pause(now time.Time) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wait := time.Second
+	for p, sp := range s.peers {
+		if d := sp.next.Sub(now); !s.asking[p] && d > 0 {
+			wait = min(wait, d)
+		}
+	}
+	return wait
 }
 
 // soon plans a session with everybody now: something is known to be missing.
@@ -165,6 +242,7 @@ func (s *syncer) soon() {
 	for _, sp := range s.peers {
 		if sp.wait = syncFirst; now.Before(sp.next) && now.Sub(sp.last) > time.Second {
 			sp.next = now
+			wake(s.changed)
 		}
 	}
 }
@@ -184,6 +262,10 @@ func (s *syncer) ended(p peer.ID, more bool) {
 	}
 	sp.last = time.Now()
 	sp.next = sp.last.Add(sp.wait)
+	if sp.news {
+		sp.next = sp.last.Add(syncNews)
+		wake(s.changed)
+	}
 }
 
 // with runs one session as the initiator and reports whether the sets differed.
@@ -226,6 +308,9 @@ func (s *syncer) serve(st network.Stream) {
 		stop := context.AfterFunc(sess, func() { st.Reset() })
 		_, err = s.session(sess, st, in, nil, first)
 		stop()
+		if err == nil {
+			s.first.Store(true)
+		}
 		s.serving.leave(time.Now(), p, sess, err == nil || errors.Is(err, errJoins))
 		s.agree(p, err)
 		s.served(p, err)
@@ -249,7 +334,7 @@ func (s *syncer) agree(p peer.ID, err error) {
 func (s *syncer) served(p peer.ID, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sp := s.peers[p]; err == nil && sp != nil && !s.asking[p] { // their session was ours too
+	if sp := s.peers[p]; err == nil && sp != nil && !s.asking[p] && !sp.news { // their session was ours too
 		sp.next = time.Now().Add(sp.wait)
 		sp.wait = min(2*sp.wait, syncLast)
 	}

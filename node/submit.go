@@ -307,8 +307,14 @@ func (n *Node) Why(id proto.JobID) ([]string, error) {
 		return nil, err
 	}
 	n.jobs.mu.Lock()
-	defer n.jobs.mu.Unlock()
-	return n.jobs.m.Why(id), nil
+	lines := n.jobs.m.Why(id)
+	n.jobs.mu.Unlock()
+	n.wallet.mu.Lock()
+	defer n.wallet.mu.Unlock()
+	if what := n.wallet.waitsFor; what != "" {
+		lines = append(lines, "The balance does not suffice yet; waiting up to "+fundsWait.String()+" for "+what+".")
+	}
+	return lines, nil
 }
 
 func (n *Node) isReady() error {

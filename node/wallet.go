@@ -40,6 +40,8 @@ type wallet struct {
 	due        chan struct{} // tick moved to an earlier time
 	epochs     chan struct{} // a checkpoint may be new
 
+	waitsFor string // what an operation waits for that has not the credits, or ""
+
 	filing *ledger.Filing // a claim on its way, or nil; guarded by mu
 	filed  chan struct{}  // filing may have an answer
 	looks  *looks         // others' claims, on a witness
@@ -307,6 +309,7 @@ func (w *wallet) noticed(added []*ledger.Certified) {
 	if len(added) > 0 {
 		wake(w.income)
 		wake(w.moved)
+		w.n.sync.news()
 	}
 	for _, c := range added {
 		if c.Account == w.n.self && (c.Event.GetSlash() != nil || c.Event.GetRotate() != nil) {

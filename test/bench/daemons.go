@@ -29,22 +29,32 @@ func (b bench) running(ctx context.Context, specs []daemon.Spec) (*daemon.Net, e
 	if err != nil {
 		return nil, err
 	}
-	if err := n.Start(ctx); err != nil {
+	if err := connected(ctx, n.Nodes); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
-	for _, nd := range n.Nodes {
+	return n, nil
+}
+
+// connected starts daemons and waits until each knows all others.
+func connected(ctx context.Context, nodes []*daemon.Node) error {
+	for _, nd := range nodes {
+		if err := nd.Start(ctx); err != nil {
+			return err
+		}
+	}
+	for _, nd := range nodes {
 		for {
 			st, err := nd.Status(ctx)
 			if err != nil {
-				return nil, errors.Join(err, n.Close())
+				return err
 			}
-			if int(st.Peers) >= len(n.Nodes)-1 {
+			if int(st.Peers) >= len(nodes)-1 {
 				break
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
 	}
-	return n, nil
+	return nil
 }
 
 // throughput: how many tasks a minute three daemons run and verify twice each,

@@ -65,6 +65,7 @@ func (b bench) run(ctx context.Context, out string) error {
 		{"metering", b.metering},
 		{"sandbox", b.sandboxCost},
 		{"task path", b.taskPath},
+		{"start", b.start},
 		{"throughput", b.throughput},
 		{"ledger", b.ledgerSpeed},
 		{"bytes per task", b.ledgerBytes},
