@@ -120,7 +120,9 @@ func TestTransferReachesWhoJustCame(t *testing.T) {
 	witness := f.start(0)
 	between := f.start(1, witness)
 	late := f.start(2, between)
-	know := func(a, b *Node) bool { return a.HearsOf(b.self) && b.HearsOf(a.self) && a.sync.first.Load() && b.sync.first.Load() }
+	know := func(a, b *Node) bool {
+		return a.HearsOf(b.self) && b.HearsOf(a.self) && a.sync.first.Load() && b.sync.first.Load()
+	}
 	until(t, "they know each other", func() bool { return know(witness, between) && know(between, late) })
 	for i := range 3 {
 		if _, err := witness.Transfer(ctx, late.self, proto.OneCredit, ""); err != nil {
