@@ -204,9 +204,14 @@ func (l *Ledger) SaveIntent(raw []byte, own ...Record) error {
 	if _, err := newTx(l.net, &l.s).judge(c); err != nil {
 		return fmt.Errorf("intent: %w", err)
 	}
-	if err := l.store.Append(append([]Record{{intentKey(c.Account), raw}}, own...)...); err != nil {
+	notes, kept, err := l.keepNotes(c)
+	if err != nil {
 		return fmt.Errorf("intent: %w", err)
 	}
+	if err := l.store.Append(slices.Concat([]Record{{intentKey(c.Account), raw}}, own, notes)...); err != nil {
+		return fmt.Errorf("intent: %w", err)
+	}
+	kept()
 	l.intents[c.Account] = &intent{c.Seq, slices.Clone(raw)}
 	return nil
 }

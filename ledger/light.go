@@ -33,6 +33,8 @@ type light struct {
 	reports map[peer.ID]*said      // newest of each witness
 	ahead   map[peer.ID]*Certified // where the events that a witness has begin, above the chain
 	watched map[proto.Hash]watched
+	heard   map[point]note  // of payments that can be claimed
+	notes   map[point]noted // of payments that own events claim
 }
 
 // watched is another account's hold with a lane for this one.
@@ -47,7 +49,7 @@ type watched struct {
 func OpenLight(net *proto.Network, store Store, account peer.ID) (*Ledger, error) {
 	l := newLedger(net, store)
 	l.s.light = account
-	l.light = &light{reports: map[peer.ID]*said{}, ahead: map[peer.ID]*Certified{}, watched: map[proto.Hash]watched{}}
+	l.light = &light{reports: map[peer.ID]*said{}, ahead: map[peer.ID]*Certified{}, watched: map[proto.Hash]watched{}, notes: map[point]noted{}}
 	if err := l.claimStore(); err != nil {
 		return nil, err
 	}
@@ -75,6 +77,9 @@ func OpenLight(net *proto.Network, store Store, account peer.ID) (*Ledger, error
 	}
 	t.commit()
 	if err := l.loadWatched(); err != nil {
+		return nil, fmt.Errorf("ledger: replay: %w", err)
+	}
+	if err := l.loadNotes(); err != nil {
 		return nil, fmt.Errorf("ledger: replay: %w", err)
 	}
 	if err := l.loadIntents(); err != nil {
@@ -200,6 +205,11 @@ func (l *Ledger) thin() {
 		for _, c := range a.chain[:cut] {
 			batch = append(batch, Record{eventKey(c.Account, c.Seq, c.hash), nil})
 		}
+		for at, n := range l.light.notes {
+			if n.seq < a.chain[cut].Seq {
+				batch = append(batch, Record{noteKey(n.seq, at), nil})
+			}
+		}
 	}
 	if len(batch) == 0 || l.store.Append(batch...) != nil {
 		return
@@ -217,6 +227,7 @@ func (l *Ledger) thin() {
 		delete(l.s.events, c.hash)
 	}
 	a.chain = slices.Clone(a.chain[cut:])
+	maps.DeleteFunc(l.light.notes, func(_ point, n noted) bool { return n.seq < a.chain[0].Seq })
 	for id, h := range l.s.holds {
 		if h.payer == a.id && h.closed && h.events[0].Seq < a.chain[0].Seq {
 			delete(l.s.holds, id)
@@ -378,8 +389,21 @@ func (l *Ledger) agree() {
 		at point
 		v  receivable
 	}
+	type word struct {
+		at point
+		n  note
+	}
+	// What a payment was for is counted by itself: a witness may have pruned it.
+	words := map[word]int{}
+	l.light.heard = map[point]note{}
 	votes, lanes := map[vote]int{}, map[laneRef]map[laneReport]int{}
 	for _, r := range l.light.reports {
+		for at, n := range r.notes {
+			words[word{at, n}]++
+			if n != (note{}) && words[word{at, n}] >= need {
+				l.light.heard[at] = n
+			}
+		}
 		for at, v := range r.payables {
 			votes[vote{at, v}]++
 		}

@@ -37,6 +37,7 @@ func (l *Ledger) Report(q *proto.ProofRequest) (*proto.ProofReply, error) {
 		v := l.s.points[at]
 		r.Payables = append(r.Payables, &proto.Payable{
 			Source: x.Source.Event, Index: at.index, Amount: v.amount, Eligible: v.eligible, From: []byte(v.from),
+			Memo: l.noteOf(at).memo, Kind: l.noteOf(at).kind,
 		})
 		if len(r.Payables) == MaxSources {
 			break
@@ -76,6 +77,7 @@ func (l *Ledger) Report(q *proto.ProofRequest) (*proto.ProofReply, error) {
 // said is one witness's AccountReport, read.
 type said struct {
 	payables map[point]receivable
+	notes    map[point]note
 	lanes    map[laneRef]laneReport
 }
 
@@ -97,7 +99,7 @@ func readReport(r *proto.AccountReport, account peer.ID, asked []laneRef) (*said
 	if len(r.Payables) > MaxSources || len(r.Lanes) != len(asked) {
 		return nil, proto.CodeMalformed.Errorf("report: %d payables, %d lanes of %d", len(r.Payables), len(r.Lanes), len(asked))
 	}
-	out := &said{payables: map[point]receivable{}, lanes: map[laneRef]laneReport{}}
+	out := &said{payables: map[point]receivable{}, notes: map[point]note{}, lanes: map[laneRef]laneReport{}}
 	for _, p := range r.Payables {
 		at, err := pointOf(&proto.Source{Event: p.GetSource(), Index: p.GetIndex()})
 		if err == nil {
@@ -106,9 +108,13 @@ func readReport(r *proto.AccountReport, account peer.ID, asked []laneRef) (*said
 		if err == nil {
 			err = optionalPeer(p.From)
 		}
+		if err == nil && len(p.Memo) > MaxMemo {
+			err = proto.CodeTooLarge.Errorf("a memo of %d bytes", len(p.Memo))
+		}
 		if err != nil || p.Eligible > p.Amount {
 			return nil, proto.CodeMalformed.Errorf("report: a payable: %v", err)
 		}
+		out.notes[at] = note{p.Kind, p.Memo}
 		out.payables[at] = receivable{to: account, from: peer.ID(p.From), amount: p.Amount, eligible: p.Eligible}
 	}
 	for i, s := range r.Lanes {

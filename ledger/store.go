@@ -39,6 +39,7 @@ const (
 	spaceIntent = 'i' // account -> marshalled Envelope of Event
 	spaceVote   = 'v' // see witness.go
 	spaceNode   = 'n' // whatever the node keeps
+	spaceNote   = 'w' // light: seq of an own event, payment that it claims -> marshalled Payable with who and what for
 	spaceWatch  = 'h' // light: hold -> marshalled CertifiedEvents, the Hold and its Extends
 
 	spaceCheckpoint = 'k' // epoch -> marshalled CertifiedCheckpoint

@@ -2,6 +2,8 @@ package node
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -104,9 +106,51 @@ func (n *Node) Backup(dir string) error {
 type HistoryEntry struct {
 	*ledger.Certified
 	Kind         string
-	Counterparty peer.ID // "" unless there is exactly one
-	Change       int64   // of what can be spent, microcredits
-	Held         int64   // change of what is held, microcredits
+	Counterparty peer.ID          // "" unless there is exactly one
+	Change       int64            // of what can be spent, microcredits
+	Held         int64            // change of what is held, microcredits
+	Payments     []ledger.Payment // that an open or receive claims
+}
+
+// Memo is what a transfer says, or what those say that the event claims.
+func (e HistoryEntry) Memo() string {
+	if t := e.Event.GetTransfer(); t != nil {
+		return t.Memo
+	}
+	var said []string
+	for _, p := range e.Payments {
+		if p.Memo != "" && !slices.Contains(said, p.Memo) {
+			said = append(said, p.Memo)
+		}
+	}
+	return strings.Join(said, "; ")
+}
+
+// Income sums what this account's events from seq on claimed, by kind of payment
+// ("work", "reward", "transfer"), bonuses with the payment that they belong to,
+// and tells from which seq to go on. Holds and what comes back of them are none.
+func (n *Node) Income(seq uint64) (by map[string]proto.Credit, next uint64) {
+	n.wallet.mu.Lock()
+	defer n.wallet.mu.Unlock()
+	l := n.wallet.l
+	by, next = map[string]proto.Credit{}, seq
+	if a := l.Account(n.self); a.Head.Defined() {
+		next = a.Seq + 1
+	}
+	for at := seq; at < next; at++ {
+		c, ok := l.At(n.self, at)
+		if !ok {
+			continue
+		}
+		for _, p := range l.Payments(c) {
+			kind := p.Kind
+			if kind == "" { // not known any more; most payments are for work
+				kind = ledger.Worked
+			}
+			by[kind] += p.Amount + p.Bonus
+		}
+	}
+	return by, next
 }
 
 // Witnesses are those whose commits certify the event.
@@ -126,8 +170,14 @@ func (n *Node) History(id peer.ID, limit int) []HistoryEntry {
 	defer n.wallet.mu.Unlock()
 	var out []HistoryEntry
 	for _, c := range n.wallet.l.History(id, limit) {
-		e := HistoryEntry{Certified: c, Held: n.wallet.l.HeldChange(c)}
+		e := HistoryEntry{Certified: c, Held: n.wallet.l.HeldChange(c), Payments: n.wallet.l.Payments(c)}
 		e.Kind, e.Counterparty, e.Change = n.wallet.l.Describe(c)
+		if e.Counterparty == "" && len(e.Payments) > 0 { // a light ledger has no event of others
+			from := e.Payments[0].From
+			if !slices.ContainsFunc(e.Payments, func(p ledger.Payment) bool { return p.From != from }) {
+				e.Counterparty = from
+			}
+		}
 		out = append(out, e)
 	}
 	return out

@@ -303,12 +303,16 @@ func (n *Node) Cancel(ctx context.Context, id proto.JobID) error {
 
 // Why explains in sentences why a job waits or what failed.
 func (n *Node) Why(id proto.JobID) ([]string, error) {
-	if _, err := n.view(id); err != nil {
+	v, err := n.view(id)
+	if err != nil {
 		return nil, err
 	}
 	n.jobs.mu.Lock()
 	lines := n.jobs.m.Why(id)
 	n.jobs.mu.Unlock()
+	if line := n.WaitingFor(v); line != "" {
+		lines = append([]string{line + "."}, lines...)
+	}
 	n.wallet.mu.Lock()
 	defer n.wallet.mu.Unlock()
 	if what := n.wallet.waitsFor; what != "" {

@@ -6576,6 +6576,8 @@ type Payable struct {
 	Amount        uint64                 `protobuf:"varint,3,opt,name=amount,proto3" json:"amount,omitempty"`
 	Eligible      uint64                 `protobuf:"varint,4,opt,name=eligible,proto3" json:"eligible,omitempty"` // part of amount that a bonus can be claimed for
 	From          []byte                 `protobuf:"bytes,5,opt,name=from,proto3" json:"from,omitempty"`          // who paid; empty for a reward
+	Memo          string                 `protobuf:"bytes,6,opt,name=memo,proto3" json:"memo,omitempty"`          // of a transfer; empty when the transfer is below the witness's base
+	Kind          uint32                 `protobuf:"varint,7,opt,name=kind,proto3" json:"kind,omitempty"`         // 1 transfer, 2 pay for work, 3 reward; 0 when it is not known any more
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6643,6 +6645,20 @@ func (x *Payable) GetFrom() []byte {
 		return x.From
 	}
 	return nil
+}
+
+func (x *Payable) GetMemo() string {
+	if x != nil {
+		return x.Memo
+	}
+	return ""
+}
+
+func (x *Payable) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
 }
 
 type LaneState struct {
@@ -8479,13 +8495,15 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\rAccountReport\x12\x12\n" +
 	"\x04next\x18\x01 \x01(\x04R\x04next\x12/\n" +
 	"\bpayables\x18\x02 \x03(\v2\x13.edgenet.v1.PayableR\bpayables\x12+\n" +
-	"\x05lanes\x18\x03 \x03(\v2\x15.edgenet.v1.LaneStateR\x05lanes\"\x7f\n" +
+	"\x05lanes\x18\x03 \x03(\v2\x15.edgenet.v1.LaneStateR\x05lanes\"\xa7\x01\n" +
 	"\aPayable\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\fR\x06source\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\x12\x16\n" +
 	"\x06amount\x18\x03 \x01(\x04R\x06amount\x12\x1a\n" +
 	"\beligible\x18\x04 \x01(\x04R\beligible\x12\x12\n" +
-	"\x04from\x18\x05 \x01(\fR\x04from\"\xb7\x01\n" +
+	"\x04from\x18\x05 \x01(\fR\x04from\x12\x12\n" +
+	"\x04memo\x18\x06 \x01(\tR\x04memo\x12\x12\n" +
+	"\x04kind\x18\a \x01(\rR\x04kind\"\xb7\x01\n" +
 	"\tLaneState\x12\x14\n" +
 	"\x05known\x18\x01 \x01(\bR\x05known\x12(\n" +
 	"\x10deadline_unix_ms\x18\x02 \x01(\x04R\x0edeadlineUnixMs\x12\x12\n" +

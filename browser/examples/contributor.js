@@ -55,7 +55,7 @@ async function main() {
     contribution: { cpuLimit: 0.5 },
     idle: { minIdleTime: 5000 },
     relays: relays.length > 0 ? relays : [location.origin],
-    onCredit: (credits) => log(`${credits > 0 ? "Earned" : "Paid"} ${Math.abs(credits)} credits`),
+    onCredit: (credits, _total, kind) => log(`${kind === "transfer" ? "Received" : "Earned"} ${credits} credits`),
     onTask: (task) => log(`Task ${task.type}: ${task.status}`),
     onError: (error) => log(`${error.code}: ${error.message}`, true),
     onProgress: (loaded, total) => {

@@ -197,10 +197,10 @@ test("progress crosses tabs", async () => {
 
 test("events and figures reach every tab, marked with where the node runs", async () => {
   const [o, a, b] = await two();
-  a.tab.publish({ event: { kind: "credit", credits: 1, total: 2 } });
+  a.tab.publish({ event: { kind: "credit", credits: 1, total: 2, of: "work" } });
   a.tab.publish({ stats: { ...blank, peers: 3 } });
   await o.settle();
-  for (const t of [a, b]) deepEqual(t.events, [{ kind: "credit", credits: 1, total: 2 }]);
+  for (const t of [a, b]) deepEqual(t.events, [{ kind: "credit", credits: 1, total: 2, of: "work" }]);
   const last = (t: Opened): Stats => t.statsSeen[t.statsSeen.length - 1]!;
   deepEqual([last(a).here, last(b).here, last(b).peers], [true, false, 3]);
 });

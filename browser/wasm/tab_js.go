@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -201,6 +202,7 @@ func (t *tab) watch(r *running) {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	credits, peers := r.node.Account(r.node.ID()).Avail, -1
+	_, next := r.node.Income(0)
 	for {
 		select {
 		case <-r.ctx.Done():
@@ -209,8 +211,14 @@ func (t *tab) watch(r *running) {
 		}
 		t.look(r)
 		if now := r.node.Account(r.node.ID()).Avail; now != credits {
-			t.event("credit", map[string]any{"creditsMicro": decimal(now), "changeMicro": fmt.Sprint(int64(now) - int64(credits))})
 			credits = now
+			t.event("balance", map[string]any{"creditsMicro": decimal(now)})
+		}
+		// What a hold takes and gives back is no income.
+		income, after := r.node.Income(next)
+		next = after
+		for _, kind := range slices.Sorted(maps.Keys(income)) {
+			t.event("credit", map[string]any{"creditsMicro": decimal(credits), "changeMicro": decimal(income[kind]), "of": kind})
 		}
 		if now := len(r.node.Peers()); now != peers {
 			t.event("peers", map[string]any{"peers": now})

@@ -9,6 +9,8 @@ import (
 
 	"github.com/mattn/go-runewidth"
 	"golang.org/x/term"
+
+	"edgenet.dev/proto/api"
 )
 
 // progress redraws one line on a terminal and is silent anywhere else.
@@ -18,6 +20,19 @@ type progress struct {
 	last int // columns that the line takes
 	// doing is the last step, for the message when time runs out in it.
 	doing string
+	// waiting is what was said last of a job that cannot start.
+	waiting string
+}
+
+// waits says, once and not on a terminal alone, why a job cannot start.
+func (p *progress) waits(j *api.Job) {
+	if p.waiting == j.Waiting {
+		return
+	}
+	if p.waiting = j.Waiting; j.Waiting != "" {
+		p.done()
+		fmt.Fprintf(p.w, "job %s waits: %s\n", shortJob(j.Id), j.Waiting)
+	}
 }
 
 func (a *app) progress() *progress {

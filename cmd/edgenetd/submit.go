@@ -145,6 +145,11 @@ func (a *app) submit(ctx context.Context, what string, s *submission) error {
 	if err != nil {
 		return err
 	}
+	if !s.dryRun && !s.wait {
+		if j, err := call(ctx, d.tasks.Get, &api.GetRequest{Job: reply.Job}); err == nil {
+			a.progress().waits(j)
+		}
+	}
 	if s.dryRun || !s.wait {
 		return a.printSubmitted(req, reply)
 	}
@@ -256,6 +261,7 @@ func watch(ctx context.Context, d *client, job string, p *progress) (*api.Job, e
 	var last *api.Job
 	for stream.Receive() {
 		last = stream.Msg()
+		p.waits(last)
 		lost := ""
 		if last.LostTries > 0 {
 			lost = fmt.Sprintf(", %d tries lost", last.LostTries)

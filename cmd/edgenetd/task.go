@@ -66,6 +66,7 @@ type jobView struct {
 	Cost       uint64     `json:"cost"`
 	MaxCredits uint64     `json:"max_credits"`
 	Settled    bool       `json:"settled"`
+	Waiting    string     `json:"waiting,omitempty"` // for workers: who is there, and how many it needs
 	CreatedMs  uint64     `json:"created_unix_ms"`
 	UpdatedMs  uint64     `json:"updated_unix_ms"`
 	TimeoutMs  uint64     `json:"timeout_ms"`
@@ -112,7 +113,7 @@ func jobOf(j *api.Job) jobView {
 	v := jobView{
 		Job: j.Id, Type: j.Type, Module: j.Module, Label: j.Label, State: j.State, Code: j.Code, Reason: j.Reason,
 		Priority: j.Priority, Redundancy: j.Redundancy, Tasks: j.Tasks, Done: j.Done, Verified: j.Verified, Failed: j.Failed,
-		Running: j.Running, Fuel: j.Fuel, Cost: j.Cost, MaxCredits: j.MaxCredits, Settled: j.Settled,
+		Running: j.Running, Fuel: j.Fuel, Cost: j.Cost, MaxCredits: j.MaxCredits, Settled: j.Settled, Waiting: j.Waiting,
 		CreatedMs: j.CreatedUnixMs, UpdatedMs: j.UpdatedUnixMs,
 		TimeoutMs: j.TimeoutMs, RunMs: j.RunTimeoutMs, QueueMs: j.QueueTimeoutMs, LostTries: j.LostTries,
 	}
@@ -180,6 +181,9 @@ func (a *app) taskShow(ctx context.Context, job string) error {
 		row(w, "type", what(j)+" "+j.Module)
 		row(w, "label", dash(j.Label))
 		row(w, "state", j.State)
+		if j.Waiting != "" {
+			row(w, "waiting", j.Waiting)
+		}
 		if j.Code != "" {
 			row(w, "reason", strings.TrimSpace(j.Code+" "+j.Reason))
 		}

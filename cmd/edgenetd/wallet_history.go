@@ -40,19 +40,28 @@ func (a *app) historyCmd() *cobra.Command {
 }
 
 type historyView struct {
-	Event        string `json:"event"`
-	Seq          uint64 `json:"seq"`
-	Kind         string `json:"kind"`
-	Counterparty string `json:"counterparty,omitempty"`
-	Amount       int64  `json:"amount"` // change of available
-	Available    uint64 `json:"available"`
-	Held         int64  `json:"held,omitempty"` // changes, as amount is one
-	Staked       int64  `json:"staked,omitempty"`
-	Unbonding    int64  `json:"unbonding,omitempty"`
-	Bonus        uint64 `json:"bonus,omitempty"`
-	Memo         string `json:"memo,omitempty"`
-	Time         string `json:"time"` // by the author's clock, a hint
-	Epoch        uint64 `json:"epoch"`
+	Event        string        `json:"event"`
+	Seq          uint64        `json:"seq"`
+	Kind         string        `json:"kind"`
+	Counterparty string        `json:"counterparty,omitempty"`
+	Amount       int64         `json:"amount"` // change of available
+	Available    uint64        `json:"available"`
+	Held         int64         `json:"held,omitempty"` // changes, as amount is one
+	Staked       int64         `json:"staked,omitempty"`
+	Unbonding    int64         `json:"unbonding,omitempty"`
+	Bonus        uint64        `json:"bonus,omitempty"`
+	Memo         string        `json:"memo,omitempty"`
+	Time         string        `json:"time"` // by the author's clock, a hint
+	Epoch        uint64        `json:"epoch"`
+	Payments     []paymentView `json:"payments,omitempty"` // that it claims
+	Witnesses    []string      `json:"witnesses"`          // whose commits certify it
+}
+
+type paymentView struct {
+	From   string `json:"from,omitempty"`
+	Kind   string `json:"kind,omitempty"` // transfer, work or reward; none when it is not known any more
+	Amount uint64 `json:"amount"`
+	Memo   string `json:"memo,omitempty"`
 }
 
 func (a *app) history(ctx context.Context, req *api.HistoryRequest) error {
@@ -84,18 +93,23 @@ func (a *app) history(ctx context.Context, req *api.HistoryRequest) error {
 	list := []historyView{}
 	r := report{}
 	for _, e := range reply.Entries {
+		var payments []paymentView
+		for _, p := range e.Payments {
+			payments = append(payments, paymentView{p.From, p.Kind, p.Amount, p.Memo})
+		}
 		list = append(list, historyView{
 			Event: e.Event, Seq: e.Seq, Kind: e.Kind, Counterparty: e.Counterparty, Amount: e.Amount, Available: e.Available,
 			Held: e.Held, Staked: e.Staked, Unbonding: e.Unbonding, Bonus: e.Bonus, Memo: e.Memo,
 			Time: time.UnixMilli(int64(e.TimeUnixMs)).UTC().Format(time.RFC3339), Epoch: e.Epoch,
+			Payments: payments, Witnesses: append([]string{}, e.Witnesses...),
 		})
 		r.ids = append(r.ids, e.Event)
 	}
 	r.data = list
 	r.table = func(w io.Writer) {
-		row(w, "SEQ", "TIME", "KIND", "AMOUNT", "AVAILABLE", "COUNTERPARTY", "MEMO")
+		row(w, "SEQ", "TIME", "KIND", "AMOUNT", "HELD", "AVAILABLE", "COUNTERPARTY", "MEMO")
 		for i, e := range list {
-			row(w, e.Seq, clock(reply.Entries[i].TimeUnixMs), e.Kind, signedCredits(e.Amount), credits(e.Available), dash(e.Counterparty), dash(e.Memo))
+			row(w, e.Seq, clock(reply.Entries[i].TimeUnixMs), e.Kind, signedCredits(e.Amount), signedCredits(e.Held), credits(e.Available), dash(e.Counterparty), dash(e.Memo))
 		}
 	}
 	return a.print(r)

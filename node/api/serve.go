@@ -26,7 +26,8 @@ const (
 	maxMessage   = 128 << 20 // one request: a batch with its inputs
 	maxHeader    = 64 << 10
 	maxList      = 10_000
-	watchPause   = 50 * time.Millisecond // between two messages of one Watch
+	waitingLook  = 500 * time.Millisecond // between two looks at whom a job could run on
+	watchPause   = 50 * time.Millisecond  // between two messages of one Watch
 	stopGrace    = 2 * time.Second
 	readHeaderIn = 10 * time.Second
 )

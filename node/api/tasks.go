@@ -94,7 +94,7 @@ func (s taskServer) List(_ context.Context, req *connect.Request[api.ListRequest
 			break
 		}
 		v.Lost = nil
-		reply.Jobs = append(reply.Jobs, jobMessage(v, nil))
+		reply.Jobs = append(reply.Jobs, s.jobMessage(v, nil))
 	}
 	return connect.NewResponse(reply), nil
 }
@@ -104,7 +104,7 @@ func (s taskServer) Get(_ context.Context, req *connect.Request[api.GetRequest])
 	if err != nil {
 		return nil, failure(err)
 	}
-	return connect.NewResponse(jobMessage(v, tasks)), nil
+	return connect.NewResponse(s.jobMessage(v, tasks)), nil
 }
 
 func (s taskServer) job(prefix string) (market.JobView, []market.TaskView, error) {
@@ -142,10 +142,26 @@ func (s taskServer) Watch(ctx context.Context, req *connect.Request[api.GetReque
 			return failure(err)
 		}
 		if v.Record.State.Final() {
-			return out.Send(jobMessage(v, tasks))
+			return out.Send(s.jobMessage(v, tasks))
 		}
-		if err := out.Send(jobMessage(v, nil)); err != nil {
+		m := s.jobMessage(v, nil)
+		if err := out.Send(m); err != nil {
 			return err
+		}
+		// Peers come and go without a change of the job.
+		for same := true; same && m.Waiting != ""; {
+			select {
+			case <-changed:
+				same = false
+			case <-time.After(waitingLook):
+				v, _, err := s.node.Job(id)
+				same = err == nil && s.node.WaitingFor(v) == m.Waiting
+			case <-ctx.Done():
+				return failure(ctx.Err())
+			}
+		}
+		if m.Waiting != "" {
+			continue
 		}
 		select {
 		case <-changed:
@@ -210,7 +226,7 @@ func (s taskServer) Remove(ctx context.Context, req *connect.Request[api.RemoveR
 	return connect.NewResponse(&api.RemoveReply{Job: id.String()}), nil
 }
 
-func jobMessage(v market.JobView, tasks []market.TaskView) *api.Job {
+func (s taskServer) jobMessage(v market.JobView, tasks []market.TaskView) *api.Job {
 	j := v.Record.Job
 	m := &api.Job{
 		Id:            j.ID.String(),
@@ -233,6 +249,7 @@ func jobMessage(v market.JobView, tasks []market.TaskView) *api.Job {
 		Reason:        v.Record.Reason,
 		Priority:      j.Options.Priority.String(),
 		Settled:       v.Settled,
+		Waiting:       s.node.WaitingFor(v),
 
 		TimeoutMs: uint64(j.Options.Timeout.Milliseconds()), RunTimeoutMs: uint64(j.Options.Run.Milliseconds()),
 		QueueTimeoutMs: uint64(j.Options.Queue.Milliseconds()), LostTries: uint64(v.LostTries),

@@ -210,7 +210,7 @@ func (s walletServer) historyEntry(h node.HistoryEntry) *api.HistoryEntry {
 		Kind:       h.Kind,
 		Available:  h.Event.GetPost().GetAvail(),
 		Amount:     h.Change,
-		Memo:       h.Event.GetTransfer().GetMemo(),
+		Memo:       h.Memo(),
 		TimeUnixMs: h.Event.GetAuthorTimeUnixMs(),
 		Held:       h.Held,
 		Bonus:      uint64(h.Bonus()),
@@ -219,6 +219,13 @@ func (s walletServer) historyEntry(h node.HistoryEntry) *api.HistoryEntry {
 	e.Staked, e.Unbonding = s.node.StakeChange(h.Certified)
 	for _, w := range h.Witnesses() {
 		e.Witnesses = append(e.Witnesses, w.String())
+	}
+	for _, p := range h.Payments {
+		from := ""
+		if p.From != "" {
+			from = p.From.String()
+		}
+		e.Payments = append(e.Payments, &api.Payment{From: from, Kind: p.Kind, Amount: uint64(p.Amount + p.Bonus), Memo: p.Memo})
 	}
 	if h.Counterparty != "" {
 		e.Counterparty = h.Counterparty.String()

@@ -2000,6 +2000,7 @@ type Job struct {
 	QueueTimeoutMs uint64                 `protobuf:"varint,24,opt,name=queue_timeout_ms,json=queueTimeoutMs,proto3" json:"queue_timeout_ms,omitempty"`
 	Lost           []*LostTry             `protobuf:"bytes,25,rep,name=lost,proto3" json:"lost,omitempty"`                             // the newest 32, oldest first; Get and Watch only, while the daemon runs
 	LostTries      uint64                 `protobuf:"varint,26,opt,name=lost_tries,json=lostTries,proto3" json:"lost_tries,omitempty"` // how many there were
+	Waiting        string                 `protobuf:"bytes,27,opt,name=waiting,proto3" json:"waiting,omitempty"`                       // a sentence: why it cannot get the workers that it needs from whom this node knows now; else empty
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2214,6 +2215,13 @@ func (x *Job) GetLostTries() uint64 {
 		return x.LostTries
 	}
 	return 0
+}
+
+func (x *Job) GetWaiting() string {
+	if x != nil {
+		return x.Waiting
+	}
+	return ""
 }
 
 // LostTry is an execution that brought no result, or one that was not taken.
@@ -3481,6 +3489,7 @@ type HistoryEntry struct {
 	Bonus         uint64                 `protobuf:"varint,12,opt,name=bonus,proto3" json:"bonus,omitempty"`         // minted by this event, within amount
 	Epoch         uint64                 `protobuf:"varint,13,opt,name=epoch,proto3" json:"epoch,omitempty"`         // of the event
 	Witnesses     []string               `protobuf:"bytes,14,rep,name=witnesses,proto3" json:"witnesses,omitempty"`  // whose commits certify it
+	Payments      []*Payment             `protobuf:"bytes,15,rep,name=payments,proto3" json:"payments,omitempty"`    // that an open or receive claims
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3613,6 +3622,82 @@ func (x *HistoryEntry) GetWitnesses() []string {
 	return nil
 }
 
+func (x *HistoryEntry) GetPayments() []*Payment {
+	if x != nil {
+		return x.Payments
+	}
+	return nil
+}
+
+// Payment is one that an account claimed.
+type Payment struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`      // empty for a reward, and when it is not known any more
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`      // transfer, work, reward; empty when it is not known any more
+	Amount        uint64                 `protobuf:"varint,3,opt,name=amount,proto3" json:"amount,omitempty"` // with its bonus
+	Memo          string                 `protobuf:"bytes,4,opt,name=memo,proto3" json:"memo,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Payment) Reset() {
+	*x = Payment{}
+	mi := &file_api_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Payment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Payment) ProtoMessage() {}
+
+func (x *Payment) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Payment.ProtoReflect.Descriptor instead.
+func (*Payment) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *Payment) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *Payment) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Payment) GetAmount() uint64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+func (x *Payment) GetMemo() string {
+	if x != nil {
+		return x.Memo
+	}
+	return ""
+}
+
 type RewardsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Account       string                 `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"` // empty = this node
@@ -3623,7 +3708,7 @@ type RewardsRequest struct {
 
 func (x *RewardsRequest) Reset() {
 	*x = RewardsRequest{}
-	mi := &file_api_proto_msgTypes[49]
+	mi := &file_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3635,7 +3720,7 @@ func (x *RewardsRequest) String() string {
 func (*RewardsRequest) ProtoMessage() {}
 
 func (x *RewardsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[49]
+	mi := &file_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3648,7 +3733,7 @@ func (x *RewardsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RewardsRequest.ProtoReflect.Descriptor instead.
 func (*RewardsRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{49}
+	return file_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RewardsRequest) GetAccount() string {
@@ -3675,7 +3760,7 @@ type RewardsReply struct {
 
 func (x *RewardsReply) Reset() {
 	*x = RewardsReply{}
-	mi := &file_api_proto_msgTypes[50]
+	mi := &file_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3687,7 +3772,7 @@ func (x *RewardsReply) String() string {
 func (*RewardsReply) ProtoMessage() {}
 
 func (x *RewardsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[50]
+	mi := &file_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3700,7 +3785,7 @@ func (x *RewardsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RewardsReply.ProtoReflect.Descriptor instead.
 func (*RewardsReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{50}
+	return file_api_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RewardsReply) GetRewards() []*Reward {
@@ -3739,7 +3824,7 @@ type Reward struct {
 
 func (x *Reward) Reset() {
 	*x = Reward{}
-	mi := &file_api_proto_msgTypes[51]
+	mi := &file_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3751,7 +3836,7 @@ func (x *Reward) String() string {
 func (*Reward) ProtoMessage() {}
 
 func (x *Reward) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[51]
+	mi := &file_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3764,7 +3849,7 @@ func (x *Reward) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reward.ProtoReflect.Descriptor instead.
 func (*Reward) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{51}
+	return file_api_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Reward) GetKind() string {
@@ -3866,7 +3951,7 @@ type AuditRequest struct {
 
 func (x *AuditRequest) Reset() {
 	*x = AuditRequest{}
-	mi := &file_api_proto_msgTypes[52]
+	mi := &file_api_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3878,7 +3963,7 @@ func (x *AuditRequest) String() string {
 func (*AuditRequest) ProtoMessage() {}
 
 func (x *AuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[52]
+	mi := &file_api_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3891,7 +3976,7 @@ func (x *AuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRequest.ProtoReflect.Descriptor instead.
 func (*AuditRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{52}
+	return file_api_proto_rawDescGZIP(), []int{53}
 }
 
 type AuditReply struct {
@@ -3919,7 +4004,7 @@ type AuditReply struct {
 
 func (x *AuditReply) Reset() {
 	*x = AuditReply{}
-	mi := &file_api_proto_msgTypes[53]
+	mi := &file_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3931,7 +4016,7 @@ func (x *AuditReply) String() string {
 func (*AuditReply) ProtoMessage() {}
 
 func (x *AuditReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[53]
+	mi := &file_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3944,7 +4029,7 @@ func (x *AuditReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditReply.ProtoReflect.Descriptor instead.
 func (*AuditReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{53}
+	return file_api_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *AuditReply) GetAvailable() uint64 {
@@ -4075,7 +4160,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_api_proto_msgTypes[54]
+	mi := &file_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4087,7 +4172,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[54]
+	mi := &file_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4100,7 +4185,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{54}
+	return file_api_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *BackupRequest) GetDir() string {
@@ -4118,7 +4203,7 @@ type BackupReply struct {
 
 func (x *BackupReply) Reset() {
 	*x = BackupReply{}
-	mi := &file_api_proto_msgTypes[55]
+	mi := &file_api_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4130,7 +4215,7 @@ func (x *BackupReply) String() string {
 func (*BackupReply) ProtoMessage() {}
 
 func (x *BackupReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[55]
+	mi := &file_api_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4143,7 +4228,7 @@ func (x *BackupReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupReply.ProtoReflect.Descriptor instead.
 func (*BackupReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{55}
+	return file_api_proto_rawDescGZIP(), []int{56}
 }
 
 type KeysRequest struct {
@@ -4155,7 +4240,7 @@ type KeysRequest struct {
 
 func (x *KeysRequest) Reset() {
 	*x = KeysRequest{}
-	mi := &file_api_proto_msgTypes[56]
+	mi := &file_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4167,7 +4252,7 @@ func (x *KeysRequest) String() string {
 func (*KeysRequest) ProtoMessage() {}
 
 func (x *KeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[56]
+	mi := &file_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4180,7 +4265,7 @@ func (x *KeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysRequest.ProtoReflect.Descriptor instead.
 func (*KeysRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{56}
+	return file_api_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *KeysRequest) GetAccount() string {
@@ -4208,7 +4293,7 @@ type KeysReply struct {
 
 func (x *KeysReply) Reset() {
 	*x = KeysReply{}
-	mi := &file_api_proto_msgTypes[57]
+	mi := &file_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4220,7 +4305,7 @@ func (x *KeysReply) String() string {
 func (*KeysReply) ProtoMessage() {}
 
 func (x *KeysReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[57]
+	mi := &file_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4233,7 +4318,7 @@ func (x *KeysReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysReply.ProtoReflect.Descriptor instead.
 func (*KeysReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{57}
+	return file_api_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *KeysReply) GetAccount() string {
@@ -4320,7 +4405,7 @@ type RotateRequest struct {
 
 func (x *RotateRequest) Reset() {
 	*x = RotateRequest{}
-	mi := &file_api_proto_msgTypes[58]
+	mi := &file_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4332,7 +4417,7 @@ func (x *RotateRequest) String() string {
 func (*RotateRequest) ProtoMessage() {}
 
 func (x *RotateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[58]
+	mi := &file_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4345,7 +4430,7 @@ func (x *RotateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRequest.ProtoReflect.Descriptor instead.
 func (*RotateRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{58}
+	return file_api_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RotateRequest) GetAccount() string {
@@ -4537,7 +4622,7 @@ const file_api_proto_rawDesc = "" +
 	"\x04jobs\x18\x01 \x03(\v2\x13.edgenet.api.v1.JobR\x04jobs\"\x1e\n" +
 	"\n" +
 	"GetRequest\x12\x10\n" +
-	"\x03job\x18\x01 \x01(\tR\x03job\"\xf2\x05\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"\x8c\x06\n" +
 	"\x03Job\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n" +
@@ -4570,7 +4655,8 @@ const file_api_proto_rawDesc = "" +
 	"\x10queue_timeout_ms\x18\x18 \x01(\x04R\x0equeueTimeoutMs\x12+\n" +
 	"\x04lost\x18\x19 \x03(\v2\x17.edgenet.api.v1.LostTryR\x04lost\x12\x1d\n" +
 	"\n" +
-	"lost_tries\x18\x1a \x01(\x04R\tlostTries\"\x99\x01\n" +
+	"lost_tries\x18\x1a \x01(\x04R\tlostTries\x12\x18\n" +
+	"\awaiting\x18\x1b \x01(\tR\awaiting\"\x99\x01\n" +
 	"\aLostTry\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\rR\x04task\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x12\n" +
@@ -4681,7 +4767,7 @@ const file_api_proto_rawDesc = "" +
 	"\fcounterparty\x18\x04 \x01(\tR\fcounterparty\x12\x1b\n" +
 	"\tsince_seq\x18\x05 \x01(\x04R\bsinceSeq\"F\n" +
 	"\fHistoryReply\x126\n" +
-	"\aentries\x18\x01 \x03(\v2\x1c.edgenet.api.v1.HistoryEntryR\aentries\"\xee\x02\n" +
+	"\aentries\x18\x01 \x03(\v2\x1c.edgenet.api.v1.HistoryEntryR\aentries\"\xa3\x03\n" +
 	"\fHistoryEntry\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x12\n" +
@@ -4698,7 +4784,13 @@ const file_api_proto_rawDesc = "" +
 	"\tunbonding\x18\v \x01(\x03R\tunbonding\x12\x14\n" +
 	"\x05bonus\x18\f \x01(\x04R\x05bonus\x12\x14\n" +
 	"\x05epoch\x18\r \x01(\x04R\x05epoch\x12\x1c\n" +
-	"\twitnesses\x18\x0e \x03(\tR\twitnesses\"@\n" +
+	"\twitnesses\x18\x0e \x03(\tR\twitnesses\x123\n" +
+	"\bpayments\x18\x0f \x03(\v2\x17.edgenet.api.v1.PaymentR\bpayments\"]\n" +
+	"\aPayment\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06amount\x18\x03 \x01(\x04R\x06amount\x12\x12\n" +
+	"\x04memo\x18\x04 \x01(\tR\x04memo\"@\n" +
 	"\x0eRewardsRequest\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\rR\x05limit\"\xbd\x01\n" +
@@ -4820,7 +4912,7 @@ func file_api_proto_rawDescGZIP() []byte {
 }
 
 var file_api_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
+var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
 var file_api_proto_goTypes = []any{
 	(StakeRequest_Verb)(0),  // 0: edgenet.api.v1.StakeRequest.Verb
 	(*StatusRequest)(nil),   // 1: edgenet.api.v1.StatusRequest
@@ -4872,18 +4964,19 @@ var file_api_proto_goTypes = []any{
 	(*HistoryRequest)(nil),  // 47: edgenet.api.v1.HistoryRequest
 	(*HistoryReply)(nil),    // 48: edgenet.api.v1.HistoryReply
 	(*HistoryEntry)(nil),    // 49: edgenet.api.v1.HistoryEntry
-	(*RewardsRequest)(nil),  // 50: edgenet.api.v1.RewardsRequest
-	(*RewardsReply)(nil),    // 51: edgenet.api.v1.RewardsReply
-	(*Reward)(nil),          // 52: edgenet.api.v1.Reward
-	(*AuditRequest)(nil),    // 53: edgenet.api.v1.AuditRequest
-	(*AuditReply)(nil),      // 54: edgenet.api.v1.AuditReply
-	(*BackupRequest)(nil),   // 55: edgenet.api.v1.BackupRequest
-	(*BackupReply)(nil),     // 56: edgenet.api.v1.BackupReply
-	(*KeysRequest)(nil),     // 57: edgenet.api.v1.KeysRequest
-	(*KeysReply)(nil),       // 58: edgenet.api.v1.KeysReply
-	(*RotateRequest)(nil),   // 59: edgenet.api.v1.RotateRequest
-	nil,                     // 60: edgenet.api.v1.RewardsReply.TotalsEntry
-	nil,                     // 61: edgenet.api.v1.AuditReply.KindsEntry
+	(*Payment)(nil),         // 50: edgenet.api.v1.Payment
+	(*RewardsRequest)(nil),  // 51: edgenet.api.v1.RewardsRequest
+	(*RewardsReply)(nil),    // 52: edgenet.api.v1.RewardsReply
+	(*Reward)(nil),          // 53: edgenet.api.v1.Reward
+	(*AuditRequest)(nil),    // 54: edgenet.api.v1.AuditRequest
+	(*AuditReply)(nil),      // 55: edgenet.api.v1.AuditReply
+	(*BackupRequest)(nil),   // 56: edgenet.api.v1.BackupRequest
+	(*BackupReply)(nil),     // 57: edgenet.api.v1.BackupReply
+	(*KeysRequest)(nil),     // 58: edgenet.api.v1.KeysRequest
+	(*KeysReply)(nil),       // 59: edgenet.api.v1.KeysReply
+	(*RotateRequest)(nil),   // 60: edgenet.api.v1.RotateRequest
+	nil,                     // 61: edgenet.api.v1.RewardsReply.TotalsEntry
+	nil,                     // 62: edgenet.api.v1.AuditReply.KindsEntry
 }
 var file_api_proto_depIdxs = []int32{
 	4,  // 0: edgenet.api.v1.StatusReply.worker:type_name -> edgenet.api.v1.WorkerStatus
@@ -4898,68 +4991,69 @@ var file_api_proto_depIdxs = []int32{
 	43, // 9: edgenet.api.v1.BalanceReply.waiting:type_name -> edgenet.api.v1.Waiting
 	0,  // 10: edgenet.api.v1.StakeRequest.verb:type_name -> edgenet.api.v1.StakeRequest.Verb
 	49, // 11: edgenet.api.v1.HistoryReply.entries:type_name -> edgenet.api.v1.HistoryEntry
-	52, // 12: edgenet.api.v1.RewardsReply.rewards:type_name -> edgenet.api.v1.Reward
-	60, // 13: edgenet.api.v1.RewardsReply.totals:type_name -> edgenet.api.v1.RewardsReply.TotalsEntry
-	61, // 14: edgenet.api.v1.AuditReply.kinds:type_name -> edgenet.api.v1.AuditReply.KindsEntry
-	1,  // 15: edgenet.api.v1.NodeService.Status:input_type -> edgenet.api.v1.StatusRequest
-	5,  // 16: edgenet.api.v1.NodeService.Peers:input_type -> edgenet.api.v1.PeersRequest
-	8,  // 17: edgenet.api.v1.NodeService.Stop:input_type -> edgenet.api.v1.StopRequest
-	10, // 18: edgenet.api.v1.NodeService.FindPeer:input_type -> edgenet.api.v1.FindPeerRequest
-	12, // 19: edgenet.api.v1.NodeService.Health:input_type -> edgenet.api.v1.HealthRequest
-	15, // 20: edgenet.api.v1.NodeService.Ping:input_type -> edgenet.api.v1.PingRequest
-	17, // 21: edgenet.api.v1.NodeService.Settings:input_type -> edgenet.api.v1.SettingsRequest
-	20, // 22: edgenet.api.v1.NodeService.Connect:input_type -> edgenet.api.v1.ConnectRequest
-	22, // 23: edgenet.api.v1.NodeService.Forget:input_type -> edgenet.api.v1.ForgetRequest
-	24, // 24: edgenet.api.v1.NodeService.Invite:input_type -> edgenet.api.v1.InviteRequest
-	26, // 25: edgenet.api.v1.TaskService.Submit:input_type -> edgenet.api.v1.SubmitRequest
-	28, // 26: edgenet.api.v1.TaskService.List:input_type -> edgenet.api.v1.ListRequest
-	30, // 27: edgenet.api.v1.TaskService.Get:input_type -> edgenet.api.v1.GetRequest
-	36, // 28: edgenet.api.v1.TaskService.Cancel:input_type -> edgenet.api.v1.CancelRequest
-	30, // 29: edgenet.api.v1.TaskService.Watch:input_type -> edgenet.api.v1.GetRequest
-	30, // 30: edgenet.api.v1.TaskService.Results:input_type -> edgenet.api.v1.GetRequest
-	30, // 31: edgenet.api.v1.TaskService.Why:input_type -> edgenet.api.v1.GetRequest
-	38, // 32: edgenet.api.v1.TaskService.Remove:input_type -> edgenet.api.v1.RemoveRequest
-	41, // 33: edgenet.api.v1.WalletService.Balance:input_type -> edgenet.api.v1.BalanceRequest
-	44, // 34: edgenet.api.v1.WalletService.Transfer:input_type -> edgenet.api.v1.TransferRequest
-	46, // 35: edgenet.api.v1.WalletService.Stake:input_type -> edgenet.api.v1.StakeRequest
-	47, // 36: edgenet.api.v1.WalletService.History:input_type -> edgenet.api.v1.HistoryRequest
-	50, // 37: edgenet.api.v1.WalletService.Rewards:input_type -> edgenet.api.v1.RewardsRequest
-	53, // 38: edgenet.api.v1.WalletService.Audit:input_type -> edgenet.api.v1.AuditRequest
-	55, // 39: edgenet.api.v1.WalletService.Backup:input_type -> edgenet.api.v1.BackupRequest
-	57, // 40: edgenet.api.v1.WalletService.Keys:input_type -> edgenet.api.v1.KeysRequest
-	59, // 41: edgenet.api.v1.WalletService.Rotate:input_type -> edgenet.api.v1.RotateRequest
-	2,  // 42: edgenet.api.v1.NodeService.Status:output_type -> edgenet.api.v1.StatusReply
-	6,  // 43: edgenet.api.v1.NodeService.Peers:output_type -> edgenet.api.v1.PeersReply
-	9,  // 44: edgenet.api.v1.NodeService.Stop:output_type -> edgenet.api.v1.StopReply
-	11, // 45: edgenet.api.v1.NodeService.FindPeer:output_type -> edgenet.api.v1.FindPeerReply
-	13, // 46: edgenet.api.v1.NodeService.Health:output_type -> edgenet.api.v1.HealthReply
-	16, // 47: edgenet.api.v1.NodeService.Ping:output_type -> edgenet.api.v1.PingReply
-	18, // 48: edgenet.api.v1.NodeService.Settings:output_type -> edgenet.api.v1.SettingsReply
-	21, // 49: edgenet.api.v1.NodeService.Connect:output_type -> edgenet.api.v1.ConnectReply
-	23, // 50: edgenet.api.v1.NodeService.Forget:output_type -> edgenet.api.v1.ForgetReply
-	25, // 51: edgenet.api.v1.NodeService.Invite:output_type -> edgenet.api.v1.InviteReply
-	27, // 52: edgenet.api.v1.TaskService.Submit:output_type -> edgenet.api.v1.SubmitReply
-	29, // 53: edgenet.api.v1.TaskService.List:output_type -> edgenet.api.v1.ListReply
-	31, // 54: edgenet.api.v1.TaskService.Get:output_type -> edgenet.api.v1.Job
-	37, // 55: edgenet.api.v1.TaskService.Cancel:output_type -> edgenet.api.v1.CancelReply
-	31, // 56: edgenet.api.v1.TaskService.Watch:output_type -> edgenet.api.v1.Job
-	35, // 57: edgenet.api.v1.TaskService.Results:output_type -> edgenet.api.v1.TaskResult
-	40, // 58: edgenet.api.v1.TaskService.Why:output_type -> edgenet.api.v1.WhyReply
-	39, // 59: edgenet.api.v1.TaskService.Remove:output_type -> edgenet.api.v1.RemoveReply
-	42, // 60: edgenet.api.v1.WalletService.Balance:output_type -> edgenet.api.v1.BalanceReply
-	45, // 61: edgenet.api.v1.WalletService.Transfer:output_type -> edgenet.api.v1.TransferReply
-	42, // 62: edgenet.api.v1.WalletService.Stake:output_type -> edgenet.api.v1.BalanceReply
-	48, // 63: edgenet.api.v1.WalletService.History:output_type -> edgenet.api.v1.HistoryReply
-	51, // 64: edgenet.api.v1.WalletService.Rewards:output_type -> edgenet.api.v1.RewardsReply
-	54, // 65: edgenet.api.v1.WalletService.Audit:output_type -> edgenet.api.v1.AuditReply
-	56, // 66: edgenet.api.v1.WalletService.Backup:output_type -> edgenet.api.v1.BackupReply
-	58, // 67: edgenet.api.v1.WalletService.Keys:output_type -> edgenet.api.v1.KeysReply
-	58, // 68: edgenet.api.v1.WalletService.Rotate:output_type -> edgenet.api.v1.KeysReply
-	42, // [42:69] is the sub-list for method output_type
-	15, // [15:42] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	50, // 12: edgenet.api.v1.HistoryEntry.payments:type_name -> edgenet.api.v1.Payment
+	53, // 13: edgenet.api.v1.RewardsReply.rewards:type_name -> edgenet.api.v1.Reward
+	61, // 14: edgenet.api.v1.RewardsReply.totals:type_name -> edgenet.api.v1.RewardsReply.TotalsEntry
+	62, // 15: edgenet.api.v1.AuditReply.kinds:type_name -> edgenet.api.v1.AuditReply.KindsEntry
+	1,  // 16: edgenet.api.v1.NodeService.Status:input_type -> edgenet.api.v1.StatusRequest
+	5,  // 17: edgenet.api.v1.NodeService.Peers:input_type -> edgenet.api.v1.PeersRequest
+	8,  // 18: edgenet.api.v1.NodeService.Stop:input_type -> edgenet.api.v1.StopRequest
+	10, // 19: edgenet.api.v1.NodeService.FindPeer:input_type -> edgenet.api.v1.FindPeerRequest
+	12, // 20: edgenet.api.v1.NodeService.Health:input_type -> edgenet.api.v1.HealthRequest
+	15, // 21: edgenet.api.v1.NodeService.Ping:input_type -> edgenet.api.v1.PingRequest
+	17, // 22: edgenet.api.v1.NodeService.Settings:input_type -> edgenet.api.v1.SettingsRequest
+	20, // 23: edgenet.api.v1.NodeService.Connect:input_type -> edgenet.api.v1.ConnectRequest
+	22, // 24: edgenet.api.v1.NodeService.Forget:input_type -> edgenet.api.v1.ForgetRequest
+	24, // 25: edgenet.api.v1.NodeService.Invite:input_type -> edgenet.api.v1.InviteRequest
+	26, // 26: edgenet.api.v1.TaskService.Submit:input_type -> edgenet.api.v1.SubmitRequest
+	28, // 27: edgenet.api.v1.TaskService.List:input_type -> edgenet.api.v1.ListRequest
+	30, // 28: edgenet.api.v1.TaskService.Get:input_type -> edgenet.api.v1.GetRequest
+	36, // 29: edgenet.api.v1.TaskService.Cancel:input_type -> edgenet.api.v1.CancelRequest
+	30, // 30: edgenet.api.v1.TaskService.Watch:input_type -> edgenet.api.v1.GetRequest
+	30, // 31: edgenet.api.v1.TaskService.Results:input_type -> edgenet.api.v1.GetRequest
+	30, // 32: edgenet.api.v1.TaskService.Why:input_type -> edgenet.api.v1.GetRequest
+	38, // 33: edgenet.api.v1.TaskService.Remove:input_type -> edgenet.api.v1.RemoveRequest
+	41, // 34: edgenet.api.v1.WalletService.Balance:input_type -> edgenet.api.v1.BalanceRequest
+	44, // 35: edgenet.api.v1.WalletService.Transfer:input_type -> edgenet.api.v1.TransferRequest
+	46, // 36: edgenet.api.v1.WalletService.Stake:input_type -> edgenet.api.v1.StakeRequest
+	47, // 37: edgenet.api.v1.WalletService.History:input_type -> edgenet.api.v1.HistoryRequest
+	51, // 38: edgenet.api.v1.WalletService.Rewards:input_type -> edgenet.api.v1.RewardsRequest
+	54, // 39: edgenet.api.v1.WalletService.Audit:input_type -> edgenet.api.v1.AuditRequest
+	56, // 40: edgenet.api.v1.WalletService.Backup:input_type -> edgenet.api.v1.BackupRequest
+	58, // 41: edgenet.api.v1.WalletService.Keys:input_type -> edgenet.api.v1.KeysRequest
+	60, // 42: edgenet.api.v1.WalletService.Rotate:input_type -> edgenet.api.v1.RotateRequest
+	2,  // 43: edgenet.api.v1.NodeService.Status:output_type -> edgenet.api.v1.StatusReply
+	6,  // 44: edgenet.api.v1.NodeService.Peers:output_type -> edgenet.api.v1.PeersReply
+	9,  // 45: edgenet.api.v1.NodeService.Stop:output_type -> edgenet.api.v1.StopReply
+	11, // 46: edgenet.api.v1.NodeService.FindPeer:output_type -> edgenet.api.v1.FindPeerReply
+	13, // 47: edgenet.api.v1.NodeService.Health:output_type -> edgenet.api.v1.HealthReply
+	16, // 48: edgenet.api.v1.NodeService.Ping:output_type -> edgenet.api.v1.PingReply
+	18, // 49: edgenet.api.v1.NodeService.Settings:output_type -> edgenet.api.v1.SettingsReply
+	21, // 50: edgenet.api.v1.NodeService.Connect:output_type -> edgenet.api.v1.ConnectReply
+	23, // 51: edgenet.api.v1.NodeService.Forget:output_type -> edgenet.api.v1.ForgetReply
+	25, // 52: edgenet.api.v1.NodeService.Invite:output_type -> edgenet.api.v1.InviteReply
+	27, // 53: edgenet.api.v1.TaskService.Submit:output_type -> edgenet.api.v1.SubmitReply
+	29, // 54: edgenet.api.v1.TaskService.List:output_type -> edgenet.api.v1.ListReply
+	31, // 55: edgenet.api.v1.TaskService.Get:output_type -> edgenet.api.v1.Job
+	37, // 56: edgenet.api.v1.TaskService.Cancel:output_type -> edgenet.api.v1.CancelReply
+	31, // 57: edgenet.api.v1.TaskService.Watch:output_type -> edgenet.api.v1.Job
+	35, // 58: edgenet.api.v1.TaskService.Results:output_type -> edgenet.api.v1.TaskResult
+	40, // 59: edgenet.api.v1.TaskService.Why:output_type -> edgenet.api.v1.WhyReply
+	39, // 60: edgenet.api.v1.TaskService.Remove:output_type -> edgenet.api.v1.RemoveReply
+	42, // 61: edgenet.api.v1.WalletService.Balance:output_type -> edgenet.api.v1.BalanceReply
+	45, // 62: edgenet.api.v1.WalletService.Transfer:output_type -> edgenet.api.v1.TransferReply
+	42, // 63: edgenet.api.v1.WalletService.Stake:output_type -> edgenet.api.v1.BalanceReply
+	48, // 64: edgenet.api.v1.WalletService.History:output_type -> edgenet.api.v1.HistoryReply
+	52, // 65: edgenet.api.v1.WalletService.Rewards:output_type -> edgenet.api.v1.RewardsReply
+	55, // 66: edgenet.api.v1.WalletService.Audit:output_type -> edgenet.api.v1.AuditReply
+	57, // 67: edgenet.api.v1.WalletService.Backup:output_type -> edgenet.api.v1.BackupReply
+	59, // 68: edgenet.api.v1.WalletService.Keys:output_type -> edgenet.api.v1.KeysReply
+	59, // 69: edgenet.api.v1.WalletService.Rotate:output_type -> edgenet.api.v1.KeysReply
+	43, // [43:70] is the sub-list for method output_type
+	16, // [16:43] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_api_proto_init() }
@@ -4973,7 +5067,7 @@ func file_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_proto_rawDesc), len(file_api_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   61,
+			NumMessages:   62,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

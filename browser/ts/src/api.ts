@@ -104,8 +104,12 @@ export interface InitOptions {
   idle?: Idle;
   /** Origins such as https://relay.example, or multiaddrs. At least one. */
   relays: string[];
-  /** Credits of the last change, and credits now. */
-  onCredit?: (credits: number, total: number) => void;
+  /**
+   * What the account was paid, and its credits now. kind is "work", "reward"
+   * (uptime, referrals) or "transfer". Credits that a job holds, and those that
+   * come back of it, are no earnings: stats() has them.
+   */
+  onCredit?: (credits: number, total: number, kind: "work" | "reward" | "transfer") => void;
   onTask?: (task: TaskEvent) => void;
   /** Also warnings, such as STORAGE_BLOCKED. */
   onError?: (error: EdgeNetError) => void;

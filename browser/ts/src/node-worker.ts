@@ -356,7 +356,8 @@ class Node {
       return;
     }
     if (kind === "credit") {
-      emit({ kind, credits: toCredits(String(v["changeMicro"])), total: toCredits(String(v["creditsMicro"])) });
+      const of = v["of"] === "transfer" || v["of"] === "reward" ? v["of"] : "work";
+      emit({ kind, credits: toCredits(String(v["changeMicro"])), total: toCredits(String(v["creditsMicro"])), of });
       this.publish();
     } else if (kind === "task") {
       emit({ kind, task: v });

@@ -177,7 +177,7 @@ export class Page implements EdgeNetNode {
   }
 
   private event(e: Event): void {
-    if (e.kind === "credit") this.shield(() => this.options.onCredit?.(e.credits, e.total));
+    if (e.kind === "credit") this.shield(() => this.options.onCredit?.(e.credits, e.total, e.of));
     else if (e.kind === "task") this.shield(() => this.options.onTask?.(e.task as never));
     else this.report(new EdgeNetError(e.error.code, e.error.message));
   }

@@ -35,7 +35,7 @@ export interface ToNode {
 
 /** What callbacks of a page hear. */
 export type Event =
-  | { kind: "credit"; credits: number; total: number }
+  | { kind: "credit"; credits: number; total: number; of: "work" | "reward" | "transfer" }
   | { kind: "task"; task: Record<string, unknown> }
   | { kind: "error"; error: Wire };
 
