@@ -57,6 +57,9 @@ func Open(net *proto.Network, store Store) (*Ledger, error) {
 	if err := l.claimStore(); err != nil {
 		return nil, err
 	}
+	if err := l.clearLight(); err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
 	var all []*Certified
 	err := store.Scan([]byte{spaceEvent}, func(_, value []byte) error {
 		wire := new(proto.CertifiedEvent)
@@ -126,6 +129,27 @@ func (l *Ledger) claimStore() error {
 		return proto.CodeWrongNetwork.Errorf("ledger: the store belongs to another network than %s", l.net.ID)
 	}
 	return nil
+}
+
+// clearLight drops what a light ledger left: of its account it had the newest
+// events only, and reconciliation brings all of them. What is signed and not
+// certified stays, as does everything of others (votes, the node's records).
+func (l *Ledger) clearLight() error {
+	mark, err := l.store.Get(metaLight)
+	if err != nil || mark == nil {
+		return err
+	}
+	batch := []Record{{metaLight, nil}, {metaBase, nil}}
+	for _, space := range []byte{spaceEvent, spaceWatch, spaceCheckpoint, spaceState} {
+		err := l.store.Scan([]byte{space}, func(key, _ []byte) error {
+			batch = append(batch, Record{bytes.Clone(key), nil})
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return l.store.Append(batch...)
 }
 
 // Network is the network that the ledger belongs to.

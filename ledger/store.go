@@ -49,6 +49,7 @@ const (
 var (
 	metaNetwork = []byte{spaceMeta, 'n'}
 	metaBase    = []byte{spaceMeta, 'b'} // epoch of the base checkpoint
+	metaLight   = []byte{spaceMeta, 'l'} // a light ledger used the store: its events are not whole
 )
 
 // NodeKey is the key of a record that belongs to the node, not to the ledger.

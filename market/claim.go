@@ -14,7 +14,6 @@ import (
 
 const (
 	maxSlots = 1024 // of one claim that are used
-	maxLabel = 64   // bytes of an operator or site label
 )
 
 // claimSeen hears a claim: for an own offer it brings a worker, for another's
@@ -50,7 +49,7 @@ func (m *Machine) claimSeen(in ClaimSeen) {
 
 func (m *Machine) acceptable(j *job, c *proto.Claim) bool {
 	if c.Slots == 0 || proto.Credit(c.Price) > m.cfg.Price || c.ExpiresUnixMs <= uint64(m.now.UnixMilli()) ||
-		c.Round > j.rec.Round<<16|j.bid.round || len(c.Operator) > maxLabel || len(c.Site) > maxLabel {
+		c.Round > j.rec.Round<<16|j.bid.round || len(c.Operator) > proto.MaxLabel || len(c.Site) > proto.MaxLabel {
 		return false
 	}
 	if len(c.Payee) > 0 {

@@ -64,6 +64,9 @@ type Config struct {
 	// Bandwidth bounds the traffic of all streams, both directions together, in
 	// bytes per second. 0 = no bound.
 	Bandwidth uint64
+	// Connections is above how many connections those of least use are closed,
+	// down to half as many. 0 = DefaultConnections.
+	Connections int
 	// Worker is what this node offers. The zero value takes no work.
 	Worker market.Worker
 	// Executor runs tasks. It stays the caller's to close, after Close. nil
@@ -109,8 +112,11 @@ type Config struct {
 	CertificatesAt time.Time
 }
 
-// DefaultKeepEpochs is a day of the default epochs.
-const DefaultKeepEpochs = 24
+// Defaults that others show to people.
+const (
+	DefaultKeepEpochs  = 24 // a day of the default epochs
+	DefaultConnections = transport.DefaultConnections
+)
 
 var defaultListen = []string{
 	"/ip4/127.0.0.1/tcp/0",
@@ -187,6 +193,12 @@ func (c Config) parse() (parsed, error) {
 			return p, fmt.Errorf("node: referrer: an account cannot refer itself")
 		}
 	}
+	if c.Connections < 0 {
+		return p, fmt.Errorf("node: %d connections: want 1 or more, or 0 for the default", c.Connections)
+	}
+	if err := labels(c.Worker); err != nil {
+		return p, err
+	}
 	for _, l := range []struct {
 		name string
 		in   []string
@@ -204,6 +216,17 @@ func (c Config) parse() (parsed, error) {
 		return p, fmt.Errorf("node: bootstrap %w", err)
 	}
 	return p, nil
+}
+
+// labels refuses labels that no submitter would take: claims with them are
+// dropped in silence.
+func labels(w market.Worker) error {
+	for _, l := range []struct{ name, text string }{{"operator", w.Operator}, {"site", w.Site}} {
+		if len(l.text) > proto.MaxLabel {
+			return fmt.Errorf("node: the worker's %s has %d bytes: want at most %d", l.name, len(l.text), proto.MaxLabel)
+		}
+	}
+	return nil
 }
 
 // parseRelays reads multiaddrs with /p2p/ of other peers than self. There is

@@ -31,6 +31,7 @@ func (n *Node) openHost() error {
 		Reachability: r, Relay: n.cfg.Relay,
 		RelayLimit: relay.RelayLimit{Data: int64(limits.Bytes), Duration: time.Duration(limits.Seconds) * time.Second},
 		Relays:     n.addrs.bootstrap, Resolve: n.resolve(), UserAgent: n.agent(), Bandwidth: n.traffic, Metrics: n.cfg.Metrics,
+		Connections:    n.cfg.Connections,
 		CertificatesAt: n.cfg.CertificatesAt,
 		MapPorts:       n.cfg.MapPorts,
 	})

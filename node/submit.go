@@ -59,7 +59,7 @@ func (n *Node) plan(spec JobSpec) (job market.Job, raw []byte, err error) {
 		return refuse("memory limit of %d bytes: want 64 KiB to 1 GiB", o.Memory)
 	case o.Memory > sandbox.MaxMemory: // no worker's sandbox has more
 		return market.Job{}, nil, proto.CodeLimits.Errorf("memory limit of %d bytes (--memory, memoryLimit): workers grant at most %d", o.Memory, uint64(sandbox.MaxMemory))
-	case len(o.Label) > 64:
+	case len(o.Label) > proto.MaxLabel:
 		return refuse("label of %d bytes: want at most 64", len(o.Label))
 	case len(spec.Inputs) == 0 || len(spec.Inputs) > proto.MaxTasks:
 		return refuse("%d inputs: want 1 to %d, one per task", len(spec.Inputs), proto.MaxTasks)

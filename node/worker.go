@@ -23,6 +23,9 @@ func (n *Node) SetWorker(ctx context.Context, w market.Worker) error {
 	if w.Enabled && n.cfg.Executor == nil {
 		return errors.New("node: no sandbox is configured")
 	}
+	if err := labels(w); err != nil {
+		return err
+	}
 	n.settings.Store(&w)
 	return n.applyWorker(ctx)
 }

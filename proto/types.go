@@ -51,6 +51,7 @@ const (
 	MaxInput             = 16 << 20
 	MaxRedundancy        = 7
 	MaxTasks             = 10_000
+	MaxLabel             = 64 // bytes of a job's label, of an operator and of a site
 	DefaultWall          = 30 * time.Second
 	DefaultMaxRun        = time.Hour      // of a network whose genesis names no cap
 	MaxRun               = 24 * time.Hour // highest cap of a genesis

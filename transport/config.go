@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/metrics"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -33,6 +32,10 @@ const (
 	Private Reachability = "private"
 )
 
+// DefaultConnections is for a home machine: a few close neighbours and those
+// that pass by.
+const DefaultConnections = 128
+
 // Config describes a host. The zero value of every field but Key is usable.
 type Config struct {
 	Key          crypto.PrivKey   // Ed25519
@@ -45,12 +48,10 @@ type Config struct {
 	Relays       []peer.AddrInfo  // where a private host reserves slots
 	// Resolve returns current addresses of relays. It is asked when those that
 	// are known have failed, because certificate hashes live 14 days. nil = none.
-	Resolve   func(context.Context) ([]peer.AddrInfo, error)
-	Gater     connmgr.ConnectionGater // asked about every connection; nil = all may pass
-	ConnLow   int                     // connections kept after trimming, default 64
-	ConnHigh  int                     // connections that start a trim, default 128
-	UserAgent string                  // default "edgenet"
-	Bandwidth metrics.Reporter        // counts traffic; nil = not counted
+	Resolve     func(context.Context) ([]peer.AddrInfo, error)
+	Connections int              // above which those of least use are closed, down to half; default DefaultConnections
+	UserAgent   string           // default "edgenet"
+	Bandwidth   metrics.Reporter // counts traffic; nil = not counted
 	// Metrics takes libp2p's own metrics. nil = they are not counted. In a tab it
 	// does nothing.
 	Metrics Registerer
@@ -69,11 +70,8 @@ func (c Config) withDefaults() Config {
 	if c.RelayLimit.Duration == 0 {
 		c.RelayLimit.Duration = time.Hour
 	}
-	if c.ConnLow == 0 {
-		c.ConnLow = 64
-	}
-	if c.ConnHigh == 0 {
-		c.ConnHigh = 128
+	if c.Connections == 0 {
+		c.Connections = DefaultConnections
 	}
 	if c.UserAgent == "" {
 		c.UserAgent = "edgenet"
@@ -90,8 +88,8 @@ func (c Config) validate() error {
 	default:
 		return fmt.Errorf("transport: reachability %q: want auto, public or private", c.Reachability)
 	}
-	if c.ConnLow > c.ConnHigh {
-		return fmt.Errorf("transport: keeps %d connections but trims at %d", c.ConnLow, c.ConnHigh)
+	if c.Connections < 0 {
+		return fmt.Errorf("transport: %d connections: want 1 or more", c.Connections)
 	}
 	return nil
 }

@@ -84,7 +84,7 @@ func newTab(c Config) (_ *tab, err error) {
 	if err := errors.Join(store.AddPrivKey(id, c.Key), store.AddPubKey(id, c.Key.GetPublic())); err != nil {
 		return nil, err
 	}
-	conns, err := connmgr.NewConnManager(c.ConnLow, c.ConnHigh)
+	conns, err := connmgr.NewConnManager(c.Connections/2, c.Connections)
 	if err != nil {
 		return nil, err
 	}
@@ -93,9 +93,6 @@ func newTab(c Config) (_ *tab, err error) {
 	bus := eventbus.NewBus()
 	resources := newLimits()
 	opts := []swarm.Option{swarm.WithResourceManager(resources)}
-	if c.Gater != nil {
-		opts = append(opts, swarm.WithConnectionGater(c.Gater))
-	}
 	if c.Bandwidth != nil {
 		opts = append(opts, swarm.WithMetrics(c.Bandwidth))
 	}
@@ -109,12 +106,12 @@ func newTab(c Config) (_ *tab, err error) {
 	if err != nil {
 		return nil, err
 	}
-	up, err := upgrader.New([]sec.SecureTransport{secure}, []upgrader.StreamMuxer{{ID: yamux.ID, Muxer: yamux.DefaultTransport}}, nil, resources, c.Gater)
+	up, err := upgrader.New([]sec.SecureTransport{secure}, []upgrader.StreamMuxer{{ID: yamux.ID, Muxer: yamux.DefaultTransport}}, nil, resources, nil)
 	if err != nil {
 		return nil, err
 	}
 	if webtransport.Supported() {
-		wt, err := webtransport.New(c.Key, c.Gater, resources)
+		wt, err := webtransport.New(c.Key, nil, resources)
 		if err != nil {
 			return nil, err
 		}

@@ -35,7 +35,7 @@ func NewHost(c Config) (host.Host, error) {
 	if err := portsFree(c.Listen); err != nil {
 		return nil, err
 	}
-	conns, err := connmgr.NewConnManager(c.ConnLow, c.ConnHigh)
+	conns, err := connmgr.NewConnManager(c.Connections/2, c.Connections)
 	if err != nil {
 		return nil, fmt.Errorf("transport: %w", err)
 	}
@@ -56,9 +56,6 @@ func NewHost(c Config) (host.Host, error) {
 	}
 	if len(c.Listen) == 0 {
 		opts = append(opts, libp2p.NoListenAddrs)
-	}
-	if c.Gater != nil {
-		opts = append(opts, libp2p.ConnectionGater(c.Gater))
 	}
 	if c.Bandwidth != nil {
 		opts = append(opts, libp2p.BandwidthReporter(c.Bandwidth))

@@ -65,10 +65,10 @@ func valuesOf(s setting) []string {
 	if _, is := s.value.(bool); is {
 		return []string{"true", "false"}
 	}
-	if s.key == "worker.types" {
-		return modules.Types()
+	if s.takes.suggest != nil {
+		return s.takes.suggest()
 	}
-	return allowedValues[s.key]
+	return s.takes.among
 }
 
 func completeSetting(_ *cobra.Command, args []string, _ string) (out []string, _ cobra.ShellCompDirective) {

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -16,14 +15,10 @@ import (
 	"github.com/knadh/koanf/providers/posflag"
 	"github.com/knadh/koanf/v2"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/multiformats/go-multiaddr"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"edgenet.dev/node"
-	"edgenet.dev/node/metrics"
 	"edgenet.dev/proto"
-	"edgenet.dev/sandbox/modules"
 )
 
 const configName = "config.yaml"
@@ -31,57 +26,6 @@ const configName = "config.yaml"
 // envPrefix starts every environment variable that is read; the rest of the
 // name is the key in upper case with underscores for dots and dashes.
 const envPrefix = "EDGENET_"
-
-// setting is one configuration key. Its default has the type of the value.
-type setting struct {
-	key   string
-	flag  string
-	value any // string, bool, int or []string
-	usage string
-}
-
-// settings lists every key there is, in the order in which they are shown.
-var settings = []setting{
-	{"listen", "listen", []string{}, "multiaddrs to listen on, as 'init' chooses them; none: all interfaces, on free ports that change at every start"},
-	{"announce", "announce", []string{}, "multiaddrs to tell others instead of the listened ones"},
-	{"bootstrap", "bootstrap", []string{}, "multiaddrs with /p2p/ of peers to join the network by"},
-	{"dht", "dht", "auto", "part in Kademlia: auto, server, client, ask (let connected daemons look peers up) or off"},
-	{"reachability", "reachability", "auto", "auto, public, or private: reserve a place on the bootstrap peers' relays"},
-	{"mdns", "mdns", false, "find peers on the local network by multicast"},
-	{"relay", "relay", false, "relay connections for peers that cannot be dialled"},
-	{"web.listen", "web", "", "host:port on which tabs are served their genesis, this node's addresses and the browser bundle; none: off"},
-	{"web.root", "web-root", "", "directory of the browser bundle that 'make browser' builds; none: only genesis and addresses are served"},
-	{"worker.enabled", "work", true, "take tasks of others"},
-	{"worker.slots", "slots", 1, "tasks executed at once"},
-	{"worker.types", "types", []string{}, "task types to take; none: every built-in one"},
-	{"worker.custom", "custom", true, "take modules that are not built in"},
-	{"worker.price", "price", "0", "least price in credits per 60 Gfuel; 0: any"},
-	{"worker.payee", "payee", "", "account that earns instead of this node's"},
-	{"worker.operator", "operator", "", "label of who runs this node; replicas avoid sharing one"},
-	{"worker.site", "site", "", "label of the site this node works for"},
-	{"worker.cpu", "cpu", 100, "percent of a slot's CPU that a task may use, 1 to 100"},
-	{"ledger.keep", "keep-epochs", node.DefaultKeepEpochs, "epochs for which certified events stay after a checkpoint covers them; this node's own stay for ever"},
-	{"disk.least", "disk-least", 24, "MiB of free disk below which the daemon stops, while its stores can still be closed"},
-	{"state.keep", "state-keep", "30d", "time for which jobs that are over are kept with their results, such as 30d or 36h; 0: for ever"},
-	{"state.max-size", "state-max-size", 1024, "MiB that jobs which are over may take together, the oldest go first; 0: no bound"},
-	{"metrics.listen", "metrics", "", "port, or host:port, for /metrics, /healthz and /readyz; a port alone is on loopback; none: off"},
-	{"metrics.pprof", "metrics-pprof", false, "serve Go's profiles at /debug/pprof/ there, too"},
-	{"log.level", "log-level", "info", "least level logged: debug, info, warn or error"},
-	{"log.format", "log-format", "auto", "console, json, or auto: console on a terminal, else json"},
-	{"log.file", "log-file", "", "file to log to instead of standard error"},
-	{"log.max-size", "log-max-size", 100, "MiB at which the log file is moved aside under a name with the time, and a new one begun; 0: never"},
-	{"log.keep", "log-keep", 5, "log files that were moved aside to keep; 0: all"},
-	{"nat.map", "map-ports", true, "ask the router, by UPnP or NAT-PMP, to let others in on the ports of listen"},
-	{"referrer", "referrer", "", "account that this node's account names, once, as having brought it into the network; an invite sets it"},
-}
-
-// allowedValues are those of keys that are one of a few words.
-var allowedValues = map[string][]string{
-	"reachability": {"auto", "public", "private"},
-	"dht":          {"auto", "server", "client", "ask", "off"},
-	"log.level":    {"debug", "info", "warn", "error"},
-	"log.format":   {"auto", "console", "json"},
-}
 
 func lookup(key string) *setting {
 	for i := range settings {
@@ -102,13 +46,13 @@ func addSettings(c *cobra.Command) {
 	for _, s := range settings {
 		switch v := s.value.(type) {
 		case string:
-			f.String(s.flag, v, s.usage)
+			f.String(s.flag, v, s.help())
 		case bool:
-			f.Bool(s.flag, v, s.usage)
+			f.Bool(s.flag, v, s.help())
 		case int:
-			f.Int(s.flag, v, s.usage)
+			f.Int(s.flag, v, s.help())
 		case []string:
-			f.StringSlice(s.flag, v, s.usage)
+			f.StringSlice(s.flag, v, s.help())
 		}
 	}
 	f.Bool("no-work", false, "take no tasks: --work=false")
@@ -293,69 +237,18 @@ func convert(v, like any) (any, error) {
 
 // check refuses values that could never work, naming where each came from.
 func (c *config) check() error {
-	refuse := func(key, format string, args ...any) error {
-		return failf(exitRefused, "configuration key %s (from %s): %s", key, c.sources[key], fmt.Sprintf(format, args...))
-	}
-	for _, key := range []string{"listen", "announce", "bootstrap"} {
-		for _, a := range c.list(key) {
-			ma, err := multiaddr.NewMultiaddr(a)
-			if err != nil {
-				return refuse(key, "%q is no multiaddr such as /ip4/0.0.0.0/tcp/4001", a)
-			}
-			if _, err := peer.AddrInfoFromP2pAddr(ma); key == "bootstrap" && err != nil {
-				return refuse(key, "%q must end in /p2p/ and the peer's id, as 'edgenetd id' prints it", a)
-			}
+	for _, s := range settings {
+		var value any
+		switch s.value.(type) {
+		case int:
+			value = c.number(s.key)
+		case string:
+			value = c.text(s.key)
+		case []string:
+			value = c.list(s.key)
 		}
-	}
-	for _, key := range []string{"dht", "reachability", "log.level", "log.format"} {
-		if !slices.Contains(allowedValues[key], c.text(key)) {
-			return refuse(key, "%q is unknown; use one of %s", c.text(key), strings.Join(allowedValues[key], ", "))
-		}
-	}
-	if n := c.number("worker.slots"); n < 1 || n > 1024 {
-		return refuse("worker.slots", "%d slots; want 1 to 1024, or worker.enabled false for none", n)
-	}
-	if n := c.number("worker.cpu"); n < 1 || n > 100 {
-		return refuse("worker.cpu", "%d percent; want 1 to 100", n)
-	}
-	if n := c.number("ledger.keep"); n < 1 {
-		return refuse("ledger.keep", "%d epochs; want 1 or more", n)
-	}
-	if n := c.number("disk.least"); n < 0 {
-		return refuse("disk.least", "%d MiB; want 0 or more", n)
-	}
-	if _, err := parseAge(c.text("state.keep")); err != nil {
-		return refuse("state.keep", "%q: %v", c.text("state.keep"), err)
-	}
-	if addr := c.text("metrics.listen"); addr != "" {
-		if _, err := metrics.Address(addr); err != nil {
-			return refuse("metrics.listen", "%q: %v; want a port or host:port such as 127.0.0.1:9464", addr, err)
-		}
-	}
-	for key, unit := range map[string]string{"log.max-size": "MiB", "log.keep": "files", "state.max-size": "MiB"} {
-		if n := c.number(key); n < 0 || n > 1<<20 {
-			return refuse(key, "%d %s; want 0 to %d", n, unit, 1<<20)
-		}
-	}
-	for _, t := range c.list("worker.types") {
-		if !slices.Contains(modules.Types(), proto.CanonicalType(t)) {
-			return refuse("worker.types", "task type %q is unknown; this build has %s", t, strings.Join(modules.Types(), ", "))
-		}
-	}
-	if _, err := proto.ParseCredit(c.text("worker.price")); err != nil {
-		return refuse("worker.price", "%v", err)
-	}
-	for _, key := range []string{"worker.payee", "referrer"} {
-		if c.text(key) == "" {
-			continue
-		}
-		if _, err := parseAccount(c.text(key)); err != nil {
-			return refuse(key, "%v", err)
-		}
-	}
-	for _, key := range []string{"worker.operator", "worker.site"} {
-		if len(c.text(key)) > 64 {
-			return refuse(key, "label of %d bytes, at most 64", len(c.text(key)))
+		if err := s.refusal(value); err != nil {
+			return failf(exitRefused, "configuration key %s (from %s): %v", s.key, c.sources[s.key], err)
 		}
 	}
 	return nil

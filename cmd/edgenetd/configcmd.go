@@ -64,7 +64,7 @@ func (a *app) configShow(c *cobra.Command) error {
 	var entries []shown
 	r := report{}
 	for _, s := range settings {
-		entries = append(entries, shown{s.key, cfg.values.Get(s.key), cfg.sources[s.key], envName(s.key), "--" + s.flag, s.usage})
+		entries = append(entries, shown{s.key, cfg.values.Get(s.key), cfg.sources[s.key], envName(s.key), "--" + s.flag, s.help()})
 		r.ids = append(r.ids, s.key)
 	}
 	r.data = entries
@@ -194,7 +194,7 @@ func defaultConfig() string {
 			}
 			name, indent = rest, "  "
 		}
-		fmt.Fprintf(&b, "\n# %s (%s)\n#%s%s: %s\n", s.usage, envName(s.key), indent, name, yamlText(s.value))
+		fmt.Fprintf(&b, "\n# %s (%s)\n#%s%s: %s\n", s.help(), envName(s.key), indent, name, yamlText(s.value))
 	}
 	return b.String()
 }

@@ -95,7 +95,10 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 	if err := checkLedger(dir, network.ID, network.IsWitness(self)); err != nil {
 		return err
 	}
-	least := uint64(cfg.number("disk.least")) << 20
+	if cfg.text("ledger.mode") == "own" && network.IsWitness(self) {
+		return failf(exitRefused, "configuration key ledger.mode (from %s): a witness needs the whole ledger; use full", cfg.sources["ledger.mode"])
+	}
+	least := uint64(cfg.number("disk.least")) << 20 // its range is far below an overflow
 	if err := checkSpace(dir, least); err != nil {
 		return err
 	}
@@ -109,7 +112,8 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 	nc := node.Config{
 		Dir: dir, Network: network, Key: key, Log: log, Announce: cfg.list("announce"), Bootstrap: cfg.list("bootstrap"),
 		DHT: cfg.text("dht"), Reachability: cfg.text("reachability"), MDNS: cfg.on("mdns"), Relay: cfg.on("relay"),
-		KeepEpochs: uint64(cfg.number("ledger.keep")), Version: "edgenetd/" + versionText(),
+		KeepEpochs: uint64(cfg.number("ledger.keep")), Light: cfg.text("ledger.mode") == "own", Version: "edgenetd/" + versionText(),
+		Bandwidth: uint64(cfg.number("limits.bandwidth")) << 10, Connections: cfg.number("limits.connections"),
 		Listen: listenOn(cfg), MapPorts: cfg.on("nat.map"),
 	}
 	if r := cfg.text("referrer"); r != "" {

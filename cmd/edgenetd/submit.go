@@ -73,7 +73,7 @@ func (p *policy) fill(req *api.SubmitRequest) error {
 		return failf(exitUsage, "--fuel %d: want 1 to %d", p.fuel, proto.MaxFuel)
 	case p.memory < 64<<10 || p.memory > math.MaxUint32+1:
 		return failf(exitUsage, "--memory %d: want 65536 to %d bytes", p.memory, uint64(math.MaxUint32+1))
-	case len(p.label) > 64:
+	case len(p.label) > proto.MaxLabel:
 		return failf(exitUsage, "--label has %d bytes; at most 64 fit", len(p.label))
 	}
 	req.Redundancy, req.MaxCredits, req.Priority = p.redundancy, uint64(max), p.priority

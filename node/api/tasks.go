@@ -61,7 +61,7 @@ func jobSpec(m *api.SubmitRequest) (node.JobSpec, error) {
 		return none, proto.CodeMalformed.Errorf("redundancy %d, want 1 to %d", m.Redundancy, proto.MaxRedundancy)
 	case max(m.TimeoutMs, m.RunTimeoutMs, m.QueueTimeoutMs) > math.MaxInt64/uint64(time.Millisecond):
 		return none, proto.CodeMalformed.Errorf("timeout of %d ms is too long", max(m.TimeoutMs, m.RunTimeoutMs, m.QueueTimeoutMs))
-	case len(m.Label) > 64:
+	case len(m.Label) > proto.MaxLabel:
 		return none, proto.CodeTooLarge.Errorf("label of %d bytes, at most 64", len(m.Label))
 	}
 	return node.JobSpec{
