@@ -192,7 +192,7 @@ func goroot(t *testing.T) string {
 
 // Four witnesses certify with three commits or more.
 func TestDevnetOfFourWitnesses(t *testing.T) {
-	out, err := tool(t, "devnet", "--witnesses", "4", "--tasks", "6", "-o", "json").Output()
+	out, err := tool(t, "devnet", "--witnesses", "4", "--redundancy", "3", "--tasks", "6", "-o", "json").Output()
 	if err != nil {
 		t.Fatalf("devnet: %v\n%s", err, out)
 	}
@@ -200,7 +200,7 @@ func TestDevnetOfFourWitnesses(t *testing.T) {
 	if err := json.Unmarshal(out, &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.Nodes != 8 || got.Witnesses != 4 || got.Quorum != 3 || got.Certificates < 3 || !got.Conservation || !got.BalancesEqual || got.Verified != 6 {
+	if got.Nodes != 8 || got.Witnesses != 4 || got.Quorum != 3 || got.Certificates < 3 || !got.Conservation || !got.BalancesEqual || got.Verified != 6 || got.Receipts.Valid != 18 {
 		t.Errorf("report: %d nodes, %d witnesses, quorum %d, %d certificates, conservation %v, equal %v, %d verified",
 			got.Nodes, got.Witnesses, got.Quorum, got.Certificates, got.Conservation, got.BalancesEqual, got.Verified)
 	}

@@ -210,7 +210,7 @@ var effects = map[string]effect{
 		},
 	},
 	"worker.cpu": {
-		worker: 20,
+		worker: 2,
 		seen: func(t *testing.T, n *effectNet) {
 			if n.ran(t).stopped == 0 {
 				t.Error("no task was ever stopped to hold its share of the CPU")

@@ -18,6 +18,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/libp2p/go-libp2p"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pubsubpb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -132,7 +133,9 @@ func newEffectNet(t *testing.T) *effectNet {
 	n.start(t, n.worker, worker)
 
 	n.peer = n.host(t, libp2p.Identity(n.key))
-	if n.pubsub, err = pubsub.NewGossipSub(t.Context(), n.peer, pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), pubsub.WithNoAuthor()); err != nil {
+	n.pubsub, err = pubsub.NewGossipSub(t.Context(), n.peer, pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), pubsub.WithNoAuthor(),
+		pubsub.WithMessageIdFn(func(m *pubsubpb.Message) string { return m.GetTopic() + string(m.GetData()) }))
+	if err != nil {
 		t.Fatal(err)
 	}
 	for _, d := range []*effectDaemon{n.founder, n.worker} {
