@@ -117,10 +117,7 @@ func (w *work) run(ctx context.Context, k execKey, e *execution, a *proto.Assign
 	if err != nil {
 		return failed(err)
 	}
-	limits := proto.Limits{
-		Fuel: proto.Fuel(a.FuelLimit), Memory: a.MemoryLimit, Output: a.OutputLimit,
-		Wall: time.Duration(a.WallMs) * time.Millisecond,
-	}.WithDefaults()
+	limits := limitsOf(a)
 	began := time.Now()
 	res, err := w.n.cfg.Executor.Run(ctx, module, body, sandbox.Task{
 		Limits: limits, Seed: k.ref.Task.Seed(),
@@ -158,6 +155,13 @@ func (w *work) run(ctx context.Context, k execKey, e *execution, a *proto.Assign
 	e.input, e.output, e.log, e.hash, e.ended = input{hold: e.input.hold, lane: e.input.lane}, res.Output, res.Log, out.Output, true
 	w.mu.Unlock()
 	return out
+}
+
+func limitsOf(a *proto.Assignment) proto.Limits {
+	return proto.Limits{
+		Fuel: proto.Fuel(a.FuelLimit), Memory: a.MemoryLimit, Output: a.OutputLimit,
+		Wall: time.Duration(a.WallMs) * time.Millisecond,
+	}.WithDefaults()
 }
 
 func (w *work) input(ctx context.Context, from peer.ID, in input, a *proto.Assignment) ([]byte, error) {

@@ -17,18 +17,9 @@ import (
 
 // hold answers the market's RequestHold.
 func (w *wallet) hold(ctx context.Context, o market.RequestHold) {
-	lanes := make([]*proto.Lane, len(o.Lanes))
-	for i, l := range o.Lanes {
-		lanes[i] = &proto.Lane{Worker: []byte(l.Worker), Cap: uint64(l.Cap)}
-		if l.Payee != "" && l.Payee != l.Worker {
-			lanes[i].Payee = []byte(l.Payee)
-		}
-	}
-	var body any
+	var body any = newHold(o)
 	if o.Hold.Defined() {
-		body = &proto.Extend{Hold: o.Hold.Bytes(), Budget: uint64(o.Budget), DeadlineUnixMs: uint64(o.Deadline.UnixMilli()), Lanes: lanes}
-	} else {
-		body = &proto.Hold{Job: o.Job[:], Budget: uint64(o.Budget), DeadlineUnixMs: uint64(o.Deadline.UnixMilli()), Lanes: lanes}
+		body = newExtend(o)
 	}
 	c, err := w.certify(ctx, body)
 	if err != nil {
@@ -43,6 +34,25 @@ func (w *wallet) hold(ctx context.Context, o market.RequestHold) {
 	}
 	st, _ := w.holdState(id)
 	w.n.jobs.post(market.HoldCertified{Req: o.Req, Hold: holdRecord(st)})
+}
+
+func newHold(o market.RequestHold) *proto.Hold {
+	return &proto.Hold{Job: o.Job[:], Budget: uint64(o.Budget), DeadlineUnixMs: uint64(o.Deadline.UnixMilli()), Lanes: newLanes(o.Lanes)}
+}
+
+func newExtend(o market.RequestHold) *proto.Extend {
+	return &proto.Extend{Hold: o.Hold.Bytes(), Budget: uint64(o.Budget), DeadlineUnixMs: uint64(o.Deadline.UnixMilli()), Lanes: newLanes(o.Lanes)}
+}
+
+func newLanes(add []market.LaneRecord) []*proto.Lane {
+	lanes := make([]*proto.Lane, len(add))
+	for i, l := range add {
+		lanes[i] = &proto.Lane{Worker: []byte(l.Worker), Cap: uint64(l.Cap)}
+		if l.Payee != "" && l.Payee != l.Worker {
+			lanes[i].Payee = []byte(l.Payee)
+		}
+	}
+	return lanes
 }
 
 // settle pays lane totals and answers with what is paid now.

@@ -299,15 +299,7 @@ func (n *Node) Result(id proto.TaskID) (*market.Result, error) {
 	if !rec.State.Final() { // trials of it were paid
 		return &market.Result{Task: id, State: rec.State, Cost: rec.Cost}, nil
 	}
-	r := &market.Result{
-		Task: id, State: rec.State, Status: rec.Status, ExitCode: rec.ExitCode, Fuel: rec.Fuel,
-		Cost: rec.Cost, Verified: rec.Verified, Code: rec.Code, Reason: rec.Reason,
-	}
-	for _, rep := range rec.Replicas {
-		if rep.Agreed {
-			r.Workers = append(r.Workers, rep.Worker)
-		}
-	}
+	r := resultOf(rec)
 	if len(r.Workers) > 0 {
 		if r.Output, err = n.blob(rec.Output); err != nil {
 			return nil, fmt.Errorf("task %s: output: %w", id, err)
@@ -328,6 +320,20 @@ func (n *Node) Result(id proto.TaskID) (*market.Result, error) {
 		return nil, fmt.Errorf("task %s: receipts: %w", id, err)
 	}
 	return r, nil
+}
+
+// resultOf is a result without what is stored apart: output, log and receipts.
+func resultOf(rec market.TaskRecord) *market.Result {
+	r := &market.Result{
+		Task: rec.ID, State: rec.State, Status: rec.Status, ExitCode: rec.ExitCode, Fuel: rec.Fuel,
+		Cost: rec.Cost, Verified: rec.Verified, Code: rec.Code, Reason: rec.Reason,
+	}
+	for _, rep := range rec.Replicas {
+		if rep.Agreed {
+			r.Workers = append(r.Workers, rep.Worker)
+		}
+	}
+	return r
 }
 
 // received keeps what came with a worker's result until the market decides.

@@ -268,11 +268,7 @@ func (w *work) lane(l *link, hold cid.Cid, index uint32) (market.Lane, bool) {
 	if !ok || uint64(index) >= uint64(len(st.Lanes)) || st.Lanes[index].Worker != w.n.self {
 		return market.Lane{}, false
 	}
-	ln := st.Lanes[index]
-	out := market.Lane{
-		Hold: hold, Index: index, Payer: l.from, Worker: ln.Worker, Payee: ln.Payee, Cap: ln.Cap,
-		Deadline: time.UnixMilli(int64(st.DeadlineUnixMs)),
-	}
+	out := laneOf(st, index)
 	// The own ledger may know more than the events shown: settlements.
 	if now, ok := w.n.wallet.holdState(hold); ok && uint64(index) < uint64(len(now.Lanes)) {
 		// A payer that leaves out an Extend shows another number than the lane has,
@@ -283,6 +279,16 @@ func (w *work) lane(l *link, hold cid.Cid, index uint32) (market.Lane, bool) {
 		out.Paid = now.Lanes[index].Paid
 	}
 	return out, true
+}
+
+// laneOf is a lane of a certified hold as the market takes it; what was settled
+// is known to the own ledger only.
+func laneOf(st ledger.HoldState, index uint32) market.Lane {
+	l := st.Lanes[index]
+	return market.Lane{
+		Hold: st.ID, Index: index, Payer: st.Payer, Worker: l.Worker, Payee: l.Payee, Cap: l.Cap,
+		Deadline: time.UnixMilli(int64(st.DeadlineUnixMs)),
+	}
 }
 
 // paid keeps a voucher before the market counts on it.

@@ -97,6 +97,8 @@ var (
 	cidType  = reflect.TypeFor[cid.Cid]()
 	timeType = reflect.TypeFor[time.Time]()
 	peerType = reflect.TypeFor[peer.ID]()
+
+	stringerType = reflect.TypeFor[fmt.Stringer]()
 )
 
 func join(path, field string) string {
@@ -181,6 +183,8 @@ func set(v reflect.Value, path string, change int) {
 		v.Set(reflect.ValueOf(time.UnixMilli(1_000_000_000_000 + int64(n)*1000).UTC()))
 	case v.Type() == peerType:
 		v.SetString(account(text))
+	case v.Type().Implements(stringerType) && (v.CanInt() || v.CanUint()):
+		v.Set(reflect.ValueOf(1 + change).Convert(v.Type())) // small ones have a name
 	case v.Kind() == reflect.Bool:
 		v.SetBool(change == 0)
 	case v.CanInt():
