@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -420,10 +421,16 @@ func (l *Ledger) agree() {
 		l.s.accounts[a.id] = a
 	}
 	l.s.points, l.s.inbox, a.receivable = map[point]receivable{}, map[peer.ID]map[point]bool{}, 0
-	for x, n := range votes {
-		// Two quorums of f+1 for one point want a bad witness each in both: the
-		// second one found is not worse than none.
-		if n < need || l.s.points[x.at].amount > 0 {
+	// Two quorums of f+1 for one point want a bad witness in each: the larger one
+	// counts, of equal ones the smaller payment. The order of the reports does not.
+	order := slices.SortedFunc(maps.Keys(votes), func(a, b vote) int {
+		return cmp.Or(
+			comparePoints(a.at, b.at), cmp.Compare(votes[b], votes[a]), cmp.Compare(a.v.amount, b.v.amount),
+			cmp.Compare(a.v.eligible, b.v.eligible), cmp.Compare(a.v.from, b.v.from), cmp.Compare(a.v.to, b.v.to),
+		)
+	})
+	for _, x := range order {
+		if votes[x] < need || l.s.points[x.at].amount > 0 {
 			continue
 		}
 		if total, err := sum(a.receivable, x.v.amount); err == nil {
@@ -435,10 +442,13 @@ func (l *Ledger) agree() {
 			l.s.inbox[a.id][x.at] = true
 		}
 	}
-	for at, said := range lanes {
+	for at, said := range lanes { // each lane by itself
 		heard, known := false, false
-		for v, n := range said {
-			if n < need {
+		last := func(a, b laneReport) int { // what most say has the last word
+			return cmp.Or(cmp.Compare(said[a], said[b]), cmp.Compare(a.worker, b.worker))
+		}
+		for _, v := range slices.SortedFunc(maps.Keys(said), last) {
+			if said[v] < need {
 				continue
 			}
 			heard, known = true, known || v.known
