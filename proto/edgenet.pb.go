@@ -93,7 +93,6 @@ type Payload struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
 	//
-	//	*Payload_PeerRecord
 	//	*Payload_Offer
 	//	*Payload_Withdrawal
 	//	*Payload_Claim
@@ -153,15 +152,6 @@ func (*Payload) Descriptor() ([]byte, []int) {
 func (x *Payload) GetBody() isPayload_Body {
 	if x != nil {
 		return x.Body
-	}
-	return nil
-}
-
-func (x *Payload) GetPeerRecord() *PeerRecord {
-	if x != nil {
-		if x, ok := x.Body.(*Payload_PeerRecord); ok {
-			return x.PeerRecord
-		}
 	}
 	return nil
 }
@@ -359,10 +349,6 @@ type isPayload_Body interface {
 	isPayload_Body()
 }
 
-type Payload_PeerRecord struct {
-	PeerRecord *PeerRecord `protobuf:"bytes,1,opt,name=peer_record,json=peerRecord,proto3,oneof"`
-}
-
 type Payload_Offer struct {
 	Offer *Offer `protobuf:"bytes,2,opt,name=offer,proto3,oneof"`
 }
@@ -447,8 +433,6 @@ type Payload_Instance struct {
 	Instance *Instance `protobuf:"bytes,32,opt,name=instance,proto3,oneof"`
 }
 
-func (*Payload_PeerRecord) isPayload_Body() {}
-
 func (*Payload_Offer) isPayload_Body() {}
 
 func (*Payload_Withdrawal) isPayload_Body() {}
@@ -499,7 +483,6 @@ type Genesis struct {
 	Nonce          []byte                 `protobuf:"bytes,2,opt,name=nonce,proto3" json:"nonce,omitempty"`         // 16 random bytes: two networks never share an id
 	Witnesses      [][]byte               `protobuf:"bytes,3,rep,name=witnesses,proto3" json:"witnesses,omitempty"` // peer ids; n = 3f+1
 	Grants         []*Grant               `protobuf:"bytes,4,rep,name=grants,proto3" json:"grants,omitempty"`
-	Treasury       []byte                 `protobuf:"bytes,5,opt,name=treasury,proto3" json:"treasury,omitempty"`                                        // peer id, may be empty
 	CurveM         uint64                 `protobuf:"varint,6,opt,name=curve_m,json=curveM,proto3" json:"curve_m,omitempty"`                             // M of the contribution curve, default 10
 	CurveDCpuHours uint64                 `protobuf:"varint,7,opt,name=curve_d_cpu_hours,json=curveDCpuHours,proto3" json:"curve_d_cpu_hours,omitempty"` // D, default 10^6
 	EpochSeconds   uint64                 `protobuf:"varint,8,opt,name=epoch_seconds,json=epochSeconds,proto3" json:"epoch_seconds,omitempty"`           // default 3600
@@ -572,13 +555,6 @@ func (x *Genesis) GetWitnesses() [][]byte {
 func (x *Genesis) GetGrants() []*Grant {
 	if x != nil {
 		return x.Grants
-	}
-	return nil
-}
-
-func (x *Genesis) GetTreasury() []byte {
-	if x != nil {
-		return x.Treasury
 	}
 	return nil
 }
@@ -785,115 +761,6 @@ func (x *RelayLimits) GetSeconds() uint64 {
 	return 0
 }
 
-// PeerRecord announces what a peer can do. Signed by the peer, expires.
-type PeerRecord struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
-	ExpiresUnix   uint64                 `protobuf:"varint,2,opt,name=expires_unix,json=expiresUnix,proto3" json:"expires_unix,omitempty"`
-	Agent         string                 `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"`
-	Types         []string               `protobuf:"bytes,4,rep,name=types,proto3" json:"types,omitempty"` // task types it runs
-	Slots         uint32                 `protobuf:"varint,5,opt,name=slots,proto3" json:"slots,omitempty"`
-	Price         uint64                 `protobuf:"varint,6,opt,name=price,proto3" json:"price,omitempty"` // microcredits per 60 Gfuel
-	Operator      string                 `protobuf:"bytes,7,opt,name=operator,proto3" json:"operator,omitempty"`
-	Site          string                 `protobuf:"bytes,8,opt,name=site,proto3" json:"site,omitempty"`
-	HpkeKey       []byte                 `protobuf:"bytes,9,opt,name=hpke_key,json=hpkeKey,proto3" json:"hpke_key,omitempty"` // X25519 public key, empty until payload encryption exists
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *PeerRecord) Reset() {
-	*x = PeerRecord{}
-	mi := &file_proto_edgenet_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *PeerRecord) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*PeerRecord) ProtoMessage() {}
-
-func (x *PeerRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use PeerRecord.ProtoReflect.Descriptor instead.
-func (*PeerRecord) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *PeerRecord) GetSeq() uint64 {
-	if x != nil {
-		return x.Seq
-	}
-	return 0
-}
-
-func (x *PeerRecord) GetExpiresUnix() uint64 {
-	if x != nil {
-		return x.ExpiresUnix
-	}
-	return 0
-}
-
-func (x *PeerRecord) GetAgent() string {
-	if x != nil {
-		return x.Agent
-	}
-	return ""
-}
-
-func (x *PeerRecord) GetTypes() []string {
-	if x != nil {
-		return x.Types
-	}
-	return nil
-}
-
-func (x *PeerRecord) GetSlots() uint32 {
-	if x != nil {
-		return x.Slots
-	}
-	return 0
-}
-
-func (x *PeerRecord) GetPrice() uint64 {
-	if x != nil {
-		return x.Price
-	}
-	return 0
-}
-
-func (x *PeerRecord) GetOperator() string {
-	if x != nil {
-		return x.Operator
-	}
-	return ""
-}
-
-func (x *PeerRecord) GetSite() string {
-	if x != nil {
-		return x.Site
-	}
-	return ""
-}
-
-func (x *PeerRecord) GetHpkeKey() []byte {
-	if x != nil {
-		return x.HpkeKey
-	}
-	return nil
-}
-
 // Offer announces a job. Metadata only: module and payload bytes never gossip.
 type Offer struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -909,18 +776,17 @@ type Offer struct {
 	SlotsWanted    uint32                 `protobuf:"varint,10,opt,name=slots_wanted,json=slotsWanted,proto3" json:"slots_wanted,omitempty"` // sum of slots after which claimants fall silent
 	WorkersWanted  uint32                 `protobuf:"varint,11,opt,name=workers_wanted,json=workersWanted,proto3" json:"workers_wanted,omitempty"`
 	DeadlineUnixMs uint64                 `protobuf:"varint,12,opt,name=deadline_unix_ms,json=deadlineUnixMs,proto3" json:"deadline_unix_ms,omitempty"`
-	Priority       uint32                 `protobuf:"varint,13,opt,name=priority,proto3" json:"priority,omitempty"`                            // 0 low, 1 normal, 2 high
-	BalanceProof   []byte                 `protobuf:"bytes,14,opt,name=balance_proof,json=balanceProof,proto3" json:"balance_proof,omitempty"` // CID of the submitter's certified head event
-	Round          uint32                 `protobuf:"varint,15,opt,name=round,proto3" json:"round,omitempty"`                                  // raised when the same job is offered again
-	ModuleSize     uint64                 `protobuf:"varint,16,opt,name=module_size,json=moduleSize,proto3" json:"module_size,omitempty"`      // bytes, so that a worker can refuse before fetching
-	WallMs         uint64                 `protobuf:"varint,17,opt,name=wall_ms,json=wallMs,proto3" json:"wall_ms,omitempty"`                  // wall clock limit of one try, as its assignment will have it
+	Priority       uint32                 `protobuf:"varint,13,opt,name=priority,proto3" json:"priority,omitempty"`                       // 0 low, 1 normal, 2 high
+	Round          uint32                 `protobuf:"varint,15,opt,name=round,proto3" json:"round,omitempty"`                             // raised when the same job is offered again
+	ModuleSize     uint64                 `protobuf:"varint,16,opt,name=module_size,json=moduleSize,proto3" json:"module_size,omitempty"` // bytes, so that a worker can refuse before fetching
+	WallMs         uint64                 `protobuf:"varint,17,opt,name=wall_ms,json=wallMs,proto3" json:"wall_ms,omitempty"`             // wall clock limit of one try, as its assignment will have it
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Offer) Reset() {
 	*x = Offer{}
-	mi := &file_proto_edgenet_proto_msgTypes[6]
+	mi := &file_proto_edgenet_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -932,7 +798,7 @@ func (x *Offer) String() string {
 func (*Offer) ProtoMessage() {}
 
 func (x *Offer) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[6]
+	mi := &file_proto_edgenet_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -945,7 +811,7 @@ func (x *Offer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Offer.ProtoReflect.Descriptor instead.
 func (*Offer) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{6}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Offer) GetId() []byte {
@@ -1039,13 +905,6 @@ func (x *Offer) GetPriority() uint32 {
 	return 0
 }
 
-func (x *Offer) GetBalanceProof() []byte {
-	if x != nil {
-		return x.BalanceProof
-	}
-	return nil
-}
-
 func (x *Offer) GetRound() uint32 {
 	if x != nil {
 		return x.Round
@@ -1077,7 +936,7 @@ type Withdrawal struct {
 
 func (x *Withdrawal) Reset() {
 	*x = Withdrawal{}
-	mi := &file_proto_edgenet_proto_msgTypes[7]
+	mi := &file_proto_edgenet_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +948,7 @@ func (x *Withdrawal) String() string {
 func (*Withdrawal) ProtoMessage() {}
 
 func (x *Withdrawal) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[7]
+	mi := &file_proto_edgenet_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +961,7 @@ func (x *Withdrawal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Withdrawal.ProtoReflect.Descriptor instead.
 func (*Withdrawal) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{7}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Withdrawal) GetOffer() []byte {
@@ -1140,7 +999,7 @@ type Claim struct {
 
 func (x *Claim) Reset() {
 	*x = Claim{}
-	mi := &file_proto_edgenet_proto_msgTypes[8]
+	mi := &file_proto_edgenet_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +1011,7 @@ func (x *Claim) String() string {
 func (*Claim) ProtoMessage() {}
 
 func (x *Claim) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[8]
+	mi := &file_proto_edgenet_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,7 +1024,7 @@ func (x *Claim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claim.ProtoReflect.Descriptor instead.
 func (*Claim) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{8}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Claim) GetOffer() []byte {
@@ -1267,7 +1126,7 @@ type AssignmentBatch struct {
 
 func (x *AssignmentBatch) Reset() {
 	*x = AssignmentBatch{}
-	mi := &file_proto_edgenet_proto_msgTypes[9]
+	mi := &file_proto_edgenet_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1138,7 @@ func (x *AssignmentBatch) String() string {
 func (*AssignmentBatch) ProtoMessage() {}
 
 func (x *AssignmentBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[9]
+	mi := &file_proto_edgenet_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1151,7 @@ func (x *AssignmentBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignmentBatch.ProtoReflect.Descriptor instead.
 func (*AssignmentBatch) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{9}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AssignmentBatch) GetWorker() []byte {
@@ -1354,7 +1213,7 @@ type Assignment struct {
 
 func (x *Assignment) Reset() {
 	*x = Assignment{}
-	mi := &file_proto_edgenet_proto_msgTypes[10]
+	mi := &file_proto_edgenet_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1366,7 +1225,7 @@ func (x *Assignment) String() string {
 func (*Assignment) ProtoMessage() {}
 
 func (x *Assignment) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[10]
+	mi := &file_proto_edgenet_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1379,7 +1238,7 @@ func (x *Assignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assignment.ProtoReflect.Descriptor instead.
 func (*Assignment) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{10}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Assignment) GetJob() []byte {
@@ -1528,7 +1387,7 @@ type Receipt struct {
 
 func (x *Receipt) Reset() {
 	*x = Receipt{}
-	mi := &file_proto_edgenet_proto_msgTypes[11]
+	mi := &file_proto_edgenet_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1540,7 +1399,7 @@ func (x *Receipt) String() string {
 func (*Receipt) ProtoMessage() {}
 
 func (x *Receipt) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[11]
+	mi := &file_proto_edgenet_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1553,7 +1412,7 @@ func (x *Receipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receipt.ProtoReflect.Descriptor instead.
 func (*Receipt) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{11}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Receipt) GetWorker() []byte {
@@ -1714,7 +1573,7 @@ type ReceiptBatch struct {
 
 func (x *ReceiptBatch) Reset() {
 	*x = ReceiptBatch{}
-	mi := &file_proto_edgenet_proto_msgTypes[12]
+	mi := &file_proto_edgenet_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1726,7 +1585,7 @@ func (x *ReceiptBatch) String() string {
 func (*ReceiptBatch) ProtoMessage() {}
 
 func (x *ReceiptBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[12]
+	mi := &file_proto_edgenet_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1739,7 +1598,7 @@ func (x *ReceiptBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceiptBatch.ProtoReflect.Descriptor instead.
 func (*ReceiptBatch) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{12}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReceiptBatch) GetRoot() []byte {
@@ -1776,7 +1635,7 @@ type SignedReceipt struct {
 
 func (x *SignedReceipt) Reset() {
 	*x = SignedReceipt{}
-	mi := &file_proto_edgenet_proto_msgTypes[13]
+	mi := &file_proto_edgenet_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1788,7 +1647,7 @@ func (x *SignedReceipt) String() string {
 func (*SignedReceipt) ProtoMessage() {}
 
 func (x *SignedReceipt) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[13]
+	mi := &file_proto_edgenet_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1801,7 +1660,7 @@ func (x *SignedReceipt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedReceipt.ProtoReflect.Descriptor instead.
 func (*SignedReceipt) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{13}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SignedReceipt) GetReceipt() []byte {
@@ -1847,7 +1706,7 @@ type Voucher struct {
 
 func (x *Voucher) Reset() {
 	*x = Voucher{}
-	mi := &file_proto_edgenet_proto_msgTypes[14]
+	mi := &file_proto_edgenet_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +1718,7 @@ func (x *Voucher) String() string {
 func (*Voucher) ProtoMessage() {}
 
 func (x *Voucher) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[14]
+	mi := &file_proto_edgenet_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +1731,7 @@ func (x *Voucher) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Voucher.ProtoReflect.Descriptor instead.
 func (*Voucher) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{14}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Voucher) GetHold() []byte {
@@ -1929,7 +1788,7 @@ type Done struct {
 
 func (x *Done) Reset() {
 	*x = Done{}
-	mi := &file_proto_edgenet_proto_msgTypes[15]
+	mi := &file_proto_edgenet_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1941,7 +1800,7 @@ func (x *Done) String() string {
 func (*Done) ProtoMessage() {}
 
 func (x *Done) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[15]
+	mi := &file_proto_edgenet_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1954,7 +1813,7 @@ func (x *Done) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Done.ProtoReflect.Descriptor instead.
 func (*Done) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{15}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Done) GetHold() []byte {
@@ -2001,7 +1860,7 @@ type TaskFrame struct {
 
 func (x *TaskFrame) Reset() {
 	*x = TaskFrame{}
-	mi := &file_proto_edgenet_proto_msgTypes[16]
+	mi := &file_proto_edgenet_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2013,7 +1872,7 @@ func (x *TaskFrame) String() string {
 func (*TaskFrame) ProtoMessage() {}
 
 func (x *TaskFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[16]
+	mi := &file_proto_edgenet_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2026,7 +1885,7 @@ func (x *TaskFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskFrame.ProtoReflect.Descriptor instead.
 func (*TaskFrame) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{16}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TaskFrame) GetBody() isTaskFrame_Body {
@@ -2201,7 +2060,7 @@ type TaskRef struct {
 
 func (x *TaskRef) Reset() {
 	*x = TaskRef{}
-	mi := &file_proto_edgenet_proto_msgTypes[17]
+	mi := &file_proto_edgenet_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2213,7 +2072,7 @@ func (x *TaskRef) String() string {
 func (*TaskRef) ProtoMessage() {}
 
 func (x *TaskRef) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[17]
+	mi := &file_proto_edgenet_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2226,7 +2085,7 @@ func (x *TaskRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskRef.ProtoReflect.Descriptor instead.
 func (*TaskRef) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{17}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TaskRef) GetJob() []byte {
@@ -2262,7 +2121,7 @@ type Assign struct {
 
 func (x *Assign) Reset() {
 	*x = Assign{}
-	mi := &file_proto_edgenet_proto_msgTypes[18]
+	mi := &file_proto_edgenet_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2274,7 +2133,7 @@ func (x *Assign) String() string {
 func (*Assign) ProtoMessage() {}
 
 func (x *Assign) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[18]
+	mi := &file_proto_edgenet_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2287,7 +2146,7 @@ func (x *Assign) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assign.ProtoReflect.Descriptor instead.
 func (*Assign) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{18}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Assign) GetBatch() []byte {
@@ -2331,7 +2190,7 @@ type Input struct {
 
 func (x *Input) Reset() {
 	*x = Input{}
-	mi := &file_proto_edgenet_proto_msgTypes[19]
+	mi := &file_proto_edgenet_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2343,7 +2202,7 @@ func (x *Input) String() string {
 func (*Input) ProtoMessage() {}
 
 func (x *Input) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[19]
+	mi := &file_proto_edgenet_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2356,7 +2215,7 @@ func (x *Input) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Input.ProtoReflect.Descriptor instead.
 func (*Input) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{19}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Input) GetWhere() isInput_Where {
@@ -2410,7 +2269,7 @@ type Accepted struct {
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_proto_edgenet_proto_msgTypes[20]
+	mi := &file_proto_edgenet_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2422,7 +2281,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[20]
+	mi := &file_proto_edgenet_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2435,7 +2294,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{20}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Accepted) GetTasks() []*TaskRef {
@@ -2463,7 +2322,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_proto_edgenet_proto_msgTypes[21]
+	mi := &file_proto_edgenet_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2475,7 +2334,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[21]
+	mi := &file_proto_edgenet_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2488,7 +2347,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{21}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Refused) GetTask() *TaskRef {
@@ -2521,7 +2380,7 @@ type Commits struct {
 
 func (x *Commits) Reset() {
 	*x = Commits{}
-	mi := &file_proto_edgenet_proto_msgTypes[22]
+	mi := &file_proto_edgenet_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2533,7 +2392,7 @@ func (x *Commits) String() string {
 func (*Commits) ProtoMessage() {}
 
 func (x *Commits) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[22]
+	mi := &file_proto_edgenet_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2546,7 +2405,7 @@ func (x *Commits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Commits.ProtoReflect.Descriptor instead.
 func (*Commits) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{22}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Commits) GetCommitments() []*Commitment {
@@ -2567,7 +2426,7 @@ type Commitment struct {
 
 func (x *Commitment) Reset() {
 	*x = Commitment{}
-	mi := &file_proto_edgenet_proto_msgTypes[23]
+	mi := &file_proto_edgenet_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2579,7 +2438,7 @@ func (x *Commitment) String() string {
 func (*Commitment) ProtoMessage() {}
 
 func (x *Commitment) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[23]
+	mi := &file_proto_edgenet_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2592,7 +2451,7 @@ func (x *Commitment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Commitment.ProtoReflect.Descriptor instead.
 func (*Commitment) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{23}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Commitment) GetTask() *TaskRef {
@@ -2625,7 +2484,7 @@ type Reveal struct {
 
 func (x *Reveal) Reset() {
 	*x = Reveal{}
-	mi := &file_proto_edgenet_proto_msgTypes[24]
+	mi := &file_proto_edgenet_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +2496,7 @@ func (x *Reveal) String() string {
 func (*Reveal) ProtoMessage() {}
 
 func (x *Reveal) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[24]
+	mi := &file_proto_edgenet_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2650,7 +2509,7 @@ func (x *Reveal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reveal.ProtoReflect.Descriptor instead.
 func (*Reveal) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{24}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Reveal) GetTasks() []*RevealTask {
@@ -2670,7 +2529,7 @@ type RevealTask struct {
 
 func (x *RevealTask) Reset() {
 	*x = RevealTask{}
-	mi := &file_proto_edgenet_proto_msgTypes[25]
+	mi := &file_proto_edgenet_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2682,7 +2541,7 @@ func (x *RevealTask) String() string {
 func (*RevealTask) ProtoMessage() {}
 
 func (x *RevealTask) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[25]
+	mi := &file_proto_edgenet_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2695,7 +2554,7 @@ func (x *RevealTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealTask.ProtoReflect.Descriptor instead.
 func (*RevealTask) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{25}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RevealTask) GetTask() *TaskRef {
@@ -2722,7 +2581,7 @@ type Results struct {
 
 func (x *Results) Reset() {
 	*x = Results{}
-	mi := &file_proto_edgenet_proto_msgTypes[26]
+	mi := &file_proto_edgenet_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2734,7 +2593,7 @@ func (x *Results) String() string {
 func (*Results) ProtoMessage() {}
 
 func (x *Results) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[26]
+	mi := &file_proto_edgenet_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2747,7 +2606,7 @@ func (x *Results) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Results.ProtoReflect.Descriptor instead.
 func (*Results) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{26}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Results) GetBatch() []byte {
@@ -2777,7 +2636,7 @@ type ResultItem struct {
 
 func (x *ResultItem) Reset() {
 	*x = ResultItem{}
-	mi := &file_proto_edgenet_proto_msgTypes[27]
+	mi := &file_proto_edgenet_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2789,7 +2648,7 @@ func (x *ResultItem) String() string {
 func (*ResultItem) ProtoMessage() {}
 
 func (x *ResultItem) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[27]
+	mi := &file_proto_edgenet_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2802,7 +2661,7 @@ func (x *ResultItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultItem.ProtoReflect.Descriptor instead.
 func (*ResultItem) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{27}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ResultItem) GetReceipt() []byte {
@@ -2850,7 +2709,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_proto_edgenet_proto_msgTypes[28]
+	mi := &file_proto_edgenet_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2862,7 +2721,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[28]
+	mi := &file_proto_edgenet_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2875,7 +2734,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{28}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Progress) GetTask() *TaskRef {
@@ -2902,7 +2761,7 @@ type Abort struct {
 
 func (x *Abort) Reset() {
 	*x = Abort{}
-	mi := &file_proto_edgenet_proto_msgTypes[29]
+	mi := &file_proto_edgenet_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2914,7 +2773,7 @@ func (x *Abort) String() string {
 func (*Abort) ProtoMessage() {}
 
 func (x *Abort) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[29]
+	mi := &file_proto_edgenet_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2927,7 +2786,7 @@ func (x *Abort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Abort.ProtoReflect.Descriptor instead.
 func (*Abort) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{29}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Abort) GetTasks() []*TaskRef {
@@ -2956,7 +2815,7 @@ type Pay struct {
 
 func (x *Pay) Reset() {
 	*x = Pay{}
-	mi := &file_proto_edgenet_proto_msgTypes[30]
+	mi := &file_proto_edgenet_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2968,7 +2827,7 @@ func (x *Pay) String() string {
 func (*Pay) ProtoMessage() {}
 
 func (x *Pay) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[30]
+	mi := &file_proto_edgenet_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2981,7 +2840,7 @@ func (x *Pay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pay.ProtoReflect.Descriptor instead.
 func (*Pay) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{30}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Pay) GetVoucher() []byte {
@@ -3021,7 +2880,7 @@ type DoneReply struct {
 
 func (x *DoneReply) Reset() {
 	*x = DoneReply{}
-	mi := &file_proto_edgenet_proto_msgTypes[31]
+	mi := &file_proto_edgenet_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3033,7 +2892,7 @@ func (x *DoneReply) String() string {
 func (*DoneReply) ProtoMessage() {}
 
 func (x *DoneReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[31]
+	mi := &file_proto_edgenet_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3046,7 +2905,7 @@ func (x *DoneReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoneReply.ProtoReflect.Descriptor instead.
 func (*DoneReply) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{31}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DoneReply) GetDone() []byte {
@@ -3066,7 +2925,7 @@ type BlobRequest struct {
 
 func (x *BlobRequest) Reset() {
 	*x = BlobRequest{}
-	mi := &file_proto_edgenet_proto_msgTypes[32]
+	mi := &file_proto_edgenet_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3078,7 +2937,7 @@ func (x *BlobRequest) String() string {
 func (*BlobRequest) ProtoMessage() {}
 
 func (x *BlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[32]
+	mi := &file_proto_edgenet_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3091,7 +2950,7 @@ func (x *BlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobRequest.ProtoReflect.Descriptor instead.
 func (*BlobRequest) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{32}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *BlobRequest) GetCid() []byte {
@@ -3118,7 +2977,7 @@ type BlobReply struct {
 
 func (x *BlobReply) Reset() {
 	*x = BlobReply{}
-	mi := &file_proto_edgenet_proto_msgTypes[33]
+	mi := &file_proto_edgenet_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3130,7 +2989,7 @@ func (x *BlobReply) String() string {
 func (*BlobReply) ProtoMessage() {}
 
 func (x *BlobReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[33]
+	mi := &file_proto_edgenet_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3143,7 +3002,7 @@ func (x *BlobReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobReply.ProtoReflect.Descriptor instead.
 func (*BlobReply) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{33}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *BlobReply) GetCode() uint32 {
@@ -3171,7 +3030,7 @@ type DirectoryRequest struct {
 
 func (x *DirectoryRequest) Reset() {
 	*x = DirectoryRequest{}
-	mi := &file_proto_edgenet_proto_msgTypes[34]
+	mi := &file_proto_edgenet_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3183,7 +3042,7 @@ func (x *DirectoryRequest) String() string {
 func (*DirectoryRequest) ProtoMessage() {}
 
 func (x *DirectoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[34]
+	mi := &file_proto_edgenet_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3196,7 +3055,7 @@ func (x *DirectoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryRequest.ProtoReflect.Descriptor instead.
 func (*DirectoryRequest) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{34}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DirectoryRequest) GetPeers() [][]byte {
@@ -3215,7 +3074,7 @@ type DirectoryReply struct {
 
 func (x *DirectoryReply) Reset() {
 	*x = DirectoryReply{}
-	mi := &file_proto_edgenet_proto_msgTypes[35]
+	mi := &file_proto_edgenet_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3227,7 +3086,7 @@ func (x *DirectoryReply) String() string {
 func (*DirectoryReply) ProtoMessage() {}
 
 func (x *DirectoryReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[35]
+	mi := &file_proto_edgenet_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3240,7 +3099,7 @@ func (x *DirectoryReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryReply.ProtoReflect.Descriptor instead.
 func (*DirectoryReply) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{35}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DirectoryReply) GetPeers() []*PeerAddrs {
@@ -3260,7 +3119,7 @@ type PeerAddrs struct {
 
 func (x *PeerAddrs) Reset() {
 	*x = PeerAddrs{}
-	mi := &file_proto_edgenet_proto_msgTypes[36]
+	mi := &file_proto_edgenet_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3272,7 +3131,7 @@ func (x *PeerAddrs) String() string {
 func (*PeerAddrs) ProtoMessage() {}
 
 func (x *PeerAddrs) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[36]
+	mi := &file_proto_edgenet_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3285,7 +3144,7 @@ func (x *PeerAddrs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerAddrs.ProtoReflect.Descriptor instead.
 func (*PeerAddrs) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{36}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PeerAddrs) GetPeer() []byte {
@@ -3312,7 +3171,7 @@ type ClockReply struct {
 
 func (x *ClockReply) Reset() {
 	*x = ClockReply{}
-	mi := &file_proto_edgenet_proto_msgTypes[37]
+	mi := &file_proto_edgenet_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3324,7 +3183,7 @@ func (x *ClockReply) String() string {
 func (*ClockReply) ProtoMessage() {}
 
 func (x *ClockReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[37]
+	mi := &file_proto_edgenet_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3337,7 +3196,7 @@ func (x *ClockReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockReply.ProtoReflect.Descriptor instead.
 func (*ClockReply) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{37}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ClockReply) GetUnixUs() uint64 {
@@ -3370,7 +3229,7 @@ type Post struct {
 
 func (x *Post) Reset() {
 	*x = Post{}
-	mi := &file_proto_edgenet_proto_msgTypes[38]
+	mi := &file_proto_edgenet_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3382,7 +3241,7 @@ func (x *Post) String() string {
 func (*Post) ProtoMessage() {}
 
 func (x *Post) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[38]
+	mi := &file_proto_edgenet_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3395,7 +3254,7 @@ func (x *Post) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Post.ProtoReflect.Descriptor instead.
 func (*Post) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{38}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Post) GetAvail() uint64 {
@@ -3526,7 +3385,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_proto_edgenet_proto_msgTypes[39]
+	mi := &file_proto_edgenet_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3538,7 +3397,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[39]
+	mi := &file_proto_edgenet_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3551,7 +3410,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{39}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Event) GetAccount() []byte {
@@ -3813,7 +3672,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_proto_edgenet_proto_msgTypes[40]
+	mi := &file_proto_edgenet_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3825,7 +3684,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[40]
+	mi := &file_proto_edgenet_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3838,7 +3697,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{40}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Open) GetRecoveryKey() []byte {
@@ -3873,7 +3732,7 @@ type Transfer struct {
 
 func (x *Transfer) Reset() {
 	*x = Transfer{}
-	mi := &file_proto_edgenet_proto_msgTypes[41]
+	mi := &file_proto_edgenet_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3885,7 +3744,7 @@ func (x *Transfer) String() string {
 func (*Transfer) ProtoMessage() {}
 
 func (x *Transfer) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[41]
+	mi := &file_proto_edgenet_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3898,7 +3757,7 @@ func (x *Transfer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transfer.ProtoReflect.Descriptor instead.
 func (*Transfer) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{41}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Transfer) GetTo() []byte {
@@ -3931,7 +3790,7 @@ type Receive struct {
 
 func (x *Receive) Reset() {
 	*x = Receive{}
-	mi := &file_proto_edgenet_proto_msgTypes[42]
+	mi := &file_proto_edgenet_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3943,7 +3802,7 @@ func (x *Receive) String() string {
 func (*Receive) ProtoMessage() {}
 
 func (x *Receive) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[42]
+	mi := &file_proto_edgenet_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3956,7 +3815,7 @@ func (x *Receive) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Receive.ProtoReflect.Descriptor instead.
 func (*Receive) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{42}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Receive) GetSources() []*Source {
@@ -3978,7 +3837,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_proto_edgenet_proto_msgTypes[43]
+	mi := &file_proto_edgenet_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3990,7 +3849,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[43]
+	mi := &file_proto_edgenet_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4003,7 +3862,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{43}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Source) GetEvent() []byte {
@@ -4045,7 +3904,7 @@ type Lane struct {
 
 func (x *Lane) Reset() {
 	*x = Lane{}
-	mi := &file_proto_edgenet_proto_msgTypes[44]
+	mi := &file_proto_edgenet_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4057,7 +3916,7 @@ func (x *Lane) String() string {
 func (*Lane) ProtoMessage() {}
 
 func (x *Lane) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[44]
+	mi := &file_proto_edgenet_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4070,7 +3929,7 @@ func (x *Lane) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lane.ProtoReflect.Descriptor instead.
 func (*Lane) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{44}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Lane) GetWorker() []byte {
@@ -4106,7 +3965,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_proto_edgenet_proto_msgTypes[45]
+	mi := &file_proto_edgenet_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4118,7 +3977,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[45]
+	mi := &file_proto_edgenet_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4131,7 +3990,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{45}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Hold) GetJob() []byte {
@@ -4176,7 +4035,7 @@ type Extend struct {
 
 func (x *Extend) Reset() {
 	*x = Extend{}
-	mi := &file_proto_edgenet_proto_msgTypes[46]
+	mi := &file_proto_edgenet_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4188,7 +4047,7 @@ func (x *Extend) String() string {
 func (*Extend) ProtoMessage() {}
 
 func (x *Extend) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[46]
+	mi := &file_proto_edgenet_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4201,7 +4060,7 @@ func (x *Extend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Extend.ProtoReflect.Descriptor instead.
 func (*Extend) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{46}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Extend) GetHold() []byte {
@@ -4243,7 +4102,7 @@ type Settle struct {
 
 func (x *Settle) Reset() {
 	*x = Settle{}
-	mi := &file_proto_edgenet_proto_msgTypes[47]
+	mi := &file_proto_edgenet_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4255,7 +4114,7 @@ func (x *Settle) String() string {
 func (*Settle) ProtoMessage() {}
 
 func (x *Settle) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[47]
+	mi := &file_proto_edgenet_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4268,7 +4127,7 @@ func (x *Settle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settle.ProtoReflect.Descriptor instead.
 func (*Settle) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{47}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Settle) GetHold() []byte {
@@ -4304,7 +4163,7 @@ type LanePay struct {
 
 func (x *LanePay) Reset() {
 	*x = LanePay{}
-	mi := &file_proto_edgenet_proto_msgTypes[48]
+	mi := &file_proto_edgenet_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4316,7 +4175,7 @@ func (x *LanePay) String() string {
 func (*LanePay) ProtoMessage() {}
 
 func (x *LanePay) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[48]
+	mi := &file_proto_edgenet_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4329,7 +4188,7 @@ func (x *LanePay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LanePay.ProtoReflect.Descriptor instead.
 func (*LanePay) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{48}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *LanePay) GetLane() uint32 {
@@ -4369,7 +4228,7 @@ type Amount struct {
 
 func (x *Amount) Reset() {
 	*x = Amount{}
-	mi := &file_proto_edgenet_proto_msgTypes[49]
+	mi := &file_proto_edgenet_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4381,7 +4240,7 @@ func (x *Amount) String() string {
 func (*Amount) ProtoMessage() {}
 
 func (x *Amount) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[49]
+	mi := &file_proto_edgenet_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4394,7 +4253,7 @@ func (x *Amount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Amount.ProtoReflect.Descriptor instead.
 func (*Amount) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{49}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Amount) GetAmount() uint64 {
@@ -4418,7 +4277,7 @@ type Rotate struct {
 
 func (x *Rotate) Reset() {
 	*x = Rotate{}
-	mi := &file_proto_edgenet_proto_msgTypes[50]
+	mi := &file_proto_edgenet_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4430,7 +4289,7 @@ func (x *Rotate) String() string {
 func (*Rotate) ProtoMessage() {}
 
 func (x *Rotate) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[50]
+	mi := &file_proto_edgenet_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4443,7 +4302,7 @@ func (x *Rotate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rotate.ProtoReflect.Descriptor instead.
 func (*Rotate) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{50}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Rotate) GetKey() []byte {
@@ -4479,7 +4338,7 @@ type Close struct {
 
 func (x *Close) Reset() {
 	*x = Close{}
-	mi := &file_proto_edgenet_proto_msgTypes[51]
+	mi := &file_proto_edgenet_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4491,7 +4350,7 @@ func (x *Close) String() string {
 func (*Close) ProtoMessage() {}
 
 func (x *Close) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[51]
+	mi := &file_proto_edgenet_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4504,7 +4363,7 @@ func (x *Close) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Close.ProtoReflect.Descriptor instead.
 func (*Close) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{51}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Close) GetHold() []byte {
@@ -4537,7 +4396,7 @@ type Slash struct {
 
 func (x *Slash) Reset() {
 	*x = Slash{}
-	mi := &file_proto_edgenet_proto_msgTypes[52]
+	mi := &file_proto_edgenet_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4549,7 +4408,7 @@ func (x *Slash) String() string {
 func (*Slash) ProtoMessage() {}
 
 func (x *Slash) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[52]
+	mi := &file_proto_edgenet_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4562,7 +4421,7 @@ func (x *Slash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slash.ProtoReflect.Descriptor instead.
 func (*Slash) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{52}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Slash) GetEvidence() []byte {
@@ -4582,7 +4441,7 @@ type Void struct {
 
 func (x *Void) Reset() {
 	*x = Void{}
-	mi := &file_proto_edgenet_proto_msgTypes[53]
+	mi := &file_proto_edgenet_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4594,7 +4453,7 @@ func (x *Void) String() string {
 func (*Void) ProtoMessage() {}
 
 func (x *Void) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[53]
+	mi := &file_proto_edgenet_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4607,7 +4466,7 @@ func (x *Void) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Void.ProtoReflect.Descriptor instead.
 func (*Void) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{53}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Void) GetReason() uint32 {
@@ -4639,7 +4498,7 @@ type WorkClaim struct {
 
 func (x *WorkClaim) Reset() {
 	*x = WorkClaim{}
-	mi := &file_proto_edgenet_proto_msgTypes[54]
+	mi := &file_proto_edgenet_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4651,7 +4510,7 @@ func (x *WorkClaim) String() string {
 func (*WorkClaim) ProtoMessage() {}
 
 func (x *WorkClaim) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[54]
+	mi := &file_proto_edgenet_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4664,7 +4523,7 @@ func (x *WorkClaim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkClaim.ProtoReflect.Descriptor instead.
 func (*WorkClaim) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{54}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *WorkClaim) GetHold() []byte {
@@ -4715,7 +4574,7 @@ type ClaimList struct {
 
 func (x *ClaimList) Reset() {
 	*x = ClaimList{}
-	mi := &file_proto_edgenet_proto_msgTypes[55]
+	mi := &file_proto_edgenet_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4727,7 +4586,7 @@ func (x *ClaimList) String() string {
 func (*ClaimList) ProtoMessage() {}
 
 func (x *ClaimList) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[55]
+	mi := &file_proto_edgenet_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4740,7 +4599,7 @@ func (x *ClaimList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimList.ProtoReflect.Descriptor instead.
 func (*ClaimList) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{55}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ClaimList) GetHold() []byte {
@@ -4775,7 +4634,7 @@ type ClaimEntry struct {
 
 func (x *ClaimEntry) Reset() {
 	*x = ClaimEntry{}
-	mi := &file_proto_edgenet_proto_msgTypes[56]
+	mi := &file_proto_edgenet_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4787,7 +4646,7 @@ func (x *ClaimEntry) String() string {
 func (*ClaimEntry) ProtoMessage() {}
 
 func (x *ClaimEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[56]
+	mi := &file_proto_edgenet_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4800,7 +4659,7 @@ func (x *ClaimEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimEntry.ProtoReflect.Descriptor instead.
 func (*ClaimEntry) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{56}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ClaimEntry) GetLane() uint32 {
@@ -4838,7 +4697,7 @@ type Slot struct {
 
 func (x *Slot) Reset() {
 	*x = Slot{}
-	mi := &file_proto_edgenet_proto_msgTypes[57]
+	mi := &file_proto_edgenet_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4850,7 +4709,7 @@ func (x *Slot) String() string {
 func (*Slot) ProtoMessage() {}
 
 func (x *Slot) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[57]
+	mi := &file_proto_edgenet_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4863,7 +4722,7 @@ func (x *Slot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Slot.ProtoReflect.Descriptor instead.
 func (*Slot) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{57}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Slot) GetKind() isSlot_Kind {
@@ -4917,7 +4776,7 @@ type AccountSlot struct {
 
 func (x *AccountSlot) Reset() {
 	*x = AccountSlot{}
-	mi := &file_proto_edgenet_proto_msgTypes[58]
+	mi := &file_proto_edgenet_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4929,7 +4788,7 @@ func (x *AccountSlot) String() string {
 func (*AccountSlot) ProtoMessage() {}
 
 func (x *AccountSlot) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[58]
+	mi := &file_proto_edgenet_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4942,7 +4801,7 @@ func (x *AccountSlot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountSlot.ProtoReflect.Descriptor instead.
 func (*AccountSlot) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{58}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *AccountSlot) GetAccount() []byte {
@@ -4973,7 +4832,7 @@ type Propose struct {
 
 func (x *Propose) Reset() {
 	*x = Propose{}
-	mi := &file_proto_edgenet_proto_msgTypes[59]
+	mi := &file_proto_edgenet_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4985,7 +4844,7 @@ func (x *Propose) String() string {
 func (*Propose) ProtoMessage() {}
 
 func (x *Propose) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[59]
+	mi := &file_proto_edgenet_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4998,7 +4857,7 @@ func (x *Propose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Propose.ProtoReflect.Descriptor instead.
 func (*Propose) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{59}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Propose) GetSlot() *Slot {
@@ -5058,7 +4917,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_proto_edgenet_proto_msgTypes[60]
+	mi := &file_proto_edgenet_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5070,7 +4929,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[60]
+	mi := &file_proto_edgenet_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5083,7 +4942,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{60}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Report) GetSlot() *Slot {
@@ -5146,7 +5005,7 @@ type Prepare struct {
 
 func (x *Prepare) Reset() {
 	*x = Prepare{}
-	mi := &file_proto_edgenet_proto_msgTypes[61]
+	mi := &file_proto_edgenet_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5158,7 +5017,7 @@ func (x *Prepare) String() string {
 func (*Prepare) ProtoMessage() {}
 
 func (x *Prepare) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[61]
+	mi := &file_proto_edgenet_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5171,7 +5030,7 @@ func (x *Prepare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prepare.ProtoReflect.Descriptor instead.
 func (*Prepare) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{61}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Prepare) GetSlot() *Slot {
@@ -5206,7 +5065,7 @@ type Commit struct {
 
 func (x *Commit) Reset() {
 	*x = Commit{}
-	mi := &file_proto_edgenet_proto_msgTypes[62]
+	mi := &file_proto_edgenet_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5218,7 +5077,7 @@ func (x *Commit) String() string {
 func (*Commit) ProtoMessage() {}
 
 func (x *Commit) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[62]
+	mi := &file_proto_edgenet_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5231,7 +5090,7 @@ func (x *Commit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Commit.ProtoReflect.Descriptor instead.
 func (*Commit) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{62}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Commit) GetSlot() *Slot {
@@ -5265,7 +5124,7 @@ type Skip struct {
 
 func (x *Skip) Reset() {
 	*x = Skip{}
-	mi := &file_proto_edgenet_proto_msgTypes[63]
+	mi := &file_proto_edgenet_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5277,7 +5136,7 @@ func (x *Skip) String() string {
 func (*Skip) ProtoMessage() {}
 
 func (x *Skip) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[63]
+	mi := &file_proto_edgenet_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5290,7 +5149,7 @@ func (x *Skip) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Skip.ProtoReflect.Descriptor instead.
 func (*Skip) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{63}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Skip) GetAccount() []byte {
@@ -5317,7 +5176,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_proto_edgenet_proto_msgTypes[64]
+	mi := &file_proto_edgenet_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5329,7 +5188,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[64]
+	mi := &file_proto_edgenet_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5342,7 +5201,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{64}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Certificate) GetCommits() [][]byte {
@@ -5362,7 +5221,7 @@ type CertifiedEvent struct {
 
 func (x *CertifiedEvent) Reset() {
 	*x = CertifiedEvent{}
-	mi := &file_proto_edgenet_proto_msgTypes[65]
+	mi := &file_proto_edgenet_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5374,7 +5233,7 @@ func (x *CertifiedEvent) String() string {
 func (*CertifiedEvent) ProtoMessage() {}
 
 func (x *CertifiedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[65]
+	mi := &file_proto_edgenet_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5387,7 +5246,7 @@ func (x *CertifiedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertifiedEvent.ProtoReflect.Descriptor instead.
 func (*CertifiedEvent) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{65}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *CertifiedEvent) GetEvent() []byte {
@@ -5416,7 +5275,7 @@ type CertifiedEvents struct {
 
 func (x *CertifiedEvents) Reset() {
 	*x = CertifiedEvents{}
-	mi := &file_proto_edgenet_proto_msgTypes[66]
+	mi := &file_proto_edgenet_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5428,7 +5287,7 @@ func (x *CertifiedEvents) String() string {
 func (*CertifiedEvents) ProtoMessage() {}
 
 func (x *CertifiedEvents) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[66]
+	mi := &file_proto_edgenet_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5441,7 +5300,7 @@ func (x *CertifiedEvents) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertifiedEvents.ProtoReflect.Descriptor instead.
 func (*CertifiedEvents) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{66}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *CertifiedEvents) GetEvents() []*CertifiedEvent {
@@ -5475,7 +5334,7 @@ type Evidence struct {
 
 func (x *Evidence) Reset() {
 	*x = Evidence{}
-	mi := &file_proto_edgenet_proto_msgTypes[67]
+	mi := &file_proto_edgenet_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5487,7 +5346,7 @@ func (x *Evidence) String() string {
 func (*Evidence) ProtoMessage() {}
 
 func (x *Evidence) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[67]
+	mi := &file_proto_edgenet_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5500,7 +5359,7 @@ func (x *Evidence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evidence.ProtoReflect.Descriptor instead.
 func (*Evidence) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{67}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Evidence) GetFirst() []byte {
@@ -5549,7 +5408,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_proto_edgenet_proto_msgTypes[68]
+	mi := &file_proto_edgenet_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5561,7 +5420,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[68]
+	mi := &file_proto_edgenet_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5574,7 +5433,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{68}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Checkpoint) GetEpoch() uint64 {
@@ -5746,7 +5605,7 @@ type FrontierChanges struct {
 
 func (x *FrontierChanges) Reset() {
 	*x = FrontierChanges{}
-	mi := &file_proto_edgenet_proto_msgTypes[69]
+	mi := &file_proto_edgenet_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5758,7 +5617,7 @@ func (x *FrontierChanges) String() string {
 func (*FrontierChanges) ProtoMessage() {}
 
 func (x *FrontierChanges) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[69]
+	mi := &file_proto_edgenet_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5771,7 +5630,7 @@ func (x *FrontierChanges) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierChanges.ProtoReflect.Descriptor instead.
 func (*FrontierChanges) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{69}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *FrontierChanges) GetChanges() []*FrontierChange {
@@ -5821,7 +5680,7 @@ type Reward struct {
 
 func (x *Reward) Reset() {
 	*x = Reward{}
-	mi := &file_proto_edgenet_proto_msgTypes[70]
+	mi := &file_proto_edgenet_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5833,7 +5692,7 @@ func (x *Reward) String() string {
 func (*Reward) ProtoMessage() {}
 
 func (x *Reward) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[70]
+	mi := &file_proto_edgenet_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5846,7 +5705,7 @@ func (x *Reward) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reward.ProtoReflect.Descriptor instead.
 func (*Reward) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{70}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Reward) GetKey() []byte {
@@ -5884,7 +5743,7 @@ type ProbeReport struct {
 
 func (x *ProbeReport) Reset() {
 	*x = ProbeReport{}
-	mi := &file_proto_edgenet_proto_msgTypes[71]
+	mi := &file_proto_edgenet_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5896,7 +5755,7 @@ func (x *ProbeReport) String() string {
 func (*ProbeReport) ProtoMessage() {}
 
 func (x *ProbeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[71]
+	mi := &file_proto_edgenet_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5909,7 +5768,7 @@ func (x *ProbeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeReport.ProtoReflect.Descriptor instead.
 func (*ProbeReport) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{71}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ProbeReport) GetEpoch() uint64 {
@@ -5938,7 +5797,7 @@ type WrongReport struct {
 
 func (x *WrongReport) Reset() {
 	*x = WrongReport{}
-	mi := &file_proto_edgenet_proto_msgTypes[72]
+	mi := &file_proto_edgenet_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5950,7 +5809,7 @@ func (x *WrongReport) String() string {
 func (*WrongReport) ProtoMessage() {}
 
 func (x *WrongReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[72]
+	mi := &file_proto_edgenet_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5963,7 +5822,7 @@ func (x *WrongReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WrongReport.ProtoReflect.Descriptor instead.
 func (*WrongReport) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{72}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *WrongReport) GetEpoch() uint64 {
@@ -5990,7 +5849,7 @@ type WrongWork struct {
 
 func (x *WrongWork) Reset() {
 	*x = WrongWork{}
-	mi := &file_proto_edgenet_proto_msgTypes[73]
+	mi := &file_proto_edgenet_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6002,7 +5861,7 @@ func (x *WrongWork) String() string {
 func (*WrongWork) ProtoMessage() {}
 
 func (x *WrongWork) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[73]
+	mi := &file_proto_edgenet_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6015,7 +5874,7 @@ func (x *WrongWork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WrongWork.ProtoReflect.Descriptor instead.
 func (*WrongWork) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{73}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *WrongWork) GetReceipt() []byte {
@@ -6042,7 +5901,7 @@ type FrontierChange struct {
 
 func (x *FrontierChange) Reset() {
 	*x = FrontierChange{}
-	mi := &file_proto_edgenet_proto_msgTypes[74]
+	mi := &file_proto_edgenet_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6054,7 +5913,7 @@ func (x *FrontierChange) String() string {
 func (*FrontierChange) ProtoMessage() {}
 
 func (x *FrontierChange) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[74]
+	mi := &file_proto_edgenet_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6067,7 +5926,7 @@ func (x *FrontierChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontierChange.ProtoReflect.Descriptor instead.
 func (*FrontierChange) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{74}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *FrontierChange) GetKey() []byte {
@@ -6095,7 +5954,7 @@ type CertifiedCheckpoint struct {
 
 func (x *CertifiedCheckpoint) Reset() {
 	*x = CertifiedCheckpoint{}
-	mi := &file_proto_edgenet_proto_msgTypes[75]
+	mi := &file_proto_edgenet_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6107,7 +5966,7 @@ func (x *CertifiedCheckpoint) String() string {
 func (*CertifiedCheckpoint) ProtoMessage() {}
 
 func (x *CertifiedCheckpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[75]
+	mi := &file_proto_edgenet_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6120,7 +5979,7 @@ func (x *CertifiedCheckpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertifiedCheckpoint.ProtoReflect.Descriptor instead.
 func (*CertifiedCheckpoint) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{75}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *CertifiedCheckpoint) GetCheckpoint() []byte {
@@ -6158,7 +6017,7 @@ type StateLeaf struct {
 
 func (x *StateLeaf) Reset() {
 	*x = StateLeaf{}
-	mi := &file_proto_edgenet_proto_msgTypes[76]
+	mi := &file_proto_edgenet_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6170,7 +6029,7 @@ func (x *StateLeaf) String() string {
 func (*StateLeaf) ProtoMessage() {}
 
 func (x *StateLeaf) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[76]
+	mi := &file_proto_edgenet_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6183,7 +6042,7 @@ func (x *StateLeaf) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateLeaf.ProtoReflect.Descriptor instead.
 func (*StateLeaf) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{76}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *StateLeaf) GetTree() uint32 {
@@ -6226,7 +6085,7 @@ type StateProof struct {
 
 func (x *StateProof) Reset() {
 	*x = StateProof{}
-	mi := &file_proto_edgenet_proto_msgTypes[77]
+	mi := &file_proto_edgenet_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6238,7 +6097,7 @@ func (x *StateProof) String() string {
 func (*StateProof) ProtoMessage() {}
 
 func (x *StateProof) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[77]
+	mi := &file_proto_edgenet_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6251,7 +6110,7 @@ func (x *StateProof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateProof.ProtoReflect.Descriptor instead.
 func (*StateProof) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{77}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *StateProof) GetLeaf() *StateLeaf {
@@ -6291,7 +6150,7 @@ type ProofRequest struct {
 
 func (x *ProofRequest) Reset() {
 	*x = ProofRequest{}
-	mi := &file_proto_edgenet_proto_msgTypes[78]
+	mi := &file_proto_edgenet_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6303,7 +6162,7 @@ func (x *ProofRequest) String() string {
 func (*ProofRequest) ProtoMessage() {}
 
 func (x *ProofRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[78]
+	mi := &file_proto_edgenet_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6316,7 +6175,7 @@ func (x *ProofRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofRequest.ProtoReflect.Descriptor instead.
 func (*ProofRequest) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{78}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ProofRequest) GetAccount() []byte {
@@ -6371,7 +6230,7 @@ type LaneRef struct {
 
 func (x *LaneRef) Reset() {
 	*x = LaneRef{}
-	mi := &file_proto_edgenet_proto_msgTypes[79]
+	mi := &file_proto_edgenet_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6383,7 +6242,7 @@ func (x *LaneRef) String() string {
 func (*LaneRef) ProtoMessage() {}
 
 func (x *LaneRef) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[79]
+	mi := &file_proto_edgenet_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6396,7 +6255,7 @@ func (x *LaneRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneRef.ProtoReflect.Descriptor instead.
 func (*LaneRef) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{79}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *LaneRef) GetHold() []byte {
@@ -6429,7 +6288,7 @@ type ProofReply struct {
 
 func (x *ProofReply) Reset() {
 	*x = ProofReply{}
-	mi := &file_proto_edgenet_proto_msgTypes[80]
+	mi := &file_proto_edgenet_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6441,7 +6300,7 @@ func (x *ProofReply) String() string {
 func (*ProofReply) ProtoMessage() {}
 
 func (x *ProofReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[80]
+	mi := &file_proto_edgenet_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6454,7 +6313,7 @@ func (x *ProofReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProofReply.ProtoReflect.Descriptor instead.
 func (*ProofReply) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{80}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ProofReply) GetCheckpoint() *CertifiedCheckpoint {
@@ -6520,7 +6379,7 @@ type AccountReport struct {
 
 func (x *AccountReport) Reset() {
 	*x = AccountReport{}
-	mi := &file_proto_edgenet_proto_msgTypes[81]
+	mi := &file_proto_edgenet_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6532,7 +6391,7 @@ func (x *AccountReport) String() string {
 func (*AccountReport) ProtoMessage() {}
 
 func (x *AccountReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[81]
+	mi := &file_proto_edgenet_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6545,7 +6404,7 @@ func (x *AccountReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountReport.ProtoReflect.Descriptor instead.
 func (*AccountReport) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{81}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *AccountReport) GetNext() uint64 {
@@ -6584,7 +6443,7 @@ type Payable struct {
 
 func (x *Payable) Reset() {
 	*x = Payable{}
-	mi := &file_proto_edgenet_proto_msgTypes[82]
+	mi := &file_proto_edgenet_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6596,7 +6455,7 @@ func (x *Payable) String() string {
 func (*Payable) ProtoMessage() {}
 
 func (x *Payable) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[82]
+	mi := &file_proto_edgenet_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6609,7 +6468,7 @@ func (x *Payable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Payable.ProtoReflect.Descriptor instead.
 func (*Payable) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{82}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *Payable) GetSource() []byte {
@@ -6676,7 +6535,7 @@ type LaneState struct {
 
 func (x *LaneState) Reset() {
 	*x = LaneState{}
-	mi := &file_proto_edgenet_proto_msgTypes[83]
+	mi := &file_proto_edgenet_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6688,7 +6547,7 @@ func (x *LaneState) String() string {
 func (*LaneState) ProtoMessage() {}
 
 func (x *LaneState) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[83]
+	mi := &file_proto_edgenet_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6701,7 +6560,7 @@ func (x *LaneState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneState.ProtoReflect.Descriptor instead.
 func (*LaneState) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{83}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *LaneState) GetKnown() bool {
@@ -6780,7 +6639,7 @@ type VoteFrame struct {
 
 func (x *VoteFrame) Reset() {
 	*x = VoteFrame{}
-	mi := &file_proto_edgenet_proto_msgTypes[84]
+	mi := &file_proto_edgenet_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6792,7 +6651,7 @@ func (x *VoteFrame) String() string {
 func (*VoteFrame) ProtoMessage() {}
 
 func (x *VoteFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[84]
+	mi := &file_proto_edgenet_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6805,7 +6664,7 @@ func (x *VoteFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteFrame.ProtoReflect.Descriptor instead.
 func (*VoteFrame) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{84}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *VoteFrame) GetBody() isVoteFrame_Body {
@@ -7055,7 +6914,7 @@ type WrongWorks struct {
 
 func (x *WrongWorks) Reset() {
 	*x = WrongWorks{}
-	mi := &file_proto_edgenet_proto_msgTypes[85]
+	mi := &file_proto_edgenet_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7067,7 +6926,7 @@ func (x *WrongWorks) String() string {
 func (*WrongWorks) ProtoMessage() {}
 
 func (x *WrongWorks) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[85]
+	mi := &file_proto_edgenet_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7080,7 +6939,7 @@ func (x *WrongWorks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WrongWorks.ProtoReflect.Descriptor instead.
 func (*WrongWorks) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{85}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *WrongWorks) GetReport() []byte {
@@ -7112,7 +6971,7 @@ type ClaimReply struct {
 
 func (x *ClaimReply) Reset() {
 	*x = ClaimReply{}
-	mi := &file_proto_edgenet_proto_msgTypes[86]
+	mi := &file_proto_edgenet_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7124,7 +6983,7 @@ func (x *ClaimReply) String() string {
 func (*ClaimReply) ProtoMessage() {}
 
 func (x *ClaimReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[86]
+	mi := &file_proto_edgenet_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7137,7 +6996,7 @@ func (x *ClaimReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimReply.ProtoReflect.Descriptor instead.
 func (*ClaimReply) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{86}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ClaimReply) GetClaim() []byte {
@@ -7185,7 +7044,7 @@ type HeadRequest struct {
 
 func (x *HeadRequest) Reset() {
 	*x = HeadRequest{}
-	mi := &file_proto_edgenet_proto_msgTypes[87]
+	mi := &file_proto_edgenet_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7197,7 +7056,7 @@ func (x *HeadRequest) String() string {
 func (*HeadRequest) ProtoMessage() {}
 
 func (x *HeadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[87]
+	mi := &file_proto_edgenet_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7210,7 +7069,7 @@ func (x *HeadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadRequest.ProtoReflect.Descriptor instead.
 func (*HeadRequest) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{87}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *HeadRequest) GetAccount() []byte {
@@ -7239,7 +7098,7 @@ type HeadReport struct {
 
 func (x *HeadReport) Reset() {
 	*x = HeadReport{}
-	mi := &file_proto_edgenet_proto_msgTypes[88]
+	mi := &file_proto_edgenet_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7251,7 +7110,7 @@ func (x *HeadReport) String() string {
 func (*HeadReport) ProtoMessage() {}
 
 func (x *HeadReport) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[88]
+	mi := &file_proto_edgenet_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7264,7 +7123,7 @@ func (x *HeadReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadReport.ProtoReflect.Descriptor instead.
 func (*HeadReport) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{88}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *HeadReport) GetAccount() []byte {
@@ -7308,7 +7167,7 @@ type VoteError struct {
 
 func (x *VoteError) Reset() {
 	*x = VoteError{}
-	mi := &file_proto_edgenet_proto_msgTypes[89]
+	mi := &file_proto_edgenet_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7320,7 +7179,7 @@ func (x *VoteError) String() string {
 func (*VoteError) ProtoMessage() {}
 
 func (x *VoteError) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[89]
+	mi := &file_proto_edgenet_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7333,7 +7192,7 @@ func (x *VoteError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteError.ProtoReflect.Descriptor instead.
 func (*VoteError) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{89}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *VoteError) GetCode() uint32 {
@@ -7396,7 +7255,7 @@ type SyncFrame struct {
 
 func (x *SyncFrame) Reset() {
 	*x = SyncFrame{}
-	mi := &file_proto_edgenet_proto_msgTypes[90]
+	mi := &file_proto_edgenet_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7408,7 +7267,7 @@ func (x *SyncFrame) String() string {
 func (*SyncFrame) ProtoMessage() {}
 
 func (x *SyncFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[90]
+	mi := &file_proto_edgenet_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7421,7 +7280,7 @@ func (x *SyncFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncFrame.ProtoReflect.Descriptor instead.
 func (*SyncFrame) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{90}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *SyncFrame) GetRanges() []*SyncRange {
@@ -7549,7 +7408,7 @@ type SyncRange struct {
 
 func (x *SyncRange) Reset() {
 	*x = SyncRange{}
-	mi := &file_proto_edgenet_proto_msgTypes[91]
+	mi := &file_proto_edgenet_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7561,7 +7420,7 @@ func (x *SyncRange) String() string {
 func (*SyncRange) ProtoMessage() {}
 
 func (x *SyncRange) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[91]
+	mi := &file_proto_edgenet_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7574,7 +7433,7 @@ func (x *SyncRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncRange.ProtoReflect.Descriptor instead.
 func (*SyncRange) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{91}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *SyncRange) GetFrom() []byte {
@@ -7624,7 +7483,7 @@ type SyncChain struct {
 
 func (x *SyncChain) Reset() {
 	*x = SyncChain{}
-	mi := &file_proto_edgenet_proto_msgTypes[92]
+	mi := &file_proto_edgenet_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7636,7 +7495,7 @@ func (x *SyncChain) String() string {
 func (*SyncChain) ProtoMessage() {}
 
 func (x *SyncChain) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[92]
+	mi := &file_proto_edgenet_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7649,7 +7508,7 @@ func (x *SyncChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncChain.ProtoReflect.Descriptor instead.
 func (*SyncChain) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{92}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *SyncChain) GetKey() []byte {
@@ -7679,7 +7538,7 @@ type Invite struct {
 
 func (x *Invite) Reset() {
 	*x = Invite{}
-	mi := &file_proto_edgenet_proto_msgTypes[93]
+	mi := &file_proto_edgenet_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7691,7 +7550,7 @@ func (x *Invite) String() string {
 func (*Invite) ProtoMessage() {}
 
 func (x *Invite) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[93]
+	mi := &file_proto_edgenet_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7704,7 +7563,7 @@ func (x *Invite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invite.ProtoReflect.Descriptor instead.
 func (*Invite) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{93}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *Invite) GetGenesis() []byte {
@@ -7741,7 +7600,7 @@ type KnownPeer struct {
 
 func (x *KnownPeer) Reset() {
 	*x = KnownPeer{}
-	mi := &file_proto_edgenet_proto_msgTypes[94]
+	mi := &file_proto_edgenet_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7753,7 +7612,7 @@ func (x *KnownPeer) String() string {
 func (*KnownPeer) ProtoMessage() {}
 
 func (x *KnownPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[94]
+	mi := &file_proto_edgenet_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7766,7 +7625,7 @@ func (x *KnownPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KnownPeer.ProtoReflect.Descriptor instead.
 func (*KnownPeer) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{94}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *KnownPeer) GetAddresses() [][]byte {
@@ -7809,7 +7668,7 @@ type Instance struct {
 
 func (x *Instance) Reset() {
 	*x = Instance{}
-	mi := &file_proto_edgenet_proto_msgTypes[95]
+	mi := &file_proto_edgenet_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7821,7 +7680,7 @@ func (x *Instance) String() string {
 func (*Instance) ProtoMessage() {}
 
 func (x *Instance) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[95]
+	mi := &file_proto_edgenet_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7834,7 +7693,7 @@ func (x *Instance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Instance.ProtoReflect.Descriptor instead.
 func (*Instance) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{95}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *Instance) GetNonce() []byte {
@@ -7863,7 +7722,7 @@ type InstanceRequest struct {
 
 func (x *InstanceRequest) Reset() {
 	*x = InstanceRequest{}
-	mi := &file_proto_edgenet_proto_msgTypes[96]
+	mi := &file_proto_edgenet_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7875,7 +7734,7 @@ func (x *InstanceRequest) String() string {
 func (*InstanceRequest) ProtoMessage() {}
 
 func (x *InstanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[96]
+	mi := &file_proto_edgenet_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7888,7 +7747,7 @@ func (x *InstanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceRequest.ProtoReflect.Descriptor instead.
 func (*InstanceRequest) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{96}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *InstanceRequest) GetNonce() []byte {
@@ -7921,7 +7780,7 @@ type InstanceReply struct {
 
 func (x *InstanceReply) Reset() {
 	*x = InstanceReply{}
-	mi := &file_proto_edgenet_proto_msgTypes[97]
+	mi := &file_proto_edgenet_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7933,7 +7792,7 @@ func (x *InstanceReply) String() string {
 func (*InstanceReply) ProtoMessage() {}
 
 func (x *InstanceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[97]
+	mi := &file_proto_edgenet_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7946,7 +7805,7 @@ func (x *InstanceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceReply.ProtoReflect.Descriptor instead.
 func (*InstanceReply) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{97}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *InstanceReply) GetInstances() [][]byte {
@@ -7965,10 +7824,8 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\bEnvelope\x12\x18\n" +
 	"\apayload\x18\x01 \x01(\fR\apayload\x12\x16\n" +
 	"\x06signer\x18\x02 \x01(\fR\x06signer\x12\x1c\n" +
-	"\tsignature\x18\x03 \x01(\fR\tsignature\"\x8e\t\n" +
-	"\aPayload\x129\n" +
-	"\vpeer_record\x18\x01 \x01(\v2\x16.edgenet.v1.PeerRecordH\x00R\n" +
-	"peerRecord\x12)\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xd9\b\n" +
+	"\aPayload\x12)\n" +
 	"\x05offer\x18\x02 \x01(\v2\x11.edgenet.v1.OfferH\x00R\x05offer\x128\n" +
 	"\n" +
 	"withdrawal\x18\x03 \x01(\v2\x16.edgenet.v1.WithdrawalH\x00R\n" +
@@ -7998,13 +7855,12 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\fprobe_report\x18\x14 \x01(\v2\x17.edgenet.v1.ProbeReportH\x00R\vprobeReport\x12<\n" +
 	"\fwrong_report\x18\x15 \x01(\v2\x17.edgenet.v1.WrongReportH\x00R\vwrongReport\x122\n" +
 	"\binstance\x18  \x01(\v2\x14.edgenet.v1.InstanceH\x00R\binstanceB\x06\n" +
-	"\x04bodyJ\x04\b\x16\x10 \"\xed\x04\n" +
+	"\x04bodyJ\x04\b\x01\x10\x02J\x04\b\x16\x10 \"\xd7\x04\n" +
 	"\aGenesis\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05nonce\x18\x02 \x01(\fR\x05nonce\x12\x1c\n" +
 	"\twitnesses\x18\x03 \x03(\fR\twitnesses\x12)\n" +
-	"\x06grants\x18\x04 \x03(\v2\x11.edgenet.v1.GrantR\x06grants\x12\x1a\n" +
-	"\btreasury\x18\x05 \x01(\fR\btreasury\x12\x17\n" +
+	"\x06grants\x18\x04 \x03(\v2\x11.edgenet.v1.GrantR\x06grants\x12\x17\n" +
 	"\acurve_m\x18\x06 \x01(\x04R\x06curveM\x12)\n" +
 	"\x11curve_d_cpu_hours\x18\a \x01(\x04R\x0ecurveDCpuHours\x12#\n" +
 	"\repoch_seconds\x18\b \x01(\x04R\fepochSeconds\x12\x1b\n" +
@@ -8021,24 +7877,13 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\tdiversity\x18\x10 \x01(\bR\tdiversity\x12-\n" +
 	"\x05relay\x18\x11 \x01(\v2\x17.edgenet.v1.RelayLimitsR\x05relay\x12#\n" +
 	"\rgrace_seconds\x18\x12 \x01(\x04R\fgraceSeconds\x12&\n" +
-	"\x0fmax_run_seconds\x18\x13 \x01(\x04R\rmaxRunSeconds\"9\n" +
+	"\x0fmax_run_seconds\x18\x13 \x01(\x04R\rmaxRunSecondsJ\x04\b\x05\x10\x06\"9\n" +
 	"\x05Grant\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x16\n" +
 	"\x06amount\x18\x02 \x01(\x04R\x06amount\"=\n" +
 	"\vRelayLimits\x12\x14\n" +
 	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\x12\x18\n" +
-	"\aseconds\x18\x02 \x01(\x04R\aseconds\"\xe4\x01\n" +
-	"\n" +
-	"PeerRecord\x12\x10\n" +
-	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12!\n" +
-	"\fexpires_unix\x18\x02 \x01(\x04R\vexpiresUnix\x12\x14\n" +
-	"\x05agent\x18\x03 \x01(\tR\x05agent\x12\x14\n" +
-	"\x05types\x18\x04 \x03(\tR\x05types\x12\x14\n" +
-	"\x05slots\x18\x05 \x01(\rR\x05slots\x12\x14\n" +
-	"\x05price\x18\x06 \x01(\x04R\x05price\x12\x1a\n" +
-	"\boperator\x18\a \x01(\tR\boperator\x12\x12\n" +
-	"\x04site\x18\b \x01(\tR\x04site\x12\x19\n" +
-	"\bhpke_key\x18\t \x01(\fR\ahpkeKey\"\x82\x04\n" +
+	"\aseconds\x18\x02 \x01(\x04R\aseconds\"\xe3\x03\n" +
 	"\x05Offer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n" +
@@ -8056,12 +7901,11 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	" \x01(\rR\vslotsWanted\x12%\n" +
 	"\x0eworkers_wanted\x18\v \x01(\rR\rworkersWanted\x12(\n" +
 	"\x10deadline_unix_ms\x18\f \x01(\x04R\x0edeadlineUnixMs\x12\x1a\n" +
-	"\bpriority\x18\r \x01(\rR\bpriority\x12#\n" +
-	"\rbalance_proof\x18\x0e \x01(\fR\fbalanceProof\x12\x14\n" +
+	"\bpriority\x18\r \x01(\rR\bpriority\x12\x14\n" +
 	"\x05round\x18\x0f \x01(\rR\x05round\x12\x1f\n" +
 	"\vmodule_size\x18\x10 \x01(\x04R\n" +
 	"moduleSize\x12\x17\n" +
-	"\awall_ms\x18\x11 \x01(\x04R\x06wallMs\"6\n" +
+	"\awall_ms\x18\x11 \x01(\x04R\x06wallMsJ\x04\b\x0e\x10\x0f\"6\n" +
 	"\n" +
 	"Withdrawal\x12\x14\n" +
 	"\x05offer\x18\x01 \x01(\fR\x05offer\x12\x12\n" +
@@ -8622,226 +8466,224 @@ func file_proto_edgenet_proto_rawDescGZIP() []byte {
 	return file_proto_edgenet_proto_rawDescData
 }
 
-var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 98)
+var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 97)
 var file_proto_edgenet_proto_goTypes = []any{
 	(*Envelope)(nil),            // 0: edgenet.v1.Envelope
 	(*Payload)(nil),             // 1: edgenet.v1.Payload
 	(*Genesis)(nil),             // 2: edgenet.v1.Genesis
 	(*Grant)(nil),               // 3: edgenet.v1.Grant
 	(*RelayLimits)(nil),         // 4: edgenet.v1.RelayLimits
-	(*PeerRecord)(nil),          // 5: edgenet.v1.PeerRecord
-	(*Offer)(nil),               // 6: edgenet.v1.Offer
-	(*Withdrawal)(nil),          // 7: edgenet.v1.Withdrawal
-	(*Claim)(nil),               // 8: edgenet.v1.Claim
-	(*AssignmentBatch)(nil),     // 9: edgenet.v1.AssignmentBatch
-	(*Assignment)(nil),          // 10: edgenet.v1.Assignment
-	(*Receipt)(nil),             // 11: edgenet.v1.Receipt
-	(*ReceiptBatch)(nil),        // 12: edgenet.v1.ReceiptBatch
-	(*SignedReceipt)(nil),       // 13: edgenet.v1.SignedReceipt
-	(*Voucher)(nil),             // 14: edgenet.v1.Voucher
-	(*Done)(nil),                // 15: edgenet.v1.Done
-	(*TaskFrame)(nil),           // 16: edgenet.v1.TaskFrame
-	(*TaskRef)(nil),             // 17: edgenet.v1.TaskRef
-	(*Assign)(nil),              // 18: edgenet.v1.Assign
-	(*Input)(nil),               // 19: edgenet.v1.Input
-	(*Accepted)(nil),            // 20: edgenet.v1.Accepted
-	(*Refused)(nil),             // 21: edgenet.v1.Refused
-	(*Commits)(nil),             // 22: edgenet.v1.Commits
-	(*Commitment)(nil),          // 23: edgenet.v1.Commitment
-	(*Reveal)(nil),              // 24: edgenet.v1.Reveal
-	(*RevealTask)(nil),          // 25: edgenet.v1.RevealTask
-	(*Results)(nil),             // 26: edgenet.v1.Results
-	(*ResultItem)(nil),          // 27: edgenet.v1.ResultItem
-	(*Progress)(nil),            // 28: edgenet.v1.Progress
-	(*Abort)(nil),               // 29: edgenet.v1.Abort
-	(*Pay)(nil),                 // 30: edgenet.v1.Pay
-	(*DoneReply)(nil),           // 31: edgenet.v1.DoneReply
-	(*BlobRequest)(nil),         // 32: edgenet.v1.BlobRequest
-	(*BlobReply)(nil),           // 33: edgenet.v1.BlobReply
-	(*DirectoryRequest)(nil),    // 34: edgenet.v1.DirectoryRequest
-	(*DirectoryReply)(nil),      // 35: edgenet.v1.DirectoryReply
-	(*PeerAddrs)(nil),           // 36: edgenet.v1.PeerAddrs
-	(*ClockReply)(nil),          // 37: edgenet.v1.ClockReply
-	(*Post)(nil),                // 38: edgenet.v1.Post
-	(*Event)(nil),               // 39: edgenet.v1.Event
-	(*Open)(nil),                // 40: edgenet.v1.Open
-	(*Transfer)(nil),            // 41: edgenet.v1.Transfer
-	(*Receive)(nil),             // 42: edgenet.v1.Receive
-	(*Source)(nil),              // 43: edgenet.v1.Source
-	(*Lane)(nil),                // 44: edgenet.v1.Lane
-	(*Hold)(nil),                // 45: edgenet.v1.Hold
-	(*Extend)(nil),              // 46: edgenet.v1.Extend
-	(*Settle)(nil),              // 47: edgenet.v1.Settle
-	(*LanePay)(nil),             // 48: edgenet.v1.LanePay
-	(*Amount)(nil),              // 49: edgenet.v1.Amount
-	(*Rotate)(nil),              // 50: edgenet.v1.Rotate
-	(*Close)(nil),               // 51: edgenet.v1.Close
-	(*Slash)(nil),               // 52: edgenet.v1.Slash
-	(*Void)(nil),                // 53: edgenet.v1.Void
-	(*WorkClaim)(nil),           // 54: edgenet.v1.WorkClaim
-	(*ClaimList)(nil),           // 55: edgenet.v1.ClaimList
-	(*ClaimEntry)(nil),          // 56: edgenet.v1.ClaimEntry
-	(*Slot)(nil),                // 57: edgenet.v1.Slot
-	(*AccountSlot)(nil),         // 58: edgenet.v1.AccountSlot
-	(*Propose)(nil),             // 59: edgenet.v1.Propose
-	(*Report)(nil),              // 60: edgenet.v1.Report
-	(*Prepare)(nil),             // 61: edgenet.v1.Prepare
-	(*Commit)(nil),              // 62: edgenet.v1.Commit
-	(*Skip)(nil),                // 63: edgenet.v1.Skip
-	(*Certificate)(nil),         // 64: edgenet.v1.Certificate
-	(*CertifiedEvent)(nil),      // 65: edgenet.v1.CertifiedEvent
-	(*CertifiedEvents)(nil),     // 66: edgenet.v1.CertifiedEvents
-	(*Evidence)(nil),            // 67: edgenet.v1.Evidence
-	(*Checkpoint)(nil),          // 68: edgenet.v1.Checkpoint
-	(*FrontierChanges)(nil),     // 69: edgenet.v1.FrontierChanges
-	(*Reward)(nil),              // 70: edgenet.v1.Reward
-	(*ProbeReport)(nil),         // 71: edgenet.v1.ProbeReport
-	(*WrongReport)(nil),         // 72: edgenet.v1.WrongReport
-	(*WrongWork)(nil),           // 73: edgenet.v1.WrongWork
-	(*FrontierChange)(nil),      // 74: edgenet.v1.FrontierChange
-	(*CertifiedCheckpoint)(nil), // 75: edgenet.v1.CertifiedCheckpoint
-	(*StateLeaf)(nil),           // 76: edgenet.v1.StateLeaf
-	(*StateProof)(nil),          // 77: edgenet.v1.StateProof
-	(*ProofRequest)(nil),        // 78: edgenet.v1.ProofRequest
-	(*LaneRef)(nil),             // 79: edgenet.v1.LaneRef
-	(*ProofReply)(nil),          // 80: edgenet.v1.ProofReply
-	(*AccountReport)(nil),       // 81: edgenet.v1.AccountReport
-	(*Payable)(nil),             // 82: edgenet.v1.Payable
-	(*LaneState)(nil),           // 83: edgenet.v1.LaneState
-	(*VoteFrame)(nil),           // 84: edgenet.v1.VoteFrame
-	(*WrongWorks)(nil),          // 85: edgenet.v1.WrongWorks
-	(*ClaimReply)(nil),          // 86: edgenet.v1.ClaimReply
-	(*HeadRequest)(nil),         // 87: edgenet.v1.HeadRequest
-	(*HeadReport)(nil),          // 88: edgenet.v1.HeadReport
-	(*VoteError)(nil),           // 89: edgenet.v1.VoteError
-	(*SyncFrame)(nil),           // 90: edgenet.v1.SyncFrame
-	(*SyncRange)(nil),           // 91: edgenet.v1.SyncRange
-	(*SyncChain)(nil),           // 92: edgenet.v1.SyncChain
-	(*Invite)(nil),              // 93: edgenet.v1.Invite
-	(*KnownPeer)(nil),           // 94: edgenet.v1.KnownPeer
-	(*Instance)(nil),            // 95: edgenet.v1.Instance
-	(*InstanceRequest)(nil),     // 96: edgenet.v1.InstanceRequest
-	(*InstanceReply)(nil),       // 97: edgenet.v1.InstanceReply
+	(*Offer)(nil),               // 5: edgenet.v1.Offer
+	(*Withdrawal)(nil),          // 6: edgenet.v1.Withdrawal
+	(*Claim)(nil),               // 7: edgenet.v1.Claim
+	(*AssignmentBatch)(nil),     // 8: edgenet.v1.AssignmentBatch
+	(*Assignment)(nil),          // 9: edgenet.v1.Assignment
+	(*Receipt)(nil),             // 10: edgenet.v1.Receipt
+	(*ReceiptBatch)(nil),        // 11: edgenet.v1.ReceiptBatch
+	(*SignedReceipt)(nil),       // 12: edgenet.v1.SignedReceipt
+	(*Voucher)(nil),             // 13: edgenet.v1.Voucher
+	(*Done)(nil),                // 14: edgenet.v1.Done
+	(*TaskFrame)(nil),           // 15: edgenet.v1.TaskFrame
+	(*TaskRef)(nil),             // 16: edgenet.v1.TaskRef
+	(*Assign)(nil),              // 17: edgenet.v1.Assign
+	(*Input)(nil),               // 18: edgenet.v1.Input
+	(*Accepted)(nil),            // 19: edgenet.v1.Accepted
+	(*Refused)(nil),             // 20: edgenet.v1.Refused
+	(*Commits)(nil),             // 21: edgenet.v1.Commits
+	(*Commitment)(nil),          // 22: edgenet.v1.Commitment
+	(*Reveal)(nil),              // 23: edgenet.v1.Reveal
+	(*RevealTask)(nil),          // 24: edgenet.v1.RevealTask
+	(*Results)(nil),             // 25: edgenet.v1.Results
+	(*ResultItem)(nil),          // 26: edgenet.v1.ResultItem
+	(*Progress)(nil),            // 27: edgenet.v1.Progress
+	(*Abort)(nil),               // 28: edgenet.v1.Abort
+	(*Pay)(nil),                 // 29: edgenet.v1.Pay
+	(*DoneReply)(nil),           // 30: edgenet.v1.DoneReply
+	(*BlobRequest)(nil),         // 31: edgenet.v1.BlobRequest
+	(*BlobReply)(nil),           // 32: edgenet.v1.BlobReply
+	(*DirectoryRequest)(nil),    // 33: edgenet.v1.DirectoryRequest
+	(*DirectoryReply)(nil),      // 34: edgenet.v1.DirectoryReply
+	(*PeerAddrs)(nil),           // 35: edgenet.v1.PeerAddrs
+	(*ClockReply)(nil),          // 36: edgenet.v1.ClockReply
+	(*Post)(nil),                // 37: edgenet.v1.Post
+	(*Event)(nil),               // 38: edgenet.v1.Event
+	(*Open)(nil),                // 39: edgenet.v1.Open
+	(*Transfer)(nil),            // 40: edgenet.v1.Transfer
+	(*Receive)(nil),             // 41: edgenet.v1.Receive
+	(*Source)(nil),              // 42: edgenet.v1.Source
+	(*Lane)(nil),                // 43: edgenet.v1.Lane
+	(*Hold)(nil),                // 44: edgenet.v1.Hold
+	(*Extend)(nil),              // 45: edgenet.v1.Extend
+	(*Settle)(nil),              // 46: edgenet.v1.Settle
+	(*LanePay)(nil),             // 47: edgenet.v1.LanePay
+	(*Amount)(nil),              // 48: edgenet.v1.Amount
+	(*Rotate)(nil),              // 49: edgenet.v1.Rotate
+	(*Close)(nil),               // 50: edgenet.v1.Close
+	(*Slash)(nil),               // 51: edgenet.v1.Slash
+	(*Void)(nil),                // 52: edgenet.v1.Void
+	(*WorkClaim)(nil),           // 53: edgenet.v1.WorkClaim
+	(*ClaimList)(nil),           // 54: edgenet.v1.ClaimList
+	(*ClaimEntry)(nil),          // 55: edgenet.v1.ClaimEntry
+	(*Slot)(nil),                // 56: edgenet.v1.Slot
+	(*AccountSlot)(nil),         // 57: edgenet.v1.AccountSlot
+	(*Propose)(nil),             // 58: edgenet.v1.Propose
+	(*Report)(nil),              // 59: edgenet.v1.Report
+	(*Prepare)(nil),             // 60: edgenet.v1.Prepare
+	(*Commit)(nil),              // 61: edgenet.v1.Commit
+	(*Skip)(nil),                // 62: edgenet.v1.Skip
+	(*Certificate)(nil),         // 63: edgenet.v1.Certificate
+	(*CertifiedEvent)(nil),      // 64: edgenet.v1.CertifiedEvent
+	(*CertifiedEvents)(nil),     // 65: edgenet.v1.CertifiedEvents
+	(*Evidence)(nil),            // 66: edgenet.v1.Evidence
+	(*Checkpoint)(nil),          // 67: edgenet.v1.Checkpoint
+	(*FrontierChanges)(nil),     // 68: edgenet.v1.FrontierChanges
+	(*Reward)(nil),              // 69: edgenet.v1.Reward
+	(*ProbeReport)(nil),         // 70: edgenet.v1.ProbeReport
+	(*WrongReport)(nil),         // 71: edgenet.v1.WrongReport
+	(*WrongWork)(nil),           // 72: edgenet.v1.WrongWork
+	(*FrontierChange)(nil),      // 73: edgenet.v1.FrontierChange
+	(*CertifiedCheckpoint)(nil), // 74: edgenet.v1.CertifiedCheckpoint
+	(*StateLeaf)(nil),           // 75: edgenet.v1.StateLeaf
+	(*StateProof)(nil),          // 76: edgenet.v1.StateProof
+	(*ProofRequest)(nil),        // 77: edgenet.v1.ProofRequest
+	(*LaneRef)(nil),             // 78: edgenet.v1.LaneRef
+	(*ProofReply)(nil),          // 79: edgenet.v1.ProofReply
+	(*AccountReport)(nil),       // 80: edgenet.v1.AccountReport
+	(*Payable)(nil),             // 81: edgenet.v1.Payable
+	(*LaneState)(nil),           // 82: edgenet.v1.LaneState
+	(*VoteFrame)(nil),           // 83: edgenet.v1.VoteFrame
+	(*WrongWorks)(nil),          // 84: edgenet.v1.WrongWorks
+	(*ClaimReply)(nil),          // 85: edgenet.v1.ClaimReply
+	(*HeadRequest)(nil),         // 86: edgenet.v1.HeadRequest
+	(*HeadReport)(nil),          // 87: edgenet.v1.HeadReport
+	(*VoteError)(nil),           // 88: edgenet.v1.VoteError
+	(*SyncFrame)(nil),           // 89: edgenet.v1.SyncFrame
+	(*SyncRange)(nil),           // 90: edgenet.v1.SyncRange
+	(*SyncChain)(nil),           // 91: edgenet.v1.SyncChain
+	(*Invite)(nil),              // 92: edgenet.v1.Invite
+	(*KnownPeer)(nil),           // 93: edgenet.v1.KnownPeer
+	(*Instance)(nil),            // 94: edgenet.v1.Instance
+	(*InstanceRequest)(nil),     // 95: edgenet.v1.InstanceRequest
+	(*InstanceReply)(nil),       // 96: edgenet.v1.InstanceReply
 }
 var file_proto_edgenet_proto_depIdxs = []int32{
-	5,   // 0: edgenet.v1.Payload.peer_record:type_name -> edgenet.v1.PeerRecord
-	6,   // 1: edgenet.v1.Payload.offer:type_name -> edgenet.v1.Offer
-	7,   // 2: edgenet.v1.Payload.withdrawal:type_name -> edgenet.v1.Withdrawal
-	8,   // 3: edgenet.v1.Payload.claim:type_name -> edgenet.v1.Claim
-	9,   // 4: edgenet.v1.Payload.assignments:type_name -> edgenet.v1.AssignmentBatch
-	12,  // 5: edgenet.v1.Payload.receipts:type_name -> edgenet.v1.ReceiptBatch
-	14,  // 6: edgenet.v1.Payload.voucher:type_name -> edgenet.v1.Voucher
-	15,  // 7: edgenet.v1.Payload.done:type_name -> edgenet.v1.Done
-	39,  // 8: edgenet.v1.Payload.event:type_name -> edgenet.v1.Event
-	59,  // 9: edgenet.v1.Payload.propose:type_name -> edgenet.v1.Propose
-	60,  // 10: edgenet.v1.Payload.report:type_name -> edgenet.v1.Report
-	61,  // 11: edgenet.v1.Payload.prepare:type_name -> edgenet.v1.Prepare
-	62,  // 12: edgenet.v1.Payload.commit:type_name -> edgenet.v1.Commit
-	63,  // 13: edgenet.v1.Payload.skip:type_name -> edgenet.v1.Skip
-	88,  // 14: edgenet.v1.Payload.head_report:type_name -> edgenet.v1.HeadReport
-	67,  // 15: edgenet.v1.Payload.evidence:type_name -> edgenet.v1.Evidence
-	68,  // 16: edgenet.v1.Payload.checkpoint:type_name -> edgenet.v1.Checkpoint
-	54,  // 17: edgenet.v1.Payload.work_claim:type_name -> edgenet.v1.WorkClaim
-	55,  // 18: edgenet.v1.Payload.claim_list:type_name -> edgenet.v1.ClaimList
-	71,  // 19: edgenet.v1.Payload.probe_report:type_name -> edgenet.v1.ProbeReport
-	72,  // 20: edgenet.v1.Payload.wrong_report:type_name -> edgenet.v1.WrongReport
-	95,  // 21: edgenet.v1.Payload.instance:type_name -> edgenet.v1.Instance
-	3,   // 22: edgenet.v1.Genesis.grants:type_name -> edgenet.v1.Grant
-	4,   // 23: edgenet.v1.Genesis.relay:type_name -> edgenet.v1.RelayLimits
-	10,  // 24: edgenet.v1.AssignmentBatch.assignments:type_name -> edgenet.v1.Assignment
-	18,  // 25: edgenet.v1.TaskFrame.assign:type_name -> edgenet.v1.Assign
-	24,  // 26: edgenet.v1.TaskFrame.reveal:type_name -> edgenet.v1.Reveal
-	29,  // 27: edgenet.v1.TaskFrame.abort:type_name -> edgenet.v1.Abort
-	30,  // 28: edgenet.v1.TaskFrame.pay:type_name -> edgenet.v1.Pay
-	20,  // 29: edgenet.v1.TaskFrame.accepted:type_name -> edgenet.v1.Accepted
-	21,  // 30: edgenet.v1.TaskFrame.refused:type_name -> edgenet.v1.Refused
-	22,  // 31: edgenet.v1.TaskFrame.commits:type_name -> edgenet.v1.Commits
-	26,  // 32: edgenet.v1.TaskFrame.results:type_name -> edgenet.v1.Results
-	28,  // 33: edgenet.v1.TaskFrame.progress:type_name -> edgenet.v1.Progress
-	31,  // 34: edgenet.v1.TaskFrame.done:type_name -> edgenet.v1.DoneReply
-	19,  // 35: edgenet.v1.Assign.inputs:type_name -> edgenet.v1.Input
-	65,  // 36: edgenet.v1.Assign.hold:type_name -> edgenet.v1.CertifiedEvent
-	65,  // 37: edgenet.v1.Assign.extends:type_name -> edgenet.v1.CertifiedEvent
-	17,  // 38: edgenet.v1.Accepted.tasks:type_name -> edgenet.v1.TaskRef
-	17,  // 39: edgenet.v1.Accepted.waiting:type_name -> edgenet.v1.TaskRef
-	17,  // 40: edgenet.v1.Refused.task:type_name -> edgenet.v1.TaskRef
-	23,  // 41: edgenet.v1.Commits.commitments:type_name -> edgenet.v1.Commitment
-	17,  // 42: edgenet.v1.Commitment.task:type_name -> edgenet.v1.TaskRef
-	25,  // 43: edgenet.v1.Reveal.tasks:type_name -> edgenet.v1.RevealTask
-	17,  // 44: edgenet.v1.RevealTask.task:type_name -> edgenet.v1.TaskRef
-	23,  // 45: edgenet.v1.RevealTask.commits:type_name -> edgenet.v1.Commitment
-	27,  // 46: edgenet.v1.Results.items:type_name -> edgenet.v1.ResultItem
-	17,  // 47: edgenet.v1.Progress.task:type_name -> edgenet.v1.TaskRef
-	17,  // 48: edgenet.v1.Abort.tasks:type_name -> edgenet.v1.TaskRef
-	65,  // 49: edgenet.v1.Pay.hold:type_name -> edgenet.v1.CertifiedEvent
-	65,  // 50: edgenet.v1.Pay.extends:type_name -> edgenet.v1.CertifiedEvent
-	36,  // 51: edgenet.v1.DirectoryReply.peers:type_name -> edgenet.v1.PeerAddrs
-	38,  // 52: edgenet.v1.Event.post:type_name -> edgenet.v1.Post
-	40,  // 53: edgenet.v1.Event.open:type_name -> edgenet.v1.Open
-	41,  // 54: edgenet.v1.Event.transfer:type_name -> edgenet.v1.Transfer
-	42,  // 55: edgenet.v1.Event.receive:type_name -> edgenet.v1.Receive
-	45,  // 56: edgenet.v1.Event.hold:type_name -> edgenet.v1.Hold
-	46,  // 57: edgenet.v1.Event.extend:type_name -> edgenet.v1.Extend
-	47,  // 58: edgenet.v1.Event.settle:type_name -> edgenet.v1.Settle
-	49,  // 59: edgenet.v1.Event.stake:type_name -> edgenet.v1.Amount
-	49,  // 60: edgenet.v1.Event.unstake:type_name -> edgenet.v1.Amount
-	49,  // 61: edgenet.v1.Event.withdraw:type_name -> edgenet.v1.Amount
-	50,  // 62: edgenet.v1.Event.rotate:type_name -> edgenet.v1.Rotate
-	51,  // 63: edgenet.v1.Event.close:type_name -> edgenet.v1.Close
-	52,  // 64: edgenet.v1.Event.slash:type_name -> edgenet.v1.Slash
-	53,  // 65: edgenet.v1.Event.void:type_name -> edgenet.v1.Void
-	43,  // 66: edgenet.v1.Open.sources:type_name -> edgenet.v1.Source
-	43,  // 67: edgenet.v1.Receive.sources:type_name -> edgenet.v1.Source
-	44,  // 68: edgenet.v1.Hold.lanes:type_name -> edgenet.v1.Lane
-	44,  // 69: edgenet.v1.Extend.lanes:type_name -> edgenet.v1.Lane
-	48,  // 70: edgenet.v1.Settle.pays:type_name -> edgenet.v1.LanePay
-	48,  // 71: edgenet.v1.Close.payouts:type_name -> edgenet.v1.LanePay
-	13,  // 72: edgenet.v1.WorkClaim.receipts:type_name -> edgenet.v1.SignedReceipt
-	56,  // 73: edgenet.v1.ClaimList.entries:type_name -> edgenet.v1.ClaimEntry
-	58,  // 74: edgenet.v1.Slot.account:type_name -> edgenet.v1.AccountSlot
-	57,  // 75: edgenet.v1.Propose.slot:type_name -> edgenet.v1.Slot
-	65,  // 76: edgenet.v1.Propose.attachments:type_name -> edgenet.v1.CertifiedEvent
-	57,  // 77: edgenet.v1.Report.slot:type_name -> edgenet.v1.Slot
-	57,  // 78: edgenet.v1.Prepare.slot:type_name -> edgenet.v1.Slot
-	57,  // 79: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
-	64,  // 80: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
-	65,  // 81: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
-	75,  // 82: edgenet.v1.CertifiedEvents.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	74,  // 83: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
-	70,  // 84: edgenet.v1.FrontierChanges.rewards:type_name -> edgenet.v1.Reward
-	13,  // 85: edgenet.v1.FrontierChanges.wrong:type_name -> edgenet.v1.SignedReceipt
-	73,  // 86: edgenet.v1.WrongReport.wrong:type_name -> edgenet.v1.WrongWork
-	64,  // 87: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
-	65,  // 88: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
-	76,  // 89: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
-	79,  // 90: edgenet.v1.ProofRequest.lanes:type_name -> edgenet.v1.LaneRef
-	75,  // 91: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
-	77,  // 92: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
-	77,  // 93: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
-	65,  // 94: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
-	81,  // 95: edgenet.v1.ProofReply.report:type_name -> edgenet.v1.AccountReport
-	77,  // 96: edgenet.v1.ProofReply.reputation:type_name -> edgenet.v1.StateProof
-	82,  // 97: edgenet.v1.AccountReport.payables:type_name -> edgenet.v1.Payable
-	83,  // 98: edgenet.v1.AccountReport.lanes:type_name -> edgenet.v1.LaneState
-	87,  // 99: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
-	89,  // 100: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
-	65,  // 101: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
-	86,  // 102: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
-	85,  // 103: edgenet.v1.VoteFrame.wrong_works:type_name -> edgenet.v1.WrongWorks
-	13,  // 104: edgenet.v1.VoteFrame.accused:type_name -> edgenet.v1.SignedReceipt
-	13,  // 105: edgenet.v1.WrongWorks.receipts:type_name -> edgenet.v1.SignedReceipt
-	65,  // 106: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
-	57,  // 107: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
-	91,  // 108: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
-	65,  // 109: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
-	92,  // 110: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
-	75,  // 111: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	76,  // 112: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
-	113, // [113:113] is the sub-list for method output_type
-	113, // [113:113] is the sub-list for method input_type
-	113, // [113:113] is the sub-list for extension type_name
-	113, // [113:113] is the sub-list for extension extendee
-	0,   // [0:113] is the sub-list for field type_name
+	5,   // 0: edgenet.v1.Payload.offer:type_name -> edgenet.v1.Offer
+	6,   // 1: edgenet.v1.Payload.withdrawal:type_name -> edgenet.v1.Withdrawal
+	7,   // 2: edgenet.v1.Payload.claim:type_name -> edgenet.v1.Claim
+	8,   // 3: edgenet.v1.Payload.assignments:type_name -> edgenet.v1.AssignmentBatch
+	11,  // 4: edgenet.v1.Payload.receipts:type_name -> edgenet.v1.ReceiptBatch
+	13,  // 5: edgenet.v1.Payload.voucher:type_name -> edgenet.v1.Voucher
+	14,  // 6: edgenet.v1.Payload.done:type_name -> edgenet.v1.Done
+	38,  // 7: edgenet.v1.Payload.event:type_name -> edgenet.v1.Event
+	58,  // 8: edgenet.v1.Payload.propose:type_name -> edgenet.v1.Propose
+	59,  // 9: edgenet.v1.Payload.report:type_name -> edgenet.v1.Report
+	60,  // 10: edgenet.v1.Payload.prepare:type_name -> edgenet.v1.Prepare
+	61,  // 11: edgenet.v1.Payload.commit:type_name -> edgenet.v1.Commit
+	62,  // 12: edgenet.v1.Payload.skip:type_name -> edgenet.v1.Skip
+	87,  // 13: edgenet.v1.Payload.head_report:type_name -> edgenet.v1.HeadReport
+	66,  // 14: edgenet.v1.Payload.evidence:type_name -> edgenet.v1.Evidence
+	67,  // 15: edgenet.v1.Payload.checkpoint:type_name -> edgenet.v1.Checkpoint
+	53,  // 16: edgenet.v1.Payload.work_claim:type_name -> edgenet.v1.WorkClaim
+	54,  // 17: edgenet.v1.Payload.claim_list:type_name -> edgenet.v1.ClaimList
+	70,  // 18: edgenet.v1.Payload.probe_report:type_name -> edgenet.v1.ProbeReport
+	71,  // 19: edgenet.v1.Payload.wrong_report:type_name -> edgenet.v1.WrongReport
+	94,  // 20: edgenet.v1.Payload.instance:type_name -> edgenet.v1.Instance
+	3,   // 21: edgenet.v1.Genesis.grants:type_name -> edgenet.v1.Grant
+	4,   // 22: edgenet.v1.Genesis.relay:type_name -> edgenet.v1.RelayLimits
+	9,   // 23: edgenet.v1.AssignmentBatch.assignments:type_name -> edgenet.v1.Assignment
+	17,  // 24: edgenet.v1.TaskFrame.assign:type_name -> edgenet.v1.Assign
+	23,  // 25: edgenet.v1.TaskFrame.reveal:type_name -> edgenet.v1.Reveal
+	28,  // 26: edgenet.v1.TaskFrame.abort:type_name -> edgenet.v1.Abort
+	29,  // 27: edgenet.v1.TaskFrame.pay:type_name -> edgenet.v1.Pay
+	19,  // 28: edgenet.v1.TaskFrame.accepted:type_name -> edgenet.v1.Accepted
+	20,  // 29: edgenet.v1.TaskFrame.refused:type_name -> edgenet.v1.Refused
+	21,  // 30: edgenet.v1.TaskFrame.commits:type_name -> edgenet.v1.Commits
+	25,  // 31: edgenet.v1.TaskFrame.results:type_name -> edgenet.v1.Results
+	27,  // 32: edgenet.v1.TaskFrame.progress:type_name -> edgenet.v1.Progress
+	30,  // 33: edgenet.v1.TaskFrame.done:type_name -> edgenet.v1.DoneReply
+	18,  // 34: edgenet.v1.Assign.inputs:type_name -> edgenet.v1.Input
+	64,  // 35: edgenet.v1.Assign.hold:type_name -> edgenet.v1.CertifiedEvent
+	64,  // 36: edgenet.v1.Assign.extends:type_name -> edgenet.v1.CertifiedEvent
+	16,  // 37: edgenet.v1.Accepted.tasks:type_name -> edgenet.v1.TaskRef
+	16,  // 38: edgenet.v1.Accepted.waiting:type_name -> edgenet.v1.TaskRef
+	16,  // 39: edgenet.v1.Refused.task:type_name -> edgenet.v1.TaskRef
+	22,  // 40: edgenet.v1.Commits.commitments:type_name -> edgenet.v1.Commitment
+	16,  // 41: edgenet.v1.Commitment.task:type_name -> edgenet.v1.TaskRef
+	24,  // 42: edgenet.v1.Reveal.tasks:type_name -> edgenet.v1.RevealTask
+	16,  // 43: edgenet.v1.RevealTask.task:type_name -> edgenet.v1.TaskRef
+	22,  // 44: edgenet.v1.RevealTask.commits:type_name -> edgenet.v1.Commitment
+	26,  // 45: edgenet.v1.Results.items:type_name -> edgenet.v1.ResultItem
+	16,  // 46: edgenet.v1.Progress.task:type_name -> edgenet.v1.TaskRef
+	16,  // 47: edgenet.v1.Abort.tasks:type_name -> edgenet.v1.TaskRef
+	64,  // 48: edgenet.v1.Pay.hold:type_name -> edgenet.v1.CertifiedEvent
+	64,  // 49: edgenet.v1.Pay.extends:type_name -> edgenet.v1.CertifiedEvent
+	35,  // 50: edgenet.v1.DirectoryReply.peers:type_name -> edgenet.v1.PeerAddrs
+	37,  // 51: edgenet.v1.Event.post:type_name -> edgenet.v1.Post
+	39,  // 52: edgenet.v1.Event.open:type_name -> edgenet.v1.Open
+	40,  // 53: edgenet.v1.Event.transfer:type_name -> edgenet.v1.Transfer
+	41,  // 54: edgenet.v1.Event.receive:type_name -> edgenet.v1.Receive
+	44,  // 55: edgenet.v1.Event.hold:type_name -> edgenet.v1.Hold
+	45,  // 56: edgenet.v1.Event.extend:type_name -> edgenet.v1.Extend
+	46,  // 57: edgenet.v1.Event.settle:type_name -> edgenet.v1.Settle
+	48,  // 58: edgenet.v1.Event.stake:type_name -> edgenet.v1.Amount
+	48,  // 59: edgenet.v1.Event.unstake:type_name -> edgenet.v1.Amount
+	48,  // 60: edgenet.v1.Event.withdraw:type_name -> edgenet.v1.Amount
+	49,  // 61: edgenet.v1.Event.rotate:type_name -> edgenet.v1.Rotate
+	50,  // 62: edgenet.v1.Event.close:type_name -> edgenet.v1.Close
+	51,  // 63: edgenet.v1.Event.slash:type_name -> edgenet.v1.Slash
+	52,  // 64: edgenet.v1.Event.void:type_name -> edgenet.v1.Void
+	42,  // 65: edgenet.v1.Open.sources:type_name -> edgenet.v1.Source
+	42,  // 66: edgenet.v1.Receive.sources:type_name -> edgenet.v1.Source
+	43,  // 67: edgenet.v1.Hold.lanes:type_name -> edgenet.v1.Lane
+	43,  // 68: edgenet.v1.Extend.lanes:type_name -> edgenet.v1.Lane
+	47,  // 69: edgenet.v1.Settle.pays:type_name -> edgenet.v1.LanePay
+	47,  // 70: edgenet.v1.Close.payouts:type_name -> edgenet.v1.LanePay
+	12,  // 71: edgenet.v1.WorkClaim.receipts:type_name -> edgenet.v1.SignedReceipt
+	55,  // 72: edgenet.v1.ClaimList.entries:type_name -> edgenet.v1.ClaimEntry
+	57,  // 73: edgenet.v1.Slot.account:type_name -> edgenet.v1.AccountSlot
+	56,  // 74: edgenet.v1.Propose.slot:type_name -> edgenet.v1.Slot
+	64,  // 75: edgenet.v1.Propose.attachments:type_name -> edgenet.v1.CertifiedEvent
+	56,  // 76: edgenet.v1.Report.slot:type_name -> edgenet.v1.Slot
+	56,  // 77: edgenet.v1.Prepare.slot:type_name -> edgenet.v1.Slot
+	56,  // 78: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
+	63,  // 79: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
+	64,  // 80: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
+	74,  // 81: edgenet.v1.CertifiedEvents.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	73,  // 82: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
+	69,  // 83: edgenet.v1.FrontierChanges.rewards:type_name -> edgenet.v1.Reward
+	12,  // 84: edgenet.v1.FrontierChanges.wrong:type_name -> edgenet.v1.SignedReceipt
+	72,  // 85: edgenet.v1.WrongReport.wrong:type_name -> edgenet.v1.WrongWork
+	63,  // 86: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
+	64,  // 87: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
+	75,  // 88: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
+	78,  // 89: edgenet.v1.ProofRequest.lanes:type_name -> edgenet.v1.LaneRef
+	74,  // 90: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
+	76,  // 91: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
+	76,  // 92: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
+	64,  // 93: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
+	80,  // 94: edgenet.v1.ProofReply.report:type_name -> edgenet.v1.AccountReport
+	76,  // 95: edgenet.v1.ProofReply.reputation:type_name -> edgenet.v1.StateProof
+	81,  // 96: edgenet.v1.AccountReport.payables:type_name -> edgenet.v1.Payable
+	82,  // 97: edgenet.v1.AccountReport.lanes:type_name -> edgenet.v1.LaneState
+	86,  // 98: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
+	88,  // 99: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
+	64,  // 100: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
+	85,  // 101: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
+	84,  // 102: edgenet.v1.VoteFrame.wrong_works:type_name -> edgenet.v1.WrongWorks
+	12,  // 103: edgenet.v1.VoteFrame.accused:type_name -> edgenet.v1.SignedReceipt
+	12,  // 104: edgenet.v1.WrongWorks.receipts:type_name -> edgenet.v1.SignedReceipt
+	64,  // 105: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
+	56,  // 106: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
+	90,  // 107: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
+	64,  // 108: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
+	91,  // 109: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
+	74,  // 110: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	75,  // 111: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
+	112, // [112:112] is the sub-list for method output_type
+	112, // [112:112] is the sub-list for method input_type
+	112, // [112:112] is the sub-list for extension type_name
+	112, // [112:112] is the sub-list for extension extendee
+	0,   // [0:112] is the sub-list for field type_name
 }
 
 func init() { file_proto_edgenet_proto_init() }
@@ -8850,7 +8692,6 @@ func file_proto_edgenet_proto_init() {
 		return
 	}
 	file_proto_edgenet_proto_msgTypes[1].OneofWrappers = []any{
-		(*Payload_PeerRecord)(nil),
 		(*Payload_Offer)(nil),
 		(*Payload_Withdrawal)(nil),
 		(*Payload_Claim)(nil),
@@ -8873,7 +8714,7 @@ func file_proto_edgenet_proto_init() {
 		(*Payload_WrongReport)(nil),
 		(*Payload_Instance)(nil),
 	}
-	file_proto_edgenet_proto_msgTypes[16].OneofWrappers = []any{
+	file_proto_edgenet_proto_msgTypes[15].OneofWrappers = []any{
 		(*TaskFrame_Assign)(nil),
 		(*TaskFrame_Reveal)(nil),
 		(*TaskFrame_Abort)(nil),
@@ -8885,11 +8726,11 @@ func file_proto_edgenet_proto_init() {
 		(*TaskFrame_Progress)(nil),
 		(*TaskFrame_Done)(nil),
 	}
-	file_proto_edgenet_proto_msgTypes[19].OneofWrappers = []any{
+	file_proto_edgenet_proto_msgTypes[18].OneofWrappers = []any{
 		(*Input_Inline)(nil),
 		(*Input_Cid)(nil),
 	}
-	file_proto_edgenet_proto_msgTypes[39].OneofWrappers = []any{
+	file_proto_edgenet_proto_msgTypes[38].OneofWrappers = []any{
 		(*Event_Open)(nil),
 		(*Event_Transfer)(nil),
 		(*Event_Receive)(nil),
@@ -8904,11 +8745,11 @@ func file_proto_edgenet_proto_init() {
 		(*Event_Slash)(nil),
 		(*Event_Void)(nil),
 	}
-	file_proto_edgenet_proto_msgTypes[57].OneofWrappers = []any{
+	file_proto_edgenet_proto_msgTypes[56].OneofWrappers = []any{
 		(*Slot_Account)(nil),
 		(*Slot_CheckpointEpoch)(nil),
 	}
-	file_proto_edgenet_proto_msgTypes[84].OneofWrappers = []any{
+	file_proto_edgenet_proto_msgTypes[83].OneofWrappers = []any{
 		(*VoteFrame_Propose)(nil),
 		(*VoteFrame_Prepare)(nil),
 		(*VoteFrame_Commit)(nil),
@@ -8931,7 +8772,7 @@ func file_proto_edgenet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_edgenet_proto_rawDesc), len(file_proto_edgenet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   98,
+			NumMessages:   97,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -17,8 +17,7 @@ type Kind uint32
 
 // Kinds, append-only.
 const (
-	KindPeerRecord Kind = iota + 1
-	KindOffer
+	KindOffer Kind = iota + 2 // 1 was never sent
 	KindWithdrawal
 	KindClaim
 	KindAssignments
@@ -47,7 +46,6 @@ var kinds = [...]struct {
 	name string
 	cap  int
 }{
-	KindPeerRecord:  {"peer-record", 2 << 10},
 	KindOffer:       {"offer", 1 << 10},
 	KindWithdrawal:  {"withdrawal", 128},
 	KindClaim:       {"claim", 1 << 10},
@@ -228,8 +226,6 @@ func signedBytes(k Kind, n NetworkID, payload []byte) []byte {
 
 func kindOf(p *Payload) Kind {
 	switch p.GetBody().(type) {
-	case *Payload_PeerRecord:
-		return KindPeerRecord
 	case *Payload_Offer:
 		return KindOffer
 	case *Payload_Withdrawal:
