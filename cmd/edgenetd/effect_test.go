@@ -123,7 +123,7 @@ var effects = map[string]effect{
 	"web.listen": {
 		founder: func(n *effectNet) any { return n.webAddr },
 		seen: func(t *testing.T, n *effectNet) {
-			if page := get(t, n, web.WellKnown); !strings.Contains(page, n.network.ID.String()) {
+			if page := get(t, n.webAddr, web.WellKnown); !strings.Contains(page, n.network.ID.String()) {
 				t.Errorf("the network is not told: %s", page)
 			}
 		},
@@ -131,7 +131,7 @@ var effects = map[string]effect{
 	"web.root": {
 		founder: func(n *effectNet) any { return n.bundle },
 		seen: func(t *testing.T, n *effectNet) {
-			if page := get(t, n, "/"); !strings.Contains(page, "the bundle") {
+			if page := get(t, n.webAddr, "/"); !strings.Contains(page, "the bundle") {
 				t.Errorf("the bundle is not served: %s", page)
 			}
 		},
@@ -246,6 +246,24 @@ var effects = map[string]effect{
 			out, err := tool(t, "--dir", dir, "run", "--disk-least", "1099511627776").CombinedOutput()
 			if err == nil || !strings.Contains(string(out), "a daemon needs") {
 				t.Errorf("%v: %s", err, out)
+			}
+		},
+	},
+	"state.keep":     {seen: func(t *testing.T, n *effectNet) { n.drops(t, "state.keep", "1ms") }},
+	"state.max-size": {seen: func(t *testing.T, n *effectNet) { n.drops(t, "state.max-size", 1) }},
+	"metrics.listen": {
+		founder: func(n *effectNet) any { return n.metricsAddr },
+		seen: func(t *testing.T, n *effectNet) {
+			if page := get(t, n.metricsAddr, "/metrics"); !strings.Contains(page, "libp2p_") {
+				t.Errorf("no metrics are served: %s", page)
+			}
+		},
+	},
+	"metrics.pprof": {
+		founder: true,
+		seen: func(t *testing.T, n *effectNet) {
+			if page := get(t, n.metricsAddr, "/debug/pprof/cmdline"); !strings.Contains(page, "edgenetd") {
+				t.Errorf("no profiles are served: %s", page)
 			}
 		},
 	},
@@ -371,9 +389,9 @@ func refused(t *testing.T, n *effectNet, name string) {
 	}
 }
 
-func get(t *testing.T, n *effectNet, path string) string {
+func get(t *testing.T, addr, path string) string {
 	t.Helper()
-	r, err := http.Get("http://" + n.webAddr + path)
+	r, err := http.Get("http://" + addr + path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -42,7 +43,9 @@ type effectNet struct {
 	founder, worker *effectDaemon
 	owner           peer.ID // an account that runs nowhere
 
-	founderAddr, workerAddr, webAddr, bundle string
+	founderAddr, workerAddr, webAddr, metricsAddr, bundle string
+
+	keeper *effectDaemon // has credits, knows nobody, and does not run
 
 	key      crypto.PrivKey // the peer's
 	pubsub   *pubsub.PubSub
@@ -58,6 +61,7 @@ type effectDaemon struct {
 	id        peer.ID
 	client    *client
 	cmd       *exec.Cmd
+	stop      func() // ends it, whether it runs or not
 }
 
 func (d *effectDaemon) logFile() string { return d.dir + ".log" }
@@ -91,15 +95,18 @@ func newEffectNet(t *testing.T) *effectNet {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	n := &effectNet{
-		dir: dir, founderAddr: freeAddr(t), workerAddr: freeAddr(t), webAddr: strings.Replace(strings.Trim(freeAddr(t), "/"), "ip4/127.0.0.1/tcp/", "127.0.0.1:", 1),
-		bundle: filepath.Join(dir, "bundle"),
+		dir: dir, founderAddr: freeAddr(t), workerAddr: freeAddr(t), webAddr: hostPort(freeAddr(t)), metricsAddr: hostPort(freeAddr(t)),
+		bundle: filepath.Join(dir, "bundle"), keeper: &effectDaemon{dir: filepath.Join(dir, "keeper")},
 	}
 	n.founder = &effectDaemon{dir: filepath.Join(dir, "founder"), addr: n.founderAddr}
 	n.worker = &effectDaemon{dir: filepath.Join(dir, "worker"), addr: n.workerAddr}
+	n.keeper.id = setUp(t, n, n.keeper.dir)
 	n.founder.id, n.worker.id, n.owner = setUp(t, n, n.founder.dir), setUp(t, n, n.worker.dir), setUp(t, n, filepath.Join(dir, "owner"))
 	n.network, err = newGenesis(&proto.Genesis{
 		Name: "effects", Witnesses: [][]byte{[]byte(n.founder.id)}, EpochSeconds: 4,
-		Grants: []*proto.Grant{{Account: []byte(n.founder.id), Amount: uint64(founderGrant)}},
+		Grants: []*proto.Grant{
+			{Account: []byte(n.founder.id), Amount: uint64(founderGrant)}, {Account: []byte(n.keeper.id), Amount: uint64(founderGrant)},
+		},
 	})
 	if err == nil {
 		err = os.Mkdir(n.bundle, 0o700)
@@ -191,7 +198,7 @@ func (n *effectNet) start(t *testing.T, d *effectDaemon, keys map[string]any, fl
 		_ = d.cmd.Wait() // how it ends is nobody's question here
 		close(exited)
 	}()
-	t.Cleanup(func() {
+	d.stop = func() {
 		stdin.Close()
 		_ = d.cmd.Process.Signal(os.Interrupt)
 		select {
@@ -200,7 +207,8 @@ func (n *effectNet) start(t *testing.T, d *effectDaemon, keys map[string]any, fl
 			_ = d.cmd.Process.Kill()
 			<-exited
 		}
-	})
+	}
+	t.Cleanup(d.stop)
 	d.client = newClient(d.dir)
 	n.eventually(t, "the daemon answers", func() (bool, string) {
 		select {
@@ -224,6 +232,31 @@ func (n *effectNet) eventually(t *testing.T, what string, check func() (ok bool,
 	}
 	t.Fatalf("%s: it did not happen; last seen: %s", what, say)
 }
+
+// drops wants a job that is over, and of two MiB, to be gone once the keeper runs
+// with that key, and to be kept as long as it does not.
+func (n *effectNet) drops(t *testing.T, key string, value any) {
+	t.Helper()
+	forever := map[string]any{"state.keep": "0", "state.max-size": 0, "worker.enabled": false}
+	n.start(t, n.keeper, forever)
+	in := bytes.Repeat([]byte("word "), 2<<20/5)
+	job := ask(t, n.keeper.client.tasks.Submit, &api.SubmitRequest{Type: proto.TypeText, Inputs: [][]byte{in}, Redundancy: 1, MaxCredits: uint64(10 * proto.OneCredit)}).Job
+	ask(t, n.keeper.client.tasks.Cancel, &api.CancelRequest{Job: job})
+	n.keeper.stop()
+	n.start(t, n.keeper, forever)
+	ask(t, n.keeper.client.tasks.Get, &api.GetRequest{Job: job})
+	n.keeper.stop()
+	forever[key] = value
+	n.start(t, n.keeper, forever)
+	n.eventually(t, "the job is gone", func() (bool, string) {
+		_, err := n.keeper.client.tasks.Get(t.Context(), connect.NewRequest(&api.GetRequest{Job: job}))
+		return connect.CodeOf(err) == connect.CodeNotFound, fmt.Sprint(err)
+	})
+	n.keeper.stop()
+}
+
+// hostPort is a TCP multiaddr as others write it.
+func hostPort(addr string) string { return strings.Replace(addr, "/ip4/127.0.0.1/tcp/", "127.0.0.1:", 1) }
 
 // freeAddr is a multiaddr of a TCP port on which nobody listens.
 func freeAddr(t *testing.T) string {
