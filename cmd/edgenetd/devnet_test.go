@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"edgenet.dev/node/datadir"
 	"edgenet.dev/sandbox/modules"
 )
 
@@ -90,7 +91,7 @@ func waitPids(t *testing.T, dir string, n int) []int {
 			if _, err := os.Stat(filepath.Join(nodeDir, "edgenetd.sock")); err != nil {
 				break
 			}
-			if pid, err := strconv.Atoi(lockOwner(nodeDir)); err == nil {
+			if pid, err := strconv.Atoi(datadir.Owner(nodeDir)); err == nil {
 				pids = append(pids, pid)
 			}
 		}

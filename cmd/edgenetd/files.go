@@ -8,10 +8,11 @@ import (
 	"os"
 	"path/filepath"
 
+	"edgenet.dev/node/datadir"
 	"edgenet.dev/proto"
 )
 
-const genesisName = "genesis.pb"
+const genesisName = datadir.Genesis
 
 // readFile reads at most limit bytes of a file, or of standard input for "-".
 func (a *app) readFile(path, what string, limit int64) ([]byte, error) {
@@ -82,7 +83,7 @@ func (a *app) network(dir string) (*proto.Network, error) {
 
 // saveNew writes path unless it exists, with a sentence for either failure.
 func saveNew(path string, data []byte, mode fs.FileMode) error {
-	if err := writeNew(path, data, mode); err != nil {
+	if err := datadir.WriteNew(path, data, mode); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			return failf(exitRefused, "%s exists already and was left alone; choose another name or move it away first", path)
 		}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"edgenet.dev/node/audit"
+	"edgenet.dev/node/datadir"
 	"edgenet.dev/node/identity"
 )
 
@@ -51,7 +52,7 @@ func (a *app) keyExport(out, passFile, which string) error {
 		if id, err = parseAccount(which); err != nil {
 			return failf(exitUsage, "--key: %v", err)
 		}
-		if key, err = signingKeys(dir)(id); err == nil && key == nil {
+		if key, err = datadir.SigningKeys(dir)(id); err == nil && key == nil {
 			return failf(exitNotFound, "%s holds no key %s; 'edgenetd key show' lists what signs", dir, id)
 		}
 	}

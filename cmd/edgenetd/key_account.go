@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -17,24 +16,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"edgenet.dev/node/audit"
+	"edgenet.dev/node/datadir"
 	"edgenet.dev/node/identity"
 	"edgenet.dev/proto/api"
 )
 
 // keysName is the directory of the keys that sign for an account beside the
 // identity: each in a directory of its peer id, as the identity is kept.
-const keysName = "keys"
-
-// signingKeys finds keys of dir for node.Config.Keys.
-func signingKeys(dir string) func(peer.ID) (crypto.PrivKey, error) {
-	return func(id peer.ID) (crypto.PrivKey, error) {
-		key, err := identity.Load(filepath.Join(dir, keysName, id.String()))
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil
-		}
-		return key, err
-	}
-}
+const keysName = datadir.Keys
 
 // newSigningKey has a key made in a new directory, which then gets the key's
 // name: it is on disk before any event names it.
@@ -56,7 +45,7 @@ func newSigningKey(dir string, fill func(at string) (crypto.PrivKey, error)) (cr
 	if err != nil {
 		return nil, err
 	}
-	if have, err := signingKeys(dir)(id); err != nil || have != nil {
+	if have, err := datadir.SigningKeys(dir)(id); err != nil || have != nil {
 		return have, err
 	}
 	if err := os.Rename(at, filepath.Join(parent, id.String())); err != nil {

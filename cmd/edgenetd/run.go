@@ -21,6 +21,7 @@ import (
 	"edgenet.dev/node"
 	"edgenet.dev/node/api"
 	"edgenet.dev/node/audit"
+	"edgenet.dev/node/datadir"
 	"edgenet.dev/proto"
 	"edgenet.dev/sandbox"
 	"edgenet.dev/sandbox/modules"
@@ -125,7 +126,7 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 		return failf(exitRefused, "state.keep: %w", err)
 	}
 	nc.MaxState = uint64(cfg.number("state.max-size")) << 20
-	nc.Keys, nc.Record = signingKeys(dir), audit.Open(dir).Add
+	nc.Keys, nc.Record = datadir.SigningKeys(dir), audit.Open(dir).Add
 	if nc.Worker, err = workerOf(cfg); err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"edgenet.dev/proto"
+	"edgenet.dev/node/datadir"
 	"edgenet.dev/proto/api"
 )
 
@@ -244,7 +244,7 @@ func (a *app) stopCmd() *cobra.Command {
 func waitUnlocked(ctx context.Context, dir string, most time.Duration) error {
 	deadline := time.Now().Add(most)
 	for {
-		lock, err := lockDir(dir)
+		lock, err := datadir.Lock(dir)
 		if err == nil {
 			return lock.Close()
 		}
@@ -252,7 +252,7 @@ func waitUnlocked(ctx context.Context, dir string, most time.Duration) error {
 			return nil
 		}
 		if !time.Now().Before(deadline) {
-			return failf(exitFailure, "the daemon in %s was asked to stop but still runs after %v; see its log, or end process %s yourself", dir, most, lockOwner(dir))
+			return failf(exitFailure, "the daemon in %s was asked to stop but still runs after %v; see its log, or end process %s yourself", dir, most, datadir.Owner(dir))
 		}
 		select {
 		case <-time.After(20 * time.Millisecond):
@@ -260,12 +260,4 @@ func waitUnlocked(ctx context.Context, dir string, most time.Duration) error {
 			return ctx.Err()
 		}
 	}
-}
-
-func lockOwner(dir string) string {
-	b, err := os.ReadFile(lockPath(dir))
-	if err != nil || len(b) == 0 {
-		return "(unknown)"
-	}
-	return strings.TrimSpace(string(b))
 }

@@ -16,6 +16,7 @@ import (
 	"edgenet.dev/ledger"
 	"edgenet.dev/ledger/store/pebble"
 	"edgenet.dev/node"
+	"edgenet.dev/node/datadir"
 	nodeapi "edgenet.dev/node/api"
 	"edgenet.dev/node/audit"
 	"edgenet.dev/proto"
@@ -23,7 +24,7 @@ import (
 )
 
 // ledgerName is the ledger's store in the data directory.
-const ledgerName = "ledger"
+const ledgerName = datadir.Ledger
 
 func (a *app) auditCmd() *cobra.Command {
 	var offline, log bool

@@ -18,6 +18,7 @@ import (
 	"edgenet.dev/ledger/store/pebble"
 	"edgenet.dev/node"
 	"edgenet.dev/node/audit"
+	"edgenet.dev/node/datadir"
 	"edgenet.dev/node/identity"
 	"edgenet.dev/proto"
 	"edgenet.dev/proto/api"
@@ -97,10 +98,10 @@ func (a *app) backup(ctx context.Context, to string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := writeNew(filepath.Join(to, genesisName), network.Raw, 0o600); err != nil {
+	if err := datadir.WriteNew(filepath.Join(to, genesisName), network.Raw, 0o600); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
-	if err := writeNew(filepath.Join(to, manifestName), append(raw, '\n'), 0o600); err != nil {
+	if err := datadir.WriteNew(filepath.Join(to, manifestName), append(raw, '\n'), 0o600); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
 	if err := syncDir(to); err != nil {
@@ -297,7 +298,7 @@ func (a *app) putLedger(dir, from string, m manifest, network *proto.Network, ac
 		return fmt.Errorf("restore: %w", err)
 	}
 	if path := filepath.Join(dir, genesisName); !exists(path) {
-		if err := writeNew(path, network.Raw, 0o644); err != nil {
+		if err := datadir.WriteNew(path, network.Raw, 0o644); err != nil {
 			return fmt.Errorf("restore: %w", err)
 		}
 	}
@@ -334,28 +335,14 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// checkLedger refuses to start on an empty ledger where there was one. Without
-// its events an account is found again with the witnesses' help; a witness
-// without its votes could vote twice.
+// checkLedger is datadir.CheckLedger with what to do.
 func checkLedger(dir string, network proto.NetworkID, witness bool) error {
-	place := filepath.Join(dir, ledgerName)
+	err := datadir.CheckLedger(dir, network, witness)
 	switch {
-	case exists(place):
-		return nil
-	case exists(place + ".old"):
+	case errors.Is(err, datadir.ErrRestoring):
 		return failf(exitRefused, "a restore of %s was interrupted; run 'edgenetd wallet restore' again before the daemon starts", dir)
-	case !witness:
-		return nil
+	case errors.Is(err, datadir.ErrVotesLost):
+		return failf(exitRefused, "this witness has run before and its ledger, %s, is gone with its votes: it could vote twice; restore a backup with 'edgenetd wallet restore --stop-voting'", filepath.Join(dir, ledgerName))
 	}
-	entries, _, err := audit.Open(dir).Verify()
-	if err != nil && !errors.Is(err, audit.ErrBroken) {
-		return err
-	}
-	for _, e := range entries {
-		// Starts of earlier versions do not say in which network.
-		if of := e.Data["network"]; e.Act == audit.Start && (of == "" || of == network.String()) {
-			return failf(exitRefused, "this witness has run before and its ledger, %s, is gone with its votes: it could vote twice; restore a backup with 'edgenetd wallet restore --stop-voting'", place)
-		}
-	}
-	return nil
+	return err
 }
