@@ -14,8 +14,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/spf13/cobra"
 
-	"edgenet.dev/proto"
 	"edgenet.dev/node/datadir"
+	"edgenet.dev/proto"
 	"edgenet.dev/proto/api"
 )
 

@@ -16,9 +16,9 @@ import (
 	"edgenet.dev/ledger"
 	"edgenet.dev/ledger/store/pebble"
 	"edgenet.dev/node"
-	"edgenet.dev/node/datadir"
 	nodeapi "edgenet.dev/node/api"
 	"edgenet.dev/node/audit"
+	"edgenet.dev/node/datadir"
 	"edgenet.dev/proto"
 	"edgenet.dev/proto/api"
 )
