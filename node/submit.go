@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"iter"
 	"strings"
 	"time"
 
@@ -210,28 +211,39 @@ func (n *Node) SubmitBatch(ctx context.Context, spec JobSpec) ([]*market.Result,
 	return out, nil
 }
 
+// Watch yields the job now and after every change until it is final. It ends
+// with an error when ctx ends, the node closes or there is no such job
+// (CodeNotFound). Changes that come faster than they are taken are seen as one.
+func (n *Node) Watch(ctx context.Context, id proto.JobID) iter.Seq2[market.JobView, error] {
+	return func(yield func(market.JobView, error) bool) {
+		for {
+			changed := n.Changed(id) // before view, or a change between the two is missed
+			v, err := n.view(id)
+			if !yield(v, err) || err != nil || v.Record.State.Final() {
+				return
+			}
+			select {
+			case <-changed:
+				continue
+			case <-ctx.Done():
+				err = ctx.Err()
+			case <-n.done:
+				err = ErrClosed
+			}
+			yield(v, err)
+			return
+		}
+	}
+}
+
 // Wait blocks until the job is final.
 func (n *Node) Wait(ctx context.Context, id proto.JobID) error {
-	for {
-		v, err := n.view(id)
+	for _, err := range n.Watch(ctx, id) {
 		if err != nil {
 			return err
 		}
-		if v.Record.State.Final() {
-			return nil
-		}
-		changed := n.Changed(id)
-		if v, err = n.view(id); err == nil && v.Record.State.Final() { // in between
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-n.done:
-			return ErrClosed
-		}
 	}
+	return nil
 }
 
 func (n *Node) view(id proto.JobID) (market.JobView, error) {
