@@ -18,13 +18,16 @@ import (
 	"edgenet.dev/transport"
 )
 
-// Config describes a node. Network and Key are required.
+// Config describes a node. Network and Key are required; Open finds them in Dir.
 type Config struct {
 	// Dir is the data directory, in a tab the name of an IndexedDB database. ""
 	// keeps jobs in memory: nothing survives Close.
 	Dir string
 	// Network is the parsed genesis.
 	Network *proto.Network
+	// Invite is what 'edgenetd invite' prints: a network and addresses of its
+	// peers. Only Open reads it. "" = Dir belongs to a network already.
+	Invite string
 	// Key is the Ed25519 identity; its peer id is the account.
 	Key crypto.PrivKey
 	// Keys finds the private half of other keys, nil when there is none: those

@@ -17,7 +17,7 @@ import (
 	"edgenet.dev/proto"
 )
 
-func identity(t *testing.T) (crypto.PrivKey, peer.ID) {
+func newIdentity(t *testing.T) (crypto.PrivKey, peer.ID) {
 	t.Helper()
 	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
 	if err != nil {
@@ -33,7 +33,7 @@ func identity(t *testing.T) (crypto.PrivKey, peer.ID) {
 // alone is a node that is its network's only witness.
 func alone(t *testing.T, change ...func(*Config)) *Node {
 	t.Helper()
-	self, id := identity(t)
+	self, id := newIdentity(t)
 	raw, err := goproto.Marshal(&proto.Genesis{
 		Name: "done", Nonce: make([]byte, 16), Witnesses: [][]byte{[]byte(id)},
 		Grants: []*proto.Grant{{Account: []byte(id), Amount: 1000}},
@@ -65,8 +65,8 @@ func alone(t *testing.T, change ...func(*Config)) *Node {
 func TestStrayDoneIsNotKept(t *testing.T) {
 	n := alone(t)
 	net := n.net
-	aKey, a := identity(t)
-	bKey, b := identity(t)
+	aKey, a := newIdentity(t)
+	bKey, b := newIdentity(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	c, err := n.wallet.certify(ctx, &proto.Hold{
@@ -124,7 +124,7 @@ func TestStrayDoneIsNotKept(t *testing.T) {
 // a claim for that lane would be refused.
 func TestLaneOfAnother(t *testing.T) {
 	n := alone(t)
-	_, a := identity(t)
+	_, a := newIdentity(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	c, err := n.wallet.certify(ctx, &proto.Hold{
@@ -154,7 +154,7 @@ func TestLaneOfAnother(t *testing.T) {
 // and it may keep no ledger but its own.
 func TestHoldIsShownAgain(t *testing.T) {
 	n := alone(t)
-	_, a := identity(t)
+	_, a := newIdentity(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	c, err := n.wallet.certify(ctx, &proto.Hold{

@@ -7,9 +7,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 	goproto "google.golang.org/protobuf/proto"
 
 	"edgenet.dev/market"
@@ -19,46 +21,54 @@ import (
 	"edgenet.dev/sandbox/modules"
 )
 
-// A program joins a network and has the words of a text counted by two workers
-// that must agree. countWords is the whole program but for errors of loading
-// the key (identity.Load) and the network (proto.ParseGenesis).
+// A program that holds an invite joins its network and has two workers, which
+// must agree, look for the vector that is nearest to another.
 func Example() {
 	x, err := startExample()
 	if err == nil {
-		err = countWords(x.network, x.key, x.bootstrap)
+		err = search(x)
 	}
 	if err = errors.Join(err, x.stop()); err != nil {
 		fmt.Println(err)
 	}
-	// Output: verified: true {"counts":{"a":2,"b":1}}
+	// Output: [{1 0.9805807}] verified: true
 }
 
-func countWords(network *proto.Network, key crypto.PrivKey, bootstrap []string) error {
-	n, err := node.New(node.Config{Network: network, Key: key, Bootstrap: bootstrap})
+func search(x *example) error {
+	ctx := context.Background()
+	n, err := node.Open(ctx, node.Config{Dir: x.dir, Invite: x.invite(), Key: x.key})
 	if err != nil {
 		return err
 	}
 	defer n.Close()
-	if err := n.Up(context.Background()); err != nil {
-		return err
-	}
-	task := market.Task{Type: proto.TypeText, Input: []byte("a b a"), Options: market.Options{Redundancy: 2}}
-	r, err := n.Submit(context.Background(), task)
+	r, err := node.Submit(ctx, n, node.VectorSearch{
+		Query: []float32{1, 0}, Vectors: [][]float32{{0, 1}, {5, 1}}, K: 1,
+	})
 	if err != nil {
 		return err
 	}
-	counts, err := modules.Decode(task.Type, r.Output)
-	fmt.Println("verified:", r.Verified, string(counts))
-	return err
+	fmt.Printf("[{%d %.7f}] verified: %v\n", r.Value[0].Index, r.Value[0].Score, r.Verified)
+	return nil
 }
 
 // example is the network that Example joins: a witness and two workers, all in
 // this process.
 type example struct {
 	network   *proto.Network
-	key       crypto.PrivKey // of an account with credits
+	key       crypto.PrivKey // of an account with credits, as the witness' is
+	nodes     []*node.Node
 	bootstrap []string
+	dir       string // of who joins
 	closers   []func() error
+}
+
+// invite is what 'edgenetd invite' prints on the witness.
+func (x *example) invite() string {
+	i := &proto.NetworkInvite{Network: x.network}
+	for _, a := range x.bootstrap {
+		i.Peers = append(i.Peers, ma.StringCast(a))
+	}
+	return i.String()
 }
 
 func startExample() (*example, error) {
@@ -79,7 +89,10 @@ func startExample() (*example, error) {
 	x.key = keys[3]
 	raw, err := goproto.Marshal(&proto.Genesis{
 		Name: "example", Nonce: make([]byte, 16), Witnesses: [][]byte{[]byte(ids[0])},
-		Grants: []*proto.Grant{{Account: []byte(ids[3]), Amount: uint64(100 * proto.OneCredit)}},
+		Grants: []*proto.Grant{
+			{Account: []byte(ids[0]), Amount: uint64(100 * proto.OneCredit)},
+			{Account: []byte(ids[3]), Amount: uint64(100 * proto.OneCredit)},
+		},
 	})
 	if err != nil {
 		return x, err
@@ -87,6 +100,10 @@ func startExample() (*example, error) {
 	if x.network, err = proto.ParseGenesis(raw); err != nil {
 		return x, err
 	}
+	if x.dir, err = os.MkdirTemp("", "edgenet-example-"); err != nil {
+		return x, err
+	}
+	x.closers = append(x.closers, func() error { return os.RemoveAll(x.dir) })
 	exec, err := sandbox.NewInProcess(sandbox.InProcessConfig{})
 	if err != nil {
 		return x, err
@@ -103,6 +120,7 @@ func startExample() (*example, error) {
 			return x, err
 		}
 		x.closers = append(x.closers, n.Close)
+		x.nodes = append(x.nodes, n)
 		if err := n.Up(context.Background()); err != nil {
 			return x, err
 		}

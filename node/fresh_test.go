@@ -29,7 +29,7 @@ func newFresh(t *testing.T, n int) *fresh {
 	f := &fresh{t: t, nodes: make([]*Node, n)}
 	g := &proto.Genesis{Name: "fresh", Nonce: make([]byte, 16)}
 	for i := range n {
-		key, id := identity(t)
+		key, id := newIdentity(t)
 		f.keys = append(f.keys, key)
 		if i == 0 {
 			g.Witnesses = [][]byte{[]byte(id)}
@@ -168,7 +168,7 @@ func TestSpendingWaitsForTheLedger(t *testing.T) {
 	if err := late.Up(ctx); err != nil {
 		t.Fatal(err)
 	}
-	_, other := identity(t)
+	_, other := newIdentity(t)
 	sent := make(chan error, 1)
 	go func() {
 		_, err := late.Transfer(ctx, other, proto.OneCredit, "")

@@ -18,7 +18,7 @@ import (
 // show it as an open one.
 func TestClosedHoldShownAgain(t *testing.T) {
 	n := alone(t)
-	key, id := identity(t)
+	key, id := newIdentity(t)
 	tab, err := New(Config{Network: n.net, Key: key, Listen: []string{}, Light: true})
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +98,7 @@ func TestDispensableHold(t *testing.T) {
 // A light node has nothing of other accounts, though it may have their keys.
 func TestLightSpeaksForItself(t *testing.T) {
 	n := alone(t)
-	key, _ := identity(t)
+	key, _ := newIdentity(t)
 	tab, err := New(Config{Network: n.net, Key: key, Listen: []string{}, Light: true})
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func TestLightSpeaksForItself(t *testing.T) {
 	if err := tab.Up(ctx); err != nil {
 		t.Fatal(err)
 	}
-	_, other := identity(t)
+	_, other := newIdentity(t)
 	if _, err := tab.TransferFrom(ctx, n.self, other, 1, ""); proto.CodeOf(err) != proto.CodeNotFound {
 		t.Fatalf("a transfer of another account: %v", err)
 	}
@@ -120,7 +120,7 @@ func TestLightSpeaksForItself(t *testing.T) {
 func TestLightAsksForManyLanes(t *testing.T) {
 	const holds = 300
 	n := alone(t, func(c *Config) { c.Listen = []string{"/ip4/127.0.0.1/tcp/0"} })
-	key, id := identity(t)
+	key, id := newIdentity(t)
 	tab, err := New(Config{Network: n.net, Key: key, Listen: []string{}, Light: true, Bootstrap: n.Addrs()})
 	if err != nil {
 		t.Fatal(err)

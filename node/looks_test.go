@@ -35,7 +35,7 @@ type claimant struct {
 func newClaimant(t *testing.T, n *Node, serve func(s network.Stream, q *proto.BlobRequest)) *claimant {
 	t.Helper()
 	c := &claimant{t: t, n: n}
-	c.key, _ = identity(t)
+	c.key, _ = newIdentity(t)
 	var err error
 	if c.host, err = transport.NewHost(transport.Config{Key: c.key}); err != nil {
 		t.Fatal(err)

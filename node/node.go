@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,6 +58,7 @@ type Node struct {
 	health    *healthCheck
 	reachable atomic.Int32                  // network.Reachability
 	peerbook  *peerbook                     // of earlier connections
+	paused    atomic.Bool                   // by Pause
 	offered   atomic.Pointer[market.Worker] // what the market offers for this node
 	settings  atomic.Pointer[market.Worker] // what was asked for: offered, unless the node is halted
 	applying  sync.Mutex                    // orders changes of offered
@@ -77,6 +79,7 @@ type Node struct {
 	done     chan struct{} // closed when Run returned
 	close    sync.Once
 	closeErr error
+	held     io.Closer // the data directory's lock, of a node that Open made
 }
 
 // ErrClosed is returned by calls on a node that is not running any more.
@@ -285,6 +288,9 @@ func (n *Node) Close() error {
 			<-n.done
 		}
 		n.closeErr = errors.Join(n.kv.close(), n.store.Close())
+		if n.held != nil {
+			n.closeErr = errors.Join(n.closeErr, n.held.Close())
+		}
 	})
 	return n.closeErr
 }

@@ -106,7 +106,9 @@ func specOf[R any, P Payload[R]](payloads []P, options []Options) (job JobSpec, 
 // Text counts the words of a text.
 type Text string
 
-func (t Text) spec() (JobSpec, error) { return JobSpec{Type: proto.TypeText, Inputs: [][]byte{[]byte(t)}}, nil }
+func (t Text) spec() (JobSpec, error) {
+	return JobSpec{Type: proto.TypeText, Inputs: [][]byte{[]byte(t)}}, nil
+}
 
 func (Text) result(output []byte) (map[string]uint64, error) {
 	return modules.MergeCounts(output)
@@ -227,7 +229,8 @@ func encodedJSON(taskType string, payload any, vectors ...field) (JobSpec, error
 	if err != nil {
 		return JobSpec{}, fmt.Errorf("payload of %s: %w", taskType, err)
 	}
-	return JobSpec{Type: taskType, Inputs: [][]byte{js}}, nil
+	in, err := modules.Encode(taskType, js)
+	return JobSpec{Type: taskType, Inputs: [][]byte{in}}, err
 }
 
 // field is a list of vectors under the name that it has in JSON.

@@ -15,7 +15,8 @@ func (n *Node) Worker() market.Worker { return n.worker() }
 
 // SetWorker replaces what this node offers. A worker that is not enabled takes
 // nothing more and gives back what waits for a slot, with Reason; what runs may
-// end. Config.Executor must be set for an enabled one.
+// end. Config.Executor must be set for an enabled one. While the node is paused
+// the worker stays off.
 func (n *Node) SetWorker(ctx context.Context, w market.Worker) error {
 	if err := n.isReady(); err != nil {
 		return err
@@ -30,13 +31,31 @@ func (n *Node) SetWorker(ctx context.Context, w market.Worker) error {
 	return n.applyWorker(ctx)
 }
 
-// applyWorker offers what was set last, or nothing while the node is halted.
+// Pause takes no more tasks of others until Resume; what runs may end. Jobs of
+// this node go on. It is not kept over a restart.
+func (n *Node) Pause(ctx context.Context) error { return n.setPaused(ctx, true) }
+
+// Resume ends Pause.
+func (n *Node) Resume(ctx context.Context) error { return n.setPaused(ctx, false) }
+
+func (n *Node) setPaused(ctx context.Context, paused bool) error {
+	if err := n.isReady(); err != nil {
+		return err
+	}
+	n.paused.Store(paused)
+	return n.applyWorker(ctx)
+}
+
+// applyWorker offers what was set last, or nothing while the node is halted or
+// paused.
 func (n *Node) applyWorker(ctx context.Context) error {
 	n.applying.Lock()
 	defer n.applying.Unlock()
 	w := *n.settings.Load()
 	if p := n.Problems(); len(p) > 0 && w.Enabled {
 		w.Enabled, w.Reason = false, p[0]
+	} else if n.paused.Load() && w.Enabled {
+		w.Enabled, w.Reason = false, "paused by whoever runs this node"
 	}
 	w = offer(w)
 	n.offered.Store(&w)
