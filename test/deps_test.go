@@ -298,23 +298,3 @@ func TestReadmeCommands(t *testing.T) {
 		}
 	}
 }
-
-// The README's program is the compiled Example, word for word.
-func TestReadmeExample(t *testing.T) {
-	read := func(name string) string {
-		b, err := os.ReadFile(filepath.Join(repo(t), name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(b)
-	}
-	src := read("node/example_test.go")
-	_, body, ok := strings.Cut(src, "\nfunc countWords")
-	if !ok {
-		t.Fatal("node/example_test.go has no countWords")
-	}
-	body, _, _ = strings.Cut("func countWords"+body, "\n}\n")
-	if !strings.Contains(read("README.md"), "```go\n"+body+"\n}\n```") {
-		t.Error("README.md does not show countWords as it is in node/example_test.go")
-	}
-}

@@ -157,7 +157,7 @@ func TestGuides(t *testing.T) {
 		}
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			home := guideHome(t, net.Node("submitter"))
-			c := shell(t, home, script.String())
+			c := guideShell(t, home, script.String())
 			c.Env = append(c.Env, "PEER="+net.Node("worker1").ID.String())
 			if out, err := c.CombinedOutput(); err != nil {
 				t.Errorf("%v\n%s", err, out)
@@ -189,8 +189,8 @@ func guideHome(t *testing.T, nd *daemon.Node) string {
 	return home
 }
 
-// shell runs a script as one who has edgenetd installed and home as home.
-func shell(t *testing.T, home, script string) *exec.Cmd {
+// guideShell runs a script as one who has edgenetd installed and home as home.
+func guideShell(t *testing.T, home, script string) *exec.Cmd {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), guard)
 	t.Cleanup(cancel)
@@ -263,13 +263,13 @@ func TestEmbeddingPrograms(t *testing.T) {
 	}
 
 	net := network(t, usual(2)...)
-	invite, err := daemon.Call(t.Context(), net.Node("submitter").API.Invite, &api.InviteRequest{})
+	invite, err := daemon.Call(t.Context(), net.Node("submitter").Nodes.Invite, &api.InviteRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	home := t.TempDir()
 	run := func() (string, error) {
-		c := shell(t, home, first[0])
+		c := guideShell(t, home, first[0])
 		c.Env = append(c.Env, "EDGENET_INVITE="+invite.Invite)
 		out, err := c.CombinedOutput()
 		return string(out), err
