@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
