@@ -52,6 +52,8 @@ for (const [code, o] of [
   ["BAD_CONFIG", { relays, idle: { focusRequired: 1 } }],
   ["BAD_CONFIG", { relays, onError: "log" }],
   ["BAD_CONFIG", { relays, siteId: "" }],
+  ["BAD_CONFIG", { relays, siteId: "s".repeat(65) }],
+  ["BAD_CONFIG", { relays, siteId: "é".repeat(33) }],
   ["BAD_CONFIG", { relays, genesis: "" }],
   ["BAD_KEY", { relays, privateKey: "" }],
   ["BAD_KEY", { relays, privateKey: "AAAA" }],

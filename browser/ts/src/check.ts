@@ -86,7 +86,8 @@ export function settings(o: InitOptions): Settings {
     respectBattery: flag("idle.respectBattery", idle.respectBattery ?? true),
   };
   if (c.bandwidthLimit !== undefined) s.bandwidth = integer("contribution.bandwidthLimit", c.bandwidthLimit, 1024, 2 ** 40);
-  const site = text("siteId", o.siteId, 256);
+  const site = text("siteId", o.siteId, 64);
+  if (site !== undefined && new TextEncoder().encode(site).length > 64) throw bad("siteId: at most 64 bytes of UTF-8");
   if (site !== undefined) s.site = site;
   const payee = text("payee", o.payee, 128);
   if (payee !== undefined) s.payee = payee;
