@@ -29,7 +29,6 @@ func (b bench) start(ctx context.Context) ([]row, error) {
 		first, second = append(first, f.first), append(second, f.second)
 		before, after = append(before, f.before), append(after, f.after)
 	}
-	fmt.Println(first, second, before, after)
 	ms := func(d []time.Duration) float64 { return float64(median(d)) / float64(time.Millisecond) }
 	return []row{
 		{
