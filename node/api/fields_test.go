@@ -20,7 +20,8 @@ func TestNoFieldOfASubmissionIsLost(t *testing.T) {
 		m.Redundancy = m.Redundancy%proto.MaxRedundancy + 1
 		m.Priority = map[bool]string{true: "high", false: "low"}[m.Priority[len(m.Priority)-1]%2 == 0]
 		typed := &api.SubmitRequest{
-			Type: m.Type, Inputs: m.Inputs, Redundancy: m.Redundancy, MaxCredits: m.MaxCredits, Priority: m.Priority, TimeoutMs: m.TimeoutMs,
+			Type: m.Type, Inputs: m.Inputs, Redundancy: m.Redundancy, MaxCredits: m.MaxCredits, Priority: m.Priority,
+			TimeoutMs: m.TimeoutMs, RunTimeoutMs: m.RunTimeoutMs, QueueTimeoutMs: m.QueueTimeoutMs,
 			FuelLimit: m.FuelLimit, MemoryLimit: m.MemoryLimit, Label: m.Label,
 		}
 		custom := &api.SubmitRequest{Module: m.Module, Inputs: m.Inputs, Priority: m.Priority}
@@ -41,11 +42,11 @@ func TestNoFieldOfAJobIsLost(t *testing.T) {
 	fieldtest.Carried(t, func(v market.JobView) *api.Job { return jobMessage(v, nil) }, map[string]string{
 		"Record.Round": "the market's own number", "Record.Job.ModuleSize": "whoever asks has the module",
 		"Record.Job.Inputs.Hash": "whoever asks has the inputs", "Record.Job.Inputs.Size": "as Hash",
-		"Record.Job.Options.Timeout": "not shown", "Record.Job.Options.Fuel": "not shown", "Record.Job.Options.Memory": "not shown",
-	}, map[string]string{"TaskInfo": "given apart"})
+		"Record.Begun": "the market's own", "Record.Job.StartFuel": "of the module", "Record.Job.Options.Fuel": "not shown", "Record.Job.Options.Memory": "not shown",
+	}, map[string]string{"TaskInfo": "given apart", "Waiting": "of the node's own peers"})
 	fieldtest.Carried(t, taskMessage, map[string]string{
 		"ID.Job": "of the job's message", "Reason": "of the result", "Status": "of the result", "ExitCode": "of the result", "Size": "of the result", "Log": "of the result",
-		"Replicas.Status": "State says it", "Replicas.Hold": "of the wallet", "Replicas.Lane": "of the wallet",
+		"Replicas.Status": "State says it", "Replicas.State": "a trial is shown as that", "Replicas.Hold": "of the wallet", "Replicas.Lane": "of the wallet",
 		"Replicas.LaneAmount": "of the wallet", "Replicas.LaneFuel": "of the wallet", "Replicas.LaneUpto": "of the wallet",
 	}, nil)
 	fieldtest.Carried(t, func(r market.Result) *api.TaskResult {

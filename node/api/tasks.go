@@ -227,6 +227,12 @@ func (s taskServer) Remove(ctx context.Context, req *connect.Request[api.RemoveR
 }
 
 func (s taskServer) jobMessage(v market.JobView, tasks []market.TaskView) *api.Job {
+	m := jobMessage(v, tasks)
+	m.Waiting = s.node.WaitingFor(v)
+	return m
+}
+
+func jobMessage(v market.JobView, tasks []market.TaskView) *api.Job {
 	j := v.Record.Job
 	m := &api.Job{
 		Id:            j.ID.String(),
@@ -249,7 +255,6 @@ func (s taskServer) jobMessage(v market.JobView, tasks []market.TaskView) *api.J
 		Reason:        v.Record.Reason,
 		Priority:      j.Options.Priority.String(),
 		Settled:       v.Settled,
-		Waiting:       s.node.WaitingFor(v),
 
 		TimeoutMs: uint64(j.Options.Timeout.Milliseconds()), RunTimeoutMs: uint64(j.Options.Run.Milliseconds()),
 		QueueTimeoutMs: uint64(j.Options.Queue.Milliseconds()), LostTries: uint64(v.LostTries),

@@ -98,6 +98,7 @@ var (
 	timeType = reflect.TypeFor[time.Time]()
 	peerType = reflect.TypeFor[peer.ID]()
 
+	durationType = reflect.TypeFor[time.Duration]()
 	stringerType = reflect.TypeFor[fmt.Stringer]()
 )
 
@@ -183,6 +184,8 @@ func set(v reflect.Value, path string, change int) {
 		v.Set(reflect.ValueOf(time.UnixMilli(1_000_000_000_000 + int64(n)*1000).UTC()))
 	case v.Type() == peerType:
 		v.SetString(account(text))
+	case v.Type() == durationType: // of as many whole milliseconds as APIs carry
+		v.SetInt((int64(n) + 2) * int64(time.Millisecond))
 	case v.Type().Implements(stringerType) && (v.CanInt() || v.CanUint()):
 		v.Set(reflect.ValueOf(1 + change).Convert(v.Type())) // small ones have a name
 	case v.Kind() == reflect.Bool:
