@@ -20,8 +20,8 @@ func TestOperatingGuideIsComplete(t *testing.T) {
 	for _, s := range settings {
 		start := "| `" + s.key + "` | `--" + s.flag + "` | `" + envName(s.key) + "` | "
 		_, rest, found := strings.Cut(guide, start)
-		if line, _, _ := strings.Cut(rest, "\n"); !found || !strings.HasSuffix(line, "| "+s.usage+" |") {
-			t.Errorf("no row for %s that says %q", s.key, s.usage)
+		if line, _, _ := strings.Cut(rest, "\n"); !found || !strings.HasSuffix(line, "| "+s.help()+" |") {
+			t.Errorf("no row for %s that says %q", s.key, s.help())
 		}
 	}
 	for _, m := range regexp.MustCompile(`(?m)^ +(\d+)  (.+)$`).FindAllStringSubmatch(exitCodesHelp, -1) {

@@ -35,8 +35,10 @@ type effect struct {
 	by              string // in place of seen: file and name of a test, from the top of the repository
 }
 
-// effects has a row for each key of settings. Before a row is added its key has
-// been disconnected once and the row seen to fail.
+// effects has a row for each key of settings: one that fails when the daemon
+// does not read the key. See it fail before you add it: let the daemon read the
+// key's default instead, and run the row alone, as
+// go test ./cmd/edgenetd -run 'TestEveryOptionHasItsEffect/^worker.site$'.
 var effects = map[string]effect{
 	"listen": {
 		founder: func(n *effectNet) any { return []string{n.founderAddr} },
@@ -165,7 +167,7 @@ var effects = map[string]effect{
 	"worker.types": {
 		worker: []string{proto.TypeText},
 		seen: func(t *testing.T, n *effectNet) {
-			refused(t, n, "embedding")
+			refused(t, n, proto.TypeVectors)
 			if w := ask(t, n.worker.client.nodes.Status, new(api.StatusRequest)).Worker; !slices.Equal(w.Types, []string{proto.TypeText}) {
 				t.Errorf("status tells %v", w.Types)
 			}

@@ -340,6 +340,10 @@ func (n *effectNet) claim(t *testing.T) claimed {
 	return claimed{}
 }
 
+// offerFuel is what the worker can spend in time with its small worker.cpu: an
+// offer of more is declined for that, whatever its type or price.
+const offerFuel = proto.Fuel(1e9)
+
 func (n *effectNet) offer(t *testing.T) {
 	t.Helper()
 	topic := func(name string) (*pubsub.Topic, *pubsub.Subscription) {
@@ -365,7 +369,7 @@ func (n *effectNet) offer(t *testing.T) {
 			name, typ string
 			price     proto.Credit
 		}{
-			{"embedding", "embedding", proto.OneCredit},
+			{proto.TypeVectors, proto.TypeVectors, proto.OneCredit},
 			{"custom", "", proto.OneCredit},
 			{"cheap", proto.TypeText, proto.OneCredit / 4},
 			{"plain", proto.TypeText, proto.OneCredit},
@@ -378,7 +382,7 @@ func (n *effectNet) offer(t *testing.T) {
 				module = b.ID
 			}
 			msg, err := proto.Seal(n.key, n.network.ID, &proto.Payload{Body: &proto.Payload_Offer{Offer: &proto.Offer{
-				Id: id[:], Type: o.typ, Module: module.Bytes(), MeterVersion: proto.MeterVersion, Tasks: 1, FuelLimit: uint64(proto.DefaultFuel),
+				Id: id[:], Type: o.typ, Module: module.Bytes(), MeterVersion: proto.MeterVersion, Tasks: 1, FuelLimit: uint64(offerFuel),
 				MemoryLimit: proto.DefaultMemory, PriceCap: uint64(o.price), Redundancy: 1, SlotsWanted: 1, WorkersWanted: 1,
 				DeadlineUnixMs: uint64(time.Now().Add(time.Hour).UnixMilli()), Priority: uint32(proto.PriorityNormal), Round: round,
 			}}})
