@@ -199,7 +199,7 @@ func (c Config) parse() (parsed, error) {
 	if c.Connections < 0 {
 		return p, fmt.Errorf("node: %d connections: want 1 or more, or 0 for the default", c.Connections)
 	}
-	if err := labels(c.Worker); err != nil {
+	if err := checkWorker(c.Worker); err != nil {
 		return p, err
 	}
 	for _, l := range []struct {
@@ -221,9 +221,14 @@ func (c Config) parse() (parsed, error) {
 	return p, nil
 }
 
-// labels refuses labels that no submitter would take: claims with them are
-// dropped in silence.
-func labels(w market.Worker) error {
+// checkWorker refuses labels and payees that no submitter would take: claims
+// with them are dropped in silence.
+func checkWorker(w market.Worker) error {
+	if w.Payee != "" {
+		if _, err := proto.ParsePeer([]byte(w.Payee)); err != nil {
+			return fmt.Errorf("node: the worker's payee: %w", err)
+		}
+	}
 	for _, l := range []struct{ name, text string }{{"operator", w.Operator}, {"site", w.Site}} {
 		if len(l.text) > proto.MaxLabel {
 			return fmt.Errorf("node: the worker's %s has %d bytes: want at most %d", l.name, len(l.text), proto.MaxLabel)

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -262,6 +263,11 @@ func TestBadConfig(t *testing.T) {
 		"listen":       func(c *node.Config) { c.Listen = []string{"127.0.0.1:80"} },
 		"bootstrap":    func(c *node.Config) { c.Bootstrap = []string{"/ip4/127.0.0.1/tcp/1"} },
 		"reachability": func(c *node.Config) { c.Reachability = "often" },
+		"connections":  func(c *node.Config) { c.Connections = -1 },
+		"referrer":     func(c *node.Config) { c.Referrer = "nobody" },
+		"payee":        func(c *node.Config) { c.Worker.Payee = "nobody" },
+		"operator":     func(c *node.Config) { c.Worker.Operator = strings.Repeat("o", proto.MaxLabel+1) },
+		"site":         func(c *node.Config) { c.Worker.Site = strings.Repeat("s", proto.MaxLabel+1) },
 	} {
 		cfg := node.Config{Network: l.net, Key: l.keys[0]}
 		edit(&cfg)

@@ -24,7 +24,7 @@ func (n *Node) SetWorker(ctx context.Context, w market.Worker) error {
 	if w.Enabled && n.cfg.Executor == nil {
 		return errors.New("node: no sandbox is configured")
 	}
-	if err := labels(w); err != nil {
+	if err := checkWorker(w); err != nil {
 		return err
 	}
 	n.settings.Store(&w)

@@ -7,6 +7,7 @@ import { outcome, revive } from "./src/outcome";
 import { coarse, uniqueness } from "./src/uniqueness";
 
 const relays = ["https://relay.example"];
+const account = "12D3KooWC83GmxnmBT2x8o24pAyzHk1egnsVi2aR3oVhs7RPqZmf";
 
 test("defaults", () => {
   deepEqual(settings({ relays }), {
@@ -28,7 +29,7 @@ test("every field", () => {
     contribution: { cpuLimit: 0.5, memoryLimit: 1 << 30, bandwidthLimit: 1048576, tasks: ["vectors", "embeddings", "embedding", "encryption"] },
     idle: { focusRequired: true, minIdleTime: 0, respectBattery: false },
     relays: ["https://relay.example/", "/dns4/x/udp/1/quic-v1/webtransport/certhash/u/p2p/1"],
-    payee: "12D3",
+    payee: account,
     genesis: "YQ==",
   });
   deepEqual(s.seed, seed);
@@ -36,6 +37,8 @@ test("every field", () => {
   equal(s.bandwidth, 1048576);
   equal(s.relays[0], "https://relay.example");
   equal(s.focusRequired, true);
+  equal(s.payee, account);
+  equal(s.site, "site");
 });
 
 for (const [code, o] of [
@@ -54,6 +57,10 @@ for (const [code, o] of [
   ["BAD_CONFIG", { relays, siteId: "" }],
   ["BAD_CONFIG", { relays, siteId: "s".repeat(65) }],
   ["BAD_CONFIG", { relays, siteId: "é".repeat(33) }],
+  ["BAD_CONFIG", { relays, payee: "12D3" }],
+  ["BAD_CONFIG", { relays, payee: account.slice(0, -1) + "0" }],
+  ["BAD_CONFIG", { relays, payee: "13" + account.slice(2) }],
+  ["BAD_CONFIG", { relays, payee: "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N" }],
   ["BAD_CONFIG", { relays, genesis: "" }],
   ["BAD_KEY", { relays, privateKey: "" }],
   ["BAD_KEY", { relays, privateKey: "AAAA" }],

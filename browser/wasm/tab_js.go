@@ -119,8 +119,11 @@ func (t *tab) launch(cfg node.Config, w market.Worker, genesis, seed []byte, pay
 		return nil, err
 	}
 	if payee != "" {
-		if w.Payee, err = peer.Decode(payee); err != nil {
-			return nil, badConfig("payee %q is no peer id", payee)
+		if w.Payee, err = peer.Decode(payee); err == nil {
+			_, err = proto.ParsePeer([]byte(w.Payee))
+		}
+		if err != nil {
+			return nil, badConfig("payee %q is no account; want the peer id of an Ed25519 key, 12D3KooW…", payee)
 		}
 	}
 	if w.Types, w.Custom, err = taskTypes(names); err != nil {

@@ -113,7 +113,7 @@ export interface InitOptions {
   onTask?: (task: TaskEvent) => void;
   /** Also warnings, such as STORAGE_BLOCKED. */
   onError?: (error: EdgeNetError) => void;
-  /** Peer id of the account that earns; default this node's own. */
+  /** Peer id of the account that earns, as `edgenetd id` prints it; default this node's own. */
   payee?: string;
   /** Base64 of genesis.pb; only needed when no relay is an origin. */
   genesis?: string;

@@ -46,6 +46,16 @@ export function toBase64(b: Uint8Array): string {
   return btoa(s);
 }
 
+const base58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+
+/** Whether s is the peer id of an Ed25519 key: base58 of 6 bytes that say so, of which one is zero, and of the 32 of the key. */
+function isAccount(s: string): boolean {
+  if (!/^1[1-9A-HJ-NP-Za-km-z]{51}$/.test(s)) return false;
+  let n = 0n;
+  for (const c of s) n = n * 58n + BigInt(base58.indexOf(c));
+  return n >> 256n === 0x2408011220n;
+}
+
 /** Options that are safe to hand on, with defaults filled in. */
 export interface Settings {
   site?: string;
@@ -90,6 +100,7 @@ export function settings(o: InitOptions): Settings {
   if (site !== undefined && new TextEncoder().encode(site).length > 64) throw bad("siteId: at most 64 bytes of UTF-8");
   if (site !== undefined) s.site = site;
   const payee = text("payee", o.payee, 128);
+  if (payee !== undefined && !isAccount(payee)) throw bad(`payee: ${payee} is no account; the peer id of an Ed25519 key is needed, 12D3KooW…`);
   if (payee !== undefined) s.payee = payee;
   if (o.privateKey !== undefined) {
     const seed = typeof o.privateKey === "string" ? base64(o.privateKey) : undefined;
