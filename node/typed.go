@@ -61,7 +61,7 @@ func SubmitAll[R any, P Payload[R]](ctx context.Context, n *Node, payloads []P, 
 	answers := make([]*Answer[R], len(results))
 	for i, r := range results {
 		if r.State != market.Done {
-			return nil, r.Code.Errorf("task %s %s: %s", r.Task, r.State, r.Reason)
+			return nil, n.failureOf(r)
 		}
 		value, err := payloads[i].result(r.Output)
 		if err != nil {
@@ -70,6 +70,18 @@ func SubmitAll[R any, P Payload[R]](ctx context.Context, n *Node, payloads []P, 
 		answers[i] = &Answer[R]{Value: value, Result: r}
 	}
 	return answers, nil
+}
+
+// failureOf says why a task failed. What ended the whole job is told of the job.
+func (n *Node) failureOf(r *Result) error {
+	code, reason := r.Code, r.Reason
+	if v, err := n.view(r.Task.Job); err == nil && reason == "" {
+		code, reason = v.Record.Code, v.Record.Reason
+	}
+	if code == proto.CodeInsufficient {
+		reason += fmt.Sprintf("; send credits to this account with 'edgenetd wallet transfer %s AMOUNT' on a node that has them", n.self)
+	}
+	return code.Errorf("task %s %s: %s", r.Task, r.State, reason)
 }
 
 // StartAll is SubmitAll without waiting: follow the job with Watch.

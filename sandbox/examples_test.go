@@ -31,7 +31,7 @@ func buildGuide(t *testing.T) func(name string) []byte {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(guide), -1)
+	blocks := regexp.MustCompile("(?s)```sh by=TestGuide\n(.*?)```").FindAllStringSubmatch(string(guide), -1)
 	if len(blocks) < 3 {
 		t.Fatalf("%d commands in the guide", len(blocks))
 	}

@@ -141,7 +141,7 @@ func (s *shell) run(line string) (out []string, code int, err error) {
 	var once sync.Once
 	timer := time.AfterFunc(guard, func() { once.Do(func() { s.in.Close() }) }) // the shell ends, and the read with it
 	defer timer.Stop()
-	if _, err := fmt.Fprintf(s.in, "%s\necho; echo __end $?\n", line+"\n__code=$?\n(exit $__code)"); err != nil {
+	if _, err := fmt.Fprintf(s.in, "%s\n__code=$?; echo; echo __end $__code\n", line); err != nil {
 		return nil, 0, err
 	}
 	for {
