@@ -2,6 +2,7 @@ package market
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -44,11 +45,14 @@ func (j *job) noteLost(r *replica, code proto.Code, reason string, now time.Time
 	try := LostTry{Task: r.task.index, Worker: r.lease.worker, Code: code, Reason: reason, Times: 1, At: now}
 	if at >= 0 {
 		try.Times += j.lost[at].Times
-		j.lost = append(j.lost[:at], j.lost[at+1:]...)
 	} else if len(j.lost) >= maxLostTries {
-		j.lost = append(j.lost[:0], j.lost[1:]...)
+		at = 0
 	}
-	j.lost = append(j.lost, try)
+	kept := j.lost
+	if at >= 0 {
+		kept = slices.Concat(j.lost[:at], j.lost[at+1:])
+	}
+	j.lost = append(kept[:len(kept):len(kept)], try) // a new list: views hold the old one
 }
 
 // whyLost lists the lost tries, oldest first.

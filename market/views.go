@@ -32,7 +32,7 @@ func (m *Machine) view(j *job) JobView {
 	return JobView{
 		Record: j.rec, Done: j.done, Failed: failed, Verified: j.verified, Running: j.running,
 		Fuel: j.fuel, Cost: withFee(j.spent, m.cfg.FeePPM), Settled: m.jobSettled(j), Updated: j.updated,
-		Lost: slices.Clone(j.lost), LostTries: j.lostTries,
+		Lost: j.lost, LostTries: j.lostTries,
 	}
 }
 
