@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,7 @@ const (
 	instanceReply   = 5 * time.Second         // of the peer that passes the question on
 	instanceEvery   = 30 * time.Second
 	instanceAsked   = 16              // connected peers asked in one round
+	instanceMet     = 256             // peers that wait to be asked after they were met
 	instanceVoting  = 2 * time.Second // for which a witness keeps silent at most while it waits for others' answers
 	instanceRetries = 500 * time.Millisecond
 )
@@ -50,18 +52,20 @@ type instances struct {
 	id   [instanceLen]byte
 	need int // witnesses that have to answer before anything is signed
 
-	poke   chan struct{}
-	clear  chan struct{} // closed once nobody was found
-	found  chan struct{} // closed once somebody was
-	copied atomic.Bool
+	poke     chan struct{}
+	newcomer chan struct{} // told when a peer was met
+	clear    chan struct{} // closed once nobody was found
+	found    chan struct{} // closed once somebody was
+	copied   atomic.Bool
 
 	mu       sync.Mutex // guards what follows
 	answered map[peer.ID]bool
+	met      []peer.ID // to be asked soon, each once
 }
 
 func newInstances(n *Node) (*instances, error) {
 	x := &instances{
-		n: n, need: n.net.Quorum(), poke: make(chan struct{}, 1), clear: make(chan struct{}), found: make(chan struct{}),
+		n: n, need: n.net.Quorum(), poke: make(chan struct{}, 1), newcomer: make(chan struct{}, 1), clear: make(chan struct{}), found: make(chan struct{}),
 		answered: map[peer.ID]bool{},
 	}
 	if n.net.IsWitness(n.self) {
@@ -82,33 +86,29 @@ func (x *instances) run(ctx context.Context) {
 		x.n.log.Error("other processes with this identity are looked for now and then only", zap.Error(err))
 	} else {
 		defer sub.Close()
+		x.n.goDo(func(context.Context) { x.meet(sub) })
 	}
-	var met *event.EvtPeerIdentificationCompleted // whom to ask alone
+	everybody := time.Now() // when all are asked next
 	for {
-		if met == nil {
-			x.round(ctx)
+		if now := time.Now(); now.Before(everybody) {
+			x.round(ctx, x.takeMet())
 		} else {
-			x.round(ctx, met.Peer)
+			everybody = now.Add(instanceEvery)
+			x.round(ctx, x.n.host.Network().Peers())
 		}
-		met = nil
-		wait := instanceEvery
 		select {
 		case <-x.clear:
 		default:
-			wait = instanceRetries
+			if soon := time.Now().Add(instanceRetries); soon.Before(everybody) {
+				everybody = soon
+			}
 		}
-		timer := time.NewTimer(wait)
-		var events <-chan any
-		if sub != nil {
-			events = sub.Out()
-		}
+		timer := time.NewTimer(time.Until(everybody))
 		select {
 		case <-timer.C:
-		case e := <-events:
-			if e, ok := e.(event.EvtPeerIdentificationCompleted); ok {
-				met = &e
-			}
+		case <-x.newcomer:
 		case <-x.poke:
+			everybody = time.Now()
 			select { // whoever makes it look does not make it look all the time
 			case <-time.After(100 * time.Millisecond):
 			case <-ctx.Done():
@@ -124,9 +124,38 @@ func (x *instances) run(ctx context.Context) {
 	}
 }
 
-// round asks the witnesses that have not answered yet, and connected peers: all,
-// or those given.
-func (x *instances) round(ctx context.Context, peers ...peer.ID) {
+// meet notes who was identified. It waits for nobody: while one subscriber is
+// behind, libp2p identifies no peer at all.
+func (x *instances) meet(sub event.Subscription) {
+	for e := range sub.Out() {
+		e, ok := e.(event.EvtPeerIdentificationCompleted)
+		if !ok {
+			continue
+		}
+		x.mu.Lock()
+		if len(x.met) < instanceMet && !slices.Contains(x.met, e.Peer) {
+			x.met = append(x.met, e.Peer)
+		}
+		x.mu.Unlock()
+		wake(x.newcomer)
+	}
+}
+
+// takeMet takes those whose turn it is of the peers met.
+func (x *instances) takeMet() []peer.ID {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	n := min(len(x.met), instanceAsked)
+	out := slices.Clone(x.met[:n])
+	if x.met = slices.Delete(x.met, 0, n); len(x.met) > 0 {
+		wake(x.newcomer)
+	}
+	return out
+}
+
+// round asks the witnesses that have not answered yet, and of the given peers
+// those that know what to answer.
+func (x *instances) round(ctx context.Context, peers []peer.ID) {
 	ctx, cancel := context.WithTimeout(ctx, instanceReply)
 	defer cancel()
 	var asking sync.WaitGroup
@@ -147,9 +176,6 @@ func (x *instances) round(ctx context.Context, peers ...peer.ID) {
 	}
 	x.mu.Unlock()
 	more := 0
-	if peers == nil {
-		peers = x.n.host.Network().Peers()
-	}
 	for _, p := range peers {
 		ours, err := x.n.host.Peerstore().SupportsProtocols(p, x.n.net.ID.Protocol("instance"))
 		if asked[p] || err != nil || len(ours) == 0 || more == instanceAsked {
