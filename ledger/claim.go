@@ -28,8 +28,8 @@ type Claimed struct {
 // sum over the receipts in the claim: a voucher does not say which receipts
 // it covers, so adding both could count work twice. Receipts count when the
 // payer signed an assignment of this lane for exactly that work; a task counts
-// once. Whether the work is right cannot be seen here, nor whether its Outputs
-// can be fetched, which is the caller's to find out.
+// once for each fuel limit. Whether the work is right cannot be seen here, nor
+// whether its Outputs can be fetched, which is the caller's to find out.
 func (l *Ledger) CheckClaim(raw []byte) (Claimed, error) {
 	c, err := ReadClaim(raw)
 	if err != nil {
@@ -129,21 +129,27 @@ type workKey struct {
 	task, replica     uint32
 	module, inputHash string
 	meter             uint32
-	price             uint64
+	price, fuelLimit  uint64
 }
 
-type taskKey struct {
-	job  proto.JobID
-	task uint32
+// once names what a claim counts once. A task that is tried with growing fuel
+// limits is as much work as there are limits.
+type once struct {
+	job               proto.JobID
+	task              uint32
+	module, inputHash string
+	fuelLimit         uint64
 }
+
+func (k workKey) once() once { return once{k.job, k.task, k.module, k.inputHash, k.fuelLimit} }
 
 func (c *SignedClaim) readWork() (proto.Credit, proto.Fuel, error) {
-	limits, err := c.assigned()
+	ordered, err := c.assigned()
 	if err != nil {
 		return 0, 0, err
 	}
 	var amount, fuel uint64
-	seen := map[taskKey]bool{}
+	seen := map[once]bool{}
 	for i, sr := range c.body.Receipts {
 		if sr == nil {
 			return 0, 0, proto.CodeMalformed.Errorf("receipt %d is missing", i)
@@ -152,23 +158,22 @@ func (c *SignedClaim) readWork() (proto.Credit, proto.Fuel, error) {
 		if err := goproto.Unmarshal(sr.Receipt, r); err != nil {
 			return 0, 0, proto.CodeMalformed.Errorf("receipt %d: %v", i, err)
 		}
-		key := workKey{proto.JobID{}, r.Task, r.Replica, string(r.Module), string(r.InputHash), r.MeterVersion, r.Price}
+		key := workKey{proto.JobID{}, r.Task, r.Replica, string(r.Module), string(r.InputHash), r.MeterVersion, r.Price, r.FuelLimit}
 		if key.job, err = proto.ToJobID(r.Job); err != nil {
 			return 0, 0, fmt.Errorf("receipt %d: %w", i, err)
 		}
-		limit, ok := limits[key]
 		output, oerr := proto.ToHash(r.OutputHash)
 		switch {
 		case peer.ID(r.Worker) != c.says.Worker || c.by(peer.ID(r.Submitter)) != nil:
 			return 0, 0, proto.CodeBadReceipt.Errorf("receipt %d is of another pair", i)
-		case r.Fuel > limit && ok || !proto.Status(r.Status).Votable() || oerr != nil:
-			return 0, 0, proto.CodeBadReceipt.Errorf("receipt %d: fuel %d of %d, status %d", i, r.Fuel, limit, r.Status)
-		case seen[taskKey{key.job, key.task}]:
+		case r.Fuel > min(r.FuelLimit, uint64(proto.MaxFuel)) || !proto.Status(r.Status).Votable() || oerr != nil:
+			return 0, 0, proto.CodeBadReceipt.Errorf("receipt %d: fuel %d of %d, status %d", i, r.Fuel, r.FuelLimit, r.Status)
+		case seen[key.once()]:
 			return 0, 0, proto.CodeDuplicate.Errorf("receipt %d: task %s/%d is claimed twice", i, key.job, key.task)
-		case !ok && c.unassigned == nil:
+		case !ordered[key] && c.unassigned == nil:
 			c.unassigned = proto.CodeBadReceipt.Errorf("claim: receipt %d is for work that the payer did not assign on this lane", i)
 		}
-		seen[taskKey{key.job, key.task}] = true
+		seen[key.once()] = true
 		c.says.Outputs = append(c.says.Outputs, output)
 		pay := uint64(proto.PayFor(proto.Fuel(r.Fuel), proto.Credit(r.Price)))
 		if amount, err = sum(amount, min(pay, maxAmount)); err != nil {
@@ -179,9 +184,9 @@ func (c *SignedClaim) readWork() (proto.Credit, proto.Fuel, error) {
 	return proto.Credit(amount), proto.Fuel(fuel), nil
 }
 
-// assigned reads the payer's assignments for the lane: work to fuel limit.
-func (c *SignedClaim) assigned() (map[workKey]uint64, error) {
-	limits := map[workKey]uint64{}
+// assigned reads the payer's assignments for the lane.
+func (c *SignedClaim) assigned() (map[workKey]bool, error) {
+	ordered := map[workKey]bool{}
 	for i, raw := range c.body.Assignments {
 		s, err := openUnchecked(raw, proto.KindAssignments)
 		if err == nil {
@@ -199,11 +204,10 @@ func (c *SignedClaim) assigned() (map[workKey]uint64, error) {
 			if err != nil {
 				return nil, fmt.Errorf("assignments %d: %w", i, err)
 			}
-			key := workKey{job, a.Task, a.Replica, string(a.Module), string(a.InputHash), a.MeterVersion, a.Price}
-			limits[key] = min(max(limits[key], a.FuelLimit), uint64(proto.MaxFuel))
+			ordered[workKey{job, a.Task, a.Replica, string(a.Module), string(a.InputHash), a.MeterVersion, a.Price, a.FuelLimit}] = true
 		}
 	}
-	return limits, nil
+	return ordered, nil
 }
 
 // Verify checks the signatures in a claim, the worker's own first. It needs no

@@ -93,3 +93,27 @@ func TestOneLookPerLane(t *testing.T) {
 	c.file(bob, capped)
 	want(2, proto.CodeOK)
 }
+
+// A task that was tried with a low fuel limit and then with a high one was
+// executed twice, as ordered, and counts twice. A limit that nobody ordered
+// counts nothing.
+func TestTrialsAreClaimed(t *testing.T) {
+	x := newLease(t, 4)
+	const unit = uint64(proto.PriceUnit)
+	trial, task := x.receipt(0, 0, 1, func(r *proto.Receipt) { r.FuelLimit = unit }), x.receipt(0, 0, 8)
+	orders := [][]byte{x.assignments(alice, 0, 0), x.seal(alice, &proto.Payload{Body: &proto.Payload_Assignments{Assignments: &proto.AssignmentBatch{
+		Worker: []byte(bob.id), Hold: x.hold.ID.Bytes(), Assignments: []*proto.Assignment{{
+			Job: job(1), Replicas: 1, Module: proto.CIDOf([]byte("module")).Bytes(), MeterVersion: 1, InputHash: hash("input"), Price: credit, FuelLimit: unit,
+		}},
+	}}})}
+	claim := func(list ...*proto.SignedReceipt) (ledger.Claimed, error) {
+		return x.l.CheckClaim(x.claim(bob, &proto.WorkClaim{Assignments: orders, Receipts: list}))
+	}
+	if got, err := claim(trial, task); err != nil || got.Amount != 9*proto.OneCredit {
+		t.Errorf("%s, %v", got.Amount, err)
+	}
+	_, err := claim(trial, task, x.receipt(0, 0, 1, func(r *proto.Receipt) { r.FuelLimit = 2 * unit }))
+	wantCode(t, err, proto.CodeBadReceipt)
+	_, err = claim(trial, task, x.receipt(0, 0, 7))
+	wantCode(t, err, proto.CodeDuplicate)
+}

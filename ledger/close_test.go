@@ -61,6 +61,7 @@ func (x *lease) receiptBy(by person, task uint32, credits uint64, change ...func
 		Worker: []byte(by.id), Submitter: []byte(alice.id), Job: job(1), Task: task,
 		Module: proto.CIDOf([]byte("module")).Bytes(), MeterVersion: 1, InputHash: hash("input"),
 		OutputHash: hash(fmt.Sprint("output ", task)), Fuel: credits * uint64(proto.PriceUnit), Status: uint32(proto.StatusOK), Price: credit,
+		FuelLimit: 10 * uint64(proto.PriceUnit),
 	}
 	for _, f := range change {
 		f(r)

@@ -1,9 +1,11 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,6 +29,10 @@ const (
 	maxClaimTasks   = 1024     // of one lane, as many as a claim may hold
 	maxClaimOutputs = 64 << 20 // bytes of one lane's outputs
 	maxClaimBytes   = 240 << 10
+	maxClaimOrders  = 4 << 20 // bytes of one lane's assignments
+	// maxBatchBytes is what a signed batch of assignments has at most for each of
+	// them: with a larger one no claim has room for what it orders.
+	maxBatchBytes = 256
 )
 
 // claims is this worker's side of unpaid work.
@@ -44,6 +50,7 @@ type laneWork struct {
 	records uint32
 	tasks   int
 	outputs int
+	orders  int // bytes of assignments
 	// Of run alone:
 	tried   time.Time // to claim
 	claimed uint64    // deadline of the hold for which a quorum keeps the claim
@@ -79,6 +86,9 @@ func (c *claims) load() error {
 			return nil
 		}
 		w.records = max(w.records, n+1)
+		if part[3][0] == 'a' {
+			w.orders += len(v)
+		}
 		if part[3][0] == 'r' {
 			var r proto.Results
 			if goproto.Unmarshal(v, &r) == nil {
@@ -133,13 +143,21 @@ func (c *claims) keep(w *laneWork, kind byte, v []byte) {
 	}
 }
 
-// assigned keeps a payer's signed assignments.
-func (c *claims) assigned(hold cid.Cid, lane uint32, batch []byte) {
+// assigned keeps a payer's signed assignments. It reports false when the payer
+// has sent more of them than its lane's work can take.
+func (c *claims) assigned(hold cid.Cid, lane uint32, batch []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if w := c.lane(hold, lane); w != nil && w.tasks < maxClaimTasks {
-		c.keep(w, 'a', batch)
+	w := c.lane(hold, lane)
+	if w == nil || w.tasks >= maxClaimTasks {
+		return true
 	}
+	if w.orders+len(batch) > maxClaimOrders {
+		return false
+	}
+	w.orders += len(batch)
+	c.keep(w, 'a', batch)
+	return true
 }
 
 // delivered is a result of a lane that goes to its submitter.
@@ -296,21 +314,83 @@ func (c *claims) look(ctx context.Context, w *laneWork) error {
 	return nil
 }
 
+// order is what an assignment orders and a receipt delivers.
+type order struct {
+	job, module, input string
+	task, replica      uint32
+	meter              uint32
+	price, fuelLimit   uint64
+}
+
+// once leaves what ledger.CheckClaim counts once.
+func (o order) once() order {
+	o.replica, o.meter, o.price = 0, 0, 0
+	return o
+}
+
+// proven is a receipt with the assignments that order its work.
+type proven struct {
+	receipt *proto.SignedReceipt
+	batch   string
+	pay     proto.Credit
+}
+
 // claim makes the signed claim of a lane from what is kept; nil when nothing is.
+// The dearest work comes first, with the assignments that order it and no others:
+// the payer decides what those are, so they must not use up the claim's room.
 func (c *claims) claim(w *laneWork) ([]byte, error) {
 	m := &proto.WorkClaim{Hold: w.hold.Bytes(), Lane: w.lane}
 	if v, err := c.n.kv.get(voucherKey(w.hold, w.lane)); err == nil {
 		m.Voucher = v
 	}
-	bare := goproto.Clone(m).(*proto.WorkClaim)
-	type task struct {
-		job  string
-		task uint32
+	work, err := c.proven(w)
+	if err != nil {
+		return nil, err
 	}
-	seen := map[task]bool{}
+	const field = 8 // bytes around one in the message
+	size := goproto.Size(m)
+	has := map[string]bool{}
+	for _, p := range work {
+		more := goproto.Size(p.receipt) + field
+		if !has[p.batch] {
+			more += len(p.batch) + field
+		}
+		if size+more > maxClaimBytes || len(m.Receipts) == maxClaimTasks {
+			continue
+		}
+		size += more
+		if !has[p.batch] {
+			has[p.batch] = true
+			m.Assignments = append(m.Assignments, []byte(p.batch))
+		}
+		m.Receipts = append(m.Receipts, p.receipt)
+	}
+	if len(m.Voucher)+len(m.Receipts) == 0 {
+		return nil, nil
+	}
+	return c.n.seal(&proto.Payload{Body: &proto.Payload_WorkClaim{WorkClaim: m}})
+}
+
+// proven lists a lane's work that the payer ordered on it, each once, the
+// dearest first. Assignments are read before receipts, because their keys sort
+// first.
+func (c *claims) proven(w *laneWork) ([]proven, error) {
+	orders := map[order]string{}
+	seen := map[order]bool{}
+	var out []proven
 	err := c.n.kv.scan("work/"+laneKey(w.hold, w.lane)+"/", func(key string, v []byte) error {
 		if key[strings.LastIndexByte(key, '/')+1] == 'a' {
-			m.Assignments = append(m.Assignments, v)
+			s, err := proto.Inspect(v, proto.KindAssignments)
+			if err != nil {
+				return nil
+			}
+			batch := string(v)
+			for _, a := range s.Payload.GetAssignments().GetAssignments() {
+				o := order{string(a.GetJob()), string(a.GetModule()), string(a.GetInputHash()), a.GetTask(), a.GetReplica(), a.GetMeterVersion(), a.GetPrice(), a.GetFuelLimit()}
+				if _, known := orders[o]; !known {
+					orders[o] = batch
+				}
+			}
 			return nil
 		}
 		var r proto.Results
@@ -327,14 +407,13 @@ func (c *claims) claim(w *laneWork) ([]byte, error) {
 		}
 		for _, sr := range signed {
 			rc := new(proto.Receipt)
-			if goproto.Unmarshal(sr.Receipt, rc) != nil || !proto.Status(rc.Status).Votable() {
+			if goproto.Unmarshal(sr.Receipt, rc) != nil || !proto.Status(rc.Status).Votable() || rc.Fuel > rc.FuelLimit {
 				continue
 			}
-			// Ordered by this payer on this lane, once.
-			k := task{string(rc.Job), rc.Task}
-			if !seen[k] && len(m.Receipts) < maxClaimTasks && c.orders(m, rc) {
-				seen[k] = true
-				m.Receipts = append(m.Receipts, sr)
+			o := order{string(rc.Job), string(rc.Module), string(rc.InputHash), rc.Task, rc.Replica, rc.MeterVersion, rc.Price, rc.FuelLimit}
+			if batch, ok := orders[o]; ok && !seen[o.once()] {
+				seen[o.once()] = true
+				out = append(out, proven{sr, batch, proto.PayFor(proto.Fuel(rc.Fuel), proto.Credit(rc.Price))})
 			}
 		}
 		return nil
@@ -342,34 +421,8 @@ func (c *claims) claim(w *laneWork) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state store: %w", err)
 	}
-	if len(m.Voucher)+len(m.Receipts) == 0 {
-		return nil, nil
-	}
-	for goproto.Size(m) > maxClaimBytes && len(m.Receipts) > 0 {
-		m.Receipts = m.Receipts[:len(m.Receipts)*3/4]
-		if len(m.Receipts) == 0 {
-			m = bare
-		}
-	}
-	return c.n.seal(&proto.Payload{Body: &proto.Payload_WorkClaim{WorkClaim: m}})
-}
-
-// orders reports whether an assignment of the claim orders what a receipt
-// delivers. Assignments are read before receipts, because their keys sort first.
-func (c *claims) orders(m *proto.WorkClaim, rc *proto.Receipt) bool {
-	for _, raw := range m.Assignments {
-		s, err := proto.Inspect(raw, proto.KindAssignments)
-		if err != nil {
-			continue
-		}
-		for _, a := range s.Payload.GetAssignments().GetAssignments() {
-			if string(a.Job) == string(rc.Job) && a.Task == rc.Task && a.Replica == rc.Replica && string(a.Module) == string(rc.Module) &&
-				string(a.InputHash) == string(rc.InputHash) && a.MeterVersion == rc.MeterVersion && a.Price == rc.Price && rc.Fuel <= a.FuelLimit {
-				return true
-			}
-		}
-	}
-	return false
+	slices.SortStableFunc(out, func(x, y proven) int { return cmp.Compare(y.pay, x.pay) })
+	return out, nil
 }
 
 // forget drops what was kept of a lane that is paid for good.

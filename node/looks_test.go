@@ -82,7 +82,7 @@ func (c *claimant) file(outputs ...[]byte) {
 		batch.Assignments = append(batch.Assignments, a)
 		raw, err := goproto.Marshal(&proto.Receipt{
 			Worker: []byte(c.host.ID()), Submitter: []byte(c.n.self), Job: a.Job, Task: a.Task, Module: a.Module, MeterVersion: 1,
-			InputHash: a.InputHash, OutputHash: h[:], Fuel: a.FuelLimit, Status: uint32(proto.StatusOK), Price: 1,
+			InputHash: a.InputHash, OutputHash: h[:], Fuel: a.FuelLimit, Status: uint32(proto.StatusOK), Price: 1, FuelLimit: a.FuelLimit,
 		})
 		if err != nil {
 			c.t.Fatal(err)

@@ -92,7 +92,9 @@ func (j *jobs) act(ctx context.Context, outs []market.Output) {
 				wake(j.ended)
 			}
 		case market.SaveTask:
-			n.activity.count(func(c *Counts) { c.countTask(o.Record) })
+			if o.Record.State.Final() { // not a trial of it
+				n.activity.count(func(c *Counts) { c.countTask(o.Record) })
+			}
 		case market.JobChanged:
 			j.changed(o.Job)
 		case market.Note:

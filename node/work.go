@@ -192,6 +192,9 @@ func (w *work) assigned(l *link, a *proto.Assign) error {
 	if len(batch.Assignments) == 0 || len(batch.Assignments) > 64 || len(a.Inputs) != len(batch.Assignments) {
 		return proto.CodeMalformed.Errorf("%d assignments with %d inputs", len(batch.Assignments), len(a.Inputs))
 	}
+	if most := maxBatchBytes * (4 + len(batch.Assignments)); len(a.Batch) > most {
+		return proto.CodeTooLarge.Errorf("%d assignments in %d bytes, at most %d", len(batch.Assignments), len(a.Batch), most)
+	}
 	hold, err := proto.ParseCID(batch.Hold)
 	if err != nil {
 		return err
@@ -201,14 +204,20 @@ func (w *work) assigned(l *link, a *proto.Assign) error {
 			return err
 		}
 	}
-	lane, ok := w.lane(l, hold, batch.Lane)
-	if !ok {
+	refuse := func(code proto.Code, reason string) error {
 		for _, as := range batch.Assignments {
 			if ref, err := assignmentRef(as); err == nil {
-				l.out.push(refusedItem{ref, proto.CodeNoLane, "no certified lane of mine was shown"})
+				l.out.push(refusedItem{ref, code, reason})
 			}
 		}
 		return nil
+	}
+	lane, ok := w.lane(l, hold, batch.Lane)
+	if !ok {
+		return refuse(proto.CodeNoLane, "no certified lane of mine was shown")
+	}
+	if !w.n.claims.assigned(hold, batch.Lane, a.Batch) {
+		return refuse(proto.CodeBusy, "too many assignments on this lane for what was delivered")
 	}
 	for i, as := range batch.Assignments {
 		ref, err := assignmentRef(as)
@@ -222,7 +231,6 @@ func (w *work) assigned(l *link, a *proto.Assign) error {
 		in.hold, in.lane = hold, batch.Lane
 		w.keepInput(execKey{l.from, ref}, in)
 	}
-	w.n.claims.assigned(hold, batch.Lane, a.Batch)
 	w.n.jobs.post(market.AssignSeen{From: l.from, Batch: batch, Lane: lane})
 	return nil
 }

@@ -1,0 +1,113 @@
+package node
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	goproto "google.golang.org/protobuf/proto"
+
+	"edgenet.dev/proto"
+)
+
+// Every trial of a task is claimed, for each was ordered and done, and neither
+// they nor assignments that nothing was delivered for leave the dearest work out.
+func TestClaimHasTheDearestWork(t *testing.T) {
+	n := alone(t)
+	hold := proto.CIDOf([]byte("hold"))
+	batch := func(list ...*proto.Assignment) []byte {
+		raw, err := n.seal(&proto.Payload{Body: &proto.Payload_Assignments{Assignments: &proto.AssignmentBatch{
+			Worker: []byte(n.self), Hold: hold.Bytes(), Assignments: list,
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	order := func(input string, task uint32, fuel uint64) *proto.Assignment {
+		h := proto.HashOf([]byte(input))
+		return &proto.Assignment{
+			Job: make([]byte, 16), Task: task, Replicas: 1, Module: proto.CIDOf([]byte("module")).Bytes(), MeterVersion: proto.MeterVersion,
+			InputHash: h[:], Price: uint64(proto.OneCredit), FuelLimit: fuel,
+		}
+	}
+	deliver := func(a *proto.Assignment) {
+		h := proto.HashOf([]byte("output"))
+		raw, err := goproto.Marshal(&proto.Receipt{
+			Worker: []byte(n.self), Submitter: []byte(n.self), Job: a.Job, Task: a.Task, Module: a.Module, MeterVersion: a.MeterVersion,
+			InputHash: a.InputHash, OutputHash: h[:], Fuel: a.FuelLimit, Status: uint32(proto.StatusOutOfFuel), Price: a.Price, FuelLimit: a.FuelLimit,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed, err := proto.SignReceipts(n.cfg.Key, n.net.ID, [][]byte{raw}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.claims.delivered(signed, [][]byte{raw}, []delivered{{hold: hold}})
+	}
+	junk := make([]*proto.Assignment, 64)
+	for i := range junk {
+		junk[i] = order("input", uint32(i), 1)
+	}
+	for i := range 40 { // more than a claim holds
+		junk[0].Task = uint32(1000 + i)
+		if !n.claims.assigned(hold, 0, batch(junk...)) {
+			t.Fatal("no room")
+		}
+	}
+	var want uint64
+	for _, fuel := range []uint64{1e6, 8e6, 64e6, 30e9} {
+		want += fuel
+		a := order("input", 0, fuel)
+		n.claims.assigned(hold, 0, batch(a))
+		deliver(a)
+		deliver(a) // once more is no more
+	}
+	other := order("another input", 0, 20e9)
+	want += other.FuelLimit
+	n.claims.assigned(hold, 0, batch(other))
+	deliver(other)
+	raw, err := n.claims.claim(n.claims.lanes[laneKey(hold, 0)])
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := proto.Inspect(raw, proto.KindWorkClaim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got uint64
+	m := s.Payload.GetWorkClaim()
+	for _, sr := range m.Receipts {
+		r := new(proto.Receipt)
+		if err := goproto.Unmarshal(sr.Receipt, r); err != nil {
+			t.Fatal(err)
+		}
+		got += r.Fuel
+	}
+	if got != want || len(m.Receipts) != 5 || len(m.Assignments) != 5 {
+		t.Errorf("%d fuel in %d receipts under %d batches, want %d", got, len(m.Receipts), len(m.Assignments), want)
+	}
+}
+
+// A payer's assignments take so much room and no more.
+func TestAssignmentsAreBounded(t *testing.T) {
+	n := alone(t)
+	hold, kept := proto.CIDOf([]byte("hold")), 0
+	for n.claims.assigned(hold, 0, make([]byte, 16<<10)) {
+		if kept += 16 << 10; kept > maxClaimOrders {
+			t.Fatal("no bound")
+		}
+	}
+	l := &link{from: peer.ID("payer")}
+	raw, err := n.seal(&proto.Payload{Body: &proto.Payload_Assignments{Assignments: &proto.AssignmentBatch{
+		Hold: hold.Bytes(), Assignments: []*proto.Assignment{{Job: make([]byte, 16), InputHash: make([]byte, 16<<10)}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.from = n.self
+	if err := n.work.assigned(l, &proto.Assign{Batch: raw, Inputs: []*proto.Input{{}}}); proto.CodeOf(err) != proto.CodeTooLarge {
+		t.Errorf("a batch that no claim has room for: %v", fmt.Sprint(err))
+	}
+}
