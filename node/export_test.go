@@ -149,3 +149,6 @@ func (n *Node) Prober(ctx context.Context, list []peer.AddrInfo, length time.Dur
 	p := n.prober()
 	return func() map[peer.ID]bool { return p.round(ctx, ids, length) }, p.all.Wait
 }
+
+// MaySign waits until nobody else can be found with this node's identity.
+func (n *Node) MaySign(ctx context.Context) error { return n.instances.check(ctx) }

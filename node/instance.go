@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/multiformats/go-multistream"
 	"go.uber.org/zap"
@@ -194,7 +195,7 @@ func (x *instances) ask(ctx context.Context, p peer.ID) error {
 		return err
 	}
 	s, err := x.n.stream(ctx, p, "instance")
-	var unknown multistream.ErrNotSupported[string]
+	var unknown multistream.ErrNotSupported[protocol.ID]
 	if err != nil && !errors.As(err, &unknown) {
 		return err
 	}
