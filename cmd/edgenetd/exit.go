@@ -113,7 +113,7 @@ func sentence(err error) string {
 	if isDiskError(err) {
 		text += "; nothing was lost: free some space (or choose another --dir) and run the command again"
 	}
-	return text
+	return harmless(text) // a worker's reason may be in it
 }
 
 // remote gives an error of the local API its exit code.

@@ -9,10 +9,12 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"unicode"
 
 	golog "github.com/ipfs/go-log/v2"
 	"github.com/libp2p/go-libp2p/gologshim"
 	"go.uber.org/zap"
+	"go.uber.org/zap/buffer"
 	"go.uber.org/zap/exp/zapslog"
 	"go.uber.org/zap/zapcore"
 	"gopkg.in/natefinch/lumberjack.v2"
@@ -114,9 +116,33 @@ func encoder(format string) zapcore.Encoder {
 	e.EncodeTime = zapcore.ISO8601TimeEncoder
 	if format == "console" {
 		e.EncodeLevel = zapcore.CapitalLevelEncoder
-		return zapcore.NewConsoleEncoder(e)
+		return harmlessLines{zapcore.NewConsoleEncoder(e)}
 	}
 	return zapcore.NewJSONEncoder(e)
+}
+
+// harmlessLines escapes what zap's console format does not: strangers' words are
+// in messages and fields.
+type harmlessLines struct{ zapcore.Encoder }
+
+func (h harmlessLines) Clone() zapcore.Encoder { return harmlessLines{h.Encoder.Clone()} }
+
+func (h harmlessLines) EncodeEntry(e zapcore.Entry, fields []zapcore.Field) (*buffer.Buffer, error) {
+	e.Message = harmless(e.Message) // line ends, too
+	line, err := h.Encoder.EncodeEntry(e, fields)
+	if err != nil {
+		return nil, err
+	}
+	text := line.String()
+	line.Reset()
+	for _, r := range text {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			line.AppendString(harmless(string(r)))
+		} else {
+			line.AppendString(string(r))
+		}
+	}
+	return line, nil
 }
 
 // bridge leads the logs of libp2p and its relatives into core. What they call

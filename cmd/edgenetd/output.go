@@ -159,5 +159,5 @@ func isText(b []byte) bool {
 	if !bytes.Equal(bytes.ToValidUTF8(b, nil), b) {
 		return false
 	}
-	return !bytes.ContainsFunc(b, func(r rune) bool { return r < ' ' && r != '\n' && r != '\t' && r != '\r' })
+	return !bytes.ContainsFunc(b, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' && r != '\r' })
 }
