@@ -65,8 +65,10 @@ func TestImportTableRefuses(t *testing.T) {
 		{ImportPath: module + "/ledger/store/pebble", XTestImports: []string{module + "/sandbox"}},
 		{ImportPath: module + "/proto", TestImports: []string{module + "/node"}},
 		{ImportPath: module + "/helpers"},
-		{ImportPath: module + "/node", Imports: []string{module + "/cmd/edgenetd"}},
-	}), "market imports", "pebble imports", "proto imports", "helpers", "node imports")
+		{ImportPath: module + "/node", Imports: []string{module + "/cmd/edgenetd"}, TestImports: []string{daemons}},
+		{ImportPath: module + "/cmd/edgenetd", Imports: []string{daemons}},
+	}), "market imports", "pebble imports", "proto imports", "helpers", "node imports edgenet.dev/cmd", "node imports edgenet.dev/test", "edgenetd imports")
+	none(t, checkImportTable([]listed{{ImportPath: module + "/cmd/edgenetd", TestImports: []string{daemons}}}))
 	none(t, checkImportTable([]listed{{
 		ImportPath: module + "/ledger/store/pebble",
 		Imports:    []string{module + "/ledger", module + "/proto", "os", "github.com/cockroachdb/pebble/v2"},

@@ -144,7 +144,7 @@ func TestTab(t *testing.T) {
 	// The tab pays two daemons.
 	var out tabOutcome
 	tb.call(&out, "submit", map[string]any{
-		"tasks":      []any{map[string]any{"type": "text", "payload": "a b a"}, map[string]any{"type": "text", "payload": "c"}},
+		"tasks":      []any{map[string]any{"type": "text", "payload": `"a b a"`}, map[string]any{"type": "text", "payload": `"c"`}},
 		"redundancy": 2, "maxMicro": "100000000", "priority": 1, "timeoutMs": 170_000,
 	})
 	for i, want := range []string{`"a":2`, `"c":1`} {
