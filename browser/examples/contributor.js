@@ -51,7 +51,7 @@ function show(s) {
 
 async function main() {
   const node = await EdgeNet.init({
-    siteId: location.hostname,
+    siteId: location.hostname.slice(-64), // at most 64 bytes
     contribution: { cpuLimit: 0.5 },
     idle: { minIdleTime: 5000 },
     relays: relays.length > 0 ? relays : [location.origin],

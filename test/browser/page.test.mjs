@@ -49,7 +49,7 @@ async function open(context, origin, options = {}) {
       relays: [location.origin],
       idle: { minIdleTime: 0 },
       onError: (e) => errors.push(e.code),
-      onCredit: (c, total) => credits.push([c, total]),
+      onCredit: (...heard) => credits.push(heard),
       ...o,
     });
     document.getElementById("agree").addEventListener("click", (click) => void EdgeNet.consent.request({ click, cpuLimit: 0.5 }));
@@ -102,6 +102,7 @@ test("consent earns; pause, resume and revoke hold; the site's limit counts too"
     await until(() => page.evaluate(() => credits.length > 2), "credits");
     const s = await stats(page);
     assert.ok(s.tasksRun > 0 && s.here && s.cpu === 0.2, JSON.stringify(s));
+    assert.deepEqual(await page.evaluate(() => credits.slice(0, 2)), [[0.001, 0.001, "work"], [0.001, 0.002, "work"]]);
     await page.evaluate(() => node.pause());
     await until(async () => (await stats(page)).reason === "paused by the page", "the pause");
     await page.evaluate(() => node.resume());
@@ -186,6 +187,15 @@ test("disconnect hands over, too, and init works again afterwards", () =>
     await a.evaluate(() => EdgeNet.init({ relays: [location.origin] }).then((n) => (globalThis.node = n)));
     await state(a, "working");
     assert.equal((await stats(a)).here, false);
+  }));
+
+test("a siteId of more than 64 bytes is refused, and the page can try again", () =>
+  within({}, async (context, origin) => {
+    const page = await context.newPage();
+    await page.goto(origin);
+    const init = (siteId) => page.evaluate((siteId) => EdgeNet.init({ siteId, relays: [location.origin] }).then(() => "", (e) => `${e instanceof EdgeNet.EdgeNetError} ${e.code} ${e.message}`), siteId);
+    for (const long of ["s".repeat(65), "é".repeat(33)]) assert.match(await init(long), /^true BAD_CONFIG .*siteId.*64/);
+    assert.equal(await init("é".repeat(32)), "");
   }));
 
 test("submitting needs no consent, and gives none", () =>
