@@ -30,6 +30,7 @@ const (
 	redialBoot    = 2 * time.Minute
 	redialKnown   = 10 * time.Minute
 	connectLookup = 200 * time.Millisecond // a lost connection is noticed so soon after its event
+	connectStays  = 30 * time.Second       // a connection that lasted so long was no failure
 )
 
 // dialer decides whom to dial when. It belongs to one goroutine but for outcome.
@@ -41,9 +42,10 @@ type dialer struct {
 }
 
 type dialState struct {
-	dialling bool
-	fails    int
-	retryAt  time.Time
+	dialling  bool
+	fails     int // dials without an answer, and connections that did not last
+	retryAt   time.Time
+	connected time.Time // since when, as far as was noticed; zero while it is not
 }
 
 // keepConnected runs until ctx ends and waits for its dials.
@@ -129,10 +131,20 @@ func (d *dialer) due(now time.Time) (dial []candidate, wait time.Duration) {
 	}
 	wait = time.Hour
 	for _, c := range list {
-		s := d.states[c.ID]
+		s, here := d.states[c.ID], d.n.connected(c.ID)
+		if s != nil && !here && s.lost(now) {
+			if s.fails == 0 {
+				delete(d.states, c.ID)
+				s = nil
+			} else {
+				d.failed(c, s, now, "was connected for a moment only", nil)
+			}
+		}
 		switch {
-		case d.n.connected(c.ID):
-			delete(d.states, c.ID)
+		case here:
+			if s != nil && s.connected.IsZero() {
+				s.connected = now
+			}
 			continue
 		case s != nil && s.dialling:
 			continue
@@ -164,20 +176,43 @@ func (d *dialer) dial(ctx context.Context, c candidate) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.states[c.ID]
-	if err == nil || s == nil {
-		delete(d.states, c.ID)
-		return
+	if s == nil {
+		return // forgotten
 	}
 	s.dialling = false
+	if err == nil {
+		s.connected = time.Now()
+		return
+	}
 	s.fails++
+	d.failed(c, s, time.Now(), "does not answer", err)
+}
+
+// lost notes the end of a connection, if there was one and it is news: one that
+// lasted forgets the failures before it, any other is one more. Otherwise a peer
+// that accepts and hangs up would be dialled without a pause.
+func (s *dialState) lost(now time.Time) bool {
+	if s.connected.IsZero() {
+		return false
+	}
+	s.fails++
+	if now.Sub(s.connected) >= connectStays {
+		s.fails = 0
+	}
+	s.connected = time.Time{}
+	return true
+}
+
+// failed says when to dial a peer again. Call with mu held.
+func (d *dialer) failed(c candidate, s *dialState, now time.Time, how string, err error) {
 	again := s.wait(c.bootstrap, len(d.n.host.Network().Peers()) == 0)
-	s.retryAt = time.Now().Add(again)
+	s.retryAt = now.Add(again)
 	if s.tellable() {
-		what := "a peer of before does not answer"
+		what := "a peer of before "
 		if c.bootstrap {
-			what = "bootstrap peer does not answer"
+			what = "bootstrap peer "
 		}
-		d.n.log.Info(what, zap.Stringer("peer", c.ID), zap.Int("tries", s.fails), zap.Duration("again_in", again.Round(time.Second)), zap.Error(err))
+		d.n.log.Info(what+how, zap.Stringer("peer", c.ID), zap.Int("tries", s.fails), zap.Duration("again_in", again.Round(time.Second)), zap.Error(err))
 	}
 }
 
@@ -244,8 +279,11 @@ func (n *Node) ConnectPeer(ctx context.Context, addr string) (peer.ID, string, e
 		return "", "", proto.CodeNotFound.Errorf("%s answered and hung up", info.ID)
 	}
 	// It worked when asked for by hand, also where it had dialled this node before.
-	addrs := append(slices.Clone(info.Addrs), n.host.Peerstore().Addrs(info.ID)...)
-	if err := n.peerbook.add(info.ID, &knownPeer{addrs: bounded(info.ID, addrs), seen: time.Now(), reached: true}); err != nil {
+	addrs := bounded(info.ID, append(slices.Clone(info.Addrs), n.host.Peerstore().Addrs(info.ID)...))
+	if len(addrs) == 0 {
+		return "", "", proto.CodeMalformed.Errorf("%s is connected but not remembered, because its address has more than %d bytes; name it by a shorter one", info.ID, maxKnownAddr)
+	}
+	if err := n.peerbook.add(info.ID, &knownPeer{addrs: addrs, seen: time.Now(), reached: true}); err != nil {
 		return "", "", err
 	}
 	return info.ID, conns[0].RemoteMultiaddr().String(), nil

@@ -12,7 +12,7 @@ const MaxReached, MaxMet = maxReached, maxMet
 
 // RememberPeer puts a peer that was seen at a moment into the peerbook.
 func (n *Node) RememberPeer(id peer.ID, addr string, seen time.Time, reached bool) error {
-	return n.peerbook.add(id, &knownPeer{addrs: []ma.Multiaddr{ma.StringCast(addr)}, seen: seen, reached: reached})
+	return n.peerbook.add(id, &knownPeer{addrs: bounded(id, []ma.Multiaddr{ma.StringCast(addr)}), seen: seen, reached: reached})
 }
 
 // StoredPeers counts the entries on disk, and those among them with a signed
@@ -54,4 +54,16 @@ func Redials(bootstrap, alone bool, during time.Duration) (dials, lines int, lon
 		at += w
 	}
 	return dials, lines, longest
+}
+
+// Lost plays connections of one peer, which lasted so long: the failures counted
+// after each.
+func Lost(lasted ...time.Duration) (fails []int) {
+	s, now := new(dialState), time.Now()
+	for _, d := range lasted {
+		s.connected = now.Add(-d)
+		s.lost(now)
+		fails = append(fails, s.fails)
+	}
+	return fails
 }

@@ -242,10 +242,14 @@ func yesLast(x, y bool) int {
 	return -1
 }
 
-// add remembers p, keeps what an older entry knew better, and makes room.
+// add remembers p, keeps what an older entry knew better, and makes room. It
+// refuses a peer without an address, whom nobody could dial.
 func (b *peerbook) add(id peer.ID, p *knownPeer) error {
 	if id == b.n.self {
 		return nil
+	}
+	if len(p.addrs) == 0 {
+		return proto.CodeMalformed.Errorf("%s has no address of at most %d bytes", id, maxKnownAddr)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -256,7 +260,7 @@ func (b *peerbook) add(id peer.ID, p *knownPeer) error {
 		}
 		// The address that worked stays, however the peer is connected now.
 		if old.reached {
-			p.addrs = bounded(id, append(slices.Clone(old.addrs[:1]), p.addrs...))
+			p.addrs = bounded(id, append(slices.Clone(old.addrs[:min(1, len(old.addrs))]), p.addrs...))
 		}
 	}
 	b.peers[id] = p

@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -170,6 +173,48 @@ func TestRedialsGrowRarer(t *testing.T) {
 	until(t, "the log names the peer on the closed port once", func() bool {
 		return logs.FilterMessage("bootstrap peer does not answer").FilterField(zap.Int("tries", 1)).Len() > 0
 	})
+}
+
+// A peer that accepts and hangs up is dialled at growing intervals, too; only a
+// connection that lasted makes up for those before.
+func TestWhoHangsUpIsDialledAtGrowingIntervals(t *testing.T) {
+	if got := fmt.Sprint(node.Lost(0, time.Second, 29*time.Second, 31*time.Second, time.Second)); got != "[1 2 3 0 1]" {
+		t.Errorf("failures after each connection: %s", got)
+	}
+	h, err := libp2p.New(libp2p.ListenAddrStrings("/ip4/127.0.0.1/udp/0/quic-v1"), libp2p.DisableRelay())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	var dials atomic.Int64
+	h.Network().Notify(&network.NotifyBundle{ConnectedF: func(_ network.Network, c network.Conn) {
+		dials.Add(1)
+		time.AfterFunc(50*time.Millisecond, func() { c.Close() })
+	}})
+	core, logs := observer.New(zap.InfoLevel)
+	l := newLab(t, 1)
+	l.start(0, func(c *node.Config) {
+		c.Log, c.Bootstrap = zap.New(core), []string{h.Addrs()[0].String() + "/p2p/" + h.ID().String()}
+	})
+	until(t, "the log says twice that the peer was there for a moment", func() bool { return logs.FilterMessage("bootstrap peer was connected for a moment only").Len() > 1 })
+	time.Sleep(4 * time.Second)
+	if n := dials.Load(); n > 8 {
+		t.Errorf("%d dials in a few seconds", n)
+	}
+}
+
+// Nobody remembers a peer that has no address short enough to be kept.
+func TestPeersWithoutAddressAreNotRemembered(t *testing.T) {
+	n := newLab(t, 1).start(0, nil)
+	long, id := "/ip4/192.0.2.1/tcp/1/http-path/"+strings.Repeat("x", 300), someID(t)
+	for range 2 {
+		if err := n.RememberPeer(id, long, time.Now(), true); err == nil {
+			t.Error("it was remembered")
+		}
+	}
+	if all, _ := n.StoredPeers(); all != 0 {
+		t.Errorf("%d peers stored", all)
+	}
 }
 
 // The account's Open names who brought it in.
