@@ -6,6 +6,7 @@
 package datadir
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -163,15 +164,13 @@ func WriteNew(path string, data []byte, mode fs.FileMode) (err error) {
 	if exists(path) {
 		return &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
 	}
-	f, err := os.CreateTemp(dir, ".new-*") // 0600 by contract
+	// Not CreateTemp and Chmod, which would not heed the umask.
+	f, err := os.OpenFile(filepath.Join(dir, ".new-"+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name())
 	if _, err = f.Write(data); err == nil {
-		err = f.Chmod(mode)
-	}
-	if err == nil {
 		err = f.Sync()
 	}
 	if cerr := f.Close(); err == nil {
