@@ -152,3 +152,6 @@ func (n *Node) Prober(ctx context.Context, list []peer.AddrInfo, length time.Dur
 
 // MaySign waits until nobody else can be found with this node's identity.
 func (n *Node) MaySign(ctx context.Context) error { return n.instances.check(ctx) }
+
+// Topics are those that this node's gossip is part of.
+func (n *Node) Topics() []string { return n.pubsub.GetTopics() }
