@@ -11,6 +11,8 @@ interface Script {
   /** Runs tasks that spin for so much fuel, one after the other, while allowed. */
   spin?: { code: string; fuel: number };
   creditMicro?: number;
+  /** Tells, as a task's event, what it was started with and what it is to do. */
+  tell?: boolean;
 }
 
 const scope = globalThis as unknown as { edgenetHost: Host; edgenetNode: GoNode };
@@ -25,6 +27,11 @@ export async function runProgram(_module: WebAssembly.Module): Promise<void> {
   const began = Date.now();
   let die: () => void = () => {};
   const died = new Promise<void>((r) => (die = r));
+  let tells = false;
+  const tell = (type: string, given: object) => {
+    const plain = (_: string, v: unknown) => (v instanceof Uint8Array ? Array.from(v) : v);
+    if (tells) host.event("task", JSON.stringify({ id: type, type, status: "ok", given }, plain));
+  };
 
   scope.edgenetNode = {
     async start(config) {
@@ -33,11 +40,14 @@ export async function runProgram(_module: WebAssembly.Module): Promise<void> {
       peerId = Array.from(digest.subarray(0, 8), (b) => b.toString(16).padStart(2, "0")).join("");
       if (script.dieAfterMs) setTimeout(die, script.dieAfterMs);
       paused = config.work ? "" : "not asked to work";
+      tells = script.tell === true;
+      setTimeout(() => tell("start", { ...config, seed: undefined }), 100); // once the page listens
       void work(script);
       submitMs = script.submitMs ?? 10;
       return { peerId };
     },
     async submit(job, progress) {
+      tell("submit", job);
       if (job.tasks.some((t) => t.payload?.includes("refuse me"))) throw { code: "INSUFFICIENT", message: "the balance does not cover it" };
       await new Promise((r) => setTimeout(r, submitMs));
       job.tasks.forEach((_, i) => progress?.(i + 1, job.tasks.length));
