@@ -214,6 +214,9 @@ func (m *Machine) refusedSeen(in RefusedSeen) {
 			in.Code = proto.CodeLocalFailure
 		}
 		l.progress = m.now
+		if len(in.Log) > 0 { // once for each assignment: a lost one is not heard again
+			m.send(SaveLost{Task: r.task.id(), Log: in.Log})
+		}
 		m.lose(r, in.Code, reason)
 		return
 	}

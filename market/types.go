@@ -38,7 +38,7 @@ type Result struct {
 	Status   proto.Status
 	ExitCode int32
 	Output   []byte
-	Log      []byte
+	Log      []byte       // without Workers of the newest lost try, for which nothing vouches
 	Fuel     proto.Fuel   // of one execution
 	Cost     proto.Credit // all replicas and fee
 	Verified bool         // replicas agreed; never true at redundancy 1
@@ -224,6 +224,7 @@ type (
 		Ref    proto.Ref
 		Code   proto.Code
 		Reason string
+		Log    []byte // of an execution that ran: nothing vouches for it; within proto.MaxLog
 	}
 	CommitSeen struct {
 		From peer.ID
@@ -347,6 +348,12 @@ type (
 	SaveJob  struct{ Record JobRecord }
 	SaveTask struct{ Record TaskRecord }
 	SaveHold struct{ Record HoldRecord }
+	// SaveLost keeps the log of a task's newest lost try, in place of an older one,
+	// until the task has a result.
+	SaveLost struct {
+		Task proto.TaskID
+		Log  []byte
+	}
 	// SaveCost keeps what a module costs; one without Runs is forgotten. Losing it
 	// loses no money: a hold is extended more often.
 	SaveCost struct{ Record CostRecord }
@@ -560,6 +567,7 @@ func (Reputations) isInput()    {}
 func (SaveJob) isOutput()           {}
 func (SaveTask) isOutput()          {}
 func (SaveHold) isOutput()          {}
+func (SaveLost) isOutput()          {}
 func (SaveCost) isOutput()          {}
 func (PublishOffer) isOutput()      {}
 func (PublishWithdrawal) isOutput() {}

@@ -182,6 +182,7 @@ type (
 		ref    proto.Ref
 		code   proto.Code
 		reason string
+		log    []byte
 	}
 	commitItem struct {
 		ref  proto.Ref

@@ -270,7 +270,7 @@ func (j *jobs) keepResult(ref proto.Ref, worker peer.ID) ([]write, error) {
 }
 
 // Result reads a task's result. A task that is not final has State but no
-// output; an unknown one is CodeNotFound.
+// output; one without a result has the log of its newest lost try, see LostLog; an unknown one is CodeNotFound.
 func (n *Node) Result(id proto.TaskID) (*market.Result, error) {
 	b, err := n.kv.get(taskKey(id))
 	if errors.Is(err, errNoKey) {
@@ -281,7 +281,7 @@ func (n *Node) Result(id proto.TaskID) (*market.Result, error) {
 		if int(id.Index) >= len(v.Record.Job.Inputs) {
 			return nil, proto.CodeNotFound.Errorf("job %s has %d tasks, there is no number %d", id.Job, len(v.Record.Job.Inputs), id.Index)
 		}
-		r := &market.Result{Task: id, State: market.Queued}
+		r := &market.Result{Task: id, State: market.Queued, Log: n.LostLog(id)}
 		for _, t := range tasks {
 			if t.ID == id {
 				r.State = t.State
@@ -297,7 +297,7 @@ func (n *Node) Result(id proto.TaskID) (*market.Result, error) {
 		return nil, fmt.Errorf("task %s: %w", id, err)
 	}
 	if !rec.State.Final() { // trials of it were paid
-		return &market.Result{Task: id, State: rec.State, Cost: rec.Cost}, nil
+		return &market.Result{Task: id, State: rec.State, Cost: rec.Cost, Log: n.LostLog(id)}, nil
 	}
 	r := resultOf(rec)
 	if len(r.Workers) > 0 {
@@ -307,6 +307,8 @@ func (n *Node) Result(id proto.TaskID) (*market.Result, error) {
 		if r.Log, err = n.blob(rec.Log); err != nil {
 			r.Log = nil // a log is a courtesy
 		}
+	} else {
+		r.Log = n.LostLog(id)
 	}
 	err = n.kv.scan(receiptPrefix(id), func(_ string, v []byte) error {
 		sr := new(proto.SignedReceipt)

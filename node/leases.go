@@ -311,11 +311,16 @@ func (ls *leases) received(l *lease, f *proto.TaskFrame) error {
 		if err != nil {
 			return err
 		}
+		if len(b.Refused.Log) > proto.MaxLog {
+			return proto.CodeTooLarge.Errorf("log of %d bytes", len(b.Refused.Log))
+		}
 		l.awaiting.Add(-1)
 		if proto.Code(b.Refused.Code) == proto.CodeNoLane {
 			l.unseen.Store(true)
 		}
-		j.post(market.RefusedSeen{From: l.worker, Ref: ref, Code: proto.Code(b.Refused.Code), Reason: proto.Clip(b.Refused.Reason, 256)})
+		j.post(market.RefusedSeen{
+			From: l.worker, Ref: ref, Code: proto.Code(b.Refused.Code), Reason: proto.Clip(b.Refused.Reason, 256), Log: b.Refused.Log,
+		})
 	case *proto.TaskFrame_Commits:
 		for _, c := range b.Commits.GetCommitments() {
 			ref, err := refOf(c.GetTask())

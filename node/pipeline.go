@@ -59,8 +59,9 @@ func (j *jobs) act(ctx context.Context, outs []market.Output) {
 		case market.SendStarted:
 			n.work.send(o.To, progressItem{o.Ref, 0})
 		case market.SendRefused:
+			_, log, _, _ := n.work.result(execKey{o.To, o.Ref}) // of one that ran
 			n.work.forget(o.To, o.Ref)
-			n.work.send(o.To, refusedItem{o.Ref, o.Code, o.Reason})
+			n.work.send(o.To, refusedItem{o.Ref, o.Code, o.Reason, log})
 		case market.SendCommit:
 			n.work.send(o.To, commitItem{o.Ref, o.Hash})
 		case market.SendResult:
@@ -114,6 +115,11 @@ func (j *jobs) save(outs []market.Output) error {
 			w, err = record(jobKey(o.Record.Job.ID), o.Record)
 		case market.SaveTask:
 			w, err = record(taskKey(o.Record.ID), o.Record)
+			if len(resultOf(o.Record).Workers) > 0 {
+				writes = append(writes, write{lostKey(o.Record.ID), nil}) // its result has a log of its own
+			}
+		case market.SaveLost:
+			w = write{lostKey(o.Task), o.Log}
 		case market.SaveHold:
 			w, err = record(holdKey(o.Record.Hold), o.Record)
 			if o.Record.Closed {

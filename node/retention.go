@@ -156,6 +156,13 @@ func (n *Node) partsOf(rec market.JobRecord) (parts, error) {
 	if err != nil {
 		return p, err
 	}
+	err = n.kv.scan(lostPrefix(rec.Job.ID), func(key string, b []byte) error {
+		p.keys, p.size = append(p.keys, key), p.size+uint64(len(b))
+		return nil
+	})
+	if err != nil {
+		return p, err
+	}
 	for h := range p.blobs {
 		if b, err := n.kv.get(blobKey(h)); err == nil {
 			p.size += uint64(len(b))

@@ -207,7 +207,7 @@ func (w *work) assigned(l *link, a *proto.Assign) error {
 	refuse := func(code proto.Code, reason string) error {
 		for _, as := range batch.Assignments {
 			if ref, err := assignmentRef(as); err == nil {
-				l.out.push(refusedItem{ref, code, reason})
+				l.out.push(refusedItem{ref: ref, code: code, reason: reason})
 			}
 		}
 		return nil
@@ -386,7 +386,7 @@ func (w *work) frames(l *link, items []toSubmitter) ([]*proto.TaskFrame, error) 
 			results = append(results, i)
 		case refusedItem:
 			out = append(out, &proto.TaskFrame{Body: &proto.TaskFrame_Refused{Refused: &proto.Refused{
-				Task: wireRef(i.ref), Code: uint32(i.code), Reason: proto.Clip(i.reason, 256),
+				Task: wireRef(i.ref), Code: uint32(i.code), Reason: proto.Clip(i.reason, 256), Log: i.log,
 			}}})
 		case progressItem:
 			out = append(out, &proto.TaskFrame{Body: &proto.TaskFrame_Progress{Progress: &proto.Progress{Task: wireRef(i.ref), Permille: i.permille}}})

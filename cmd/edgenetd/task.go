@@ -85,6 +85,7 @@ type taskView struct {
 	Fuel       uint64        `json:"fuel"`
 	Cost       uint64        `json:"cost"`
 	OutputHash string        `json:"output_hash,omitempty"`
+	LostLog    any           `json:"lost_log,omitempty"` // of the newest try that gave no result; see logValue
 	Replicas   []replicaView `json:"replicas"`
 }
 
@@ -121,7 +122,7 @@ func jobOf(j *api.Job) jobView {
 		v.Lost = append(v.Lost, lostView{l.Task, l.Worker, l.Code, l.Reason, l.Times, l.TimeUnixMs})
 	}
 	for _, t := range j.TaskInfo {
-		tv := taskView{t.Index, t.State, t.Code, t.Verified, t.Fuel, t.Cost, t.OutputHash, []replicaView{}}
+		tv := taskView{t.Index, t.State, t.Code, t.Verified, t.Fuel, t.Cost, t.OutputHash, logValue(t.LostLog), []replicaView{}}
 		for _, r := range t.Replicas {
 			tv.Replicas = append(tv.Replicas, replicaView{r.Worker, r.Attempt, r.State, r.Code, r.Agreed, r.Fuel, r.Paid, r.OutputHash})
 		}
@@ -214,7 +215,26 @@ func (a *app) taskShow(ctx context.Context, job string) error {
 				row(w, l.Task, shortID(l.Worker), l.Code, l.Times, clock(l.TimeUnixMs), l.Reason)
 			}
 		}
+		lostLogs(w, j)
 	}})
+}
+
+// lostLogs shows what tasks said that gave no result, one row a line.
+func lostLogs(w io.Writer, j *api.Job) {
+	headed := false
+	for _, t := range j.TaskInfo {
+		if len(t.LostLog) == 0 {
+			continue
+		}
+		if !headed {
+			headed = true
+			row(w)
+			row(w, "TASK", "LOG OF ITS LAST LOST TRY")
+		}
+		for line := range strings.Lines(string(escaped(t.LostLog))) {
+			row(w, t.Index, strings.ReplaceAll(strings.TrimSuffix(line, "\n"), "\t", `\t`))
+		}
+	}
 }
 
 // timeouts says in one line how long a job may take.

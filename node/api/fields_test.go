@@ -48,7 +48,7 @@ func TestNoFieldOfAJobIsLost(t *testing.T) {
 		"ID.Job": "of the job's message", "Reason": "of the result", "Status": "of the result", "ExitCode": "of the result", "Size": "of the result", "Log": "of the result",
 		"Replicas.Status": "State says it", "Replicas.State": "a trial is shown as that", "Replicas.Hold": "of the wallet", "Replicas.Lane": "of the wallet",
 		"Replicas.LaneAmount": "of the wallet", "Replicas.LaneFuel": "of the wallet", "Replicas.LaneUpto": "of the wallet",
-	}, nil)
+	}, map[string]string{"LostLog": "stored by itself"})
 	fieldtest.Carried(t, func(r market.Result) *api.TaskResult {
 		m, err := resultMessage(&r)
 		if err != nil {

@@ -104,8 +104,27 @@ func (s taskServer) Get(_ context.Context, req *connect.Request[api.GetRequest])
 	if err != nil {
 		return nil, failure(err)
 	}
-	return connect.NewResponse(s.jobMessage(v, tasks)), nil
+	m := s.jobMessage(v, tasks)
+	logs := 0
+	for i, t := range tasks {
+		if logs == maxLostLogs {
+			break
+		}
+		log := s.node.LostLog(t.ID)
+		if len(log) == 0 {
+			continue
+		}
+		m.TaskInfo[i].LostLog = log[max(0, len(log)-maxLostLog):]
+		logs++
+	}
+	return connect.NewResponse(m), nil
 }
+
+// What Get shows of logs: Results has them whole.
+const (
+	maxLostLogs = 16
+	maxLostLog  = 4 << 10
+)
 
 func (s taskServer) job(prefix string) (market.JobView, []market.TaskView, error) {
 	id, err := s.node.FindJob(prefix)

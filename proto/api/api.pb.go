@@ -2319,6 +2319,7 @@ type TaskInfo struct {
 	Fuel          uint64                 `protobuf:"varint,6,opt,name=fuel,proto3" json:"fuel,omitempty"`
 	OutputHash    string                 `protobuf:"bytes,7,opt,name=output_hash,json=outputHash,proto3" json:"output_hash,omitempty"`
 	Cost          uint64                 `protobuf:"varint,8,opt,name=cost,proto3" json:"cost,omitempty"`
+	LostLog       []byte                 `protobuf:"bytes,9,opt,name=lost_log,json=lostLog,proto3" json:"lost_log,omitempty"` // end of the log of the newest try that gave no result, at most 4 KiB; Get only, of the first 16 tasks that have one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2407,6 +2408,13 @@ func (x *TaskInfo) GetCost() uint64 {
 		return x.Cost
 	}
 	return 0
+}
+
+func (x *TaskInfo) GetLostLog() []byte {
+	if x != nil {
+		return x.LostLog
+	}
+	return nil
 }
 
 type ReplicaInfo struct {
@@ -2516,7 +2524,7 @@ type TaskResult struct {
 	Status        string                 `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
 	ExitCode      int32                  `protobuf:"varint,4,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
 	Output        []byte                 `protobuf:"bytes,5,opt,name=output,proto3" json:"output,omitempty"`
-	Log           []byte                 `protobuf:"bytes,6,opt,name=log,proto3" json:"log,omitempty"`
+	Log           []byte                 `protobuf:"bytes,6,opt,name=log,proto3" json:"log,omitempty"` // without workers of the newest lost try, which nobody agreed on
 	Fuel          uint64                 `protobuf:"varint,7,opt,name=fuel,proto3" json:"fuel,omitempty"`
 	Cost          uint64                 `protobuf:"varint,8,opt,name=cost,proto3" json:"cost,omitempty"`
 	Verified      bool                   `protobuf:"varint,9,opt,name=verified,proto3" json:"verified,omitempty"`
@@ -4664,7 +4672,7 @@ const file_api_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05times\x18\x05 \x01(\rR\x05times\x12 \n" +
 	"\ftime_unix_ms\x18\x06 \x01(\x04R\n" +
-	"timeUnixMs\"\xe8\x01\n" +
+	"timeUnixMs\"\x83\x02\n" +
 	"\bTaskInfo\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +
@@ -4674,7 +4682,8 @@ const file_api_proto_rawDesc = "" +
 	"\x04fuel\x18\x06 \x01(\x04R\x04fuel\x12\x1f\n" +
 	"\voutput_hash\x18\a \x01(\tR\n" +
 	"outputHash\x12\x12\n" +
-	"\x04cost\x18\b \x01(\x04R\x04cost\"\xca\x01\n" +
+	"\x04cost\x18\b \x01(\x04R\x04cost\x12\x19\n" +
+	"\blost_log\x18\t \x01(\fR\alostLog\"\xca\x01\n" +
 	"\vReplicaInfo\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +

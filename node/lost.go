@@ -1,0 +1,26 @@
+package node
+
+import (
+	"fmt"
+
+	"edgenet.dev/proto"
+)
+
+// What a task said that gave no result: the log of its newest lost try, as its
+// worker sent it. Nobody agreed on it and no receipt names it, so it is for
+// people to read and for nothing else.
+
+func lostPrefix(id proto.JobID) string { return "lost/" + id.String() + "/" }
+
+func lostKey(t proto.TaskID) string { return fmt.Sprintf("%s%05d", lostPrefix(t.Job), t.Index) }
+
+// LostLog is the log of the newest try of a task that ran and brought no
+// result, at most proto.MaxLog bytes of any kind; nil when there is none, or the
+// task has a result.
+func (n *Node) LostLog(t proto.TaskID) []byte {
+	b, err := n.kv.get(lostKey(t))
+	if err != nil {
+		return nil // a log is a courtesy
+	}
+	return b
+}
