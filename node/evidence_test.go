@@ -113,7 +113,7 @@ func TestWorkIsExecutedAgain(t *testing.T) {
 	if err != nil || len(r.Receipts) != 2 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	small, err := l.submitter().Submit(ctx, market.Task{Type: "text", Input: []byte(text), Options: market.Options{Redundancy: 2, Fuel: 1000}})
+	small, err := l.submitter().Submit(ctx, market.Task{Type: "text", Input: []byte(text), Options: market.Options{Redundancy: 2, Fuel: 12_500}}) // hardly more than a start takes
 	if err != nil || small.Status != proto.StatusOutOfFuel || len(small.Receipts) != 2 {
 		t.Fatalf("%+v, %v", small, err)
 	}
