@@ -68,6 +68,9 @@ func (c *config) on(key string) bool       { return c.values.Bool(key) }
 func (c *config) number(key string) int    { return c.values.Int(key) }
 func (c *config) list(key string) []string { return c.values.Strings(key) }
 
+// inFile reports whether what fileConfig read has a key.
+func (c *config) inFile(key string) bool { return c.sources[key] != "default" }
+
 // fileConfig merges default < path and refuses unknown keys and values of the
 // wrong kind. A missing file is an empty one.
 func fileConfig(path string) (*config, error) {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -120,7 +121,7 @@ func (a *app) init(f initFlags) error {
 	if err := checkStores(dir, network.ID); err != nil {
 		return err
 	}
-	if err := addToConfig(configPath(dir), initConfig(listen, invite, id)); err != nil {
+	if err := addToConfig(configPath(dir), initConfig(before, listen, invite, id)); err != nil {
 		return fmt.Errorf("write %s: %w", configPath(dir), err)
 	}
 	// The genesis comes last: with it the directory counts as set up.
@@ -130,6 +131,12 @@ func (a *app) init(f initFlags) error {
 	joins := []string{}
 	for _, p := range invite.Peers {
 		joins = append(joins, p.String())
+	}
+	if before.inFile("bootstrap") {
+		if own := before.list("bootstrap"); len(joins) > 0 && !slices.Equal(own, joins) && !a.quiet {
+			fmt.Fprintf(a.err, "edgenetd: %s names whom to join the network by already, so the peers of the invite were not added\n", configPath(dir))
+		}
+		joins = before.list("bootstrap")
 	}
 	if listen == nil {
 		listen = before.list("listen")
@@ -159,29 +166,39 @@ func (a *app) init(f initFlags) error {
 // chosenListen is what init writes to the configuration: nil where that says
 // already what to listen on.
 func chosenListen(before *config, flags []string) ([]string, error) {
-	if len(flags) > 0 {
-		return fixPorts(flags)
-	}
-	if before.sources["listen"] != "default" {
+	switch {
+	case before.inFile("listen") && (len(flags) == 0 || slices.EqualFunc(flags, before.list("listen"), chosenFor)):
 		return nil, nil
+	case len(flags) > 0:
+		return fixPorts(flags)
 	}
 	return choosePorts()
 }
 
-// initConfig is what init adds to the configuration.
-func initConfig(listen []string, invite *proto.NetworkInvite, self peer.ID) string {
+var portZero = regexp.MustCompile(`/(tcp|udp)/0(/|$)`)
+
+// chosenFor reports whether an address is what a flag asks for, where a port of 0
+// asks for any.
+func chosenFor(flag, addr string) bool {
+	want := portZero.ReplaceAllString(regexp.QuoteMeta(flag), "/$1/[0-9]+$2")
+	return regexp.MustCompile("^" + want + "$").MatchString(addr)
+}
+
+// initConfig is what init adds to the configuration: keys that it lacks. They are
+// there already when an init was cut off before it wrote the genesis.
+func initConfig(before *config, listen []string, invite *proto.NetworkInvite, self peer.ID) string {
 	var b strings.Builder
 	if listen != nil {
 		b.WriteString(configBlock("Chosen once by 'edgenetd init': others find this node there again after a restart.", "listen", listen))
 	}
-	if len(invite.Peers) > 0 {
+	if len(invite.Peers) > 0 && !before.inFile("bootstrap") {
 		var addrs []string
 		for _, p := range invite.Peers {
 			addrs = append(addrs, p.String())
 		}
 		b.WriteString(configBlock("From the invite: whom to join the network by.", "bootstrap", addrs))
 	}
-	if invite.Referrer != "" && invite.Referrer != self {
+	if invite.Referrer != "" && invite.Referrer != self && !before.inFile("referrer") {
 		b.WriteString(configBlock("From the invite: who brought this node in.", "referrer", invite.Referrer.String()))
 	}
 	return b.String()
