@@ -87,7 +87,7 @@ func (l *daemonLog) openFile(cfg *config, name string) (zapcore.WriteSyncer, err
 func (l *daemonLog) reopen(ctx context.Context) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+	defer signal.Ignore(syscall.SIGHUP) // Stop would let it end the process, which has not ended in order yet
 	for {
 		select {
 		case <-hup:

@@ -15,18 +15,20 @@ import (
 
 // progress redraws one line on a terminal and is silent anywhere else.
 type progress struct {
-	w    io.Writer
-	live bool
-	last int // columns that the line takes
+	w     io.Writer
+	live  bool
+	quiet bool
+	last  int // columns that the line takes
 	// doing is the last step, for the message when time runs out in it.
 	doing string
 	// waiting is what was said last of a job that cannot start.
 	waiting string
 }
 
-// waits says, once and not on a terminal alone, why a job cannot start.
+// waits says, once and not on a terminal alone, why a job cannot start, unless
+// ids only are wanted.
 func (p *progress) waits(j *api.Job) {
-	if p.waiting == j.Waiting {
+	if p.quiet || p.waiting == j.Waiting {
 		return
 	}
 	if p.waiting = j.Waiting; j.Waiting != "" {
@@ -36,7 +38,7 @@ func (p *progress) waits(j *api.Job) {
 }
 
 func (a *app) progress() *progress {
-	return &progress{w: a.err, live: onTerminal(a.err) && !a.quiet}
+	return &progress{w: a.err, live: onTerminal(a.err) && !a.quiet, quiet: a.quiet}
 }
 
 func (p *progress) showf(format string, args ...any) {

@@ -247,7 +247,11 @@ func TestSignalsOfADaemon(t *testing.T) {
 	if err := p.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(200 * time.Millisecond) // two equal signals at once are one
+	time.Sleep(200 * time.Millisecond)               // two equal signals at once are one
+	if err := p.Signal(syscall.SIGHUP); err != nil { // it stops already, and yet nothing of it is cut off
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond)
 	if err := p.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
