@@ -96,6 +96,7 @@ test("a visitor agrees; the tab works with daemons, is paid, and a daemon's ledg
   const { available } = await balance([self], (b) => b.available > 0 && b.pending === 0, "a daemon's ledger shows what the tab earned");
   const s = await seen(tab, (x) => Math.round(x.credits * 1e6) === available && x.receivable === 0, "the tab sees it, too");
   assert.ok(s.tasksRun >= 3 && s.tasksCompleted >= 3 && s.here && s.reputation > 0, JSON.stringify(s));
+  await until(() => tab.evaluate(() => /Earned [0-9.e-]+ credits/.test(document.getElementById("log").textContent)), "the page hears of its earnings");
   await seen(tab, (x) => x.running === 0, "rest");
   await picture(tab, "contributor-working");
   const longest = await tab.evaluate(() => Math.max(0, ...long.map((l) => l.ms)));
