@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
@@ -103,10 +104,10 @@ var effects = map[string]effect{
 		},
 	},
 	"limits.bandwidth": {
-		worker: 1024, // KiB per second
+		worker: 400, // KiB per second: slower than the work itself
 		seen: func(t *testing.T, n *effectNet) {
 			ran := n.ran(t)
-			if least := (ran.bytes/1024 - 128) / 1024; int(ran.took.Seconds()) < least {
+			if least := (ran.bytes/1024 - 128) / 400; int(ran.took.Seconds()) < least {
 				t.Errorf("%d bytes came within %s", ran.bytes, ran.took)
 			}
 		},
@@ -246,7 +247,13 @@ var effects = map[string]effect{
 		seen: func(t *testing.T, n *effectNet) {
 			dir := filepath.Join(n.dir, "full")
 			setUp(t, n, dir)
-			out, err := tool(t, "--dir", dir, "run", "--disk-least", "1099511627776").CombinedOutput()
+			c := tool(t, "--dir", dir, "run", "--while-stdin", "--disk-least", "1099511627776")
+			stdin, err := c.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer time.AfterFunc(effectGuard/4, func() { stdin.Close() }).Stop() // a daemon that runs all the same ends
+			out, err := c.CombinedOutput()
 			if err == nil || !strings.Contains(string(out), "a daemon needs") {
 				t.Errorf("%v: %s", err, out)
 			}
