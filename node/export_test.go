@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/time/rate"
@@ -155,3 +156,15 @@ func (n *Node) MaySign(ctx context.Context) error { return n.instances.check(ctx
 
 // Topics are those that this node's gossip is part of.
 func (n *Node) Topics() []string { return n.pubsub.GetTopics() }
+
+// Hint tells to, on a stream of h, that its identity runs elsewhere, too, without
+// a proof.
+func Hint(ctx context.Context, h host.Host, to peer.ID, of proto.NetworkID) error {
+	s, err := h.NewStream(ctx, to, of.Protocol("instance"))
+	if err != nil {
+		return err
+	}
+	defer s.Reset()
+	_, err = question(ctx, s, &proto.InstanceRequest{Nonce: make([]byte, instanceLen), Id: make([]byte, instanceLen), PassedOn: true})
+	return err
+}

@@ -41,6 +41,7 @@ const (
 	instanceAnswer  = 1500 * time.Millisecond // of a process that has the key; a dead connection does not answer
 	instanceReply   = 5 * time.Second         // of the peer that passes the question on
 	instanceEvery   = 30 * time.Second
+	instancePoked   = 5 * time.Second // between two times that all are asked because somebody hints at a copy
 	instanceAsked   = 16              // connected peers asked in one round
 	instanceMet     = 256             // peers that wait to be asked after they were met
 	instanceVoting  = 2 * time.Second // for which a witness keeps silent at most while it waits for others' answers
@@ -90,12 +91,13 @@ func (x *instances) run(ctx context.Context) {
 		x.n.goDo(func(context.Context) { x.meet(sub) })
 	}
 	everybody := time.Now() // when all are asked next
+	var last time.Time      // when they were asked last
 	for {
 		if now := time.Now(); now.Before(everybody) {
-			x.round(ctx, x.takeMet())
+			x.round(ctx, nil, x.takeMet())
 		} else {
-			everybody = now.Add(instanceEvery)
-			x.round(ctx, x.n.host.Network().Peers())
+			last, everybody = now, now.Add(instanceEvery)
+			x.round(ctx, x.n.net.Witnesses, x.n.host.Network().Peers())
 		}
 		select {
 		case <-x.clear:
@@ -109,10 +111,9 @@ func (x *instances) run(ctx context.Context) {
 		case <-timer.C:
 		case <-x.newcomer:
 		case <-x.poke:
-			everybody = time.Now()
-			select { // whoever makes it look does not make it look all the time
-			case <-time.After(100 * time.Millisecond):
-			case <-ctx.Done():
+			// Whoever makes it look does not make it look all the time.
+			if soon := last.Add(instancePoked); soon.Before(everybody) {
+				everybody = soon
 			}
 		case <-x.found:
 			timer.Stop()
@@ -154,9 +155,9 @@ func (x *instances) takeMet() []peer.ID {
 	return out
 }
 
-// round asks the witnesses that have not answered yet, and of the given peers
-// those that know what to answer.
-func (x *instances) round(ctx context.Context, peers []peer.ID) {
+// round asks those of the given witnesses that have not answered yet, and of the
+// given peers those that know what to answer.
+func (x *instances) round(ctx context.Context, witnesses, peers []peer.ID) {
 	ctx, cancel := context.WithTimeout(ctx, instanceReply)
 	defer cancel()
 	var asking sync.WaitGroup
@@ -169,7 +170,7 @@ func (x *instances) round(ctx context.Context, peers []peer.ID) {
 	}
 	x.mu.Lock()
 	asked := map[peer.ID]bool{x.n.self: true}
-	for _, p := range x.n.net.Witnesses {
+	for _, p := range witnesses {
 		if !asked[p] && !x.answered[p] {
 			asked[p] = true
 			ask(p)
