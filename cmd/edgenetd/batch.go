@@ -84,8 +84,8 @@ type batchLine struct {
 // batchGroup is the lines that share a module and a policy: one job.
 type batchGroup struct {
 	req   *api.SubmitRequest
-	lines []int // number of each task's line, from 1
-	own   bool  // its lines state a budget of their own
+	lines []int  // number of each task's line, from 1
+	purse string // what those have in common that share a budget; "" for that of the batch
 	job   string
 }
 
@@ -114,8 +114,20 @@ func (a *app) batch(ctx context.Context, path string, b *batchFlags) error {
 	if err != nil {
 		return err
 	}
+	if err := a.submitAll(ctx, d, groups, b); err != nil || b.dryRun || !b.wait {
+		return err
+	}
+	return a.finishBatch(ctx, d, groups, budget, b.receipts)
+}
+
+// submitAll submits every job of a batch. When one is refused there is none;
+// after Ctrl-C those that were submitted go on and are named.
+func (a *app) submitAll(ctx context.Context, d *client, groups []*batchGroup, b *batchFlags) error {
 	for i, g := range groups {
-		reply, err := call(ctx, d.tasks.Submit, g.req)
+		if ctx.Err() != nil {
+			return stoppedEarly(groups[:i])
+		}
+		reply, err := submitted(ctx, d, g.req)
 		if err != nil {
 			for _, started := range groups[:i] { // all or nothing
 				if started.job != "" {
@@ -131,17 +143,35 @@ func (a *app) batch(ctx context.Context, path string, b *batchFlags) error {
 			}
 		}
 	}
-	if b.dryRun || !b.wait {
-		return nil
-	}
-	return a.finishBatch(ctx, d, groups, budget, b.receipts)
+	return nil
 }
 
-// allot checks every job before there is one, and divides the budget of the
-// batch among those that have none of their own. It returns what all may cost.
+// submitPatience is how long the daemon may take to store a job.
+const submitPatience = time.Minute
+
+// submitted hands in one job. Ctrl-C does not end that: the daemon might have
+// stored the job, and nobody would know its name.
+func submitted(ctx context.Context, d *client, req *api.SubmitRequest) (*api.SubmitReply, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), submitPatience)
+	defer cancel()
+	return call(ctx, d.tasks.Submit, req)
+}
+
+// stoppedEarly is the error of a batch that was interrupted when only the first
+// of its jobs were submitted.
+func stoppedEarly(groups []*batchGroup) error {
+	if len(jobsOf(groups)) == 0 {
+		return failf(exitInterrupted, "interrupted; nothing was submitted")
+	}
+	return stoppedIn(groups, "interrupted before every job was submitted")
+}
+
+// allot checks every job before there is one, and divides each budget among the
+// jobs that share it: those of the lines with one maxCredits of their own, and
+// all the others. It returns what all may cost.
 func allot(ctx context.Context, d *client, groups []*batchGroup) (budget uint64, err error) {
-	var shared []*batchGroup
-	var quotes []market.Quote
+	shared := map[string][]*batchGroup{}
+	quotes := map[string][]market.Quote{}
 	for _, g := range groups {
 		dry := g.req.DryRun
 		g.req.DryRun = true
@@ -150,23 +180,24 @@ func allot(ctx context.Context, d *client, groups []*batchGroup) (budget uint64,
 			return 0, fmt.Errorf("job of line %d: %w", g.lines[0], err)
 		}
 		g.req.DryRun = dry
-		if g.own || len(shared) == 0 {
+		if len(shared[g.purse]) == 0 {
 			budget += g.req.MaxCredits
 		}
-		if !g.own {
-			shared = append(shared, g)
-			quotes = append(quotes, market.Quote{Task: proto.Credit(q.TaskCost), Worst: proto.Credit(q.MaxCost)})
+		shared[g.purse] = append(shared[g.purse], g)
+		quotes[g.purse] = append(quotes[g.purse], market.Quote{Task: proto.Credit(q.TaskCost), Worst: proto.Credit(q.MaxCost)})
+	}
+	for _, g := range groups { // in order, so that the same batch fails alike
+		list := shared[g.purse]
+		if len(list) < 2 || g != list[0] {
+			continue
 		}
-	}
-	if len(shared) < 2 {
-		return budget, nil
-	}
-	parts, err := market.Share(proto.Credit(shared[0].req.MaxCredits), quotes)
-	if err != nil {
-		return 0, &exitError{exitInsufficient, err}
-	}
-	for i, g := range shared {
-		g.req.MaxCredits = uint64(parts[i])
+		parts, err := market.Share(proto.Credit(g.req.MaxCredits), quotes[g.purse])
+		if err != nil {
+			return 0, &exitError{exitInsufficient, err}
+		}
+		for i, g := range list {
+			g.req.MaxCredits = uint64(parts[i])
+		}
 	}
 	return budget, nil
 }
@@ -213,7 +244,10 @@ func (a *app) readBatch(path string, data []byte, b *batchFlags) ([]*batchGroup,
 		key := fmt.Sprintf("%s %s %d %v %d %s %d %d %d %d %d", req.Type, line.Module, req.Redundancy, own, req.MaxCredits, req.Priority, req.TimeoutMs, req.RunTimeoutMs, req.QueueTimeoutMs, req.FuelLimit, req.MemoryLimit)
 		g := groups[key]
 		if g == nil || len(g.req.Inputs) == proto.MaxTasks {
-			g = &batchGroup{req: req, own: own}
+			g = &batchGroup{req: req}
+			if own {
+				g.purse = key
+			}
 			groups[key] = g
 			order = append(order, g)
 		}
