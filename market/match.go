@@ -119,6 +119,13 @@ func (m *Machine) feed(s *session, j *job) fed {
 			return fedStarved
 		}
 		fuel := m.firstFuel(j, j.next)
+		if slices.ContainsFunc(j.tried[uint32(j.next)].Replicas, ReplicaRecord.bad) {
+			m.refill(s, m.startTask(j, fuel)) // not by just anybody
+			if j.sess != s {
+				return fedAll
+			}
+			continue
+		}
 		picks, able := m.pick(s, j, nil, j.k, fuel)
 		if len(picks) < j.k {
 			switch {
@@ -131,13 +138,7 @@ func (m *Machine) feed(s *session, j *job) fed {
 			}
 			return fedFull
 		}
-		t := m.newTask(j, j.next, fuel)
-		j.next++
-		if j.rec.State != Running {
-			j.rec.State = Running
-			m.touch(j)
-			m.withdraw(j)
-		}
+		t := m.startTask(j, fuel)
 		for i, l := range picks {
 			m.assign(t, l, uint32(i))
 		}
@@ -146,6 +147,18 @@ func (m *Machine) feed(s *session, j *job) fed {
 		return fedStuck
 	}
 	return fedAll
+}
+
+// startTask makes the next task of j, and j one that runs.
+func (m *Machine) startTask(j *job, fuel proto.Fuel) *task {
+	t := m.newTask(j, j.next, fuel)
+	j.next++
+	if j.rec.State != Running {
+		j.rec.State = Running
+		m.touch(j)
+		m.withdraw(j)
+	}
+	return t
 }
 
 // refill replaces the missing replicas of a started task. It may go up to the
@@ -208,6 +221,11 @@ func (t *task) history(w peer.ID) history {
 	h := unknown
 	if t == nil {
 		return h
+	}
+	for _, r := range t.trials {
+		if r.Worker == w && r.bad() {
+			return barred
+		}
 	}
 	for _, r := range t.reps {
 		if r.lease.worker != w || r.refused {

@@ -12,6 +12,7 @@ const (
 	DefaultRedundancy = 2
 	DefaultMaxCredits = 10 * proto.OneCredit
 	DefaultTimeout    = 10 * time.Minute
+	LeastTimeout      = 100 * time.Millisecond // of a try and of a queue
 )
 
 // WithDefaults fills zero fields.

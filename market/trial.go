@@ -48,10 +48,13 @@ func (m *Machine) grow(t *task, best *replica) {
 	j := t.job
 	was := j.spent
 	for _, r := range t.reps {
+		rr := r.record()
 		if r.phase != phaseResulted {
+			if rr.bad() {
+				t.trials = append(t.trials, rr)
+			}
 			continue
 		}
-		rr := r.record()
 		agrees := r.agrees(best)
 		if agrees {
 			m.dropResult(r)
@@ -71,6 +74,12 @@ func (m *Machine) grow(t *task, best *replica) {
 	j.floor = max(j.floor, nextLimit(j.limits.Fuel, t.fuel))
 	m.afford(t)
 	m.touch(j)
+}
+
+// bad reports whether r brought a result that was wrong. Its worker does not get
+// the task again, whatever the limit and however often the submitter restarts.
+func (r ReplicaRecord) bad() bool {
+	return r.Code == proto.CodeMinority || r.Code == proto.CodeBadReceipt
 }
 
 // afford goes on with a task that waits for budget.

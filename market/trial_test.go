@@ -3,6 +3,7 @@ package market
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -23,6 +24,9 @@ func TestHoldGrowsWithTheTask(t *testing.T) {
 	s.observe = func(_ *simNode, _ Input, outs []Output) {
 		for _, o := range outs {
 			if r, ok := o.(RequestHold); ok {
+				if got := s.nodes[0].m.Requested(r.Job); got != r.Req {
+					t.Errorf("the job waits for request %d, not %d", got, r.Req)
+				}
 				held += r.Budget
 				if first++; r.Hold.Defined() {
 					first--
@@ -34,6 +38,9 @@ func TestHoldGrowsWithTheTask(t *testing.T) {
 	o := Options{Redundancy: 2}
 	id := s.job(0, "heavy", 1, o)
 	s.until(30*time.Second, s.settled(id))
+	if got := s.nodes[0].m.Requested(id); got != 0 {
+		t.Errorf("a job that is over waits for request %d", got)
+	}
 	v, tasks := s.view(id), s.nodes[0].m.Tasks(id)
 	if v.Verified != 1 || first != 1 || extended == 0 || held > o.WithDefaults().MaxCredits {
 		t.Fatalf("%+v; %d holds, %d extensions, %s held", v, first, extended, held)
@@ -229,5 +236,55 @@ func TestWorstCoversTrials(t *testing.T) {
 	q := Terms{Price: proto.OneCredit}.Quote(Job{Options: Options{MaxCredits: 1}, Inputs: inputs(1, 8)}, asLimit)
 	if err := q.Check(Options{MaxCredits: 1}); !errors.Is(err, proto.CodeBudget.Err()) {
 		t.Error(err)
+	}
+}
+
+// TestLiarGetsATaskOnce: a worker that was outvoted in a trial does not get the
+// next try of the same task, nor does it after its submitter's restart.
+func TestLiarGetsATaskOnce(t *testing.T) {
+	for _, restarts := range []bool{false, true} {
+		outvoted, after := 0, 0
+		for seed := range uint64(10) {
+			s := newSim(t, 30+seed, 5, nil)
+			s.need = 3_000_000_000
+			liar := s.nodes[1]
+			liar.liar = true
+			caught := false
+			s.observe = func(n *simNode, _ Input, outs []Output) {
+				if n != s.nodes[0] {
+					return
+				}
+				for i, o := range outs {
+					switch o := o.(type) {
+					case SendAssign:
+						if caught && o.To == liar.id {
+							t.Errorf("restart %v, seed %d: the liar gets the task again", restarts, seed)
+						}
+					case SaveTask:
+						if caught || o.Record.State.Final() {
+							break
+						}
+						if caught = slices.ContainsFunc(o.Record.Replicas, func(r ReplicaRecord) bool { return r.Worker == liar.id && r.Code == proto.CodeMinority }); !caught {
+							break
+						}
+						if outvoted++; restarts {
+							n.cut = i + 2
+							s.after(50*time.Millisecond, func() { s.restart(n) })
+						}
+					}
+				}
+			}
+			id := s.job(0, "heavy", 1, Options{Redundancy: 2})
+			s.until(time.Minute, s.settled(id))
+			if v := s.view(id); v.Verified != 1 {
+				t.Fatalf("restart %v, seed %d: %+v", restarts, seed, v)
+			} else if caught {
+				after += int(v.Record.Round)
+			}
+			s.check()
+		}
+		if outvoted == 0 || restarts && after == 0 {
+			t.Errorf("restart %v: outvoted %d times, %d restarts", restarts, outvoted, after)
+		}
 	}
 }

@@ -84,6 +84,15 @@ func (m *Machine) Why(id proto.JobID) []string {
 	return append(out, j.whyLost()...)
 }
 
+// Requested is the Req of the RequestHold that a job waits for, or 0.
+func (m *Machine) Requested(id proto.JobID) uint64 {
+	j := m.jobs[id]
+	if j == nil || j.rec.State.Final() || j.sess == nil || j.sess.request == nil {
+		return 0
+	}
+	return j.sess.request.id
+}
+
 // waiting counts executions that a worker has and does not run yet.
 func (j *job) waiting() (n int) {
 	for _, t := range j.tasks[:min(j.next, len(j.tasks))] {
