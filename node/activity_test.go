@@ -87,3 +87,19 @@ func TestActivityIsBounded(t *testing.T) {
 		t.Errorf("%d lines are told to be left out, want %d", omitted, want)
 	}
 }
+
+// What peers make the market note has the limit of every kind of line.
+func TestMarketNotesAreBounded(t *testing.T) {
+	core, logs := observer.New(zapcore.InfoLevel)
+	l := newLab(t, 1)
+	n := l.start(0, func(c *node.Config) { c.Log = zap.New(core) })
+	n.Notes(10_000)
+	for _, e := range logs.All() {
+		if e.Message == "note" {
+			t.Fatal("a note is a kind of its own")
+		}
+	}
+	if got := logs.FilterMessage("market").Len(); got == 0 || got > 2*node.ActivityBurst {
+		t.Errorf("%d lines of 10,000 notes", got)
+	}
+}

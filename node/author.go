@@ -167,11 +167,16 @@ func (w *wallet) unlock() { w.author <- struct{}{} }
 // is finished later; nothing else is signed for its place. It waits a little for
 // credits that the account may have and this node has not seen yet.
 func (w *wallet) certify(ctx context.Context, body any) (*ledger.Certified, error) {
+	return w.certifyOr(ctx, body, func(string) {})
+}
+
+// certifyOr is certify that says what it waits for, and "" once it does not.
+func (w *wallet) certifyOr(ctx context.Context, body any, waits func(string)) (*ledger.Certified, error) {
 	c, err := w.certifyNow(ctx, body)
 	if proto.CodeOf(err) != proto.CodeInsufficient {
 		return c, err
 	}
-	return w.whenFunded(ctx, body, err)
+	return w.whenFunded(ctx, body, err, waits)
 }
 
 func (w *wallet) certifyNow(ctx context.Context, body any) (c *ledger.Certified, err error) {

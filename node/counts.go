@@ -15,7 +15,7 @@ type Counts struct {
 	JobsSubmitted uint64
 	JobsEnded     map[market.TaskState]uint64
 	TasksEnded    map[market.TaskState]uint64
-	TaskFuel      proto.Fuel   // of accepted results, replicas counted
+	TaskFuel      proto.Fuel   // of paid executions: accepted results and trials, replicas counted
 	Paid          proto.Credit // by settlements
 	Transferred   proto.Credit
 	// As a worker:
@@ -52,11 +52,15 @@ func (n *Node) Counts() Counts {
 	return c
 }
 
-// countTask counts a task that is final.
+// countTask counts a task once it is final, with the trials that were saved
+// before.
 func (c *Counts) countTask(rec market.TaskRecord) {
+	if !rec.State.Final() {
+		return
+	}
 	c.TasksEnded[rec.State]++
 	for _, r := range rec.Replicas {
-		if r.Agreed {
+		if r.Agreed || r.Trial {
 			c.TaskFuel += r.Fuel
 		}
 	}

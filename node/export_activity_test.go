@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"edgenet.dev/market"
 )
 
 // Activity is the log of what a node does, with a clock of its own.
@@ -19,3 +21,12 @@ func NewActivity(log *zap.Logger, now func() time.Time) Activity {
 
 func (a Activity) Say(message string) { a.a.say(message) }
 func (a Activity) Flush()             { a.a.flush() }
+
+// Notes acts on so many notes of the market.
+func (n *Node) Notes(count int) {
+	outs := make([]market.Output, count)
+	for i := range outs {
+		outs[i] = market.Note{Text: "note", Peer: n.self}
+	}
+	n.jobs.act(n.ctx, outs)
+}

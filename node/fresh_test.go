@@ -2,11 +2,15 @@ package node
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 	goproto "google.golang.org/protobuf/proto"
 
 	"edgenet.dev/market"
@@ -158,7 +162,8 @@ func TestSpendingWaitsForTheLedger(t *testing.T) {
 		}
 	}
 	block(witness, id, true)
-	cfg := Config{Network: f.net, Key: f.keys[1], Listen: []string{}, DHT: "off", Bootstrap: witness.Addrs()}
+	core, logs := observer.New(zapcore.InfoLevel)
+	cfg := Config{Network: f.net, Key: f.keys[1], Listen: []string{}, DHT: "off", Bootstrap: witness.Addrs(), Log: zap.New(core)}
 	late, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -180,10 +185,28 @@ func TestSpendingWaitsForTheLedger(t *testing.T) {
 			t.Fatalf("it did not wait: %v", err)
 		default:
 		}
-		late.wallet.mu.Lock()
-		defer late.wallet.mu.Unlock()
-		return late.wallet.waitsFor != ""
+		return logs.FilterMessage("the balance does not suffice yet").Len() > 0
 	})
+	// Whoever asks about a job hears of no other event.
+	over := proto.JobID{1}
+	if err := late.Evicted(over, proto.CIDOf([]byte("hold"))); err != nil {
+		t.Fatal(err)
+	}
+	short := func(id proto.JobID) bool {
+		lines, err := late.Why(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(strings.Join(lines, " "), "balance")
+	}
+	if short(over) {
+		t.Error("a job that is over waits for a transfer's credits")
+	}
+	late.wallet.mu.Lock()
+	if n := len(late.wallet.waiting); n > 0 {
+		t.Errorf("a transfer that waits counts as %d holds", n)
+	}
+	late.wallet.mu.Unlock()
 	block(witness, id, false)
 	block(late, witness.self, false)
 	witness.sync.soon()

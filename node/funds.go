@@ -21,14 +21,14 @@ const (
 
 // whenFunded tries an event again that failed for want of credits, for as long as
 // there may be some that this node has not seen or not claimed.
-func (w *wallet) whenFunded(ctx context.Context, body any, short error) (*ledger.Certified, error) {
+func (w *wallet) whenFunded(ctx context.Context, body any, short error, waits func(string)) (*ledger.Certified, error) {
 	look := time.NewTicker(fundsLook)
 	defer look.Stop()
-	defer w.waitFor("")
+	defer waits("")
 	told := false
 	for end := time.Now().Add(fundsWait); ; {
 		why := w.expects()
-		w.waitFor(why)
+		waits(why)
 		if why != "" && !told {
 			told = true
 			w.n.log.Info("the balance does not suffice yet", zap.String("waiting for", why), zap.Duration("at most", fundsWait))
@@ -79,8 +79,12 @@ func (n *Node) caughtUp() bool {
 	return n.sync.first.Load() || len(n.net.Witnesses) == 1 && n.net.IsWitness(n.self)
 }
 
-func (w *wallet) waitFor(what string) {
+// waitFor keeps what the hold of a request waits for, for whoever asks why its
+// jobs do not run.
+func (w *wallet) waitFor(req uint64, what string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.waitsFor = what
+	if w.waiting[req] = what; what == "" {
+		delete(w.waiting, req)
+	}
 }

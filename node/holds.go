@@ -21,7 +21,7 @@ func (w *wallet) hold(ctx context.Context, o market.RequestHold) {
 	if o.Hold.Defined() {
 		body = newExtend(o)
 	}
-	c, err := w.certify(ctx, body)
+	c, err := w.certifyOr(ctx, body, func(why string) { w.waitFor(o.Req, why) })
 	if err != nil {
 		if ctx.Err() == nil {
 			w.n.jobs.post(market.HoldFailed{Req: o.Req, Code: proto.CodeOf(err), Reason: err.Error()})

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"go.uber.org/zap"
 	goproto "google.golang.org/protobuf/proto"
@@ -27,8 +28,10 @@ type jobs struct {
 
 	pending *pendingResults
 
-	blobs sync.RWMutex  // written to while blobs are deleted, read while a job begins to use some
-	ended chan struct{} // a job is over since the last look for old ones
+	removing sync.Mutex    // one removal at a time
+	blobs    sync.RWMutex  // written to while blobs are deleted, read while a job begins to use some
+	begun    blobUses      // since the removal under way began to count
+	ended    chan struct{} // a job is over since the last look for old ones
 }
 
 // reoffer is the market's default; tests have another one.
@@ -185,15 +188,17 @@ func (j *jobs) stored(id proto.JobID) (v market.JobView, tasks []market.TaskView
 		return v, nil, fmt.Errorf("job %s: %w", id, err)
 	}
 	var paid proto.Credit
-	err = j.n.kv.scan("task/"+id.String()+"/", func(_ string, b []byte) error {
+	holds := map[cid.Cid]bool{}
+	err = j.n.kv.scan(jobTasks(id), func(_ string, b []byte) error {
 		var t market.TaskRecord
 		if err := json.Unmarshal(b, &t); err != nil {
 			return err
 		}
 		tasks = append(tasks, market.TaskView{TaskRecord: t})
-		if t.State == market.Done {
+		switch {
+		case t.State == market.Done:
 			v.Done++
-		} else {
+		case t.State.Final(): // the others had a trial only
 			v.Failed++
 		}
 		if t.Verified {
@@ -204,14 +209,36 @@ func (j *jobs) stored(id proto.JobID) (v market.JobView, tasks []market.TaskView
 			if r.Agreed || r.Trial {
 				v.Fuel += r.Fuel
 			}
+			if r.Hold.Defined() {
+				holds[r.Hold] = true
+			}
 		}
 		return nil
 	})
-	v.Cost, v.Settled = paid, true
-	if paid > 0 {
+	if err != nil {
+		return v, nil, fmt.Errorf("job %s: %w", id, err)
+	}
+	if v.Cost = paid; paid > 0 {
 		v.Cost += proto.Fee(paid, j.n.net.Genesis.FeePpm)
 	}
+	open, err := j.anyOpen(holds)
+	v.Settled = v.Record.State.Final() && !open
 	return v, tasks, err
+}
+
+// anyOpen reports whether one of the holds is not closed yet. A restart before
+// that needs the lane totals in the records of the tasks that it paid.
+func (j *jobs) anyOpen(holds map[cid.Cid]bool) (bool, error) {
+	for hold := range holds {
+		_, err := j.n.kv.get(holdKey(hold))
+		if err == nil {
+			return true, nil
+		}
+		if !errors.Is(err, errNoKey) {
+			return false, fmt.Errorf("state store: %w", err)
+		}
+	}
+	return false, nil
 }
 
 func appendTo[T any](list *[]T) func([]byte) error {

@@ -93,13 +93,11 @@ func (j *jobs) act(ctx context.Context, outs []market.Output) {
 				wake(j.ended)
 			}
 		case market.SaveTask:
-			if o.Record.State.Final() { // not a trial of it
-				n.activity.count(func(c *Counts) { c.countTask(o.Record) })
-			}
+			n.activity.count(func(c *Counts) { c.countTask(o.Record) })
 		case market.JobChanged:
 			j.changed(o.Job)
 		case market.Note:
-			n.log.Info(o.Text, zap.Stringer("code", o.Code), zap.String("peer", peerText(o.Peer)), zap.Stringer("task", o.Ref))
+			n.activity.say("market", zap.String("note", o.Text), zap.Stringer("code", o.Code), zap.String("peer", peerText(o.Peer)), zap.Stringer("task", o.Ref))
 		}
 	}
 }
@@ -147,6 +145,9 @@ func (j *jobs) save(outs []market.Output) error {
 	}
 	j.blobs.RLock() // results bring blobs
 	defer j.blobs.RUnlock()
+	for _, w := range writes {
+		j.begun.note(w.key)
+	}
 	if err := j.n.kv.commit(writes); err != nil {
 		return fmt.Errorf("state store: %w", err)
 	}

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -87,16 +89,16 @@ func (j *jobs) retainOnce(now time.Time, keep time.Duration, limit uint64, sizes
 			return fmt.Errorf("%s: %w", key, err)
 		}
 		id := rec.Job.ID
-		if v, err := j.n.view(id); err != nil || !rec.State.Final() || !v.Settled {
-			return nil
-		}
 		size, known := sizes[id]
 		if !known {
+			if v, err := j.n.view(id); err != nil || !rec.State.Final() || !v.Settled {
+				return nil
+			}
 			parts, err := j.n.partsOf(rec)
 			if err != nil {
 				return err
 			}
-			size = uint64(len(b)) + parts.size
+			size = uint64(len(b)) + parts.size + j.n.sizeOf(parts.blobs)
 			sizes[id] = size
 		}
 		list = append(list, keptJob{id, rec.Job.Created, size})
@@ -105,89 +107,101 @@ func (j *jobs) retainOnce(now time.Time, keep time.Duration, limit uint64, sizes
 	if err != nil {
 		return err
 	}
-	for _, id := range beyond(list, now, keep, limit) {
-		switch err := j.n.remove(id); {
-		case err != nil:
+	old := beyond(list, now, keep, limit)
+	if len(old) == 0 {
+		return nil
+	}
+	r, err := j.beginRemoval()
+	if err != nil {
+		return err
+	}
+	defer r.end()
+	for _, id := range old {
+		if err := r.remove(id); err != nil && proto.CodeOf(err) != proto.CodeNotFound { // its owner was faster
 			return err
-		default:
-			delete(sizes, id)
-			j.n.activity.say("job removed", zap.Stringer("job", id))
 		}
+		delete(sizes, id)
+		j.n.activity.say("job removed", zap.Stringer("job", id))
 	}
 	return nil
 }
 
+// refs counts the records that name a blob.
+type refs map[proto.Hash]int
+
 // parts are the records and blobs of one job.
 type parts struct {
 	keys  []string // of tasks and receipts
-	blobs map[proto.Hash]bool
-	size  uint64
+	blobs refs
+	size  uint64 // of the records, in bytes
 }
 
 // partsOf finds everything that is stored for a job.
 func (n *Node) partsOf(rec market.JobRecord) (parts, error) {
-	p := parts{blobs: map[proto.Hash]bool{}}
-	blobsOfJob(rec, p.blobs)
-	id := rec.Job.ID.String()
-	err := n.kv.scan(jobTasks(rec.Job.ID), func(key string, b []byte) error {
-		p.keys, p.size = append(p.keys, key), p.size+uint64(len(b))
-		return blobsOfTask(b, p.blobs)
-	})
-	if err != nil {
-		return p, err
-	}
-	err = n.kv.scan("receipt/"+id+"/", func(key string, b []byte) error {
-		p.keys, p.size = append(p.keys, key), p.size+uint64(len(b))
-		var sr proto.SignedReceipt
-		var r proto.Receipt // each replica's own log is kept
-		if err := goproto.Unmarshal(b, &sr); err != nil {
-			return err
-		}
-		if err := goproto.Unmarshal(sr.Receipt, &r); err != nil {
-			return err
-		}
-		for _, raw := range [][]byte{r.OutputHash, r.LogHash} {
-			if h, err := proto.ToHash(raw); err == nil {
-				p.blobs[h] = true
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return p, err
-	}
-	err = n.kv.scan(lostPrefix(rec.Job.ID), func(key string, b []byte) error {
-		p.keys, p.size = append(p.keys, key), p.size+uint64(len(b))
-		return nil
-	})
-	if err != nil {
-		return p, err
-	}
-	for h := range p.blobs {
-		if b, err := n.kv.get(blobKey(h)); err == nil {
-			p.size += uint64(len(b))
+	p := parts{blobs: refs{}}
+	p.blobs.job(rec)
+	for prefix, count := range map[string]func([]byte) error{
+		jobTasks(rec.Job.ID):                   p.blobs.task,
+		"receipt/" + rec.Job.ID.String() + "/": p.blobs.receipt,
+		lostPrefix(rec.Job.ID):                 func([]byte) error { return nil }, // logs, which are no blobs
+	} {
+		err := n.kv.scan(prefix, func(key string, b []byte) error {
+			p.keys, p.size = append(p.keys, key), p.size+uint64(len(b))
+			return count(b)
+		})
+		if err != nil {
+			return p, err
 		}
 	}
 	return p, nil
 }
 
-func blobsOfJob(rec market.JobRecord, into map[proto.Hash]bool) {
+// sizeOf is what blobs take in the store, in bytes.
+func (n *Node) sizeOf(blobs refs) (size uint64) {
+	for h := range blobs {
+		if b, err := n.kv.get(blobKey(h)); err == nil {
+			size += uint64(len(b))
+		}
+	}
+	return size
+}
+
+func (r refs) job(rec market.JobRecord) {
 	for _, in := range rec.Job.Inputs {
-		into[in.Hash] = true
+		r[in.Hash]++
 	}
 	if h, err := proto.CIDHash(rec.Job.Module); err == nil {
-		into[h] = true
+		r[h]++
 	}
 }
 
-func blobsOfTask(raw []byte, into map[proto.Hash]bool) error {
+func (r refs) task(raw []byte) error {
 	var t market.TaskRecord
 	if err := json.Unmarshal(raw, &t); err != nil {
 		return err
 	}
-	into[t.Output], into[t.Log] = true, true
-	for _, r := range t.Replicas {
-		into[r.Output] = true
+	r[t.Output]++
+	r[t.Log]++
+	for _, rep := range t.Replicas {
+		r[rep.Output]++
+	}
+	return nil
+}
+
+// receipt counts what one replica delivered: each one's own log is kept.
+func (r refs) receipt(raw []byte) error {
+	var sr proto.SignedReceipt
+	var rc proto.Receipt
+	if err := goproto.Unmarshal(raw, &sr); err != nil {
+		return err
+	}
+	if err := goproto.Unmarshal(sr.Receipt, &rc); err != nil {
+		return err
+	}
+	for _, b := range [][]byte{rc.OutputHash, rc.LogHash} {
+		if h, err := proto.ToHash(b); err == nil {
+			r[h]++
+		}
 	}
 	return nil
 }
@@ -207,25 +221,102 @@ func (n *Node) Remove(ctx context.Context, id proto.JobID) error {
 	case !v.Settled:
 		return proto.CodeNotFinal.Errorf("job %s is %s and its workers are not all paid yet; remove it once 'settled' is yes", id, v.Record.State)
 	}
-	return n.remove(id)
+	r, err := n.jobs.beginRemoval()
+	if err != nil {
+		return err
+	}
+	defer r.end()
+	return r.remove(id)
+}
+
+// blobUses notes the keys of blobs that jobs begin to use while a removal counts.
+type blobUses struct {
+	mu   sync.Mutex
+	keys map[string]bool // nil while nothing is removed
+}
+
+func (u *blobUses) note(keys ...string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.keys == nil {
+		return
+	}
+	for _, key := range keys {
+		u.keys[key] = true
+	}
+}
+
+func (u *blobUses) reset(keys map[string]bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.keys = keys
+}
+
+func (u *blobUses) has(key string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.keys[key]
+}
+
+// removal deletes jobs that were over and settled before it began, so that none
+// of their records changes meanwhile.
+type removal struct {
+	j     *jobs
+	blobs refs // of all records
+}
+
+// beginRemoval counts who uses which blob, once for all jobs that go. That takes
+// long in a large store, so the market goes on meanwhile: what it begins to use
+// is noted, and stays. The caller ends what it began.
+func (j *jobs) beginRemoval() (*removal, error) {
+	j.removing.Lock()
+	r := &removal{j: j, blobs: refs{}}
+	j.blobs.Lock() // jobs that are being stored now get their records first, and are counted
+	j.begun.reset(map[string]bool{})
+	j.blobs.Unlock()
+	for table, count := range map[string]func([]byte) error{
+		"job/": func(b []byte) error {
+			var rec market.JobRecord
+			if err := json.Unmarshal(b, &rec); err != nil {
+				return err
+			}
+			r.blobs.job(rec)
+			return nil
+		},
+		"task/":    r.blobs.task,
+		"receipt/": r.blobs.receipt,
+	} {
+		if err := j.n.kv.scan(table, func(_ string, b []byte) error { return count(b) }); err != nil {
+			r.end()
+			return nil, fmt.Errorf("what jobs use: %w", err)
+		}
+	}
+	return r, nil
+}
+
+func (r *removal) end() {
+	r.j.begun.reset(nil)
+	r.j.removing.Unlock()
 }
 
 // remove deletes a job's records and those of its blobs that no other job has.
 // The market forgets the job first: should the process end in between, the
 // records are there and the job is back at the next start.
-func (n *Node) remove(id proto.JobID) error {
+func (r *removal) remove(id proto.JobID) error {
+	j, n := r.j, r.j.n
 	if err := n.tell(n.ctx, market.Remove{Job: id}); err != nil {
 		return err
 	}
-	n.jobs.mu.Lock()
-	_, stays := n.jobs.m.Job(id)
-	n.jobs.mu.Unlock()
+	j.mu.Lock()
+	_, stays := j.m.Job(id)
+	j.mu.Unlock()
 	if stays {
 		return proto.CodeNotFinal.Errorf("job %s is not settled", id)
 	}
-	n.jobs.blobs.Lock() // no other job may begin to use one of the blobs
-	defer n.jobs.blobs.Unlock()
 	b, err := n.kv.get(jobKey(id))
+	if errors.Is(err, errNoKey) {
+		return proto.CodeNotFound.Errorf("job %s is not known to this node", id)
+	}
 	if err != nil {
 		return fmt.Errorf("job %s: %w", id, err)
 	}
@@ -237,41 +328,22 @@ func (n *Node) remove(id proto.JobID) error {
 	if err != nil {
 		return fmt.Errorf("job %s: %w", id, err)
 	}
-	used := map[proto.Hash]bool{}
-	err = n.kv.scan("job/", func(key string, b []byte) error {
-		if key == jobKey(id) {
-			return nil
-		}
-		var other market.JobRecord
-		if err := json.Unmarshal(b, &other); err != nil {
-			return err
-		}
-		blobsOfJob(other, used)
-		return nil
-	})
-	if err == nil {
-		own := jobTasks(id)
-		err = n.kv.scan("task/", func(key string, b []byte) error {
-			if len(key) > len(own) && key[:len(own)] == own {
-				return nil
-			}
-			return blobsOfTask(b, used)
-		})
-	}
-	if err != nil {
-		return fmt.Errorf("what other jobs use: %w", err)
-	}
 	writes := []write{{jobKey(id), nil}}
 	for _, key := range p.keys {
 		writes = append(writes, write{key, nil})
 	}
-	for h := range p.blobs {
-		if !used[h] {
+	j.blobs.Lock() // no other job may begin to use one of the blobs
+	defer j.blobs.Unlock()
+	for h, own := range p.blobs {
+		if r.blobs[h] <= own && !j.begun.has(blobKey(h)) {
 			writes = append(writes, write{blobKey(h), nil})
 		}
 	}
 	if err := n.kv.commit(writes); err != nil {
 		return fmt.Errorf("state store: %w", err)
+	}
+	for h, own := range p.blobs {
+		r.blobs[h] -= own
 	}
 	return nil
 }

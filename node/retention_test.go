@@ -94,3 +94,110 @@ func TestOldJobsAreRemoved(t *testing.T) {
 		t.Errorf("a job that is gone: %v", err)
 	}
 }
+
+// A job that the market no longer keeps is settled once its holds are closed: until
+// then a restart reads from its tasks what was promised to workers.
+func TestRecordsOfAnOpenHoldStay(t *testing.T) {
+	l := newLab(t, 1)
+	n := l.start(0, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	id, hold := proto.JobID{1}, proto.CIDOf([]byte("hold"))
+	if err := n.Evicted(id, hold); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.KeepHold(hold, id, true); err != nil {
+		t.Fatal(err)
+	}
+	if v, _, err := n.Job(id); err != nil || v.Settled || v.Cost == 0 {
+		t.Errorf("with an open hold: settled %v, cost %s (%v)", v.Settled, v.Cost, err)
+	}
+	if err := n.Remove(ctx, id); proto.CodeOf(err) != proto.CodeNotFinal {
+		t.Errorf("with an open hold it was removed: %v", err)
+	}
+	if err := n.Retain(time.Nanosecond, 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, tasks, err := n.Job(id); err != nil || len(tasks) != 1 {
+		t.Fatalf("with an open hold %d tasks are left (%v)", len(tasks), err)
+	}
+	if err := n.KeepHold(hold, id, false); err != nil {
+		t.Fatal(err)
+	}
+	if v, _, err := n.Job(id); err != nil || !v.Settled {
+		t.Errorf("with its hold closed: settled %v (%v)", v.Settled, err)
+	}
+	if err := n.Remove(ctx, id); err != nil {
+		t.Error(err)
+	}
+}
+
+// A removal counts what jobs use once, however many it removes, and the market
+// saves meanwhile. What a job begins to use then stays, and so does what another
+// job has; what only removed jobs had goes with the last one.
+func TestRemovalsShareOneCount(t *testing.T) {
+	l := newLab(t, 1)
+	w, err := node.NewWatched(node.Config{Network: l.net, Key: l.keys[0], Listen: []string{}, DHT: "off"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := w.Up(ctx); err != nil {
+		t.Fatal(err)
+	}
+	hold := proto.CIDOf([]byte("hold"))
+	both, kept, new := []byte("of two that go"), []byte("of one that stays"), []byte("of one that comes")
+	for i := range byte(4) {
+		if err := w.Evicted(proto.JobID{i + 1}, hold, both, kept, new); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open, other := proto.JobID{9}, proto.CIDOf([]byte("other hold"))
+	if err := w.Evicted(open, other, kept); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.KeepHold(other, open, true); err != nil {
+		t.Fatal(err)
+	}
+	var late proto.JobID
+	w.During = func() {
+		w.During = nil
+		if late, err = w.Start(ctx, node.JobSpec{Type: "text", Inputs: [][]byte{new}, Options: market.Options{Redundancy: 2}}); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := w.Retain(time.Nanosecond, 1); err != nil {
+		t.Fatal(err)
+	}
+	for i := range byte(4) {
+		if _, _, err := w.Job(proto.JobID{i + 1}); proto.CodeOf(err) != proto.CodeNotFound {
+			t.Errorf("job %d is there: %v", i, err)
+		}
+	}
+	for _, table := range []string{"job/", "task/", "receipt/"} {
+		if w.Scans[table] != 1 {
+			t.Errorf("%s was read %d times", table, w.Scans[table])
+		}
+	}
+	if w.Locked {
+		t.Error("the market could not save while blobs were counted")
+	}
+	if w.HasBlob(both) || !w.HasBlob(kept) || !w.HasBlob(new) {
+		t.Errorf("what two had is there %v, what another has %v, what job %s began to use %v", w.HasBlob(both), w.HasBlob(kept), late, w.HasBlob(new))
+	}
+}
+
+// A trial that was paid is no end of its task, and its fuel counts once the task
+// has one.
+func TestTasksCountOnce(t *testing.T) {
+	trial := market.ReplicaRecord{State: market.Done, Trial: true, Fuel: 5}
+	c := node.CountTask(
+		market.TaskRecord{State: market.Running, Replicas: []market.ReplicaRecord{trial}},
+		market.TaskRecord{State: market.Done, Replicas: []market.ReplicaRecord{trial, {State: market.Done, Agreed: true, Fuel: 7}, {State: market.Failed, Fuel: 11}}},
+	)
+	if c.TaskFuel != 12 || len(c.TasksEnded) != 1 || c.TasksEnded[market.Done] != 1 {
+		t.Errorf("%d fuel, tasks %v", c.TaskFuel, c.TasksEnded)
+	}
+}

@@ -29,9 +29,6 @@ type JobSpec struct {
 	Options market.Options
 }
 
-// leastTimeout of a try and of a queue.
-const leastTimeout = 100 * time.Millisecond
-
 // plan checks a spec and fills its defaults. raw are the module's bytes.
 func (n *Node) plan(spec JobSpec) (job market.Job, raw []byte, err error) {
 	most := n.net.MaxRun()
@@ -44,14 +41,14 @@ func (n *Node) plan(spec JobSpec) (job market.Job, raw []byte, err error) {
 		return refuse("redundancy %d: want 1 to %d", o.Redundancy, proto.MaxRedundancy)
 	case o.Timeout < time.Second:
 		return refuse("timeout %s: want at least 1s", o.Timeout)
-	case o.Run < leastTimeout:
-		return refuse("run timeout %s: want at least %s", o.Run, leastTimeout)
+	case o.Run < market.LeastTimeout:
+		return refuse("run timeout %s: want at least %s", o.Run, market.LeastTimeout)
 	case o.Run > most:
 		return market.Job{}, nil, proto.CodeLimits.Errorf("run timeout %s: a try may run for at most %s in network %s", o.Run, most, n.net.Genesis.Name)
 	case spec.Options.Run > o.Timeout:
 		return refuse("run timeout %s is longer than the timeout of the whole job, %s: raise that too", o.Run, o.Timeout)
-	case o.Queue != 0 && o.Queue < leastTimeout:
-		return refuse("queue timeout %s: want at least %s", o.Queue, leastTimeout)
+	case o.Queue != 0 && o.Queue < market.LeastTimeout:
+		return refuse("queue timeout %s: want at least %s", o.Queue, market.LeastTimeout)
 	case o.Queue > o.Timeout:
 		return refuse("queue timeout %s is longer than the timeout of the whole job, %s: raise that too", o.Queue, o.Timeout)
 	case o.Fuel > proto.MaxFuel:
@@ -146,11 +143,13 @@ func (n *Node) storeJob(job market.Job, raw []byte, inputs [][]byte) error {
 	n.jobs.blobs.RLock() // until the record says that the job uses them
 	defer n.jobs.blobs.RUnlock()
 	if h, _ := proto.CIDHash(job.Module); n.builtins[h] == nil {
+		n.jobs.begun.note(blobKey(h))
 		if err := n.putBlob(h, raw); err != nil {
 			return fmt.Errorf("state store: %w", err)
 		}
 	}
 	for i, in := range inputs {
+		n.jobs.begun.note(blobKey(job.Inputs[i].Hash))
 		if err := n.putBlob(job.Inputs[i].Hash, in); err != nil {
 			return fmt.Errorf("state store: %w", err)
 		}
@@ -320,14 +319,14 @@ func (n *Node) Why(id proto.JobID) ([]string, error) {
 		return nil, err
 	}
 	n.jobs.mu.Lock()
-	lines := n.jobs.m.Why(id)
+	lines, req := n.jobs.m.Why(id), n.jobs.m.Requested(id)
 	n.jobs.mu.Unlock()
 	if line := n.WaitingFor(v); line != "" {
 		lines = append([]string{line + "."}, lines...)
 	}
 	n.wallet.mu.Lock()
 	defer n.wallet.mu.Unlock()
-	if what := n.wallet.waitsFor; what != "" {
+	if what := n.wallet.waiting[req]; what != "" {
 		lines = append(lines, "The balance does not suffice yet; waiting up to "+fundsWait.String()+" for "+what+".")
 	}
 	return lines, nil

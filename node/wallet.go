@@ -40,7 +40,7 @@ type wallet struct {
 	due        chan struct{} // tick moved to an earlier time
 	epochs     chan struct{} // a checkpoint may be new
 
-	waitsFor string // what an operation waits for that has not the credits, or ""
+	waiting map[uint64]string // what a hold waits for that has not the credits, by the market's request
 
 	filing *ledger.Filing // a claim on its way, or nil; guarded by mu
 	filed  chan struct{}  // filing may have an answer
@@ -60,7 +60,7 @@ func newWallet(n *Node) (*wallet, error) {
 		return nil, err
 	}
 	w := &wallet{
-		n: n, l: l, own: ownerOf(l, n.self), guests: map[peer.ID]*owner{}, unfinished: make(chan struct{}, 1), author: make(chan struct{}, 1), ops: newOutbox[walletOp](), certified: newOutbox[certifiedItem](),
+		n: n, l: l, own: ownerOf(l, n.self), guests: map[peer.ID]*owner{}, waiting: map[uint64]string{}, unfinished: make(chan struct{}, 1), author: make(chan struct{}, 1), ops: newOutbox[walletOp](), certified: newOutbox[certifiedItem](),
 		income: make(chan struct{}, 1), moved: make(chan struct{}, 1), due: make(chan struct{}, 1), epochs: make(chan struct{}, 1),
 	}
 	w.filed, w.looks, w.checks = make(chan struct{}, 1), newLooks(), make(chan struct{}, maxChecks)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"strings"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"edgenet.dev/market"
 	"edgenet.dev/proto"
 	"edgenet.dev/proto/api"
+	"edgenet.dev/sandbox"
 )
 
 // policy is what submit and batch ask of a job.
@@ -31,9 +31,6 @@ type policy struct {
 	memory     uint64
 	label      string
 }
-
-// leastTimeout of a try and of a queue.
-const leastTimeout = 100 * time.Millisecond
 
 func (p *policy) addFlags(f *pflag.FlagSet) {
 	f.Uint32Var(&p.redundancy, "redundancy", market.DefaultRedundancy, "how many workers run each task, 1 to 7; 1 is not verified")
@@ -61,18 +58,18 @@ func (p *policy) fill(req *api.SubmitRequest) error {
 		return failf(exitUsage, "--redundancy %d: want 1 to %d", p.redundancy, proto.MaxRedundancy)
 	case p.timeout != 0 && p.timeout < time.Second:
 		return failf(exitUsage, "--timeout %v: want at least 1s", p.timeout)
-	case p.run != 0 && p.run < leastTimeout:
-		return failf(exitUsage, "--run-timeout %v: want at least %v", p.run, leastTimeout)
-	case p.queue != 0 && p.queue < leastTimeout:
-		return failf(exitUsage, "--queue-timeout %v: want at least %v", p.queue, leastTimeout)
+	case p.run != 0 && p.run < market.LeastTimeout:
+		return failf(exitUsage, "--run-timeout %v: want at least %v", p.run, market.LeastTimeout)
+	case p.queue != 0 && p.queue < market.LeastTimeout:
+		return failf(exitUsage, "--queue-timeout %v: want at least %v", p.queue, market.LeastTimeout)
 	case p.timeout != 0 && p.run > p.timeout:
 		return failf(exitUsage, "--run-timeout %v is longer than --timeout %v, the time of the whole job; raise that too", p.run, p.timeout)
 	case p.timeout != 0 && p.queue > p.timeout:
 		return failf(exitUsage, "--queue-timeout %v is longer than --timeout %v, the time of the whole job; raise that too", p.queue, p.timeout)
 	case p.fuel == 0 || p.fuel > uint64(proto.MaxFuel):
 		return failf(exitUsage, "--fuel %d: want 1 to %d", p.fuel, proto.MaxFuel)
-	case p.memory < 64<<10 || p.memory > math.MaxUint32+1:
-		return failf(exitUsage, "--memory %d: want 65536 to %d bytes", p.memory, uint64(math.MaxUint32+1))
+	case p.memory < 64<<10 || p.memory > sandbox.MaxMemory:
+		return failf(exitUsage, "--memory %d: want 65536 to %d bytes", p.memory, uint64(sandbox.MaxMemory))
 	case len(p.label) > proto.MaxLabel:
 		return failf(exitUsage, "--label has %d bytes; at most 64 fit", len(p.label))
 	}
