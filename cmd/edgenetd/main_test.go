@@ -48,6 +48,9 @@ func TestScripts(t *testing.T) {
 			"capture": cmdCapture,
 			"save":    cmdSave,
 			"wasm":    cmdWasm,
+			"outcome": cmdOutcome,
+			"fatten":  cmdFatten,
+			"gowasm":  cmdGowasm,
 		},
 	})
 }
