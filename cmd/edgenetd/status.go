@@ -107,14 +107,24 @@ func (a *app) statusCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := waitAnswer(c.Context(), dir, wait); err != nil {
-				return err
+			deadline := time.Now().Add(wait)
+			for {
+				if err := waitAnswer(c.Context(), dir, time.Until(deadline)); err != nil {
+					return err
+				}
+				s, err := call(c.Context(), newClient(dir).nodes.Status, &api.StatusRequest{})
+				if err == nil {
+					return a.printStatus(s)
+				}
+				// A daemon that has just started may end a first request.
+				if c.Context().Err() != nil || !time.Now().Before(deadline) {
+					return err
+				}
+				select {
+				case <-time.After(50 * time.Millisecond):
+				case <-c.Context().Done():
+				}
 			}
-			s, err := call(c.Context(), newClient(dir).nodes.Status, &api.StatusRequest{})
-			if err != nil {
-				return err
-			}
-			return a.printStatus(s)
 		},
 	}
 	c.Flags().DurationVar(&wait, "wait", 0, "wait so long for the daemon to answer, such as 10s")
