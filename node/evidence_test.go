@@ -61,7 +61,9 @@ func TestLiarLosesItsReputation(t *testing.T) {
 		}
 		return n
 	}
+	resumed := l.pausedUntilWorked(ctx, liar, 7, 8)
 	rs, err := payer.SubmitBatch(ctx, node.JobSpec{Type: "text", Inputs: l.texts(24), Options: market.Options{Redundancy: 2}})
+	resumed()
 	if err != nil {
 		t.Fatal(err)
 	}

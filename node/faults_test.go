@@ -50,7 +50,9 @@ func TestLiarIsOutvoted(t *testing.T) {
 	for i := range inputs {
 		inputs[i] = []byte(text)
 	}
+	resumed := l.pausedUntilWorked(ctx, 2, 4)
 	rs, err := l.nodes[1].SubmitBatch(ctx, node.JobSpec{Type: "text", Inputs: inputs, Options: market.Options{Redundancy: 2}})
+	resumed()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +78,31 @@ func TestLiarIsOutvoted(t *testing.T) {
 	if a := l.nodes[0].Account(liar); a.Avail != grant {
 		t.Errorf("the liar has %s, it started with %s", a.Avail, grant)
 	}
+}
+
+// pausedUntilWorked keeps the others from taking work until node i has done
+// some, because a job takes no more workers than it needs. wait ends once they
+// take work again.
+func (l *lab) pausedUntilWorked(ctx context.Context, i int, others ...int) (wait func()) {
+	l.t.Helper()
+	for _, o := range others {
+		if err := l.nodes[o].Pause(ctx); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for l.nodes[i].Stats().Worker.Done == 0 && ctx.Err() == nil {
+			time.Sleep(20 * time.Millisecond)
+		}
+		for _, o := range others {
+			if err := l.nodes[o].Resume(ctx); err != nil {
+				l.t.Error(err)
+			}
+		}
+	}()
+	return func() { <-done }
 }
 
 // A and B know only C; peer exchange and mDNS are off, so A can reach B only

@@ -172,7 +172,6 @@ func TestLimits(t *testing.T) {
 		{"functions", module(none, nil, 20_000), module(none, nil, 20_001)},
 		{"metered size", module(none, growing(20_000), 10), module(none, growing(20_000), 26)},
 		{"work", module(locals(1000), flat(4000, 0x02, 0x40, 0x0b), 5), module(locals(1000), flat(4001, 0x02, 0x40, 0x0b), 5)},
-		{"bytes", append(module(none, nil, 1), wrap(0, make([]byte, 4<<20-len(module(none, nil, 1))-5))...), append(module(none, nil, 1), wrap(0, make([]byte, 4<<20))...)},
 	} {
 		if _, err := sandbox.Prepare(c.in, sandbox.Policy{}); err != nil {
 			t.Errorf("%s: at the bound: %v", c.name, err)

@@ -77,7 +77,7 @@ func refusedBombs() []Bomb {
 		refused("functions past the limit", "function section", many(20_000, fn{typ: 3})),
 		refused("blocks times locals", "code section", many(6, fn{typ: 3, decl: localsOf(1_023, i64), code: repeat(4_096, 0x02, 0x40, 0x0b)})),
 		refused("table past the limit", "table section", table(65_537)),
-		refused("module past the limit", "header section", func() []byte {
+		refused("module past the limit", "module section", func() []byte {
 			a := reactor(idle)
 			a.data = map[uint32]string{0: strings.Repeat("x", 4<<20)}
 			return a.bytes()
