@@ -127,7 +127,7 @@ func playScenario(t *testing.T, text string) string {
 func (s *stage) machine(c Config) {
 	c.Self, c.FeePPM = s.peer("me"), 10_000
 	if c.Worker.Types == nil {
-		c.Worker = Worker{Enabled: true, Slots: 1, InFlight: 2, Types: []string{"text"}, MinPrice: 1_000_000}
+		c.Worker = Worker{Enabled: true, Slots: 1, InFlight: s.int("inflight", 2), Types: []string{"text"}, MinPrice: 1_000_000}
 	}
 	m, err := New(c)
 	if err != nil {
@@ -214,7 +214,7 @@ func (s *stage) input(now time.Time, kind string, args []string) Input {
 	case "config":
 		c := Config{Diversity: s.fields["diversity"] == "yes", MaxAttempts: s.int("attempts", 0), MaxRun: s.duration("maxrun", 0)}
 		if _, ok := s.fields["cpu"]; ok {
-			c.Worker = Worker{Enabled: true, Slots: 1, InFlight: 2, Types: []string{"text"}, MinPrice: 1_000_000, CPU: s.int("cpu", 100)}
+			c.Worker = Worker{Enabled: true, Slots: 1, InFlight: s.int("inflight", 2), Types: []string{"text"}, MinPrice: 1_000_000, CPU: s.int("cpu", 100)}
 		}
 		s.machine(c)
 		return nil
