@@ -16,7 +16,7 @@ SOURCES := cmd node market ledger sandbox transport proto browser test
 JS_PACKAGES := ./proto/... ./ledger ./ledger/store/indexeddb ./market ./sandbox ./transport ./node ./browser/wasm
 GENERATED   := proto/edgenet.pb.go proto/api/api.pb.go proto/api/apiconnect/api.connect.go
 
-.PHONY: check test bench demo proto browser package setup soak fmt clean
+.PHONY: check test bench demo proto browser package setup soak mutants fmt clean
 .PHONY: lint check-proto edgenetd test-units test-browser test-processes
 
 demo: edgenetd ## a local network of real daemons counts the words of a real text
@@ -114,6 +114,9 @@ soak: ## the kill tests ten times in a row (200 killed daemons of seven), and al
 	cd test/browser && npm ci --silent --no-audit --no-fund && npm test && EDGENET_TAB_MINUTES=30 npm run soak
 	sh test/setup.sh firefox-esr:firefox-esr
 	$(GO) test -tags soak -count 1 -timeout 30m -short -run Firefox ./sandbox/enginetest/jsengine
+
+mutants: ## switches off one rule at a time and wants a named test to fail
+	$(GO) run ./test/mutants
 
 clean:
 	rm -rf build browser/dist
