@@ -87,10 +87,10 @@ func TestOldTextStandsOnce(t *testing.T) {
 // fails.
 func TestVerdict(t *testing.T) {
 	for raw, want := range map[string]string{
-		`{"Action":"fail","Test":"TestA"}` + "\n" + `{"Action":"fail"}`:                           "fail",
-		`{"Action":"fail","Test":"TestB"}` + "\n" + `{"Action":"pass","Test":"TestA"}`:            "pass",
-		`{"Action":"build-fail","ImportPath":"p"}` + "\nnot json\n" + `{"Action":"fail"}`:         "",
-		`{"Action":"fail","Test":"TestA/row"}` + "\n":                                             "",
+		`{"Action":"fail","Test":"TestA"}` + "\n" + `{"Action":"fail"}`:                             "fail",
+		`{"Action":"fail","Test":"TestB"}` + "\n" + `{"Action":"pass","Test":"TestA"}`:              "pass",
+		`{"Action":"build-fail","ImportPath":"p"}` + "\nnot json\n" + `{"Action":"fail"}`:           "",
+		`{"Action":"fail","Test":"TestA/row"}` + "\n":                                               "",
 		`{"Action":"output","Test":"TestA","Output":"FAIL"}` + "\n" + `{"Action":"pass","Test":""}`: "",
 	} {
 		if got, _ := read([]byte(raw), "TestA"); got != want {
