@@ -166,6 +166,9 @@ func (s *step) takeClaim(x *SignedClaim) (best claimed, wait bool, err error) {
 	if err := x.Verify(w.net); err != nil {
 		return claimed{}, false, err
 	}
+	if c, best, open, err = s.weigh(x); err != nil || !open { // now without what is badly signed
+		return best, false, err
+	}
 	h := w.l.hold(c.Hold)
 	if !w.looks(c) {
 		best, err = s.storeClaim(h.id, c)

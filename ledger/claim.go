@@ -28,17 +28,28 @@ type Claimed struct {
 // sum over the receipts in the claim: a voucher does not say which receipts
 // it covers, so adding both could count work twice. Receipts count when the
 // payer signed an assignment of this lane for exactly that work; a task counts
-// once for each fuel limit. Whether the work is right cannot be seen here, nor
+// once for each fuel limit. What does not count is left out, and the rest is not
+// worth less for it: payers sign what they like, and a worker that keeps one bad
+// item must not lose the others. Whether the work is right cannot be seen here, nor
 // whether its Outputs can be fetched, which is the caller's to find out.
 func (l *Ledger) CheckClaim(raw []byte) (Claimed, error) {
 	c, err := ReadClaim(raw)
 	if err != nil {
 		return Claimed{}, err
 	}
-	got, _, err := l.claim(c)
-	if err == nil {
-		err = c.Verify(l.net)
+	return l.Proves(c)
+}
+
+// Proves is CheckClaim for a claim that is read. It checks signatures unless
+// Verify was called before, which needs no ledger and takes long.
+func (l *Ledger) Proves(c *SignedClaim) (Claimed, error) {
+	if _, _, err := l.claim(c); err != nil {
+		return Claimed{}, err
 	}
+	if err := c.Verify(l.net); err != nil {
+		return Claimed{}, err
+	}
+	got, _, err := l.claim(c)
 	if err != nil {
 		return Claimed{}, err
 	}
@@ -49,17 +60,53 @@ func (l *Ledger) CheckClaim(raw []byte) (Claimed, error) {
 // differently: ReadClaim and Verify, up to thousands of signatures, need no
 // ledger; what is asked of the ledger is little. For use by one goroutine.
 type SignedClaim struct {
-	raw  []byte
-	id   cid.Cid
-	body *proto.WorkClaim
-	says Claimed // before the lane's cap
-	// payer signed the voucher and the assignments and is named by the receipts;
-	// empty when there are none.
-	payer      peer.ID
-	unassigned error // receipts for work that no assignment of the claim orders
+	raw    []byte
+	id     cid.Cid
+	body   *proto.WorkClaim
+	hold   cid.Cid
+	worker peer.ID
+
+	voucher  voucherSaid
+	batches  []batchSaid   // as in body
+	receipts []receiptSaid // as in body
 
 	checked bool
-	bad     error // of the signatures, once checked
+	bad     error // the worker's own signature, once checked
+	tally   tally
+}
+
+// What an item of a claim says, and why it is left out, if it is. Vouchers and
+// assignments are signed with the key of the payer's peer id, whatever key signs
+// its events.
+type (
+	voucherSaid struct {
+		payer  peer.ID
+		amount proto.Credit
+		fuel   proto.Fuel
+		err    error
+	}
+	batchSaid struct {
+		payer  peer.ID
+		orders []workKey
+		err    error
+	}
+	receiptSaid struct {
+		payer  peer.ID
+		work   workKey
+		pay    uint64
+		fuel   uint64
+		output proto.Hash
+		err    error
+	}
+)
+
+// tally is what a claim's items come to for one payer.
+type tally struct {
+	payer   peer.ID
+	ordered bool // only work that is ordered
+	known   bool
+	says    Claimed
+	leftOut error // the first item's, when nothing counts
 }
 
 // ReadClaim reads a marshalled Envelope of WorkClaim: all that neither
@@ -77,50 +124,29 @@ func ReadClaim(raw []byte) (*SignedClaim, error) {
 	if len(w.Receipts) > maxClaimReceipts {
 		return nil, proto.CodeTooLarge.Errorf("claim: %d receipts, at most %d", len(w.Receipts), maxClaimReceipts)
 	}
-	c := &SignedClaim{raw: raw, id: s.ID, body: w, says: Claimed{Hold: id, Lane: w.Lane, Worker: s.Signer}}
+	c := &SignedClaim{raw: raw, id: s.ID, body: w, hold: id, worker: s.Signer}
 	if len(w.Voucher) > 0 {
-		if err := c.readVoucher(); err != nil {
-			return nil, fmt.Errorf("claim: voucher: %w", err)
-		}
+		c.voucher = c.readVoucher()
 	}
-	amount, fuel, err := c.readWork()
-	if err != nil {
-		return nil, fmt.Errorf("claim: %w", err)
+	for i, raw := range w.Assignments {
+		c.batches = append(c.batches, c.readBatch(i, raw))
 	}
-	if amount > c.says.Amount {
-		c.says.Amount, c.says.Fuel = amount, max(fuel, c.says.Fuel)
-	} else {
-		c.says.Outputs = nil // the payer had them before it signed the voucher
+	for i, sr := range w.Receipts {
+		c.receipts = append(c.receipts, c.readReceipt(i, sr))
 	}
-	c.says.Fuel = min(c.says.Fuel, proto.Fuel(maxCumulativeFuel))
-	slices.SortFunc(c.says.Outputs, func(a, b proto.Hash) int { return slices.Compare(a[:], b[:]) })
-	c.says.Outputs = slices.Compact(c.says.Outputs)
 	return c, nil
 }
 
-// by notes who is the payer. Vouchers and assignments are signed with the key
-// of the payer's peer id, whatever key signs its events.
-func (c *SignedClaim) by(payer peer.ID) error {
-	if c.payer == "" {
-		c.payer = payer
-	}
-	if c.payer != payer {
-		return proto.CodeBadSignature.Errorf("signed by %s, the payer is %s", payer, c.payer)
-	}
-	return nil
-}
-
-func (c *SignedClaim) readVoucher() error {
+func (c *SignedClaim) readVoucher() (v voucherSaid) {
 	s, err := openUnchecked(c.body.Voucher, proto.KindVoucher)
 	if err != nil {
-		return err
+		return voucherSaid{err: fmt.Errorf("voucher: %w", err)}
 	}
-	v := s.Payload.GetVoucher()
-	if string(v.GetHold()) != string(c.body.Hold) || v.Lane != c.body.Lane || string(v.Worker) != string(c.says.Worker) {
-		return proto.CodeInvalidEvent.Errorf("it is for another lane")
+	b := s.Payload.GetVoucher()
+	if string(b.GetHold()) != string(c.body.Hold) || b.Lane != c.body.Lane || string(b.Worker) != string(c.worker) {
+		return voucherSaid{err: proto.CodeInvalidEvent.Errorf("voucher: it is for another lane")}
 	}
-	c.says.Amount, c.says.Fuel = proto.Credit(v.Amount), proto.Fuel(v.Fuel)
-	return c.by(s.Signer)
+	return voucherSaid{payer: s.Signer, amount: proto.Credit(b.Amount), fuel: proto.Fuel(b.Fuel)}
 }
 
 // workKey names what an assignment orders and a receipt delivers.
@@ -143,126 +169,165 @@ type once struct {
 
 func (k workKey) once() once { return once{k.job, k.task, k.module, k.inputHash, k.fuelLimit} }
 
-func (c *SignedClaim) readWork() (proto.Credit, proto.Fuel, error) {
-	ordered, err := c.assigned()
+// readBatch reads one batch of the payer's assignments for the lane.
+func (c *SignedClaim) readBatch(i int, raw []byte) (x batchSaid) {
+	s, err := openUnchecked(raw, proto.KindAssignments)
 	if err != nil {
-		return 0, 0, err
+		return batchSaid{err: fmt.Errorf("assignments %d: %w", i, err)}
+	}
+	b := s.Payload.GetAssignments()
+	if string(b.GetHold()) != string(c.body.Hold) || b.Lane != c.body.Lane || peer.ID(b.Worker) != c.worker {
+		return batchSaid{err: proto.CodeInvalidEvent.Errorf("assignments %d are for another lane", i)}
+	}
+	x.payer = s.Signer
+	for _, a := range b.Assignments {
+		if job, err := proto.ToJobID(a.GetJob()); err == nil {
+			x.orders = append(x.orders, workKey{job, a.Task, a.Replica, string(a.Module), string(a.InputHash), a.MeterVersion, a.Price, a.FuelLimit})
+		}
+	}
+	return x
+}
+
+func (c *SignedClaim) readReceipt(i int, sr *proto.SignedReceipt) (x receiptSaid) {
+	bad := func(err error) receiptSaid { return receiptSaid{err: err} }
+	if sr == nil {
+		return bad(proto.CodeMalformed.Errorf("receipt %d is missing", i))
+	}
+	r := new(proto.Receipt)
+	if err := goproto.Unmarshal(sr.Receipt, r); err != nil {
+		return bad(proto.CodeMalformed.Errorf("receipt %d: %v", i, err))
+	}
+	job, err := proto.ToJobID(r.Job)
+	if err != nil {
+		return bad(fmt.Errorf("receipt %d: %w", i, err))
+	}
+	output, err := proto.ToHash(r.OutputHash)
+	switch {
+	case peer.ID(r.Worker) != c.worker:
+		return bad(proto.CodeBadReceipt.Errorf("receipt %d is of another worker", i))
+	case r.Fuel > min(r.FuelLimit, uint64(proto.MaxFuel)) || !proto.Status(r.Status).Votable() || err != nil:
+		return bad(proto.CodeBadReceipt.Errorf("receipt %d: fuel %d of %d, status %d", i, r.Fuel, r.FuelLimit, r.Status))
+	}
+	return receiptSaid{
+		payer: peer.ID(r.Submitter), fuel: r.Fuel, output: output,
+		work: workKey{job, r.Task, r.Replica, string(r.Module), string(r.InputHash), r.MeterVersion, r.Price, r.FuelLimit},
+		pay:  min(uint64(proto.PayFor(proto.Fuel(r.Fuel), proto.Credit(r.Price))), maxAmount),
+	}
+}
+
+// count is what the claim says of a payer's lane, before the lane's cap. The
+// error is why an item is left out, when nothing counts.
+func (c *SignedClaim) count(payer peer.ID, ordered bool) (Claimed, error) {
+	if k := c.tally; k.known && k.payer == payer && k.ordered == ordered {
+		return k.says, k.leftOut
+	}
+	says := Claimed{Hold: c.hold, Lane: c.body.Lane, Worker: c.worker}
+	var leftOut error
+	out := func(err error) {
+		if leftOut == nil {
+			leftOut = fmt.Errorf("claim: %w", err)
+		}
+	}
+	of := func(by peer.ID, err error) bool {
+		if err == nil && by != payer {
+			err = proto.CodeBadSignature.Errorf("signed by %s, the payer is %s", by, payer)
+		}
+		if err != nil {
+			out(err)
+		}
+		return err == nil
+	}
+	if len(c.body.Voucher) > 0 && of(c.voucher.payer, c.voucher.err) {
+		says.Amount, says.Fuel = c.voucher.amount, c.voucher.fuel
+	}
+	orders := map[workKey]bool{}
+	for _, b := range c.batches {
+		if of(b.payer, b.err) {
+			for _, k := range b.orders {
+				orders[k] = true
+			}
+		}
 	}
 	var amount, fuel uint64
 	seen := map[once]bool{}
-	for i, sr := range c.body.Receipts {
-		if sr == nil {
-			return 0, 0, proto.CodeMalformed.Errorf("receipt %d is missing", i)
-		}
-		r := new(proto.Receipt)
-		if err := goproto.Unmarshal(sr.Receipt, r); err != nil {
-			return 0, 0, proto.CodeMalformed.Errorf("receipt %d: %v", i, err)
-		}
-		key := workKey{proto.JobID{}, r.Task, r.Replica, string(r.Module), string(r.InputHash), r.MeterVersion, r.Price, r.FuelLimit}
-		if key.job, err = proto.ToJobID(r.Job); err != nil {
-			return 0, 0, fmt.Errorf("receipt %d: %w", i, err)
-		}
-		output, oerr := proto.ToHash(r.OutputHash)
+	var outputs []proto.Hash
+	for i, r := range c.receipts {
 		switch {
-		case peer.ID(r.Worker) != c.says.Worker || c.by(peer.ID(r.Submitter)) != nil:
-			return 0, 0, proto.CodeBadReceipt.Errorf("receipt %d is of another pair", i)
-		case r.Fuel > min(r.FuelLimit, uint64(proto.MaxFuel)) || !proto.Status(r.Status).Votable() || oerr != nil:
-			return 0, 0, proto.CodeBadReceipt.Errorf("receipt %d: fuel %d of %d, status %d", i, r.Fuel, r.FuelLimit, r.Status)
-		case seen[key.once()]:
-			return 0, 0, proto.CodeDuplicate.Errorf("receipt %d: task %s/%d is claimed twice", i, key.job, key.task)
-		case !ordered[key] && c.unassigned == nil:
-			c.unassigned = proto.CodeBadReceipt.Errorf("claim: receipt %d is for work that the payer did not assign on this lane", i)
-		}
-		seen[key.once()] = true
-		c.says.Outputs = append(c.says.Outputs, output)
-		pay := uint64(proto.PayFor(proto.Fuel(r.Fuel), proto.Credit(r.Price)))
-		if amount, err = sum(amount, min(pay, maxAmount)); err != nil {
-			return 0, 0, err
-		}
-		fuel += min(r.Fuel, uint64(proto.MaxFuel)) // at most 1024 · 2^52
-	}
-	return proto.Credit(amount), proto.Fuel(fuel), nil
-}
-
-// assigned reads the payer's assignments for the lane.
-func (c *SignedClaim) assigned() (map[workKey]bool, error) {
-	ordered := map[workKey]bool{}
-	for i, raw := range c.body.Assignments {
-		s, err := openUnchecked(raw, proto.KindAssignments)
-		if err == nil {
-			err = c.by(s.Signer)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("assignments %d: %w", i, err)
-		}
-		b := s.Payload.GetAssignments()
-		if string(b.GetHold()) != string(c.body.Hold) || b.Lane != c.body.Lane || peer.ID(b.Worker) != c.says.Worker {
-			return nil, proto.CodeInvalidEvent.Errorf("assignments %d are for another lane", i)
-		}
-		for _, a := range b.Assignments {
-			job, err := proto.ToJobID(a.GetJob())
-			if err != nil {
-				return nil, fmt.Errorf("assignments %d: %w", i, err)
-			}
-			ordered[workKey{job, a.Task, a.Replica, string(a.Module), string(a.InputHash), a.MeterVersion, a.Price, a.FuelLimit}] = true
+		case !of(r.payer, r.err):
+		case ordered && !orders[r.work]:
+			out(proto.CodeBadReceipt.Errorf("receipt %d is for work that the payer did not assign on this lane", i))
+		case seen[r.work.once()]:
+			out(proto.CodeDuplicate.Errorf("receipt %d: task %s/%d is claimed twice", i, r.work.job, r.work.task))
+		case amount > maxAmount-r.pay:
+			out(proto.CodeTooLarge.Errorf("receipt %d: the sum is above every hold", i))
+		default:
+			seen[r.work.once()] = true
+			amount += r.pay
+			fuel += r.fuel // at most 1024 · 2^52
+			outputs = append(outputs, r.output)
 		}
 	}
-	return ordered, nil
+	if proto.Credit(amount) > says.Amount { // else the payer had them before it signed the voucher
+		says.Amount, says.Fuel = proto.Credit(amount), max(proto.Fuel(fuel), says.Fuel)
+		slices.SortFunc(outputs, func(a, b proto.Hash) int { return slices.Compare(a[:], b[:]) })
+		says.Outputs = slices.Compact(outputs)
+	}
+	says.Fuel = min(says.Fuel, proto.Fuel(maxCumulativeFuel))
+	if says.Amount > 0 {
+		leftOut = nil
+	}
+	c.tally = tally{payer, ordered, true, says, leftOut}
+	return says, leftOut
 }
 
-// Verify checks the signatures in a claim, the worker's own first. It needs no
-// ledger and is done once. Errors carry a code.
+// Verify checks the signatures in a claim, the worker's own first. Other items
+// with bad ones are left out. It needs no ledger and is done once. Errors carry
+// a code.
 func (c *SignedClaim) Verify(net *proto.Network) error {
 	if !c.checked {
-		c.checked = true
-		if err := c.verify(net); err != nil {
+		c.checked, c.tally = true, tally{}
+		if _, err := openSigned(net.ID, c.raw, proto.KindWorkClaim); err != nil {
 			c.bad = fmt.Errorf("claim: %w", err)
+			return c.bad
+		}
+		if len(c.body.Voucher) > 0 && c.voucher.err == nil {
+			if _, err := openSigned(net.ID, c.body.Voucher, proto.KindVoucher); err != nil {
+				c.voucher.err = fmt.Errorf("voucher: %w", err)
+			}
+		}
+		for i := range c.batches {
+			if x := &c.batches[i]; x.err == nil {
+				if _, err := openSigned(net.ID, c.body.Assignments[i], proto.KindAssignments); err != nil {
+					x.err = fmt.Errorf("assignments %d: %w", i, err)
+				}
+			}
+		}
+		for i := range c.receipts {
+			if x := &c.receipts[i]; x.err == nil {
+				if _, err := proto.VerifyReceipt(net.ID, c.body.Receipts[i]); err != nil {
+					x.err = fmt.Errorf("receipt %d: %w", i, err)
+				}
+			}
 		}
 	}
 	return c.bad
 }
 
-func (c *SignedClaim) verify(net *proto.Network) error {
-	if _, err := openSigned(net.ID, c.raw, proto.KindWorkClaim); err != nil {
-		return err
-	}
-	if len(c.body.Voucher) > 0 {
-		if _, err := openSigned(net.ID, c.body.Voucher, proto.KindVoucher); err != nil {
-			return fmt.Errorf("voucher: %w", err)
-		}
-	}
-	for i, raw := range c.body.Assignments {
-		if _, err := openSigned(net.ID, raw, proto.KindAssignments); err != nil {
-			return fmt.Errorf("assignments %d: %w", i, err)
-		}
-	}
-	for i, sr := range c.body.Receipts {
-		if _, err := proto.VerifyReceipt(net.ID, sr); err != nil {
-			return fmt.Errorf("receipt %d: %w", i, err)
-		}
-	}
-	return nil
-}
-
 // claim is what a claim proves of its lane if its signatures are good.
 func (l *Ledger) claim(c *SignedClaim) (got Claimed, lane Lane, err error) {
-	got = c.says
-	h := l.hold(got.Hold)
+	h, at := l.hold(c.hold), c.body.Lane
 	switch {
 	case h == nil:
-		err = proto.CodeNotFinal.Errorf("claim: hold %s is not certified here", got.Hold)
+		err = proto.CodeNotFinal.Errorf("claim: hold %s is not certified here", c.hold)
 	case h.closed:
-		err = proto.CodeExpired.Errorf("claim: hold %s is closed", got.Hold)
-	case uint64(got.Lane) >= uint64(len(h.lanes)):
-		err = proto.CodeInvalidEvent.Errorf("claim: hold %s has no lane %d", got.Hold, got.Lane)
-	case h.lanes[got.Lane].Worker != got.Worker:
-		err = proto.CodeBadSignature.Errorf("claim: lane %d is not %s's", got.Lane, got.Worker)
-	case c.payer != "" && c.payer != h.payer:
-		err = proto.CodeBadSignature.Errorf("claim: signed by %s, the payer is %s", c.payer, h.payer)
-	case c.unassigned != nil && !l.s.off.has(guardAssigned):
-		err = c.unassigned
+		err = proto.CodeExpired.Errorf("claim: hold %s is closed", c.hold)
+	case uint64(at) >= uint64(len(h.lanes)):
+		err = proto.CodeInvalidEvent.Errorf("claim: hold %s has no lane %d", c.hold, at)
+	case h.lanes[at].Worker != c.worker:
+		err = proto.CodeBadSignature.Errorf("claim: lane %d is not %s's", at, c.worker)
 	default:
-		lane = h.lanes[got.Lane]
+		got, err = c.count(h.payer, !l.s.off.has(guardAssigned))
+		lane = h.lanes[at]
 		got.Amount = min(got.Amount, lane.Cap)
 	}
 	return got, lane, err

@@ -36,8 +36,8 @@ func TestOneLookPerLane(t *testing.T) {
 			t.Fatalf("answers %v and %d looks, want %v and %d", got, len(c.fetch), answers, fetches)
 		}
 	}
-	bad := claim(0, 1)
-	bad.Receipts[1].Batch = forged(bad.Receipts[1].Batch)
+	bad := claim(0)
+	bad.Receipts[0].Batch = forged(bad.Receipts[0].Batch)
 	c.file(bob, bad)
 	want(0, proto.CodeBadSignature)
 	c.file(bob, claim(0, 1))
@@ -112,8 +112,47 @@ func TestTrialsAreClaimed(t *testing.T) {
 	if got, err := claim(trial, task); err != nil || got.Amount != 9*proto.OneCredit {
 		t.Errorf("%s, %v", got.Amount, err)
 	}
-	_, err := claim(trial, task, x.receipt(0, 0, 1, func(r *proto.Receipt) { r.FuelLimit = 2 * unit }))
-	wantCode(t, err, proto.CodeBadReceipt)
-	_, err = claim(trial, task, x.receipt(0, 0, 7))
-	wantCode(t, err, proto.CodeDuplicate)
+	for name, more := range map[string]*proto.SignedReceipt{
+		"a limit that nobody ordered": x.receipt(0, 0, 1, func(r *proto.Receipt) { r.FuelLimit = 2 * unit }), "one limit twice": x.receipt(0, 0, 7),
+	} {
+		if got, err := claim(trial, task, more); err != nil || got.Amount != 9*proto.OneCredit {
+			t.Errorf("%s: %s, %v", name, got.Amount, err)
+		}
+	}
+}
+
+// A claim counts what is valid in it: what its payer, or anybody, slipped in
+// between does not make the rest worth less, and is worth nothing itself.
+func TestBadItemsAreLeftOut(t *testing.T) {
+	x := newLease(t, 4)
+	three := x.assignments(alice, 0, 0, 1, 2)
+	receipts := []*proto.SignedReceipt{x.receipt(0, 0, 2), x.receipt(0, 1, 3), x.receipt(0, 2, 4)}
+	forged := func(raw []byte) []byte {
+		out := slices.Clone(raw)
+		out[len(out)-1] ^= 1
+		return out
+	}
+	other := x.receipt(0, 1, 3)
+	other.Batch = forged(other.Batch)
+	for name, c := range map[string]*proto.WorkClaim{
+		"a batch that names another worker": {Assignments: [][]byte{x.assignments(alice, 1, 0, 1, 2), three}, Receipts: receipts},
+		"a batch of another payer":          {Assignments: [][]byte{x.assignments(carol, 0, 0, 1, 2), three}, Receipts: receipts},
+		"a batch with a forged signature":   {Assignments: [][]byte{forged(three), three}, Receipts: receipts},
+		"a batch that is none":              {Assignments: [][]byte{[]byte("none"), three}, Receipts: receipts},
+		"a voucher of another lane":         {Voucher: x.voucher(alice, 1, 40*credit), Assignments: [][]byte{three}, Receipts: receipts},
+		"a voucher with a forged signature": {Voucher: forged(x.voucher(alice, 0, 40*credit)), Assignments: [][]byte{three}, Receipts: receipts},
+		"a receipt nobody ordered":          {Assignments: [][]byte{three}, Receipts: append(slices.Clone(receipts), x.receipt(0, 9, 9))},
+		"a receipt of another worker":       {Assignments: [][]byte{three}, Receipts: append(slices.Clone(receipts), x.receiptBy(carol, 0, 9))},
+		"a receipt that comes twice":        {Assignments: [][]byte{three}, Receipts: append(slices.Clone(receipts), receipts...)},
+		"a receipt with a forged signature": {Assignments: [][]byte{three}, Receipts: append([]*proto.SignedReceipt{other}, receipts...)},
+		"a receipt that is none":            {Assignments: [][]byte{three}, Receipts: append([]*proto.SignedReceipt{{Receipt: []byte{1}}}, receipts...)},
+	} {
+		got, err := x.l.CheckClaim(x.claim(bob, c))
+		if err != nil || got.Amount != 9*proto.OneCredit || len(got.Outputs) != 3 {
+			t.Errorf("%s: %s for %d outputs, %v", name, got.Amount, len(got.Outputs), err)
+		}
+	}
+	// With nothing else in it the claim says why it is worth nothing.
+	_, err := x.l.CheckClaim(x.claim(bob, &proto.WorkClaim{Assignments: [][]byte{forged(three)}, Receipts: receipts}))
+	wantCode(t, err, proto.CodeBadSignature)
 }
