@@ -168,3 +168,10 @@ func Hint(ctx context.Context, h host.Host, to peer.ID, of proto.NetworkID) erro
 	_, err = question(ctx, s, &proto.InstanceRequest{Nonce: make([]byte, instanceLen), Id: make([]byte, instanceLen), PassedOn: true})
 	return err
 }
+
+// TopicPeers counts the peers that gossip knows to follow a topic, whether it
+// exists or not.
+func (n *Node) TopicPeers(topic string) int { return len(n.pubsub.ListPeers(topic)) }
+
+// Looks counts how often the node looked at who follows offers.
+func (n *Node) Looks() uint64 { return n.gossip.looks.Load() }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"sort"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +44,7 @@ type gossip struct {
 	passed *lru.Cache[proto.Hash, struct{}]
 
 	workers chan struct{} // a peer told that it follows offers
+	looks   atomic.Uint64 // at who follows offers
 }
 
 const maxPassed = 1 << 16
@@ -81,7 +81,7 @@ func (n *Node) openGossip() error {
 		pubsub.WithPeerScore(params, thresholds),
 		pubsub.WithPeerGater(pubsub.DefaultPeerGaterParams()),
 		pubsub.WithPeerExchange(false),
-		pubsub.WithSubscriptionFilter(ownTopics{"/edgenet/" + n.net.ID.Short() + "/", g.follows}),
+		pubsub.WithSubscriptionFilter(newTopics(n.net.ID, n.net.Genesis.Shards, g.follows)),
 	)
 	if err != nil {
 		return fmt.Errorf("gossipsub: %w", err)
@@ -123,41 +123,6 @@ func messageID(m *pubsubpb.Message) string {
 	h.Write([]byte(m.GetTopic()))
 	h.Write(m.GetData())
 	return string(h.Sum(nil))
-}
-
-// ownTopics lets peers subscribe to topics of this network only, and to a
-// bounded number. follows hears of them.
-type ownTopics struct {
-	prefix  string
-	follows func(p peer.ID, topic string)
-}
-
-const maxTopics = 3 * 1024
-
-func (f ownTopics) CanSubscribe(t string) bool { return strings.HasPrefix(t, f.prefix) }
-
-func (f ownTopics) FilterIncomingSubscriptions(p peer.ID, subs []*pubsubpb.RPC_SubOpts) ([]*pubsubpb.RPC_SubOpts, error) {
-	if len(subs) > maxTopics {
-		return nil, pubsub.ErrTooManySubscriptions
-	}
-	subs = slices.DeleteFunc(subs, func(s *pubsubpb.RPC_SubOpts) bool { return !f.CanSubscribe(s.GetTopicid()) })
-	for _, s := range subs {
-		if s.GetSubscribe() {
-			f.follows(p, s.GetTopicid())
-		}
-	}
-	return subs, nil
-}
-
-// follows hears that a peer follows a topic, before gossipsub takes note of it.
-// It must not wait.
-func (g *gossip) follows(p peer.ID, topic string) {
-	switch {
-	case topic == g.n.net.ID.CreditsTopic():
-		g.n.sync.follows(p)
-	case strings.HasPrefix(topic, strings.TrimSuffix(g.n.net.ID.OffersTopic(0), "0")):
-		wake(g.workers)
-	}
 }
 
 // workerShards are the shards of the worker's types; one that runs custom
@@ -324,37 +289,6 @@ func (g *gossip) allow(p peer.ID) bool {
 	return l.Allow()
 }
 
-// run tells the market how many peers may compete for an offer, and at once when
-// there are new ones.
-func (g *gossip) run(ctx context.Context) error {
-	const pause = 50 * time.Millisecond // peers often come together
-	tick := time.NewTicker(2 * time.Second)
-	defer tick.Stop()
-	silent := map[peer.ID]*lostPeer{}
-	for last, joined := 0, false; ; {
-		if now := g.offerPeers(); joined || now != last {
-			g.n.jobs.post(market.Neighbours{Workers: now, Joined: joined})
-			last = now
-		}
-		if joined {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(pause):
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-g.workers:
-			joined = true
-		case <-tick.C:
-			joined = false
-			g.revive(silent)
-		}
-	}
-}
-
 // silentTicks is for how many looks a connected peer may be without gossip.
 const silentTicks = 5
 
@@ -423,16 +357,6 @@ func (g *gossip) reconnect(ctx context.Context, p peer.ID) {
 	if err := g.n.host.Connect(ctx, peer.AddrInfo{ID: p}); err != nil && ctx.Err() == nil {
 		g.n.log.Debug("connect anew", zap.Stringer("peer", p), zap.Error(err))
 	}
-}
-
-// offerPeers is the largest number of known peers that follow one shard's
-// offers, whether this node follows it or not.
-func (g *gossip) offerPeers() int {
-	most := 0
-	for shard := range g.n.net.Genesis.Shards {
-		most = max(most, len(g.n.pubsub.ListPeers(g.n.net.ID.OffersTopic(shard))))
-	}
-	return most
 }
 
 // GossipCount is what passed through one kind of topic since the start.
