@@ -18,6 +18,7 @@ type customer struct {
 	grants    map[cid.Cid]grant // by module
 	lanes     map[laneKey]*workLane
 	execs     map[proto.Ref]*exec
+	fetching  int     // of those, that wait for their input or module
 	sent      []*exec // delivered, oldest first; dropped ones stay until they come up
 	sentBytes uint64
 	sentLive  int

@@ -247,6 +247,8 @@ func (m *Machine) take(in Input) {
 		m.settled(in)
 	case AssignSeen:
 		m.assignSeen(in)
+	case Fetched:
+		m.fetched(in)
 	case RevealSeen:
 		m.revealSeen(in)
 	case AbortSeen:

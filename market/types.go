@@ -278,10 +278,20 @@ type (
 	}
 
 	// Worker side.
+	// AssignSeen: Fetch tells, by assignment, which of them have an input or a
+	// module that is not here; one without an entry has both. Lane is certified.
 	AssignSeen struct {
 		From  peer.ID
 		Batch *proto.AssignmentBatch
 		Lane  Lane
+		Fetch []bool
+	}
+	// Fetched answers Fetch: input and module are here, or Code says why not.
+	Fetched struct {
+		From   peer.ID
+		Ref    proto.Ref
+		Code   proto.Code
+		Reason string
 	}
 	RevealSeen struct {
 		From    peer.ID
@@ -305,6 +315,7 @@ type (
 	Executed struct {
 		From       peer.ID // submitter
 		Ref        proto.Ref
+		Missing    bool // its module went out of the cache while it waited: nothing ran
 		Status     proto.Status
 		ExitCode   int32
 		Output     proto.Hash
@@ -449,7 +460,14 @@ type (
 		Ref        proto.Ref
 		Assignment *proto.Assignment
 	}
-	// StopExecution kills a running or queued execution; no Executed follows.
+	// Fetch brings an execution's input and module here; it waits outside the
+	// slots. Answered by Fetched unless StopExecution came first.
+	Fetch struct {
+		From       peer.ID
+		Ref        proto.Ref
+		Assignment *proto.Assignment
+	}
+	// StopExecution kills a fetching, running or queued execution; nothing follows.
 	StopExecution struct {
 		From peer.ID
 		Ref  proto.Ref
@@ -555,6 +573,7 @@ func (HoldCertified) isInput()  {}
 func (HoldFailed) isInput()     {}
 func (Settled) isInput()        {}
 func (AssignSeen) isInput()     {}
+func (Fetched) isInput()        {}
 func (RevealSeen) isInput()     {}
 func (AbortSeen) isInput()      {}
 func (VoucherSeen) isInput()    {}
@@ -585,6 +604,7 @@ func (SendCommit) isOutput()        {}
 func (SendResult) isOutput()        {}
 func (SendDone) isOutput()          {}
 func (Execute) isOutput()           {}
+func (Fetch) isOutput()             {}
 func (StopExecution) isOutput()     {}
 func (Forget) isOutput()            {}
 func (ResultAccepted) isOutput()    {}

@@ -36,7 +36,8 @@ type workside struct {
 type execPhase uint8
 
 const (
-	execQueued execPhase = iota
+	execFetching execPhase = iota
+	execQueued
 	execRunning
 	execCommitted
 	execSent
@@ -51,6 +52,7 @@ type exec struct {
 	phase   execPhase
 	seq     uint64
 	pos     int          // in the queue
+	fetches int          // times that its input or module had to be fetched
 	waited  bool         // its submitter was told that it waits
 	pay     proto.Credit // worst case, then what it earned
 	receipt []byte
@@ -108,6 +110,7 @@ func (m *Machine) workerSettings(cfg Worker) {
 		return
 	}
 	queued := slices.SortedFunc(slices.Values(w.queue), func(a, b *exec) int { return cmp.Compare(a.seq, b.seq) })
+	queued = append(queued, w.awaited()...)
 	for _, x := range queued { // what runs may end, what waits goes elsewhere
 		m.drop(x)
 		m.refuse(x.c.id, x.ref, proto.CodePaused, w.cfg.Reason)
@@ -138,7 +141,7 @@ func (m *Machine) assignSeen(in AssignSeen) {
 		}
 	}
 	var taken []proto.Ref
-	for _, a := range b.Assignments {
+	for i, a := range b.Assignments {
 		if a == nil {
 			continue
 		}
@@ -154,11 +157,12 @@ func (m *Machine) assignSeen(in AssignSeen) {
 		if c.execs[ref] != nil {
 			continue // came twice
 		}
-		if code, reason := m.checkAssignment(c, lane, a); code != proto.CodeOK {
+		fetch := i < len(in.Fetch) && in.Fetch[i]
+		if code, reason := m.checkAssignment(c, lane, a, fetch); code != proto.CodeOK {
 			m.refuse(in.From, ref, code, reason)
 			continue
 		}
-		m.enqueue(c, lane, ref, a)
+		m.enqueue(c, lane, ref, a, fetch)
 		taken = append(taken, ref)
 	}
 	if len(taken) == 0 {
@@ -169,7 +173,7 @@ func (m *Machine) assignSeen(in AssignSeen) {
 	m.startQueued()
 	accepted := SendAccepted{To: in.From, Refs: taken}
 	for _, ref := range taken {
-		if x := c.execs[ref]; x != nil && x.phase == execQueued {
+		if x := c.execs[ref]; x != nil && x.phase <= execQueued {
 			x.waited = true
 			accepted.Waiting = append(accepted.Waiting, ref)
 		}
@@ -193,7 +197,7 @@ func (m *Machine) checkBatch(in AssignSeen) (proto.Code, string) {
 	return proto.CodeOK, ""
 }
 
-func (m *Machine) checkAssignment(c *customer, lane *workLane, a *proto.Assignment) (proto.Code, string) {
+func (m *Machine) checkAssignment(c *customer, lane *workLane, a *proto.Assignment, fetch bool) (proto.Code, string) {
 	w := &m.work
 	module, err := proto.ParseCID(a.Module)
 	if err != nil || len(a.InputHash) != 32 || a.Replicas == 0 || a.Replicas > proto.MaxRedundancy {
@@ -217,6 +221,8 @@ func (m *Machine) checkAssignment(c *customer, lane *workLane, a *proto.Assignme
 		return proto.CodePrice, fmt.Sprintf("price %d, asked was %d", a.Price, price)
 	case w.held >= w.cfg.InFlight || w.kept >= 8*w.cfg.InFlight+maxSent:
 		return proto.CodeBusy, "all slots are taken"
+	case fetch && c.fetching >= w.fetchShare():
+		return proto.CodeBusy, "inputs of this submitter are awaited already"
 	}
 	if late := w.late(module, proto.Fuel(a.FuelLimit), time.Duration(a.WallMs)*time.Millisecond); late != "" {
 		return proto.CodeLimits, late
@@ -227,7 +233,7 @@ func (m *Machine) checkAssignment(c *customer, lane *workLane, a *proto.Assignme
 	return proto.CodeOK, ""
 }
 
-func (m *Machine) enqueue(c *customer, lane *workLane, ref proto.Ref, a *proto.Assignment) {
+func (m *Machine) enqueue(c *customer, lane *workLane, ref proto.Ref, a *proto.Assignment, fetch bool) {
 	w := &m.work
 	w.seq++
 	x := &exec{c: c, ref: ref, a: a, lane: lane, seq: w.seq, pay: proto.PayFor(proto.Fuel(a.FuelLimit), proto.Credit(a.Price))}
@@ -235,6 +241,11 @@ func (m *Machine) enqueue(c *customer, lane *workLane, ref proto.Ref, a *proto.A
 	lane.worst += x.pay
 	lane.active++
 	w.held++
+	if fetch {
+		m.fetch(x)
+		return
+	}
+	x.phase = execQueued
 	w.push(x)
 }
 
@@ -257,6 +268,10 @@ func (m *Machine) startQueued() {
 func (m *Machine) drop(x *exec) {
 	w := &m.work
 	switch x.phase {
+	case execFetching:
+		x.c.fetching--
+		m.idle(x)
+		m.send(StopExecution{From: x.c.id, Ref: x.ref})
 	case execQueued:
 		w.unqueue(x)
 		m.idle(x)
@@ -298,6 +313,10 @@ func (m *Machine) executed(in Executed) {
 		return
 	}
 	w.running--
+	if in.Missing {
+		m.fetch(x)
+		return
+	}
 	m.idle(x)
 	if !in.Status.Votable() {
 		delete(c.execs, x.ref)

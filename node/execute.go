@@ -3,12 +3,9 @@ package node
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
-	"sync"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"go.uber.org/zap"
@@ -35,10 +32,10 @@ type execution struct {
 	ended  bool
 }
 
-// input is given inline or fetched from the submitter.
+// input is given inline or fetched from the submitter, and then inline, too.
 type input struct {
 	inline []byte
-	cid    cid.Cid
+	cid    cid.Cid // of one to be fetched
 	hold   cid.Cid // that pays for it
 	lane   uint32
 }
@@ -57,21 +54,34 @@ func inputOf(in *proto.Input) (input, error) {
 	return input{}, proto.CodeMalformed.Errorf("an assignment has no input")
 }
 
-// Bounds of what all submitters together have here; the market refuses far
-// earlier, these guard inputs that it has not judged yet.
+// Bounds of what all submitters together have here, and one of them; the market
+// refuses far earlier, these guard inputs that it has not judged yet.
 const (
-	maxExecutions = 8192
-	maxInputBytes = 256 << 20
+	maxExecutions   = 8192
+	maxInputBytes   = 256 << 20
+	inputBytesShare = maxInputBytes / 4
 )
 
 func (w *work) keepInput(k execKey, in input) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.execs) >= maxExecutions || w.inputBytes+len(in.inline) > maxInputBytes || w.execs[k] != nil {
+	if len(w.execs) >= maxExecutions || w.execs[k] != nil || !w.bytes(k.from, len(in.inline)) {
 		return
 	}
-	w.inputBytes += len(in.inline)
 	w.execs[k] = &execution{input: in}
+}
+
+// bytes makes room for n bytes of a submitter's inputs, or gives back -n of
+// them; false when its share or the whole is used up. Call with mu held.
+func (w *work) bytes(from peer.ID, n int) bool {
+	if n > 0 && (w.inputBytes+n > maxInputBytes || w.inputsOf[from]+n > inputBytesShare) {
+		return false
+	}
+	w.inputBytes += n
+	if w.inputsOf[from] += n; w.inputsOf[from] <= 0 {
+		delete(w.inputsOf, from)
+	}
+	return true
 }
 
 // execute starts the sandbox for an accepted assignment.
@@ -107,14 +117,19 @@ func (w *work) run(ctx context.Context, k execKey, e *execution, a *proto.Assign
 		return out
 	}
 	if e == nil {
-		return failed(proto.CodeFetch.Errorf("the input was dropped: too many assignments at once"))
+		return failed(errDropped)
 	}
-	module, err := w.module(ctx, k.from, a)
+	id, err := moduleOf(a)
 	if err != nil {
 		return failed(err)
 	}
-	body, err := w.input(ctx, k.from, e.input, a)
-	if err != nil {
+	module := w.modules.get(id)
+	if module == nil { // others took its place while this waited for a slot
+		out.Missing = true
+		return out
+	}
+	body := e.input.inline
+	if err := isInput(body, a); err != nil {
 		return failed(err)
 	}
 	limits := limitsOf(a)
@@ -150,7 +165,7 @@ func (w *work) run(ctx context.Context, k execKey, e *execution, a *proto.Assign
 	}
 	w.mu.Lock()
 	if w.execs[k] == e {
-		w.inputBytes -= len(e.input.inline)
+		w.bytes(k.from, -len(e.input.inline))
 	}
 	e.input, e.output, e.log, e.hash, e.ended = input{hold: e.input.hold, lane: e.input.lane}, res.Output, res.Log, out.Output, true
 	w.mu.Unlock()
@@ -164,30 +179,6 @@ func limitsOf(a *proto.Assignment) proto.Limits {
 	}.WithDefaults()
 }
 
-func (w *work) input(ctx context.Context, from peer.ID, in input, a *proto.Assignment) ([]byte, error) {
-	want, err := proto.ToHash(a.InputHash)
-	if err != nil {
-		return nil, err
-	}
-	body := in.inline
-	if in.cid.Defined() {
-		h, err := proto.CIDHash(in.cid)
-		if err != nil {
-			return nil, err
-		}
-		if h != want {
-			return nil, proto.CodeInputHash.Errorf("the input's CID is not the one assigned")
-		}
-		if body, err = w.n.fetchBlob(ctx, from, h, proto.MaxInput); err != nil {
-			return nil, err
-		}
-	}
-	if proto.HashOf(body) != want || uint64(len(body)) != a.InputSize {
-		return nil, proto.CodeInputHash.Errorf("the input is not the one assigned")
-	}
-	return body, nil
-}
-
 // stop kills an execution; nothing is posted for it any more.
 func (w *work) stop(from peer.ID, ref proto.Ref) { w.forget(from, ref) }
 
@@ -199,7 +190,7 @@ func (w *work) forget(from peer.ID, ref proto.Ref) {
 		if e.cancel != nil {
 			e.cancel()
 		}
-		w.inputBytes -= len(e.input.inline)
+		w.bytes(k.from, -len(e.input.inline))
 		delete(w.execs, k)
 	}
 }
@@ -224,102 +215,4 @@ func (w *work) output(h proto.Hash) ([]byte, bool) {
 		}
 	}
 	return nil, false
-}
-
-// moduleCache holds prepared modules; one fetch and one Prepare at a time per
-// module, however many tasks wait for it.
-type moduleCache struct {
-	mu    sync.Mutex
-	ready *lru.Cache[proto.Hash, *sandbox.Module]
-	held  int // bytes of those
-	busy  map[proto.Hash]*preparing
-}
-
-// Prepared modules are kept, modulesCap at most, and modulesHeld bytes of them
-// but for the last: a module of 4 MiB can be 20 MiB when it is metered.
-const (
-	modulesCap  = 32
-	modulesHeld = 64 << 20
-)
-
-type preparing struct {
-	done chan struct{}
-	m    *sandbox.Module
-	err  error
-}
-
-func newModuleCache() *moduleCache {
-	c := &moduleCache{busy: map[proto.Hash]*preparing{}}
-	var err error
-	c.ready, err = lru.NewWithEvict(modulesCap, func(_ proto.Hash, m *sandbox.Module) { c.held -= m.Held() })
-	if err != nil {
-		panic(err) // the size is a positive constant
-	}
-	return c
-}
-
-// add keeps m. The caller holds mu; h is not there yet.
-func (c *moduleCache) add(h proto.Hash, m *sandbox.Module) {
-	c.held += m.Held()
-	c.ready.Add(h, m)
-	for c.held > modulesHeld && c.ready.Len() > 1 {
-		c.ready.RemoveOldest()
-	}
-}
-
-func (w *work) module(ctx context.Context, from peer.ID, a *proto.Assignment) (*sandbox.Module, error) {
-	id, err := proto.ParseCID(a.Module)
-	if err != nil {
-		return nil, err
-	}
-	h, err := proto.CIDHash(id)
-	if err != nil {
-		return nil, err
-	}
-	c := w.modules
-	for {
-		c.mu.Lock()
-		if m, ok := c.ready.Get(h); ok {
-			c.mu.Unlock()
-			return m, nil
-		}
-		p := c.busy[h]
-		if p == nil {
-			p = &preparing{done: make(chan struct{})}
-			c.busy[h] = p
-			c.mu.Unlock()
-			p.m, p.err = w.prepare(ctx, from, h)
-			c.mu.Lock()
-			if p.err == nil {
-				c.add(h, p.m)
-			}
-			delete(c.busy, h)
-			c.mu.Unlock()
-			close(p.done)
-			return p.m, p.err
-		}
-		c.mu.Unlock()
-		select {
-		case <-p.done:
-			// Another submitter's stream may have broken during its fetch:
-			// that is no reason to refuse this one.
-			if p.err == nil || !errors.Is(p.err, context.Canceled) && proto.CodeOf(p.err) != proto.CodeFetch {
-				return p.m, p.err
-			}
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-func (w *work) prepare(ctx context.Context, from peer.ID, h proto.Hash) (*sandbox.Module, error) {
-	raw, err := w.n.fetchBlob(ctx, from, h, proto.MaxModule)
-	if err != nil {
-		return nil, err
-	}
-	m, err := sandbox.Prepare(raw, sandbox.Policy{})
-	if err != nil {
-		return nil, proto.CodeModule.Errorf("module %s: %v", h.CID(), err)
-	}
-	return m, nil
 }

@@ -18,7 +18,7 @@ import (
 //	offer    PublishOffer ─gossip→ workers rank themselves      PublishClaim ─gossip→ submitter
 //	         RequestHold: a certified hold with one lane per chosen worker
 //	claim    SendAssign ─stream→ worker checks its lane         SendAccepted | SendRefused
-//	execute  Execute: fetch module and input by hash, sandbox   SendCommit
+//	execute  Fetch: module and input by hash; Execute: sandbox   SendCommit
 //	verify   SendReveal, once every replica committed           SendResult with signed receipt
 //	         ResultAccepted per agreeing replica, SaveTask
 //	credit   SaveHold, SendPay: cumulative voucher; Settle: certified payment; SendDone releases the rest
@@ -70,6 +70,8 @@ func (j *jobs) act(ctx context.Context, outs []market.Output) {
 			n.work.send(o.To, doneItem{o.Done})
 
 		// execute
+		case market.Fetch:
+			n.work.fetch(o)
 		case market.Execute:
 			n.work.execute(o)
 		case market.StopExecution:

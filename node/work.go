@@ -25,10 +25,12 @@ type work struct {
 	mu    sync.Mutex
 	links map[peer.ID]*link
 	execs map[execKey]*execution
-	// inputBytes is the sum of inline inputs in execs.
+	// inputBytes is the sum of the inputs in execs, inputsOf that of a submitter's.
 	inputBytes int
+	inputsOf   map[peer.ID]int
 
 	modules      *moduleCache
+	fetching     *slots // inputs and modules on their way here
 	done, failed atomic.Uint64
 	accepted     atomic.Uint64 // results that vouchers paid for
 }
@@ -51,7 +53,10 @@ const (
 type toSubmitter interface{}
 
 func newWork(n *Node) *work {
-	return &work{n: n, links: map[peer.ID]*link{}, execs: map[execKey]*execution{}, modules: newModuleCache()}
+	return &work{
+		n: n, links: map[peer.ID]*link{}, execs: map[execKey]*execution{}, inputsOf: map[peer.ID]int{}, modules: newModuleCache(),
+		fetching: newSlots(inputFetches, inputFetchesOf, func(peer.ID) bool { return false }),
+	}
 }
 
 // serve handles a stream that a submitter opened, until it ends. A newer
@@ -219,6 +224,7 @@ func (w *work) assigned(l *link, a *proto.Assign) error {
 	if !w.n.claims.assigned(hold, batch.Lane, a.Batch) {
 		return refuse(proto.CodeBusy, "too many assignments on this lane for what was delivered")
 	}
+	fetch := make([]bool, len(batch.Assignments))
 	for i, as := range batch.Assignments {
 		ref, err := assignmentRef(as)
 		if err != nil {
@@ -228,10 +234,11 @@ func (w *work) assigned(l *link, a *proto.Assign) error {
 		if err != nil {
 			return err
 		}
+		fetch[i] = in.cid.Defined() || !w.modules.has(as)
 		in.hold, in.lane = hold, batch.Lane
 		w.keepInput(execKey{l.from, ref}, in)
 	}
-	w.n.jobs.post(market.AssignSeen{From: l.from, Batch: batch, Lane: lane})
+	w.n.jobs.post(market.AssignSeen{From: l.from, Batch: batch, Lane: lane, Fetch: fetch})
 	return nil
 }
 

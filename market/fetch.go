@@ -1,0 +1,64 @@
+package market
+
+import (
+	"cmp"
+	"slices"
+
+	"edgenet.dev/proto"
+)
+
+// Inputs and modules that are not here are fetched before an execution may have
+// a slot: a submitter that serves them slowly, or never, keeps nobody but itself
+// waiting.
+
+// maxFetches is how often one execution is fetched for: its module may go out of
+// the cache while it waits.
+const maxFetches = 3
+
+// fetchShare is how many executions of one submitter may wait for their inputs.
+func (w *workside) fetchShare() int { return max(1, w.cfg.InFlight/2) }
+
+// fetch makes x wait for its input and module, outside the slots.
+func (m *Machine) fetch(x *exec) {
+	x.phase = execFetching
+	x.c.fetching++
+	x.fetches++
+	m.send(Fetch{From: x.c.id, Ref: x.ref, Assignment: x.a})
+}
+
+// fetched queues an execution whose input and module are here now.
+func (m *Machine) fetched(in Fetched) {
+	c := m.work.customers[in.From]
+	if c == nil {
+		return
+	}
+	x := c.execs[in.Ref]
+	if x == nil || x.phase != execFetching {
+		return
+	}
+	if in.Code == proto.CodeOK && x.fetches > maxFetches {
+		in.Code, in.Reason = proto.CodeBusy, "too many modules are in use here"
+	}
+	if in.Code != proto.CodeOK {
+		m.drop(x)
+		m.refuse(in.From, in.Ref, in.Code, in.Reason)
+		return
+	}
+	c.fetching--
+	x.phase = execQueued
+	m.work.push(x)
+}
+
+// awaited are the executions that wait for their input or module, by arrival.
+func (w *workside) awaited() []*exec {
+	var out []*exec
+	for _, c := range w.customers {
+		for _, x := range c.execs {
+			if x.phase == execFetching {
+				out = append(out, x)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b *exec) int { return cmp.Compare(a.seq, b.seq) })
+	return out
+}

@@ -1,0 +1,41 @@
+//go:build !js
+
+package node_test
+
+import (
+	"bytes"
+	"context"
+	"testing"
+	"time"
+
+	"edgenet.dev/market"
+	"edgenet.dev/node"
+	"edgenet.dev/proto"
+)
+
+// A submitter whose inputs are never served holds no slot of a worker: another
+// one's work goes on meanwhile.
+func TestInputsNeverServedHoldNoSlot(t *testing.T) {
+	l := newLab(t, 3)
+	l.startAll(3, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	asked := l.nodes[1].ServeNoBlobs()
+	inputs := make([][]byte, 32)
+	for i := range inputs {
+		inputs[i] = bytes.Repeat([]byte{'A' + byte(i)}, proto.MaxInline+1)
+	}
+	o := market.Options{Redundancy: 1, Fuel: 60_000_000, Priority: proto.PriorityNormal}
+	if _, err := l.nodes[1].Start(ctx, node.JobSpec{Type: "text", Inputs: inputs, Options: o}); err != nil {
+		t.Fatal(err)
+	}
+	l.until("the worker asks for the inputs", func() bool { return asked() > 0 })
+	o.Timeout = 20 * time.Second // a fetch is given up after 30
+	r, err := l.nodes[0].Submit(ctx, market.Task{Type: "text", Input: []byte(text), Options: o})
+	if err != nil || r.State != market.Done {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if n := asked(); n > 4 {
+		t.Errorf("%d inputs of one submitter are awaited at once", n)
+	}
+}
