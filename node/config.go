@@ -61,7 +61,7 @@ type Config struct {
 	MDNS bool
 	// Relay serves circuit relay v2 within the genesis' limits.
 	Relay bool
-	// MapPorts asks the router, by UPnP, to let others in on the ports
+	// MapPorts asks the router, by UPnP or NAT-PMP, to let others in on the ports
 	// of Listen. It has no effect where Listen is loopback only.
 	MapPorts bool
 	// Bandwidth bounds the traffic of all streams, both directions together, in

@@ -13,10 +13,11 @@ import (
 
 // The guide's private network of three machines: founded, joined by an invite,
 // killed and started again in two other orders, without a configuration
-// touched. A looks for a router that maps ports, and B, told so, does not.
+// touched. A looks for a router that maps ports, by UPnP and by NAT-PMP, and has
+// its ports opened; B, told so, does not.
 func TestNetworkSurvivesRestarts(t *testing.T) {
 	m := newMachines(t, "A", "B", "C")
-	router := newSearches(t, m.hub)
+	router, napping := newSearches(t, m.hub), newNapping(t, m.hub)
 	if _, _, err := m.shells["B"].run("export EDGENET_NAT_MAP=false"); err != nil {
 		t.Fatal(err)
 	}
@@ -56,9 +57,35 @@ func TestNetworkSurvivesRestarts(t *testing.T) {
 	if router.by("10.77.0.2") {
 		t.Error("B looks for a router though nat.map is off")
 	}
+	eventually(t, "the router opens A's ports", func() (bool, string) {
+		out, _, err := m.shells["A"].run("edgenetd status -o json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(strings.Join(out, " "), "/ip4/203.0.113.9/tcp/"), "not yet"
+	})
+	if napping.by("10.77.0.2") {
+		t.Error("B asks the router to open ports though nat.map is off")
+	}
 }
 
-// searches are the SSDP searches (UPnP) for a router that machines sent.
+// newNapping is a router at the hub that opens each port by NAT-PMP (RFC 6886)
+// and keeps who asked.
+func newNapping(t *testing.T, hub string) *searches {
+	t.Helper()
+	s := new(searches)
+	s.serve(t, hub, func() (net.PacketConn, error) {
+		return net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(hubIP), Port: 5351})
+	}, func(ask []byte) (bool, []byte) {
+		if ask[1] == 0 {
+			return true, []byte{0, 128, 0, 0, 0, 0, 0, 1, 203, 0, 113, 9}
+		}
+		return true, slices.Concat([]byte{0, ask[1] | 128, 0, 0, 0, 0, 0, 1}, ask[4:6], ask[4:6], ask[8:12])
+	})
+	return s
+}
+
+// searches are who asked a router for something: by SSDP (UPnP) or by NAT-PMP.
 type searches struct {
 	mu   sync.Mutex
 	from []string
@@ -67,16 +94,21 @@ type searches struct {
 func newSearches(t *testing.T, hub string) *searches {
 	t.Helper()
 	s := new(searches)
-	var conn net.PacketConn
-	err := inNamespace(hub, func() error {
+	s.serve(t, hub, func() (net.PacketConn, error) {
 		bridge, err := net.InterfaceByName("hub")
 		if err != nil {
-			return err
+			return nil, err
 		}
-		conn, err = net.ListenMulticastUDP("udp4", bridge, &net.UDPAddr{IP: net.IPv4(239, 255, 255, 250), Port: 1900})
-		return err
-	})
-	if err != nil {
+		return net.ListenMulticastUDP("udp4", bridge, &net.UDPAddr{IP: net.IPv4(239, 255, 255, 250), Port: 1900})
+	}, func(ask []byte) (bool, []byte) { return strings.Contains(string(ask), "M-SEARCH"), nil })
+	return s
+}
+
+// serve keeps who sends what counts, and answers it, until the test ends.
+func (s *searches) serve(t *testing.T, hub string, listen func() (net.PacketConn, error), counts func(ask []byte) (bool, []byte)) {
+	t.Helper()
+	var conn net.PacketConn
+	if err := inNamespace(hub, func() (err error) { conn, err = listen(); return err }); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
@@ -88,10 +120,15 @@ func newSearches(t *testing.T, hub string) *searches {
 			if err != nil {
 				return
 			}
-			if strings.Contains(string(b[:n]), "M-SEARCH") {
-				s.mu.Lock()
-				s.from = append(s.from, from.(*net.UDPAddr).IP.String())
-				s.mu.Unlock()
+			ok, reply := counts(b[:n])
+			if !ok {
+				continue
+			}
+			s.mu.Lock()
+			s.from = append(s.from, from.(*net.UDPAddr).IP.String())
+			s.mu.Unlock()
+			if reply != nil {
+				conn.WriteTo(reply, from)
 			}
 		}
 	}()
@@ -99,7 +136,6 @@ func newSearches(t *testing.T, hub string) *searches {
 		conn.Close()
 		<-done
 	})
-	return s
 }
 
 func (s *searches) by(ip string) bool {

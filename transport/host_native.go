@@ -61,7 +61,7 @@ func NewHost(c Config) (host.Host, error) {
 		opts = append(opts, libp2p.BandwidthReporter(c.Bandwidth))
 	}
 	if c.MapPorts && slices.ContainsFunc(c.Listen, func(a ma.Multiaddr) bool { return !manet.IsIPLoopback(a) }) {
-		opts = append(opts, libp2p.NATPortMap())
+		opts = append(opts, libp2p.NATManager(newPortMapper))
 	}
 	switch c.Reachability {
 	case Public:

@@ -86,7 +86,7 @@ var settings = []setting{
 	{"log.file", "log-file", "", "file to log to instead of standard error", values{}},
 	{"log.max-size", "log-max-size", 100, "MiB at which the log file is moved aside under a name with the time, and a new one begun; 0: never", between(0, 1<<20, "MiB")},
 	{"log.keep", "log-keep", 5, "log files that were moved aside to keep; 0: all", between(0, 1<<20, "files")},
-	{"nat.map", "map-ports", true, "ask the router, by UPnP, to let others in on the ports of listen", values{}},
+	{"nat.map", "map-ports", true, "ask the router, by UPnP or NAT-PMP, to let others in on the ports of listen", values{}},
 	{"referrer", "referrer", "", "account that this node's account names, once, as having brought it into the network; an invite sets it", text(account)},
 }
 
