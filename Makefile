@@ -46,7 +46,7 @@ test-units:
 FUZZ_MODULES ?= 10000
 
 test-processes:
-	EDGENET_FUZZ_MODULES=$(FUZZ_MODULES) $(GO) test -p 1 -timeout 40m -count 1 $$($(GO) list $(PROCESS_PACKAGES) | grep -vxF "$$($(GO) list $(PLAIN_PACKAGES))")
+	TEST_FUZZ_MODULES=$(FUZZ_MODULES) $(GO) test -p 1 -timeout 40m -count 1 $$($(GO) list $(PROCESS_PACKAGES) | grep -vxF "$$($(GO) list $(PLAIN_PACKAGES))")
 
 # The whole package but for compressed copies, then pages in a real Chromium
 # beside real daemons.
@@ -109,9 +109,9 @@ setup:
 soak: ## the kill tests ten times in a row (200 killed daemons of seven), and all process tests under the race detector, pages in Chromium, a tab that works for half an hour
 	$(GO) test -count 10 -failfast -timeout 90m -run 'Kill' ./test
 	$(GO) test -race -count 1 -timeout 60m ./test ./cmd/...
-	EDGENET_SIM_SEEDS=100:500 $(GO) test -count 1 -timeout 90m -run Simulation -v ./test/sim
+	TEST_SIM_SEEDS=100:500 $(GO) test -count 1 -timeout 90m -run Simulation -v ./test/sim
 	$(MAKE) --no-print-directory edgenetd browser
-	cd test/browser && npm ci --silent --no-audit --no-fund && npm test && EDGENET_TAB_MINUTES=30 npm run soak
+	cd test/browser && npm ci --silent --no-audit --no-fund && npm test && TEST_TAB_MINUTES=30 npm run soak
 	sh test/setup.sh firefox-esr:firefox-esr
 	$(GO) test -tags soak -count 1 -timeout 30m -short -run Firefox ./sandbox/enginetest/jsengine
 

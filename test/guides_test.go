@@ -197,7 +197,12 @@ func guideShell(t *testing.T, home, script string) *exec.Cmd {
 	c := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
 	c.WaitDelay = 5 * time.Second
 	c.Dir = home
-	c.Env = append(os.Environ(), "HOME="+home, "PATH="+filepath.Dir(edgenetd)+":"+os.Getenv("PATH"), "EDGENET_DIR=")
+	for _, kv := range os.Environ() {
+		if !strings.HasPrefix(kv, "EDGENET_") {
+			c.Env = append(c.Env, kv)
+		}
+	}
+	c.Env = append(c.Env, "HOME="+home, "PATH="+filepath.Dir(edgenetd)+":"+os.Getenv("PATH"))
 	for _, name := range []string{"GOCACHE", "GOMODCACHE", "GOPATH", "GOENV"} { // below the home that they had
 		v, err := exec.Command("go", "env", name).Output()
 		if err != nil {

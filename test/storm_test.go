@@ -117,10 +117,10 @@ func ended(t *testing.T, nd *daemon.Node, id string) {
 // Seven daemons, four of them witnesses, pay each other and settle jobs while
 // one after the other is killed and started again: no credit is lost or made,
 // every answered payment was made once, every worker has what its receipts say.
-// EDGENET_KILLS sets how many are killed.
+// TEST_KILLS sets how many are killed.
 func TestKillAnyone(t *testing.T) {
 	kills := 20
-	if s := os.Getenv("EDGENET_KILLS"); s != "" {
+	if s := os.Getenv("TEST_KILLS"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil {
 			t.Fatal(err)

@@ -26,13 +26,7 @@ func tool(t *testing.T, args ...string) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := exec.Command(path, args...)
-	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, envPrefix) {
-			c.Env = append(c.Env, kv)
-		}
-	}
-	return c
+	return exec.Command(path, args...)
 }
 
 // A devnet that is interrupted or killed takes its daemons, and the sandbox

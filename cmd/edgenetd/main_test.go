@@ -15,7 +15,19 @@ import (
 // TestMain lets the test binary be edgenetd for the scripts, and for the
 // daemons and sandbox children that edgenetd itself starts.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"edgenetd": main})
+	testscript.Main(unset{m}, map[string]func(){"edgenetd": main})
+}
+
+// unset runs the tests without the settings of whoever starts them.
+type unset struct{ *testing.M }
+
+func (u unset) Run() int {
+	for _, kv := range os.Environ() {
+		if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, envPrefix) {
+			os.Unsetenv(name)
+		}
+	}
+	return u.M.Run()
 }
 
 func TestScripts(t *testing.T) {

@@ -1,4 +1,4 @@
-// A tab works for EDGENET_TAB_MINUTES minutes (10 without it) beside real
+// A tab works for TEST_TAB_MINUTES minutes (10 without it) beside real
 // daemons, and what it needs does not grow. npm run soak and make soak start
 // it; npm test looks for *.test.mjs only.
 import assert from "node:assert/strict";
@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { residentBytes } from "./cpu.mjs";
 import { browser, memory, network, nodeWorker, quiet, until } from "./harness.mjs";
 
-const minutes = Number(process.env.EDGENET_TAB_MINUTES ?? 10);
+const minutes = Number(process.env.TEST_TAB_MINUTES ?? 10);
 const samples = 20; // after the warm-up, which takes a fifth of the time
 
 // A tab keeps its newest own events, 512 at most, which it may not have yet
@@ -15,7 +15,7 @@ const samples = 20; // after the warm-up, which takes a fifth of the time
 const ledger = 512 * 3000;
 
 test(`${minutes} minutes of work without growth of memory`, { timeout: (minutes + 10) * 60_000 }, async () => {
-  assert.ok(minutes >= 1, `EDGENET_TAB_MINUTES=${process.env.EDGENET_TAB_MINUTES}: 1 or more is needed, so that the tab warms up`);
+  assert.ok(minutes >= 1, `TEST_TAB_MINUTES=${process.env.TEST_TAB_MINUTES}: 1 or more is needed, so that the tab warms up`);
   const net = await network({ grant: 100_000 });
   const chromium = await browser();
   try {

@@ -24,10 +24,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// seeds are those of one size: EDGENET_SIM_SEEDS is "100:500" for 500 runs of
+// seeds are those of one size: TEST_SIM_SEEDS is "100:500" for 500 runs of
 // 100 nodes, or several of these with commas.
 func seeds(t *testing.T, nodes, usual int) int {
-	text := os.Getenv("EDGENET_SIM_SEEDS")
+	text := os.Getenv("TEST_SIM_SEEDS")
 	if text == "" {
 		return usual
 	}
@@ -35,7 +35,7 @@ func seeds(t *testing.T, nodes, usual int) int {
 	for _, part := range strings.Split(text, ",") {
 		size, count, ok := strings.Cut(part, ":")
 		if x, err := strconv.Atoi(size); !ok || err != nil {
-			t.Fatalf("EDGENET_SIM_SEEDS: %q, want nodes:seeds", part)
+			t.Fatalf("TEST_SIM_SEEDS: %q, want nodes:seeds", part)
 		} else if x == nodes {
 			if n, err = strconv.Atoi(count); err != nil {
 				t.Fatal(err)

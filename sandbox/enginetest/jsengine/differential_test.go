@@ -22,7 +22,7 @@ import (
 )
 
 // fuzzModules is how many random modules TestFourEngines runs, and the first
-// seed: EDGENET_FUZZ_MODULES and EDGENET_FUZZ_SEED, or a few from 0.
+// seed: TEST_FUZZ_MODULES and TEST_FUZZ_SEED, or a few from 0.
 func fuzzModules(t *testing.T) (n, first uint64) {
 	read := func(name string, otherwise uint64) uint64 {
 		s := os.Getenv(name)
@@ -39,7 +39,7 @@ func fuzzModules(t *testing.T) (n, first uint64) {
 	if testing.Short() {
 		n = 30
 	}
-	return read("EDGENET_FUZZ_MODULES", n), read("EDGENET_FUZZ_SEED", 0)
+	return read("TEST_FUZZ_MODULES", n), read("TEST_FUZZ_SEED", 0)
 }
 
 // TestFourEngines runs random modules on wazero's compiler and interpreter, on

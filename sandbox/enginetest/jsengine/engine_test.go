@@ -131,14 +131,14 @@ func conformance(t *testing.T, engine func(string, jsengine.Options) (*jsengine.
 	}
 }
 
-// count is how many random modules a test runs: EDGENET_RANDOM_MODULES, or a
+// count is how many random modules a test runs: TEST_RANDOM_MODULES, or a
 // few.
 func count(t *testing.T) uint64 {
 	t.Helper()
-	if s := os.Getenv("EDGENET_RANDOM_MODULES"); s != "" {
+	if s := os.Getenv("TEST_RANDOM_MODULES"); s != "" {
 		n, err := strconv.ParseUint(s, 10, 32)
 		if err != nil {
-			t.Fatalf("EDGENET_RANDOM_MODULES: %v", err)
+			t.Fatalf("TEST_RANDOM_MODULES: %v", err)
 		}
 		return n
 	}
