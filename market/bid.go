@@ -22,6 +22,7 @@ type bid struct {
 	slots    uint64             // Σ rivals
 	timer    *timer
 	answered bool
+	said     Grant // most that others said they grant, who do not grant what it asks for
 }
 
 // busySteps is how many steps later a worker answers whose slots are taken.
@@ -54,8 +55,8 @@ func (m *Machine) offerSeen(in OfferSeen) {
 		return // not its owner, or heard already
 	}
 	b.offer, b.module, b.round, b.answered = o, module, o.Round, false
-	b.rivals, b.slots = nil, 0
-	if w.why = m.declines(b); w.why != "" {
+	b.rivals, b.slots, b.said = nil, 0, Grant{}
+	if w.why = m.declines(b); w.why != "" && w.why != w.below(o) {
 		m.stop(b.timer)
 		return
 	}
@@ -124,6 +125,10 @@ func (m *Machine) rivalClaim(id proto.JobID, from peer.ID, c *proto.Claim) {
 	if b == nil || b.answered || peer.ID(c.Submitter) != b.from || c.Round != b.round {
 		return
 	}
+	if g, said := grantOf(c); c.Slots == 0 || said && !g.covers(b.offer.FuelLimit, b.offer.MemoryLimit) {
+		b.said = b.said.or(g)
+		return // it will not get the work
+	}
 	if _, known := b.rivals[from]; known || len(b.rivals) >= maxSeen {
 		return
 	}
@@ -159,10 +164,10 @@ func (m *Machine) declines(b *bid) string {
 			return "it brings its own module and this worker runs built-in types only"
 		}
 		return fmt.Sprintf("task type %q is not among this worker's types", proto.Clip(o.Type, 64))
-	case o.FuelLimit == 0 || proto.Fuel(o.FuelLimit) > w.cfg.MaxFuel:
-		return fmt.Sprintf("it asks for %d fuel, the limit is %d", o.FuelLimit, w.cfg.MaxFuel)
-	case o.MemoryLimit > w.cfg.MaxMemory:
-		return fmt.Sprintf("it asks for %d bytes of memory, the limit is %d", o.MemoryLimit, w.cfg.MaxMemory)
+	case o.FuelLimit == 0:
+		return "it grants its tasks no fuel"
+	case w.below(o) != "":
+		return w.below(o)
 	case o.ModuleSize > proto.MaxModule:
 		return "its module is too large"
 	case proto.Credit(o.PriceCap) < w.cfg.MinPrice:
@@ -179,6 +184,10 @@ func (m *Machine) declines(b *bid) string {
 func (m *Machine) claim(b *bid) {
 	w, o := &m.work, b.offer
 	if w.why = m.declines(b); w.why != "" || b.answered {
+		if w.why == w.below(o) && !b.answered && !b.said.covers(uint64(w.cfg.MaxFuel), w.cfg.MaxMemory) {
+			b.answered = true
+			m.send(PublishClaim{Offer: o, Claim: m.grantsOnly(b)})
+		}
 		return
 	}
 	if uint32(len(b.rivals)) >= o.WorkersWanted && b.slots >= uint64(o.SlotsWanted) {
@@ -201,6 +210,7 @@ func (m *Machine) claim(b *bid) {
 		ExpiresUnixMs: uint64(expires.UnixMilli()), Payee: payeeBytes(w.cfg.Payee, m.cfg.Self),
 		Operator: w.cfg.Operator, Site: w.cfg.Site, Round: b.round,
 		CpuPercent: uint32(w.share()), Parallel: uint32(w.cfg.Slots), Held: uint32(w.held),
+		MaxFuel: uint64(w.cfg.MaxFuel), MaxMemory: w.cfg.MaxMemory,
 	}})
 }
 

@@ -32,7 +32,11 @@ func (m *Machine) claimSeen(in ClaimSeen) {
 		return
 	}
 	j := m.jobs[id]
-	if j == nil || j.rec.State.Final() || !m.acceptable(j, c) {
+	if j == nil || j.rec.State.Final() {
+		return
+	}
+	m.heardGrant(in.From, c)
+	if !m.acceptable(j, c) {
 		return
 	}
 	if s := j.sess; s != nil {
@@ -50,6 +54,9 @@ func (m *Machine) claimSeen(in ClaimSeen) {
 func (m *Machine) acceptable(j *job, c *proto.Claim) bool {
 	if c.Slots == 0 || proto.Credit(c.Price) > m.cfg.Price || c.ExpiresUnixMs <= uint64(m.now.UnixMilli()) ||
 		c.Round > j.rec.Round<<16|j.bid.round || len(c.Operator) > proto.MaxLabel || len(c.Site) > proto.MaxLabel {
+		return false
+	}
+	if g, said := grantOf(c); said && !g.covers(uint64(j.limits.Fuel), j.limits.Memory) {
 		return false
 	}
 	if len(c.Payee) > 0 {

@@ -103,6 +103,7 @@ const (
 	maxSent      = 1024 // outcomes kept per submitter after their result was sent
 	maxSentBytes = 64 << 20
 	maxPasses    = 256 // sessions served in one Step
+	maxGrants    = 256 // workers of which is known what they grant
 )
 
 // countermeasures lets tests switch single ones off, to see the attack succeed
@@ -141,6 +142,9 @@ type Machine struct {
 
 	costs map[cid.Cid]*CostRecord // by module
 
+	grants  map[peer.ID]heardGrant // what workers said they grant
+	dropped heardGrant             // most of those that gave way
+
 	epoch uint64             // of the newest checkpoint
 	ppm   map[peer.ID]uint64 // reputations in it
 
@@ -165,6 +169,7 @@ func New(cfg Config) (*Machine, error) {
 		reqs:   map[uint64]*session{},
 		peers:  map[peer.ID]*counterpart{},
 		costs:  map[cid.Cid]*CostRecord{},
+		grants: map[peer.ID]heardGrant{},
 	}
 	m.work.init(cfg.Worker)
 	return m, nil

@@ -37,6 +37,9 @@ func (m *Machine) Why(id proto.JobID) []string {
 			add("Some claims do not count: replicas of a task never run at one operator or site.")
 		}
 		if workers < j.k {
+			if line := m.whyGrants(j); line != "" {
+				add("%s", line)
+			}
 			end := fmt.Sprintf("timeout of %s", j.rec.Job.Options.Timeout)
 			if j.queue != nil && j.queue.armed() {
 				end = fmt.Sprintf("queue timeout of %s", j.rec.Job.Options.Queue)

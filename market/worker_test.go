@@ -31,7 +31,7 @@ func TestEveryFieldOfAWorkerHasItsEffect(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, out := range m.Step(simStart, OfferSeen{From: simPeer(2), Offer: o}) {
-			if c, ok := out.(PublishClaim); ok {
+			if c, ok := out.(PublishClaim); ok && c.Claim.Slots > 0 {
 				return c.Claim, ""
 			}
 		}

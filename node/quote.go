@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/ipfs/go-cid"
 
@@ -37,6 +38,25 @@ func (n *Node) quote(job market.Job) market.Quote {
 	n.jobs.mu.Lock()
 	defer n.jobs.mu.Unlock()
 	return n.jobs.m.Quote(job)
+}
+
+// granted refuses limits that no worker grants which this node heard from. While
+// it knows of none, a job may find one.
+func (n *Node) granted(o market.Options) error {
+	n.jobs.mu.Lock()
+	g := n.jobs.m.Grants(time.Now(), o.Fuel, o.Memory)
+	n.jobs.mu.Unlock()
+	who := fmt.Sprintf("the %d workers that this node heard from in the last %s grant", g.Workers, market.GrantKept)
+	switch {
+	case g.Workers == 0 || g.Able > 0:
+		return nil
+	case o.Fuel > g.Most.Fuel:
+		return proto.CodeLimits.Errorf("fuel limit of %d: %s at most %d; lower it (--fuel, fuelLimit)", o.Fuel, who, g.Most.Fuel)
+	case o.Memory > g.Most.Memory:
+		return proto.CodeLimits.Errorf("memory limit of %d bytes: %s at most %d; lower it (--memory, memoryLimit)", o.Memory, who, g.Most.Memory)
+	}
+	return proto.CodeLimits.Errorf("fuel limit of %d with a memory limit of %d bytes: %s at most %d fuel with so much memory, and at most %d bytes with so much fuel; lower one (--fuel, fuelLimit; --memory, memoryLimit)",
+		o.Fuel, o.Memory, who, g.Fuel, g.Memory)
 }
 
 // need is what a module takes before its first instruction.

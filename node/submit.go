@@ -93,7 +93,10 @@ func (n *Node) plan(spec JobSpec) (job market.Job, raw []byte, err error) {
 	for i, in := range spec.Inputs {
 		job.Inputs[i] = market.InputRef{Hash: proto.HashOf(in), Size: uint64(len(in))}
 	}
-	return job, raw, n.quote(job).Check(o)
+	if err := n.quote(job).Check(o); err != nil {
+		return job, raw, err
+	}
+	return job, raw, n.granted(o)
 }
 
 // Start submits a job. When it returns, the job is durable and goes on over

@@ -993,6 +993,8 @@ type Claim struct {
 	CpuPercent    uint32                 `protobuf:"varint,10,opt,name=cpu_percent,json=cpuPercent,proto3" json:"cpu_percent,omitempty"` // share of a core that an execution gets, 0 = 100
 	Parallel      uint32                 `protobuf:"varint,11,opt,name=parallel,proto3" json:"parallel,omitempty"`                       // executions that run at once, 0 = 1
 	Held          uint32                 `protobuf:"varint,12,opt,name=held,proto3" json:"held,omitempty"`                               // assignments that it holds now, of all submitters
+	MaxFuel       uint64                 `protobuf:"varint,13,opt,name=max_fuel,json=maxFuel,proto3" json:"max_fuel,omitempty"`          // most that it grants a task, 0 = not said
+	MaxMemory     uint64                 `protobuf:"varint,14,opt,name=max_memory,json=maxMemory,proto3" json:"max_memory,omitempty"`    // bytes; a claim of no slots only says these
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1107,6 +1109,20 @@ func (x *Claim) GetParallel() uint32 {
 func (x *Claim) GetHeld() uint32 {
 	if x != nil {
 		return x.Held
+	}
+	return 0
+}
+
+func (x *Claim) GetMaxFuel() uint64 {
+	if x != nil {
+		return x.MaxFuel
+	}
+	return 0
+}
+
+func (x *Claim) GetMaxMemory() uint64 {
+	if x != nil {
+		return x.MaxMemory
 	}
 	return 0
 }
@@ -7917,7 +7933,7 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\n" +
 	"Withdrawal\x12\x14\n" +
 	"\x05offer\x18\x01 \x01(\fR\x05offer\x12\x12\n" +
-	"\x04code\x18\x02 \x01(\rR\x04code\"\xbc\x02\n" +
+	"\x04code\x18\x02 \x01(\rR\x04code\"\xf6\x02\n" +
 	"\x05Claim\x12\x14\n" +
 	"\x05offer\x18\x01 \x01(\fR\x05offer\x12\x1c\n" +
 	"\tsubmitter\x18\x02 \x01(\fR\tsubmitter\x12\x14\n" +
@@ -7932,7 +7948,10 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	" \x01(\rR\n" +
 	"cpuPercent\x12\x1a\n" +
 	"\bparallel\x18\v \x01(\rR\bparallel\x12\x12\n" +
-	"\x04held\x18\f \x01(\rR\x04held\"\xb3\x01\n" +
+	"\x04held\x18\f \x01(\rR\x04held\x12\x19\n" +
+	"\bmax_fuel\x18\r \x01(\x04R\amaxFuel\x12\x1d\n" +
+	"\n" +
+	"max_memory\x18\x0e \x01(\x04R\tmaxMemory\"\xb3\x01\n" +
 	"\x0fAssignmentBatch\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\fR\x06worker\x12\x12\n" +
 	"\x04hold\x18\x02 \x01(\fR\x04hold\x12\x12\n" +
