@@ -1,224 +1,79 @@
-package market
+package node
 
 import (
-	"bytes"
-	"cmp"
-	"maps"
-	"slices"
-	"time"
+	"context"
+	"errors"
 
-	"github.com/libp2p/go-libp2p/core/peer"
-
-	"edgenet.dev/proto"
+	"edgenet.dev/market"
+	"edgenet.dev/sandbox"
 )
 
-const (
-	maxSlots = 1024 // of one claim that are used
-)
+// worker is what the market may offer for this node.
+func (n *Node) worker() market.Worker { return *n.offered.Load() }
 
-// claimSeen hears a claim: for an own offer it brings a worker, for another's
-// it tells how many competitors answered already.
-func (m *Machine) claimSeen(in ClaimSeen) {
-	c := in.Claim
-	if c == nil || in.From == m.cfg.Self {
-		return
+// Worker is what this node offers now.
+func (n *Node) Worker() market.Worker { return n.worker() }
+
+// SetWorker replaces what this node offers. A worker that is not enabled takes
+// nothing more and gives back what waits for a slot, with Reason; what runs may
+// end. Config.Executor must be set for an enabled one. While the node is paused
+// the worker stays off.
+func (n *Node) SetWorker(ctx context.Context, w market.Worker) error {
+	if err := n.isReady(); err != nil {
+		return err
 	}
-	id, err := proto.ToJobID(c.Offer)
-	if err != nil {
-		return
+	if w.Enabled && n.cfg.Executor == nil {
+		return errors.New("node: no sandbox is configured")
 	}
-	if peer.ID(c.Submitter) != m.cfg.Self {
-		m.rivalClaim(id, in.From, c)
-		return
+	if err := checkWorker(w); err != nil {
+		return err
 	}
-	j := m.jobs[id]
-	if j == nil || j.rec.State.Final() {
-		return
-	}
-	m.heardGrant(in.From, c)
-	if !m.acceptable(j, c) {
-		return
-	}
-	if s := j.sess; s != nil {
-		m.lateClaim(j, s, in.From, c)
-		return
-	}
-	if _, known := j.bid.claims[in.From]; !known && len(j.bid.claims) >= maxClaims {
-		return
-	}
-	j.bid.claims[in.From] = c
-	m.touch(j)
-	m.weigh(j)
+	n.settings.Store(&w)
+	return n.applyWorker(ctx)
 }
 
-func (m *Machine) acceptable(j *job, c *proto.Claim) bool {
-	if c.Slots == 0 || proto.Credit(c.Price) > m.cfg.Price || c.ExpiresUnixMs <= uint64(m.now.UnixMilli()) ||
-		c.Round > j.rec.Round<<16|j.bid.round || len(c.Operator) > proto.MaxLabel || len(c.Site) > proto.MaxLabel {
-		return false
+// Pause takes no more tasks of others until Resume; what runs may end. Jobs of
+// this node go on. It is not kept over a restart.
+func (n *Node) Pause(ctx context.Context) error { return n.setPaused(ctx, true) }
+
+// Resume ends Pause.
+func (n *Node) Resume(ctx context.Context) error { return n.setPaused(ctx, false) }
+
+func (n *Node) setPaused(ctx context.Context, paused bool) error {
+	if err := n.isReady(); err != nil {
+		return err
 	}
-	if g, said := grantOf(c); said && !g.covers(uint64(j.limits.Fuel), j.limits.Memory) {
-		return false
-	}
-	if len(c.Payee) > 0 {
-		if _, err := proto.ParsePeer(c.Payee); err != nil {
-			return false
-		}
-	}
-	return true
+	n.paused.Store(paused)
+	return n.applyWorker(ctx)
 }
 
-// rendezvous is the order of workers for a job that nobody chooses.
-func rendezvous(id proto.JobID, w peer.ID) proto.Hash {
-	return proto.HashOf(append(id[:len(id):len(id)], w...))
+// applyWorker offers what was set last, or nothing while the node is halted or
+// paused.
+func (n *Node) applyWorker(ctx context.Context) error {
+	n.applying.Lock()
+	defer n.applying.Unlock()
+	w := *n.settings.Load()
+	if p := n.Problems(); len(p) > 0 && w.Enabled {
+		w.Enabled, w.Reason = false, p[0]
+	} else if n.paused.Load() && w.Enabled {
+		w.Enabled, w.Reason = false, "paused by whoever runs this node"
+	}
+	w = offer(w)
+	n.offered.Store(&w)
+	if err := n.gossip.followWork(w); err != nil {
+		return err
+	}
+	return n.tell(ctx, market.WorkerSettings{Worker: w})
 }
 
-type claimant struct {
-	worker peer.ID
-	claim  *proto.Claim
-	tenths uint64 // of a full reputation
-	rank   proto.Hash
-}
-
-// shareOf is the percent of a core that executions of a claim's worker get.
-func shareOf(c *proto.Claim) int {
-	if c.CpuPercent == 0 || c.CpuPercent > 100 {
-		return 100
+// offer fills what every worker has.
+func offer(w market.Worker) market.Worker {
+	w.Builtin = builtinTypes()
+	if w.MaxMemory == 0 || w.MaxMemory > sandbox.MaxMemory { // it says to others what it grants
+		w.MaxMemory = sandbox.MaxMemory
 	}
-	return int(c.CpuPercent)
-}
-
-// free reports whether a claim's worker could start something at once.
-func (c claimant) free() bool { return c.claim.Held < max(1, c.claim.Parallel) }
-
-// dear is what a claim's price counts as: full without a reputation, and a
-// twentieth less for each tenth of one. So the best worker may ask for almost
-// twice what a new one does, and among near equals nobody always comes first.
-func (c claimant) dear() uint64 { return c.claim.Price * (20 - c.tenths) }
-
-// tenths of a full reputation that a worker has.
-func (m *Machine) tenths(w peer.ID) uint64 { return min(m.ppm[w], 1_000_000) / 100_000 }
-
-// ranked are j's claims that hold now: by price and reputation, then by
-// reputation, then the fast and the free ones first, then in rendezvous order.
-func (m *Machine) ranked(j *job) []claimant {
-	var out []claimant
-	for _, w := range slices.Sorted(maps.Keys(j.bid.claims)) {
-		if c := j.bid.claims[w]; c.ExpiresUnixMs > uint64(m.now.UnixMilli()) {
-			out = append(out, claimant{w, c, m.tenths(w), rendezvous(j.rec.Job.ID, w)})
-		}
+	if w.InFlight == 0 { // a commit, a reveal and two disks are between a task and its slot
+		w.InFlight = 64 * max(1, w.Slots)
 	}
-	slices.SortStableFunc(out, func(a, b claimant) int {
-		return cmp.Or(cmp.Compare(a.dear(), b.dear()), cmp.Compare(b.tenths, a.tenths),
-			cmp.Compare(shareOf(b.claim), shareOf(a.claim)), first(a.free(), b.free()), bytes.Compare(a.rank[:], b.rank[:]))
-	})
-	return out
-}
-
-// first orders what is so before what is not.
-func first(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return -1
-	}
-	return 1
-}
-
-// apart counts claimants that a task's replicas may be spread over.
-func (m *Machine) apart(cs []claimant) (workers, slots int) {
-	var chosen []*lease
-	for _, c := range cs {
-		l := &lease{operator: c.claim.Operator, site: c.claim.Site}
-		slots += int(min(c.claim.Slots, maxSlots))
-		if !m.clash(l, chosen) {
-			chosen = append(chosen, l)
-		}
-	}
-	return len(chosen), slots
-}
-
-// weigh decides whether the claims suffice: with all that were wanted the
-// choice falls at once, with just enough a little later, for more may come; so
-// it does when too few of them could start at once.
-func (m *Machine) weigh(j *job) {
-	all := m.ranked(j)
-	workers, slots := m.apart(all)
-	free, _ := m.apart(slices.DeleteFunc(all, func(c claimant) bool { return !c.free() }))
-	switch {
-	case workers < j.k:
-	case free >= j.k && workers >= j.wanted() && slots >= min(j.slotsWanted(), workers):
-		m.choose(j)
-	case !j.bid.window.armed():
-		m.at(j.bid.window, m.now.Add(m.cfg.ClaimWindow))
-	}
-}
-
-// choose turns the claims into leases of a session and asks for its hold.
-func (m *Machine) choose(j *job) {
-	m.stop(j.bid.window)
-	if j.sess != nil || j.rec.State.Final() {
-		return
-	}
-	cs := m.ranked(j)
-	if n, _ := m.apart(cs); n < j.k {
-		return // some expired while the rest was awaited
-	}
-	s := m.fitting(j)
-	if s == nil {
-		s = m.newSession(j.rec.Job.ID)
-		s.module, s.fuel, s.memory, s.wall = string(j.module), j.limits.Fuel, j.limits.Memory, j.limits.Wall
-	}
-	for _, c := range cs[:min(len(cs), maxLanes)] {
-		m.lateClaim(j, s, c.worker, c.claim)
-	}
-	clear(j.bid.claims)
-	m.stop(j.bid.again)
-	j.bid.active = false
-	m.join(j, s)
-}
-
-// lateClaim adds a worker to a session, or renews its lease.
-func (m *Machine) lateClaim(j *job, s *session, w peer.ID, c *proto.Claim) {
-	l := s.lease(w)
-	if l == nil {
-		if len(s.leases) >= maxLanes {
-			return
-		}
-		l = m.addLease(s, w)
-		l.rank = rendezvous(s.id, w)
-		l.payee = payeeOf(c.Payee, w)
-	} else if l.payee != payeeOf(c.Payee, w) {
-		return // its lane pays another account
-	}
-	fresh := !m.can(l) || l.lane < 0
-	l.price, l.operator, l.site = proto.Credit(c.Price), c.Operator, c.Site
-	l.slots = int(min(c.Slots, maxSlots))
-	l.window, l.dead = l.slots, false // still blocked: a claim does not undo refusals
-	l.share, l.parallel = shareOf(c), int(min(max(1, c.Parallel), maxSlots))
-	l.foreign, l.claimed = max(0, int(min(c.Held, maxSlots))-l.cp.inflight()), m.now
-	l.expires = time.UnixMilli(int64(min(c.ExpiresUnixMs, uint64(m.now.Add(time.Hour).UnixMilli()))))
-	if l.cp.lost {
-		m.workerBack(w)
-	}
-	if renew := l.expires.Add(-30 * time.Second); !s.renew.armed() {
-		m.at(s.renew, renew)
-	}
-	if fresh {
-		m.wakeAll(s)
-	}
-	// A lane locks credits, so once a session has its hold a newcomer is a spare
-	// until work waits for it, see schedule and offer.
-	if l.lane < 0 && s.state == sessionOpening && s.request == nil {
-		s.needHold = true
-	}
-	m.mark(s)
-}
-
-// payeeOf spells the worker itself as "".
-func payeeOf(payee []byte, w peer.ID) peer.ID {
-	if peer.ID(payee) == w {
-		return ""
-	}
-	return peer.ID(payee)
+	return w
 }
