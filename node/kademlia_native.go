@@ -3,11 +3,16 @@
 package node
 
 import (
+	"errors"
+
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	"github.com/libp2p/go-libp2p/core/host"
 )
 
-type kadDHT struct{ *dht.IpfsDHT }
+type kadDHT struct {
+	*dht.IpfsDHT
+	records *providers
+}
 
 func (k kadDHT) known() int            { return k.RoutingTable().Size() }
 func (k kadDHT) refresh() <-chan error { return k.RefreshRoutingTable() }
@@ -19,16 +24,21 @@ func (n *Node) openKademlia(h host.Host) (kademlia, error) {
 	if !ok {
 		return nil, nil
 	}
+	records, err := n.openProviders(h)
+	if err != nil {
+		return nil, err
+	}
 	d, err := dht.New(n.ctx, h,
 		dht.ProtocolPrefix(n.net.ID.DHTPrefix()),
 		dht.Mode(mode),
 		dht.AddressFilter(nil), // loopback and LAN addresses are real here
 		dht.BootstrapPeers(n.addrs.bootstrap...),
 		dht.DisableValues(),
+		dht.ProviderStore(records),
 		dht.DisableAutoRefresh(), // discover decides when
 	)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, records.Close())
 	}
-	return kadDHT{d}, nil
+	return kadDHT{d, records}, nil
 }

@@ -18,6 +18,7 @@ type kv interface {
 	get(key string) ([]byte, error) // errNoKey
 	put(key string, value []byte) error
 	commit(writes []write) error // durable and atomic
+	lazily(writes []write) error // atomic, and otherwise as put
 	scan(prefix string, fn func(key string, value []byte) error) error
 	empty() (bool, error)
 	close() error
@@ -65,6 +66,8 @@ func (s *memKV) commit(writes []write) error {
 	}
 	return nil
 }
+
+func (s *memKV) lazily(writes []write) error { return s.commit(writes) }
 
 func (s *memKV) scan(prefix string, fn func(string, []byte) error) error {
 	s.mu.RLock()
@@ -121,12 +124,16 @@ func (d diskKV) put(key string, value []byte) error {
 	return d.s.AppendLazily(ledger.Record{Key: []byte(key), Value: value})
 }
 
-func (d diskKV) commit(writes []write) error {
+func (d diskKV) commit(writes []write) error { return d.s.Append(batchOf(writes)...) }
+
+func (d diskKV) lazily(writes []write) error { return d.s.AppendLazily(batchOf(writes)...) }
+
+func batchOf(writes []write) []ledger.Record {
 	batch := make([]ledger.Record, len(writes))
 	for i, w := range writes {
 		batch[i] = ledger.Record{Key: []byte(w.key), Value: w.value}
 	}
-	return d.s.Append(batch...)
+	return batch
 }
 
 func (d diskKV) scan(prefix string, fn func(string, []byte) error) error {

@@ -7614,10 +7614,11 @@ func (x *Invite) GetReferrer() []byte {
 // KnownPeer is a peer that a node was connected to, kept on its own disk.
 type KnownPeer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Addresses     [][]byte               `protobuf:"bytes,1,rep,name=addresses,proto3" json:"addresses,omitempty"`                        // multiaddrs without /p2p/, the one that worked first
-	Record        []byte                 `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`                              // libp2p's signed peer record, in its envelope
-	SeenUnixMs    uint64                 `protobuf:"varint,3,opt,name=seen_unix_ms,json=seenUnixMs,proto3" json:"seen_unix_ms,omitempty"` // when a connection to it was last open
-	Dialled       bool                   `protobuf:"varint,4,opt,name=dialled,proto3" json:"dialled,omitempty"`                           // this node reached it, and not only the other way round
+	Addresses     [][]byte               `protobuf:"bytes,1,rep,name=addresses,proto3" json:"addresses,omitempty"`                           // multiaddrs without /p2p/, the one that worked first
+	Record        []byte                 `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`                                 // libp2p's signed peer record, in its envelope
+	SeenUnixMs    uint64                 `protobuf:"varint,3,opt,name=seen_unix_ms,json=seenUnixMs,proto3" json:"seen_unix_ms,omitempty"`    // when a connection to it was last open
+	Dialled       bool                   `protobuf:"varint,4,opt,name=dialled,proto3" json:"dialled,omitempty"`                              // this node chose to reach it, and not only the other way round
+	SinceUnixMs   uint64                 `protobuf:"varint,5,opt,name=since_unix_ms,json=sinceUnixMs,proto3" json:"since_unix_ms,omitempty"` // when it was remembered first
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7680,6 +7681,75 @@ func (x *KnownPeer) GetDialled() bool {
 	return false
 }
 
+func (x *KnownPeer) GetSinceUnixMs() uint64 {
+	if x != nil {
+		return x.SinceUnixMs
+	}
+	return 0
+}
+
+// ProviderRecord is what a DHT server keeps on its own disk of one peer that
+// offers work.
+type ProviderRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Addresses     [][]byte               `protobuf:"bytes,1,rep,name=addresses,proto3" json:"addresses,omitempty"`                            // multiaddrs without /p2p/
+	SeenUnixS     []uint32               `protobuf:"varint,2,rep,packed,name=seen_unix_s,json=seenUnixS,proto3" json:"seen_unix_s,omitempty"` // by shard, when the peer last said that it works on it; 0 never
+	Subnet        string                 `protobuf:"bytes,3,opt,name=subnet,proto3" json:"subnet,omitempty"`                                  // that it said so from
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProviderRecord) Reset() {
+	*x = ProviderRecord{}
+	mi := &file_proto_edgenet_proto_msgTypes[94]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProviderRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProviderRecord) ProtoMessage() {}
+
+func (x *ProviderRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_proto_edgenet_proto_msgTypes[94]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProviderRecord.ProtoReflect.Descriptor instead.
+func (*ProviderRecord) Descriptor() ([]byte, []int) {
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{94}
+}
+
+func (x *ProviderRecord) GetAddresses() [][]byte {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *ProviderRecord) GetSeenUnixS() []uint32 {
+	if x != nil {
+		return x.SeenUnixS
+	}
+	return nil
+}
+
+func (x *ProviderRecord) GetSubnet() string {
+	if x != nil {
+		return x.Subnet
+	}
+	return ""
+}
+
 // Instance says which of the processes that have a key answered: signed by that
 // key over a nonce of whoever wants to know, so only one that runs now can.
 type Instance struct {
@@ -7692,7 +7762,7 @@ type Instance struct {
 
 func (x *Instance) Reset() {
 	*x = Instance{}
-	mi := &file_proto_edgenet_proto_msgTypes[94]
+	mi := &file_proto_edgenet_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7704,7 +7774,7 @@ func (x *Instance) String() string {
 func (*Instance) ProtoMessage() {}
 
 func (x *Instance) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[94]
+	mi := &file_proto_edgenet_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7717,7 +7787,7 @@ func (x *Instance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Instance.ProtoReflect.Descriptor instead.
 func (*Instance) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{94}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *Instance) GetNonce() []byte {
@@ -7746,7 +7816,7 @@ type InstanceRequest struct {
 
 func (x *InstanceRequest) Reset() {
 	*x = InstanceRequest{}
-	mi := &file_proto_edgenet_proto_msgTypes[95]
+	mi := &file_proto_edgenet_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7758,7 +7828,7 @@ func (x *InstanceRequest) String() string {
 func (*InstanceRequest) ProtoMessage() {}
 
 func (x *InstanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[95]
+	mi := &file_proto_edgenet_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7771,7 +7841,7 @@ func (x *InstanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceRequest.ProtoReflect.Descriptor instead.
 func (*InstanceRequest) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{95}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *InstanceRequest) GetNonce() []byte {
@@ -7804,7 +7874,7 @@ type InstanceReply struct {
 
 func (x *InstanceReply) Reset() {
 	*x = InstanceReply{}
-	mi := &file_proto_edgenet_proto_msgTypes[96]
+	mi := &file_proto_edgenet_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7816,7 +7886,7 @@ func (x *InstanceReply) String() string {
 func (*InstanceReply) ProtoMessage() {}
 
 func (x *InstanceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_proto_edgenet_proto_msgTypes[96]
+	mi := &file_proto_edgenet_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7829,7 +7899,7 @@ func (x *InstanceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceReply.ProtoReflect.Descriptor instead.
 func (*InstanceReply) Descriptor() ([]byte, []int) {
-	return file_proto_edgenet_proto_rawDescGZIP(), []int{96}
+	return file_proto_edgenet_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *InstanceReply) GetInstances() [][]byte {
@@ -8465,13 +8535,18 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x06Invite\x12\x18\n" +
 	"\agenesis\x18\x01 \x01(\fR\agenesis\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\fR\taddresses\x12\x1a\n" +
-	"\breferrer\x18\x03 \x01(\fR\breferrer\"}\n" +
+	"\breferrer\x18\x03 \x01(\fR\breferrer\"\xa1\x01\n" +
 	"\tKnownPeer\x12\x1c\n" +
 	"\taddresses\x18\x01 \x03(\fR\taddresses\x12\x16\n" +
 	"\x06record\x18\x02 \x01(\fR\x06record\x12 \n" +
 	"\fseen_unix_ms\x18\x03 \x01(\x04R\n" +
 	"seenUnixMs\x12\x18\n" +
-	"\adialled\x18\x04 \x01(\bR\adialled\"0\n" +
+	"\adialled\x18\x04 \x01(\bR\adialled\x12\"\n" +
+	"\rsince_unix_ms\x18\x05 \x01(\x04R\vsinceUnixMs\"f\n" +
+	"\x0eProviderRecord\x12\x1c\n" +
+	"\taddresses\x18\x01 \x03(\fR\taddresses\x12\x1e\n" +
+	"\vseen_unix_s\x18\x02 \x03(\rR\tseenUnixS\x12\x16\n" +
+	"\x06subnet\x18\x03 \x01(\tR\x06subnet\"0\n" +
 	"\bInstance\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\"T\n" +
@@ -8494,7 +8569,7 @@ func file_proto_edgenet_proto_rawDescGZIP() []byte {
 	return file_proto_edgenet_proto_rawDescData
 }
 
-var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 97)
+var file_proto_edgenet_proto_msgTypes = make([]protoimpl.MessageInfo, 98)
 var file_proto_edgenet_proto_goTypes = []any{
 	(*Envelope)(nil),            // 0: edgenet.v1.Envelope
 	(*Payload)(nil),             // 1: edgenet.v1.Payload
@@ -8590,9 +8665,10 @@ var file_proto_edgenet_proto_goTypes = []any{
 	(*SyncChain)(nil),           // 91: edgenet.v1.SyncChain
 	(*Invite)(nil),              // 92: edgenet.v1.Invite
 	(*KnownPeer)(nil),           // 93: edgenet.v1.KnownPeer
-	(*Instance)(nil),            // 94: edgenet.v1.Instance
-	(*InstanceRequest)(nil),     // 95: edgenet.v1.InstanceRequest
-	(*InstanceReply)(nil),       // 96: edgenet.v1.InstanceReply
+	(*ProviderRecord)(nil),      // 94: edgenet.v1.ProviderRecord
+	(*Instance)(nil),            // 95: edgenet.v1.Instance
+	(*InstanceRequest)(nil),     // 96: edgenet.v1.InstanceRequest
+	(*InstanceReply)(nil),       // 97: edgenet.v1.InstanceReply
 }
 var file_proto_edgenet_proto_depIdxs = []int32{
 	5,   // 0: edgenet.v1.Payload.offer:type_name -> edgenet.v1.Offer
@@ -8615,7 +8691,7 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	54,  // 17: edgenet.v1.Payload.claim_list:type_name -> edgenet.v1.ClaimList
 	70,  // 18: edgenet.v1.Payload.probe_report:type_name -> edgenet.v1.ProbeReport
 	71,  // 19: edgenet.v1.Payload.wrong_report:type_name -> edgenet.v1.WrongReport
-	94,  // 20: edgenet.v1.Payload.instance:type_name -> edgenet.v1.Instance
+	95,  // 20: edgenet.v1.Payload.instance:type_name -> edgenet.v1.Instance
 	3,   // 21: edgenet.v1.Genesis.grants:type_name -> edgenet.v1.Grant
 	4,   // 22: edgenet.v1.Genesis.relay:type_name -> edgenet.v1.RelayLimits
 	9,   // 23: edgenet.v1.AssignmentBatch.assignments:type_name -> edgenet.v1.Assignment
@@ -8800,7 +8876,7 @@ func file_proto_edgenet_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_proto_edgenet_proto_rawDesc), len(file_proto_edgenet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   97,
+			NumMessages:   98,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
