@@ -104,12 +104,16 @@ browser: setup ## the node in a tab, its loader, Workers and example pages, into
 setup:
 	@sh test/setup.sh
 
+# For how long make soak attacks seven daemons, all attacks in turn.
+HOSTILE_TOTAL ?= 1h
+
 # With -race the tests build the daemons with it too, and fail when one reports
 # a race.
-soak: ## the kill tests ten times in a row (200 killed daemons of seven), and all process tests under the race detector, pages in Chromium, a tab that works for half an hour
+soak: ## the kill tests ten times in a row (200 killed daemons of seven), all process tests under the race detector, an hour of attacks, pages in Chromium, a tab that works for half an hour
 	$(GO) test -count 10 -failfast -timeout 90m -run 'Kill' ./test
 	$(GO) test -race -count 1 -timeout 60m ./test ./cmd/...
 	TEST_SIM_SEEDS=100:500 $(GO) test -count 1 -timeout 90m -run Simulation -v ./test/sim
+	$(GO) run ./test/hostile -workers 5 -total $(HOSTILE_TOTAL)
 	$(MAKE) --no-print-directory edgenetd browser
 	cd test/browser && npm ci --silent --no-audit --no-fund && npm test && TEST_TAB_MINUTES=30 npm run soak
 	sh test/setup.sh firefox-esr:firefox-esr
