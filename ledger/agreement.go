@@ -146,6 +146,7 @@ type countermeasures struct {
 	rule2, rule3, rule5               bool
 	close, closeFirst, slots, durable bool
 	epochs                            bool // of owners' events are within epochLead of the newest
+	maxHold                           bool // a hold's deadline lies no further ahead than the genesis allows
 }
 
 // NewWitness makes the witness self, which the genesis must name. Its votes

@@ -62,6 +62,11 @@ func (w *Witness) judgeBody(now time.Time, b *body, first bool) error {
 			return err
 		}
 	}
+	if !b.made && !w.off.maxHold {
+		if err := CheckDeadline(w.net, b.c.Event, now, proto.ClockSlack); err != nil {
+			return err
+		}
+	}
 	_, err := newTx(w.net, &w.l.s).judge(b.c)
 	return err
 }

@@ -65,11 +65,21 @@ func (s *state) soonest() (first *hold, ended []proto.Hash) {
 	return nil, ended
 }
 
-// maxUnixMs keeps times in the range of time.Time's arithmetic: a deadline
-// beyond it is never over.
-const maxUnixMs = 1 << 52
+// CheckDeadline refuses a Hold or Extend whose deadline lies further ahead than
+// the genesis allows: a payer could not get back what it set aside, and nobody
+// else could be paid from it, for as long as it says. No rule of the set reads
+// a clock; witnesses ask before they prepare, with slack for clocks that are
+// behind, and authors before they sign.
+func CheckDeadline(net *proto.Network, ev *proto.Event, now time.Time, slack time.Duration) error {
+	ms := max(ev.GetHold().GetDeadlineUnixMs(), ev.GetExtend().GetDeadlineUnixMs())
+	if most := now.Add(net.MaxHold()); proto.UnixMs(ms).After(most.Add(slack)) {
+		return proto.CodeInvalidEvent.Errorf("the hold would last until %s, and the network allows %s: until %s",
+			proto.UnixMs(ms).UTC().Format(time.RFC3339), net.MaxHold(), most.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
 
 // over is the first millisecond at which the hold can be closed.
 func (l *Ledger) over(h *hold) time.Time {
-	return time.UnixMilli(int64(min(h.deadline, maxUnixMs)) + int64(min(l.net.Genesis.GraceSeconds, maxUnixMs/1000))*1000 + 1)
+	return proto.UnixMs(h.deadline).Add(l.net.Grace() + time.Millisecond)
 }

@@ -19,14 +19,14 @@ func NewEpochs(l *Ledger) *Epochs { return &Epochs{l} }
 var _ Checkpoints = (*Epochs)(nil)
 
 func (e *Epochs) length() time.Duration {
-	return time.Duration(e.l.net.Genesis.EpochSeconds) * time.Second
+	return e.l.net.Epoch()
 }
 
 // Due implements Checkpoints. The first epoch ends at once.
 func (e *Epochs) Due() (epoch uint64, at time.Time) {
 	n := e.l.s.newest
 	if h := e.l.checkpoints[n]; h != nil {
-		at = time.UnixMilli(int64(h.Body.TimeUnixMs)).Add(e.length())
+		at = proto.UnixMs(h.Body.TimeUnixMs).Add(e.length())
 	}
 	return n + 1, at
 }
@@ -54,7 +54,7 @@ func (e *Epochs) Valid(now time.Time, c *proto.Checkpoint, changes []byte) error
 	// counts in every round.
 	if c.GetEpoch() == e.l.s.newest+1 && !e.l.s.off.has(guardClock) {
 		_, at := e.Due()
-		ended := time.UnixMilli(int64(min(c.GetTimeUnixMs(), 1<<52)))
+		ended := proto.UnixMs(c.GetTimeUnixMs())
 		if slack := e.length() / 4; ended.Before(at) || ended.After(now.Add(slack)) || now.Add(slack).Before(at) {
 			return proto.CodeInvalidEvent.Errorf("checkpoint %d: the epoch ends at %s, here it is %s", c.GetEpoch(), ended.UTC(), now.UTC())
 		}

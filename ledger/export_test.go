@@ -304,6 +304,8 @@ func (w *Witness) SwitchOffNamed(names ...string) {
 			w.off.durable = true
 		case "epochs":
 			w.off.epochs = true
+		case "longest hold":
+			w.off.maxHold = true
 		case "clock":
 			w.l.s.off |= guardClock
 		default:

@@ -177,7 +177,7 @@ func (m *Machine) declines(b *bid) string {
 	case w.held >= w.cfg.InFlight:
 		return "all slots are taken"
 	}
-	return w.late(b.module, proto.Fuel(o.FuelLimit), time.Duration(o.WallMs)*time.Millisecond)
+	return w.late(b.module, proto.Fuel(o.FuelLimit), proto.Millis(o.WallMs))
 }
 
 // claim answers an offer unless enough others have by now.

@@ -197,7 +197,7 @@ func (m *Machine) lateClaim(j *job, s *session, w peer.ID, c *proto.Claim) {
 	l.window, l.dead = l.slots, false // still blocked: a claim does not undo refusals
 	l.share, l.parallel = shareOf(c), int(min(max(1, c.Parallel), maxSlots))
 	l.foreign, l.claimed = max(0, int(min(c.Held, maxSlots))-l.cp.inflight()), m.now
-	l.expires = time.UnixMilli(int64(min(c.ExpiresUnixMs, uint64(m.now.Add(time.Hour).UnixMilli()))))
+	l.expires = proto.UnixMs(min(c.ExpiresUnixMs, uint64(m.now.Add(time.Hour).UnixMilli())))
 	if l.cp.lost {
 		m.workerBack(w)
 	}

@@ -201,7 +201,8 @@ func (m *Machine) endsSoon(s *session) bool {
 	return s.hold.Defined() && s.deadline.Sub(m.now) < 2*m.answerLimit()
 }
 
-// due is how long the hold has to last for the session's jobs.
+// due is how long the hold has to last for the session's jobs: for longer ones
+// it is extended again.
 func (m *Machine) due(s *session) time.Time {
 	var last time.Time
 	for _, j := range s.jobs {
@@ -209,7 +210,11 @@ func (m *Machine) due(s *session) time.Time {
 			last = at
 		}
 	}
-	return last.Add(m.cfg.Overtime).Truncate(time.Millisecond)
+	due := last.Add(m.cfg.Overtime)
+	if most := m.now.Add(m.cfg.MaxHold); due.After(most) {
+		due = most
+	}
+	return due.Truncate(time.Millisecond)
 }
 
 // leader is the job whose credits a hold is measured by.

@@ -26,6 +26,7 @@ type Config struct {
 	Diversity   bool          // never two replicas of a task with one operator or site
 	Shards      uint32        // offer and claim topics of the network, default 1; node picks the topic by it
 	Grace       time.Duration // after a hold's deadline, default 15 min
+	MaxHold     time.Duration // most that a hold's deadline may lie ahead, default 7 days
 	ClaimWindow time.Duration // more claims are collected this long after enough came, default 150 ms
 	ClaimStep   time.Duration // a worker's delay per rank, default 15 ms
 	Reoffer     time.Duration // offer again while workers are missing, default 2 s, backing off to 10 s
@@ -53,6 +54,7 @@ func (c Config) withDefaults() Config {
 		c.MaxAttempts = 4
 	}
 	def(&c.Grace, 15*time.Minute)
+	def(&c.MaxHold, 7*24*time.Hour)
 	def(&c.ClaimWindow, 150*time.Millisecond)
 	def(&c.ClaimStep, 15*time.Millisecond)
 	def(&c.Reoffer, 2*time.Second)
@@ -76,7 +78,7 @@ func (c Config) Validate() error {
 		return fmt.Errorf("market: MaxAttempts %d is negative", c.MaxAttempts)
 	}
 	for name, d := range map[string]time.Duration{
-		"Grace": c.Grace, "ClaimWindow": c.ClaimWindow, "ClaimStep": c.ClaimStep,
+		"Grace": c.Grace, "MaxHold": c.MaxHold, "ClaimWindow": c.ClaimWindow, "ClaimStep": c.ClaimStep,
 		"Reoffer": c.Reoffer, "Linger": c.Linger, "RunSlack": c.RunSlack, "MaxRun": c.MaxRun,
 	} {
 		if d < 0 {

@@ -193,6 +193,8 @@ func (m *Machine) checkBatch(in AssignSeen) (proto.Code, string) {
 		return proto.CodeExpired, "the assignment expired"
 	case !l.Deadline.After(m.now):
 		return proto.CodeExpired, "the hold's deadline passed"
+	case l.Deadline.After(m.now.Add(m.cfg.MaxHold + proto.ClockSlack)):
+		return proto.CodeLimits, fmt.Sprintf("the hold lasts until %s, longer than the network's %s", l.Deadline.UTC().Format(time.RFC3339), m.cfg.MaxHold)
 	}
 	return proto.CodeOK, ""
 }
@@ -224,7 +226,7 @@ func (m *Machine) checkAssignment(c *customer, lane *workLane, a *proto.Assignme
 	case fetch && c.fetching >= w.fetchShare():
 		return proto.CodeBusy, "inputs of this submitter are awaited already"
 	}
-	if late := w.late(module, proto.Fuel(a.FuelLimit), time.Duration(a.WallMs)*time.Millisecond); late != "" {
+	if late := w.late(module, proto.Fuel(a.FuelLimit), proto.Millis(a.WallMs)); late != "" {
 		return proto.CodeLimits, late
 	}
 	if pay := proto.PayFor(proto.Fuel(a.FuelLimit), proto.Credit(a.Price)); lane.exposed()+pay > lane.Cap && !m.off.caps {
@@ -330,7 +332,7 @@ func (m *Machine) executed(in Executed) {
 		if reason == "" {
 			reason = "the execution ended with " + in.Status.String()
 			if in.Status == proto.StatusTimeout {
-				reason = fmt.Sprintf("it ran for its whole limit of %s", time.Duration(x.a.WallMs)*time.Millisecond)
+				reason = fmt.Sprintf("it ran for its whole limit of %s", proto.Millis(x.a.WallMs))
 			}
 		}
 		m.refuse(in.From, in.Ref, code, reason)

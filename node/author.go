@@ -285,7 +285,11 @@ func (w *wallet) draft(o *owner, body any) (raw []byte, epoch uint64, err error)
 	if r, ok := body.(*proto.Receive); ok { // a bonus is claimed with its payment or not at all
 		w.l.FillBonus(o.account, epoch, r.Sources)
 	}
-	ev, err := w.l.Draft(o.account, epoch, uint64(time.Now().UnixMilli()), body)
+	now := time.Now()
+	ev, err := w.l.Draft(o.account, epoch, uint64(now.UnixMilli()), body)
+	if err == nil { // witnesses would refuse it, and its place were lost
+		err = ledger.CheckDeadline(w.n.net, ev, now, 0)
+	}
 	if err != nil {
 		return nil, epoch, err
 	}

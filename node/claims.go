@@ -241,7 +241,7 @@ func (c *claims) run(ctx context.Context) {
 
 // ended reports that a hold's deadline and grace are over.
 func (c *claims) ended(st ledger.HoldState) bool {
-	end := time.UnixMilli(int64(min(st.DeadlineUnixMs, 1<<52))).Add(time.Duration(c.n.net.Genesis.GraceSeconds) * time.Second)
+	end := proto.UnixMs(st.DeadlineUnixMs).Add(c.n.net.Grace())
 	return time.Now().After(end)
 }
 
@@ -285,7 +285,7 @@ func (c *claims) look(ctx context.Context, w *laneWork) error {
 		return nil
 	case c.over(st) || st.Lanes[w.lane].Done:
 		return c.forget(w)
-	case time.Now().Before(time.UnixMilli(int64(min(st.DeadlineUnixMs, 1<<52)))):
+	case time.Now().Before(proto.UnixMs(st.DeadlineUnixMs)):
 		return nil
 	case w.claimed == st.DeadlineUnixMs || time.Since(w.tried) < claimAgain:
 		return nil

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -162,6 +163,9 @@ func (c Config) Validate() error {
 
 func (c Config) parse() (parsed, error) {
 	var p parsed
+	if err := checkNumbers(reflect.ValueOf(c), ""); err != nil {
+		return p, err
+	}
 	if c.Network == nil {
 		return p, fmt.Errorf("node: a network is needed: pass the parsed genesis")
 	}
@@ -195,9 +199,6 @@ func (c Config) parse() (parsed, error) {
 		if c.Referrer == id {
 			return p, fmt.Errorf("node: referrer: an account cannot refer itself")
 		}
-	}
-	if c.Connections < 0 {
-		return p, fmt.Errorf("node: %d connections: want 1 or more, or 0 for the default", c.Connections)
 	}
 	if err := checkWorker(c.Worker); err != nil {
 		return p, err

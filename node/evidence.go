@@ -82,7 +82,7 @@ func (e *evidence) file(sr *proto.SignedReceipt) {
 // run tells the market what each new checkpoint says about workers, files
 // receipts and has the witness report what it found.
 func (e *evidence) run(ctx context.Context) {
-	length := time.Duration(e.n.net.Genesis.EpochSeconds) * time.Second
+	length := e.n.net.Epoch()
 	tick := time.NewTicker(min(max(length/probesPerEpoch, probeLeast), probeMost))
 	defer tick.Stop()
 	told, first := uint64(0), true

@@ -175,7 +175,7 @@ func (w *work) run(ctx context.Context, k execKey, e *execution, a *proto.Assign
 func limitsOf(a *proto.Assignment) proto.Limits {
 	return proto.Limits{
 		Fuel: proto.Fuel(a.FuelLimit), Memory: a.MemoryLimit, Output: a.OutputLimit,
-		Wall: time.Duration(a.WallMs) * time.Millisecond,
+		Wall: proto.Millis(a.WallMs),
 	}.WithDefaults()
 }
 

@@ -132,7 +132,7 @@ func (n *Node) checkHealth(ctx context.Context) Health {
 	h.Epoch = w.l.Epoch()
 	_, due := ledger.NewEpochs(w.l).Due()
 	w.mu.Unlock()
-	if length := time.Duration(n.net.Genesis.EpochSeconds) * time.Second; !due.IsZero() {
+	if length := n.net.Epoch(); !due.IsZero() {
 		h.CheckpointAge = max(0, time.Since(due.Add(-length)))
 		if late := time.Since(due); n.light == nil && late > epochsLate*length+time.Minute {
 			h.Synced = false

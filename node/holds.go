@@ -102,7 +102,7 @@ func paidOf(st ledger.HoldState) (paid proto.Credit) {
 }
 
 func holdRecord(st ledger.HoldState) market.HoldRecord {
-	r := market.HoldRecord{Hold: st.ID, Job: st.Job, Budget: st.Budget, Deadline: time.UnixMilli(int64(st.DeadlineUnixMs)), Closed: st.Closed}
+	r := market.HoldRecord{Hold: st.ID, Job: st.Job, Budget: st.Budget, Deadline: proto.UnixMs(st.DeadlineUnixMs), Closed: st.Closed}
 	for _, l := range st.Lanes {
 		lane := market.LaneRecord{Worker: l.Worker, Cap: l.Cap, Amount: l.Paid, Fuel: l.Fuel, Settled: l.Paid, Done: l.Done}
 		if l.Payee != l.Worker { // to the ledger every lane has a payee, to the market only one that is not the worker
@@ -161,7 +161,7 @@ func (w *wallet) holdEvents(id cid.Cid) []*proto.CertifiedEvent {
 func (w *wallet) hasLane(worker peer.ID) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	late := uint64(time.Now().Add(-time.Duration(w.n.net.Genesis.GraceSeconds) * time.Second).UnixMilli())
+	late := uint64(time.Now().Add(-w.n.net.Grace()).UnixMilli())
 	for _, h := range w.l.Holds(w.n.self) {
 		if h.DeadlineUnixMs < late {
 			continue

@@ -29,7 +29,7 @@ func (n *Node) openHost() error {
 	h, err := transport.NewHost(transport.Config{
 		Key: n.cfg.Key, Listen: n.addrs.listen, Announce: n.addrs.announce,
 		Reachability: r, Relay: n.cfg.Relay,
-		RelayLimit: relay.RelayLimit{Data: int64(limits.Bytes), Duration: time.Duration(limits.Seconds) * time.Second},
+		RelayLimit: relay.RelayLimit{Data: int64(limits.Bytes), Duration: n.net.RelayTime()},
 		Relays:     n.addrs.bootstrap, Resolve: n.resolve(), UserAgent: n.agent(), Bandwidth: n.traffic, Metrics: n.cfg.Metrics,
 		Connections:    n.cfg.Connections,
 		CertificatesAt: n.cfg.CertificatesAt,

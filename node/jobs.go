@@ -48,8 +48,7 @@ func newJobs(n *Node) (*jobs, error) {
 	m, err := market.New(market.Config{
 		Self: n.self, Price: n.net.Price(), FeePPM: n.net.Genesis.FeePpm,
 		Diversity: n.net.Genesis.Diversity, Shards: n.net.Genesis.Shards,
-		Grace:  time.Duration(n.net.Genesis.GraceSeconds) * time.Second,
-		MaxRun: n.net.MaxRun(), Reoffer: reoffer, Linger: n.cfg.Linger, Overtime: n.cfg.Overtime,
+		Grace: n.net.Grace(), MaxHold: n.net.MaxHold(), MaxRun: n.net.MaxRun(), Reoffer: reoffer, Linger: n.cfg.Linger, Overtime: n.cfg.Overtime,
 		Worker: n.cfg.Worker,
 	})
 	if err != nil {

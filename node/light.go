@@ -52,7 +52,7 @@ func (c *lightClient) soon() {
 // seldom is the longest time between two rounds: an event names an epoch, and
 // witnesses refuse one that is two epochs old.
 func (c *lightClient) seldom() time.Duration {
-	epoch := time.Duration(min(c.n.net.Genesis.EpochSeconds, 3600)) * time.Second
+	epoch := min(c.n.net.Epoch(), time.Hour)
 	return max(200*time.Millisecond, min(lightSeldom, epoch/2))
 }
 

@@ -95,7 +95,7 @@ func readKnownPeer(name string, v []byte) (peer.ID, *knownPeer, error) {
 	if err := goproto.Unmarshal(v, m); err != nil {
 		return "", nil, err
 	}
-	p := &knownPeer{record: m.Record, seen: time.UnixMilli(int64(m.SeenUnixMs)), reached: m.Dialled}
+	p := &knownPeer{record: m.Record, seen: proto.UnixMs(m.SeenUnixMs), reached: m.Dialled}
 	for _, raw := range m.Addresses {
 		a, err := ma.NewMultiaddrBytes(raw)
 		if err != nil {

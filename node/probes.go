@@ -36,7 +36,7 @@ func (w *wallet) probe(ctx context.Context) {
 	if w.n.net.Genesis.KappaPpm == 0 {
 		return
 	}
-	length := time.Duration(w.n.net.Genesis.EpochSeconds) * time.Second
+	length := w.n.net.Epoch()
 	every := min(max(length/probesPerEpoch, probeLeast), probeMost)
 	least := int(length / every / 4)
 	p := w.n.prober()

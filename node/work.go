@@ -302,7 +302,7 @@ func laneOf(st ledger.HoldState, index uint32) market.Lane {
 	l := st.Lanes[index]
 	return market.Lane{
 		Hold: st.ID, Index: index, Payer: st.Payer, Worker: l.Worker, Payee: l.Payee, Cap: l.Cap,
-		Deadline: time.UnixMilli(int64(st.DeadlineUnixMs)),
+		Deadline: proto.UnixMs(st.DeadlineUnixMs),
 	}
 }
 

@@ -495,8 +495,9 @@ type Genesis struct {
 	Shards         uint32                 `protobuf:"varint,15,opt,name=shards,proto3" json:"shards,omitempty"`                                          // offers/claims topics, default 1
 	Diversity      bool                   `protobuf:"varint,16,opt,name=diversity,proto3" json:"diversity,omitempty"`                                    // never two replicas with workers of one operator or one site
 	Relay          *RelayLimits           `protobuf:"bytes,17,opt,name=relay,proto3" json:"relay,omitempty"`
-	GraceSeconds   uint64                 `protobuf:"varint,18,opt,name=grace_seconds,json=graceSeconds,proto3" json:"grace_seconds,omitempty"`      // after a hold's deadline, default 900
-	MaxRunSeconds  uint64                 `protobuf:"varint,19,opt,name=max_run_seconds,json=maxRunSeconds,proto3" json:"max_run_seconds,omitempty"` // most that a submitter may let one try of a task run, default 3600
+	GraceSeconds   uint64                 `protobuf:"varint,18,opt,name=grace_seconds,json=graceSeconds,proto3" json:"grace_seconds,omitempty"`         // after a hold's deadline, default 900
+	MaxRunSeconds  uint64                 `protobuf:"varint,19,opt,name=max_run_seconds,json=maxRunSeconds,proto3" json:"max_run_seconds,omitempty"`    // most that a submitter may let one try of a task run, default 3600
+	MaxHoldSeconds uint64                 `protobuf:"varint,20,opt,name=max_hold_seconds,json=maxHoldSeconds,proto3" json:"max_hold_seconds,omitempty"` // most that a hold's deadline may lie ahead when it is made, default 604800
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -653,6 +654,13 @@ func (x *Genesis) GetGraceSeconds() uint64 {
 func (x *Genesis) GetMaxRunSeconds() uint64 {
 	if x != nil {
 		return x.MaxRunSeconds
+	}
+	return 0
+}
+
+func (x *Genesis) GetMaxHoldSeconds() uint64 {
+	if x != nil {
+		return x.MaxHoldSeconds
 	}
 	return 0
 }
@@ -7949,7 +7957,7 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\fprobe_report\x18\x14 \x01(\v2\x17.edgenet.v1.ProbeReportH\x00R\vprobeReport\x12<\n" +
 	"\fwrong_report\x18\x15 \x01(\v2\x17.edgenet.v1.WrongReportH\x00R\vwrongReport\x122\n" +
 	"\binstance\x18  \x01(\v2\x14.edgenet.v1.InstanceH\x00R\binstanceB\x06\n" +
-	"\x04bodyJ\x04\b\x01\x10\x02J\x04\b\x16\x10 \"\xd7\x04\n" +
+	"\x04bodyJ\x04\b\x01\x10\x02J\x04\b\x16\x10 \"\x81\x05\n" +
 	"\aGenesis\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05nonce\x18\x02 \x01(\fR\x05nonce\x12\x1c\n" +
@@ -7971,7 +7979,8 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\tdiversity\x18\x10 \x01(\bR\tdiversity\x12-\n" +
 	"\x05relay\x18\x11 \x01(\v2\x17.edgenet.v1.RelayLimitsR\x05relay\x12#\n" +
 	"\rgrace_seconds\x18\x12 \x01(\x04R\fgraceSeconds\x12&\n" +
-	"\x0fmax_run_seconds\x18\x13 \x01(\x04R\rmaxRunSecondsJ\x04\b\x05\x10\x06\"9\n" +
+	"\x0fmax_run_seconds\x18\x13 \x01(\x04R\rmaxRunSeconds\x12(\n" +
+	"\x10max_hold_seconds\x18\x14 \x01(\x04R\x0emaxHoldSecondsJ\x04\b\x05\x10\x06\"9\n" +
 	"\x05Grant\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x16\n" +
 	"\x06amount\x18\x02 \x01(\x04R\x06amount\"=\n" +

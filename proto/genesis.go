@@ -34,11 +34,17 @@ func ParseGenesis(raw []byte) (*Network, error) {
 		return nil, CodeMalformed.Errorf("genesis: %v", err)
 	}
 	n := &Network{ID: NetworkOf(raw), Genesis: g, Grants: map[peer.ID]Credit{}, Raw: raw}
+	if err := fillNumbers(g.ProtoReflect(), ""); err != nil {
+		return nil, err
+	}
 	if err := CheckNetworkName(g.Name); err != nil {
 		return nil, err
 	}
 	if len(g.Nonce) != 16 {
 		return nil, CodeMalformed.Errorf("genesis: nonce of %d bytes, want 16", len(g.Nonce))
+	}
+	if len(g.Witnesses) > MaxWitnesses {
+		return nil, CodeMalformed.Errorf("genesis: %d witnesses, want at most %d", len(g.Witnesses), MaxWitnesses)
 	}
 	seen := map[peer.ID]bool{}
 	for i, w := range g.Witnesses {
@@ -64,38 +70,15 @@ func ParseGenesis(raw []byte) (*Network, error) {
 		if _, ok := n.Grants[id]; ok {
 			return nil, CodeMalformed.Errorf("genesis: %s is granted twice", id)
 		}
-		if gr.Amount > 1<<53 || total+Credit(gr.Amount) > 1<<53 {
+		if total+Credit(gr.Amount) > maxSupply {
 			return nil, CodeMalformed.Errorf("genesis: grants above 2^53 microcredits")
 		}
 		total += Credit(gr.Amount)
 		n.Grants[id] = Credit(gr.Amount)
 	}
-	def := func(p *uint64, v uint64) {
-		if *p == 0 {
-			*p = v
-		}
-	}
-	def(&g.CurveM, 10)
-	def(&g.CurveDCpuHours, 1_000_000)
-	def(&g.EpochSeconds, 3600)
-	def(&g.BasePrice, uint64(OneCredit))
-	def(&g.FeePpm, 10_000)
-	def(&g.MinTransfer, 1)
-	def(&g.GraceSeconds, 900)
-	def(&g.MaxRunSeconds, uint64(DefaultMaxRun/time.Second))
-	if g.Shards == 0 {
-		g.Shards = 1
-	}
-	if g.Relay == nil {
-		g.Relay = new(RelayLimits)
-	}
-	def(&g.Relay.Bytes, 64<<20)
-	def(&g.Relay.Seconds, 3600)
-	if g.Shards > 1024 || g.FeePpm > 1_000_000 || g.BasePrice > uint64(MaxPriceCredits) {
-		return nil, CodeMalformed.Errorf("genesis: want at most 1024 shards, fee at most 10^6 ppm, base price at most %s credits", MaxPriceCredits)
-	}
-	if g.MaxRunSeconds > uint64(MaxRun/time.Second) {
-		return nil, CodeMalformed.Errorf("genesis: a try may run for %d seconds, want at most %d", g.MaxRunSeconds, uint64(MaxRun/time.Second))
+	// A hold shorter than its tries would be extended without end.
+	if least := 4 * g.MaxRunSeconds; g.MaxHoldSeconds < least {
+		return nil, CodeMalformed.Errorf("genesis: max_hold_seconds is %d, want at least %d: four times max_run_seconds", g.MaxHoldSeconds, least)
 	}
 	return n, nil
 }
@@ -129,7 +112,20 @@ func (n *Network) IsWitness(id peer.ID) bool {
 }
 
 // MaxRun is the most that a submitter may let one try of a task run.
-func (n *Network) MaxRun() time.Duration { return time.Duration(n.Genesis.MaxRunSeconds) * time.Second }
+func (n *Network) MaxRun() time.Duration { return Seconds(n.Genesis.MaxRunSeconds) }
+
+// MaxHold is how far ahead a hold's deadline may lie when it is made or
+// extended.
+func (n *Network) MaxHold() time.Duration { return Seconds(n.Genesis.MaxHoldSeconds) }
+
+// Grace is the time after a hold's deadline in which claims on it are taken.
+func (n *Network) Grace() time.Duration { return Seconds(n.Genesis.GraceSeconds) }
+
+// Epoch is the time after which the witnesses certify a checkpoint.
+func (n *Network) Epoch() time.Duration { return Seconds(n.Genesis.EpochSeconds) }
+
+// RelayTime is how long a relayed connection may last.
+func (n *Network) RelayTime() time.Duration { return Seconds(n.Genesis.Relay.Seconds) }
 
 // Price is the base price in microcredits per PriceUnit.
 func (n *Network) Price() Credit { return Credit(n.Genesis.BasePrice) }

@@ -58,7 +58,8 @@ const (
 	MaxStretch           = 10             // see Stretch
 	ReferenceRate   Fuel = 1_000_000_000  // fuel that the reference CPU does in a second
 	LeaseDuration        = 5 * time.Minute
-	MeterVersion         = 2 // of fuel weights and instrumented bytes, frozen by tests in sandbox
+	ClockSlack           = 15 * time.Minute // that clocks of honest nodes may be apart
+	MeterVersion         = 2                // of fuel weights and instrumented bytes, frozen by tests in sandbox
 	MaxPriceCredits      = Credit(1_000_000) * OneCredit
 )
 

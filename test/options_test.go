@@ -98,6 +98,7 @@ var effectsOf = map[string]map[string]string{
 		"Diversity":      "node/genesis_test.go TestGenesisRulesTheMarket",
 		"Relay":          "not: no test carries more than a relay's limit of bytes or time yet",
 		"GraceSeconds":   "ledger/agreement_author_test.go TestCloseWaitsForClocksQuietly",
+		"MaxHoldSeconds": "ledger/longest_test.go TestHoldsHaveALongestTime",
 		"MaxRunSeconds":  "node/genesis_test.go TestGenesisRulesTheMarket",
 	},
 }

@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"slices"
 	"syscall/js"
-	"time"
 
 	goproto "google.golang.org/protobuf/proto"
 
@@ -159,8 +158,8 @@ func (t *tab) submit(args []js.Value) any {
 	o := objectOf(args, 0)
 	opt := market.Options{
 		Redundancy: int(o.number("redundancy", proto.MaxRedundancy)), Priority: proto.Priority(o.number("priority", float64(proto.PriorityHigh))),
-		MaxCredits: proto.Credit(o.amount("maxMicro")), Timeout: time.Duration(o.number("timeoutMs", 1<<40)) * time.Millisecond,
-		Run: time.Duration(o.number("runTimeoutMs", 1<<40)) * time.Millisecond, Queue: time.Duration(o.number("queueTimeoutMs", 1<<40)) * time.Millisecond,
+		MaxCredits: proto.Credit(o.amount("maxMicro")), Timeout: proto.Millis(uint64(o.number("timeoutMs", 1<<40))),
+		Run: proto.Millis(uint64(o.number("runTimeoutMs", 1<<40))), Queue: proto.Millis(uint64(o.number("queueTimeoutMs", 1<<40))),
 		Fuel: proto.Fuel(o.amount("fuelLimit")),
 	}
 	tasks := o.list("tasks")

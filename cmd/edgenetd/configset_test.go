@@ -1,6 +1,8 @@
 package main
 
 import (
+	"math"
+	"strings"
 	"testing"
 )
 
@@ -43,6 +45,41 @@ func TestSetKeepsTheRest(t *testing.T) {
 		var err error
 		if text, err = setYAML(text, s.key, s.value); err != nil {
 			t.Fatalf("%s: %v", s.key, err)
+		}
+	}
+}
+
+// Every key that takes a number has a range, which is asked, and no number in it
+// overflows on its way to bytes or to a duration.
+func TestEveryNumberOfTheConfigurationHasARange(t *testing.T) {
+	for _, s := range settings {
+		if _, ok := s.value.(int); !ok {
+			continue
+		}
+		least, most := s.takes.least, s.takes.most
+		if most <= 0 {
+			t.Errorf("%s has no range: give it one with between", s.key)
+			continue
+		}
+		for n, ok := range map[int]bool{least: true, most: true, least - 1: false, most + 1: false, math.MaxInt: false, math.MinInt: false} {
+			if err := s.refusal(n); (err == nil) != ok {
+				t.Errorf("%s of %d: %v", s.key, n, err)
+			}
+		}
+		if bytes := uint64(most) << 20; strings.Contains(s.takes.unit, "MiB") && (bytes>>20 != uint64(most) || bytes > math.MaxInt64) {
+			t.Errorf("%s of %d MiB overflows", s.key, most)
+		}
+	}
+	// Numbers within texts.
+	for key, texts := range map[string]map[string]bool{
+		"state.keep":     {"0": true, "30d": true, "36500d": true, "36501d": false, "99999999999999999999d": false, "876000h": true, "876001h": false, "-1h": false},
+		"worker.price":   {"0": true, "1000000": true, "1000000.000001": false, "9007199255": false},
+		"metrics.listen": {"9464": true, "65535": true, "65536": false, "-1": false},
+	} {
+		for text, ok := range texts {
+			if err := lookup(key).refusal(text); (err == nil) != ok {
+				t.Errorf("%s of %s: %v", key, text, err)
+			}
 		}
 	}
 }

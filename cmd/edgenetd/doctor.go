@@ -77,7 +77,7 @@ func (a *app) doctor(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		examineClock(e, h, time.Duration(network.Genesis.EpochSeconds)*time.Second)
+		examineClock(e, h, network.Epoch())
 		examineSandbox(e, st.Worker.GetEnabled() || st.Witness, h.ConfinedBy, h.Unconfined, h.SandboxError)
 	} else {
 		e.warn("daemon", "start it with 'edgenetd run' and run the doctor again", "it does not run: clock, peers, reachability, witnesses and ledger cannot be checked")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"edgenet.dev/node"
 	"edgenet.dev/node/metrics"
 	"edgenet.dev/node/web"
+	"edgenet.dev/proto"
 	"edgenet.dev/proto/api"
 )
 
@@ -93,15 +95,15 @@ func settingList(cfg *config) (out []*api.Setting) {
 // parseAge reads a time such as 36h or 30d; "0" is 0.
 func parseAge(text string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 16)
-		if err != nil {
-			return 0, errors.New("want a number of days such as 30d")
+		n, err := strconv.ParseUint(days, 10, 64)
+		if most := uint64(proto.MaxDuration / (24 * time.Hour)); err != nil || n > most {
+			return 0, fmt.Errorf("want a number of days up to %d such as 30d", most)
 		}
 		return time.Duration(n) * 24 * time.Hour, nil
 	}
 	d, err := time.ParseDuration(text)
-	if err != nil || d < 0 {
-		return 0, errors.New("want a time such as 30d or 36h, or 0 for no bound")
+	if err != nil || d < 0 || d > proto.MaxDuration {
+		return 0, errors.New("want a time up to 100 years such as 30d or 36h, or 0 for no bound")
 	}
 	return d, nil
 }

@@ -39,6 +39,7 @@ prints the peer id to name here; then 'edgenetd init --genesis' joins it.`,
 	f.StringSliceVar(&grants, "grant", nil, "PEER=CREDITS to grant from the start")
 	f.Uint64Var(&g.FeePpm, "fee-ppm", 0, "fee on settled amounts in parts per million (default 10000)")
 	f.Uint64Var(&g.GraceSeconds, "grace", 0, "seconds after a hold's deadline (default 900)")
+	f.Uint64Var(&g.MaxHoldSeconds, "max-hold", 0, "seconds that a hold's deadline may lie ahead, at most (default 604800: a week)")
 	f.Uint64Var(&g.MaxRunSeconds, "max-run", 0, "seconds that a submitter may let one try of a task run, at most (default 3600)")
 	f.Uint64Var(&g.EpochSeconds, "epoch", 0, "seconds per epoch, after which the witnesses certify a checkpoint (default 3600)")
 	f.Uint64Var(&g.CurveM, "curve-m", 0, "most a new network pays for work, as a multiple (default 10)")
@@ -141,6 +142,7 @@ type networkView struct {
 	EpochSeconds uint64            `json:"epoch_seconds"`
 	GraceSeconds uint64            `json:"grace_seconds"`
 	MaxRun       uint64            `json:"max_run_seconds"`
+	MaxHold      uint64            `json:"max_hold_seconds"`
 	KappaPpm     uint64            `json:"kappa_ppm"`
 	EventCost    uint64            `json:"event_cost"`
 	OpeningCost  uint64            `json:"opening_cost"`
@@ -157,7 +159,7 @@ func (a *app) printNetwork(n *proto.Network, file string) error {
 	g := n.Genesis
 	v := networkView{
 		ID: n.ID.String(), Short: n.ID.Short(), Name: g.Name, File: file, Quorum: n.Quorum(), Faulty: n.F(), Grants: map[string]uint64{},
-		BasePrice: g.BasePrice, FeePpm: g.FeePpm, EpochSeconds: g.EpochSeconds, GraceSeconds: g.GraceSeconds, MaxRun: g.MaxRunSeconds,
+		BasePrice: g.BasePrice, FeePpm: g.FeePpm, EpochSeconds: g.EpochSeconds, GraceSeconds: g.GraceSeconds, MaxRun: g.MaxRunSeconds, MaxHold: g.MaxHoldSeconds,
 		KappaPpm: g.KappaPpm, EventCost: g.EventCost, OpeningCost: g.OpeningCost, MinTransfer: g.MinTransfer,
 		Shards: g.Shards, Diversity: g.Diversity, CurveM: g.CurveM, CurveD: g.CurveDCpuHours,
 		RelayBytes: g.Relay.Bytes, RelaySeconds: g.Relay.Seconds,
@@ -190,6 +192,7 @@ func (a *app) printNetwork(n *proto.Network, file string) error {
 		row(w, "epoch", fmt.Sprintf("%d s", v.EpochSeconds))
 		row(w, "grace", fmt.Sprintf("%d s", v.GraceSeconds))
 		row(w, "longest try", fmt.Sprintf("%d s", v.MaxRun))
+		row(w, "longest hold", fmt.Sprintf("%d s", v.MaxHold))
 		row(w, "shards", v.Shards)
 		row(w, "diversity", yesNo(v.Diversity))
 		row(w, "curve", fmt.Sprintf("M %d, D %d CPU hours", v.CurveM, v.CurveD))

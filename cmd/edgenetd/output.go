@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -123,7 +122,7 @@ func clock(unixMs uint64) string {
 	if unixMs == 0 {
 		return "-"
 	}
-	return time.UnixMilli(int64(unixMs)).Local().Format("2006-01-02 15:04:05")
+	return proto.UnixMs(unixMs).Local().Format("2006-01-02 15:04:05")
 }
 
 func dash(s string) string {

@@ -287,7 +287,7 @@ func checkReceipt(n *proto.Network, raw []byte) receiptView {
 	if s, err := proto.Inspect(sr.Batch, proto.KindReceipts); err == nil { // checked above
 		b := s.Payload.GetReceipts()
 		v.Root, v.Leaves = fmt.Sprintf("%x", b.GetRoot()), b.GetLeaves()
-		v.Signed = time.UnixMilli(int64(min(b.GetTimeUnixMs(), 1<<52))).UTC().Format(time.RFC3339)
+		v.Signed = proto.UnixMs(b.GetTimeUnixMs()).UTC().Format(time.RFC3339)
 	}
 	if len(r.Payee) > 0 {
 		v.Payee = peer.ID(r.Payee).String()

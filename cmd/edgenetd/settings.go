@@ -175,7 +175,10 @@ func metricsAddress(addr string) error {
 }
 
 func price(p string) error {
-	_, err := proto.ParseCredit(p)
+	c, err := proto.ParseCredit(p)
+	if err == nil && c > proto.MaxPriceCredits {
+		err = fmt.Errorf("price of %s credits, at most %s", c, proto.MaxPriceCredits)
+	}
 	return err
 }
 

@@ -201,7 +201,7 @@ func (a *app) printStatus(s *api.StatusReply) error {
 		row(w, "peer id", v.PeerID)
 		row(w, "network", fmt.Sprintf("%s (%s)", v.NetworkName, v.NetworkID))
 		row(w, "version", v.Version)
-		row(w, "process", fmt.Sprintf("%d, up %s, %s resident", v.PID, (time.Duration(v.UptimeMs)*time.Millisecond).Round(time.Second), bytesText(v.RSSBytes)))
+		row(w, "process", fmt.Sprintf("%d, up %s, %s resident", v.PID, proto.Millis(v.UptimeMs).Round(time.Second), bytesText(v.RSSBytes)))
 		row(w, "peers", fmt.Sprintf("%d connected, %d in the DHT, %d on the offers topic", v.Peers, v.DHTPeers, v.OfferTopicPeers))
 		row(w, "traffic", fmt.Sprintf("%s in, %s out", bytesText(v.BytesIn), bytesText(v.BytesOut)))
 		work := fmt.Sprintf("%d of %d slots busy, %d tasks done, %d failed", v.Worker.Busy, v.Worker.Slots, v.Worker.Done, v.Worker.Failed)

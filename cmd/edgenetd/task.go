@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"edgenet.dev/market"
+	"edgenet.dev/proto"
 	"edgenet.dev/proto/api"
 )
 
@@ -239,7 +240,7 @@ func lostLogs(w io.Writer, j *api.Job) {
 
 // timeouts says in one line how long a job may take.
 func timeouts(j *api.Job) string {
-	ms := func(n uint64) time.Duration { return time.Duration(min(n, 1<<40)) * time.Millisecond }
+	ms := func(n uint64) time.Duration { return proto.Millis(n) }
 	text := fmt.Sprintf("%s in all, %s for each try", ms(j.TimeoutMs), ms(j.RunTimeoutMs))
 	if j.QueueTimeoutMs > 0 {
 		text += fmt.Sprintf(", %s until it begins", ms(j.QueueTimeoutMs))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math"
 	"strings"
 	"time"
 
@@ -164,7 +163,7 @@ func unbonding(v balanceView) string {
 
 // long is a number of seconds for people, in its two largest units.
 func long(seconds uint64) string {
-	d := time.Duration(min(seconds, math.MaxInt64/uint64(time.Second))) * time.Second
+	d := proto.Seconds(seconds)
 	days := d / (24 * time.Hour)
 	rest := d - days*24*time.Hour
 	if days == 0 {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"edgenet.dev/proto"
 	"edgenet.dev/proto/api"
 )
 
@@ -100,7 +101,7 @@ func (a *app) history(ctx context.Context, req *api.HistoryRequest) error {
 		list = append(list, historyView{
 			Event: e.Event, Seq: e.Seq, Kind: e.Kind, Counterparty: e.Counterparty, Amount: e.Amount, Available: e.Available,
 			Held: e.Held, Staked: e.Staked, Unbonding: e.Unbonding, Bonus: e.Bonus, Memo: e.Memo,
-			Time: time.UnixMilli(int64(e.TimeUnixMs)).UTC().Format(time.RFC3339), Epoch: e.Epoch,
+			Time: proto.UnixMs(e.TimeUnixMs).UTC().Format(time.RFC3339), Epoch: e.Epoch,
 			Payments: payments, Witnesses: append([]string{}, e.Witnesses...),
 		})
 		r.ids = append(r.ids, e.Event)

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"connectrpc.com/connect"
 	"github.com/ipfs/go-cid"
@@ -81,7 +80,7 @@ func patience(ctx context.Context, waitMs uint64) (context.Context, context.Canc
 	if waitMs == 0 {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeout(ctx, time.Duration(min(waitMs, 1<<40))*time.Millisecond)
+	return context.WithTimeout(ctx, proto.Millis(waitMs))
 }
 
 // awaited turns the end of ctx, the caller still there, into the error that
