@@ -40,7 +40,7 @@ type laneKey struct {
 type workLane struct {
 	Lane
 	vouchered proto.Credit
-	owed      proto.Credit // earned, cumulative, disputed results taken out
+	owed      proto.Credit // earned, cumulative: results that were sent, whatever became of them, and such as wait
 	worst     proto.Credit // of what is queued or running
 	active    int          // queued or running
 	finish    bool         // the payer asked for Done
@@ -146,10 +146,12 @@ func (c *customer) lane(certified Lane) *workLane {
 				return nil
 			}
 		}
-		l = &workLane{Lane: certified, vouchered: certified.Paid}
+		l = &workLane{Lane: certified, vouchered: certified.Paid, owed: max(certified.Paid, certified.Earned)}
 		c.lanes[key] = l
 		return l
 	}
+	l.Earned = max(l.Earned, certified.Earned)
+	l.owed = max(l.owed, l.Earned)
 	// An extension raises cap and deadline; an older view lowers nothing.
 	l.Cap = max(l.Cap, certified.Cap)
 	l.Paid = max(l.Paid, certified.Paid)
@@ -214,7 +216,8 @@ func (m *Machine) voucherSeen(in VoucherSeen) {
 }
 
 // answerFinish says Done on a lane whose payer asked for it, once nothing of it
-// is queued or running. Outcomes nobody asked for by now are let go.
+// is queued or running. Outcomes nobody asked for by now are let go. It is for what
+// the payer promised; node, which keeps the receipts, asks for what they are worth.
 func (m *Machine) answerFinish(l *workLane) {
 	if !l.finish || l.active > 0 {
 		return
@@ -223,7 +226,7 @@ func (m *Machine) answerFinish(l *workLane) {
 		m.note(l.Payer, proto.Ref{}, proto.CodeOK, "lane ends with %s credits, %s were counted here", l.vouchered, l.owed)
 	}
 	l.finish, l.done = false, true
-	m.send(SendDone{To: l.Payer, Done: &proto.Done{Hold: l.Hold.Bytes(), Lane: l.Index, Amount: uint64(l.vouchered)}})
+	m.send(SendDone{To: l.Payer, Done: &proto.Done{Hold: l.Hold.Bytes(), Lane: l.Index, Amount: uint64(l.vouchered)}, Cap: l.Cap})
 	if c := m.work.customers[l.Payer]; c != nil {
 		for _, x := range c.ordered(l) {
 			m.drop(x)

@@ -51,7 +51,7 @@ func (m *Machine) remaining(j *job) proto.Credit {
 // for a replica that others wait for.
 func (m *Machine) wantCap(l *lease, j *job, pay proto.Credit, urgent bool) {
 	busy := !urgent && l.inflight+l.kept > 0
-	if l.want > 0 || busy && l.cap-l.amount >= l.base/2 {
+	if l.want > 0 || busy && l.cap-l.used() >= l.base/2 {
 		return
 	}
 	runs := l.s.useful(l.window, len(l.s.lanes))
@@ -59,7 +59,7 @@ func (m *Machine) wantCap(l *lease, j *job, pay proto.Credit, urgent bool) {
 		runs = min(runs, 1+(len(j.retry)+len(j.parked))*j.k/max(1, len(l.s.lanes)))
 	}
 	need := saturate(pay, uint64(runs))
-	if busy && l.cap-l.amount >= need/2 {
+	if busy && l.cap-l.used() >= need/2 {
 		return
 	}
 	// A lane that is used up grows by as much again, so that a session of many

@@ -318,6 +318,7 @@ func (m *Machine) finishTask(t *task, state TaskState, code proto.Code, reason s
 		if r.phase != phaseLost {
 			m.dropResult(r)
 			m.release(r)
+			m.unpaid(r)
 			m.abort(r.lease, r.ref(), abort)
 			r.code = abort
 		}

@@ -274,7 +274,7 @@ func (m *Machine) pickAmong(s *session, j *job, t *task, n int, fuel proto.Fuel,
 			if m.now.Before(l.blocked) || l.inflight >= l.window || fresh && (!l.fill || l.inflight+l.kept >= 4*l.window) {
 				continue
 			}
-			if pay := proto.PayFor(fuel, l.price); l.amount+l.reserved+pay > l.cap {
+			if pay := proto.PayFor(fuel, l.price); l.used()+l.reserved+pay > l.cap {
 				m.short = true
 				m.wantCap(l, j, pay, !fresh)
 				continue

@@ -124,6 +124,18 @@ func (m *Machine) release(r *replica) {
 	m.mark(l.s)
 }
 
+// unpaid notes that r, which is released, brought a result that is not paid for:
+// its worker counts it as earned, so its lane has that much less room.
+func (m *Machine) unpaid(r *replica) {
+	if r.phase == phaseResulted {
+		r.lease.unpaid += proto.PayFor(r.fuel, r.price)
+	}
+}
+
+// used is what a lane has no room for any more: what was promised, and what its
+// worker may still ask for.
+func (l *lease) used() proto.Credit { return l.amount + l.unpaid }
+
 // lose gives up on one execution and asks for another in its place.
 func (m *Machine) lose(r *replica, code proto.Code, reason string) {
 	if r.phase == phaseLost {

@@ -91,6 +91,7 @@ type lease struct {
 	refusals int       // in a row, nothing done between
 
 	cap, amount, settled, reserved proto.Credit
+	unpaid                         proto.Credit // results that came and that no task was finished with
 	fuel                           proto.Fuel
 	upto                           uint64
 	base                           proto.Credit // first cap, had there been work for it

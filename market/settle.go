@@ -184,6 +184,12 @@ func (m *Machine) doneSeen(in DoneSeen) {
 	switch {
 	case l.worker != in.From || l.done || s.state != sessionClosing:
 		return
+	case in.Proven && in.Amount > l.amount && in.Amount <= l.cap:
+		// It has results to show that no task was finished with: the job was cancelled,
+		// say, or this node ended before it had counted them.
+		m.note(in.From, proto.Ref{}, proto.CodeOK, "worker proves work for %s credits, promised were %s", in.Amount, l.amount)
+		l.amount, l.unpaid, l.fuel = in.Amount, 0, max(l.fuel, in.Fuel)
+		m.saves = append(m.saves, SaveHold{Record: s.record(false)})
 	case in.Amount != l.amount:
 		m.note(in.From, proto.Ref{}, proto.CodeConflict, "worker is done for %s credits, promised are %s", in.Amount, l.amount)
 		return

@@ -171,6 +171,7 @@ type Lane struct {
 	Cap      proto.Credit
 	Deadline time.Time
 	Paid     proto.Credit // settled so far
+	Earned   proto.Credit // what the receipts are worth that the worker keeps of it
 }
 
 // Input is something that happened. Node has already checked signatures,
@@ -250,6 +251,10 @@ type (
 		Hold   cid.Cid
 		Lane   uint32
 		Amount proto.Credit
+		// Proven: the worker proves Amount, which is more than was promised, with
+		// assignments and receipts of Fuel in all.
+		Proven bool
+		Fuel   proto.Fuel
 	}
 	// WorkerLost: the stream to a worker broke or could not be opened.
 	WorkerLost struct{ Worker peer.ID }
@@ -450,9 +455,12 @@ type (
 		Ref     proto.Ref
 		Receipt []byte
 	}
+	// SendDone: node signs it for the amount that its receipts of the lane are worth
+	// where that is more, up to Cap.
 	SendDone struct {
 		To   peer.ID
 		Done *proto.Done
+		Cap  proto.Credit
 	}
 	// Execute starts the sandbox; answered by Executed unless StopExecution came first.
 	Execute struct {

@@ -311,6 +311,7 @@ func (m *Machine) verdict(r *replica, agrees bool, rr *ReplicaRecord) {
 	j, l := r.task.job, r.lease
 	m.release(r)
 	if !agrees {
+		m.unpaid(r)
 		rr.Code = proto.CodeMinority
 		j.noteLost(r, proto.CodeMinority, "its result differs from the one that the others agreed on", m.now)
 		if j.k > 1 {

@@ -281,15 +281,14 @@ func (m *Machine) drop(x *exec) {
 		w.running--
 		m.idle(x)
 		m.send(StopExecution{From: x.c.id, Ref: x.ref})
-	case execCommitted, execSent:
-		if x.phase == execCommitted {
-			w.kept--
-		} else {
-			x.c.sentBytes -= x.size
-			x.c.sentLive--
-		}
+	case execCommitted: // nobody had it, so nobody owes for it
+		w.kept--
 		x.lane.owed -= min(x.lane.owed, x.pay)
 		x.lane.owed = max(x.lane.owed, x.lane.vouchered)
+		m.send(Forget{From: x.c.id, Ref: x.ref})
+	case execSent: // the submitter has it: it stays owed, whatever is said of it
+		x.c.sentBytes -= x.size
+		x.c.sentLive--
 		m.send(Forget{From: x.c.id, Ref: x.ref})
 	}
 	delete(x.c.execs, x.ref)
@@ -423,7 +422,8 @@ func (m *Machine) abortSeen(in AbortSeen) {
 		return
 	}
 	for _, ref := range in.Refs {
-		if x := c.execs[ref]; x != nil {
+		// What was sent may not have left yet: it is kept until it is old.
+		if x := c.execs[ref]; x != nil && x.phase != execSent {
 			m.drop(x)
 		}
 	}
@@ -438,4 +438,7 @@ func (m *Machine) submitterLost(p peer.ID) {
 		m.drop(x)
 	}
 	c.sent, c.sentBytes, c.sentLive = nil, 0, 0
+	for _, l := range c.lanes { // what did not leave is not owed; node knows what did
+		l.owed = max(l.vouchered, l.Earned)
+	}
 }

@@ -1,16 +1,15 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"go.uber.org/zap"
 	goproto "google.golang.org/protobuf/proto"
 
@@ -19,20 +18,30 @@ import (
 )
 
 // A worker keeps what proves its work until the hold that pays for it is
-// closed: the payer's assignments, its own receipts and the outputs, beside the
-// newest voucher. When the hold's deadline is over and the payer has not settled,
-// it files a claim with all witnesses, which close the hold after the grace.
+// closed: the payer's assignments that it took, its own receipts and the outputs,
+// beside the newest voucher. When the hold's deadline is over and the payer has not
+// settled, it files a claim with all witnesses, which close the hold after the
+// grace. How a claim is made of it is in unpaid.go.
 
 // Bounds of what is kept.
 const (
 	maxClaimLanes   = 1024
+	maxPayerLanes   = 64       // of one payer
 	maxClaimTasks   = 1024     // of one lane, as many as a claim may hold
 	maxClaimOutputs = 64 << 20 // bytes of one lane's outputs
 	maxClaimBytes   = 240 << 10
-	maxClaimOrders  = 4 << 20 // bytes of one lane's assignments
+	maxClaimOrders  = 4 << 20   // bytes of one lane's assignments
+	maxPayerClaims  = 256 << 20 // bytes of all that is kept of one payer
+	maxClaims       = 2 << 30   // bytes of all
 	// maxBatchBytes is what a signed batch of assignments has at most for each of
 	// them: with a larger one no claim has room for what it orders.
 	maxBatchBytes = 256
+	// unprovenPart is what part of a lane's earnings may be neither promised nor
+	// within what its claim has room for.
+	unprovenPart = 8
+	// gatherEvery is between two times that a lane's claim is made up to see how
+	// much it has room for.
+	gatherEvery = time.Second
 )
 
 // claims is this worker's side of unpaid work.
@@ -40,29 +49,53 @@ type claims struct {
 	n  *Node
 	mu sync.Mutex
 	// lanes by laneKey; what they say is in the state store, too.
-	lanes map[string]*laneWork
+	lanes  map[string]*laneWork
+	payers map[peer.ID]*payerWork // that have lanes
+	bytes  int
 }
+
+// payerWork is what is kept of one payer.
+type payerWork struct{ lanes, bytes int }
 
 // laneWork counts what is kept of a lane.
 type laneWork struct {
 	hold    cid.Cid
 	lane    uint32
+	payer   peer.ID
 	records uint32
 	tasks   int
-	outputs int
-	orders  int // bytes of assignments
+	outputs int  // bytes
+	orders  int  // bytes of assignments
+	results int  // bytes of receipts
+	done    bool // Done was signed: it takes no more work
+
+	earned    proto.Credit // by all that was delivered
+	vouchered proto.Credit
+	provable  proto.Credit // by a claim, when tallied results had been delivered
+	delivered int
+	tallied   int
+	gathered  time.Time
 	// Of run alone:
 	tried   time.Time // to claim
 	claimed uint64    // deadline of the hold for which a quorum keeps the claim
 }
 
-func newClaims(n *Node) *claims { return &claims{n: n, lanes: map[string]*laneWork{}} }
+func (w *laneWork) bytes() int { return w.orders + w.results + min(w.outputs, maxClaimOutputs) }
 
-// Keys: work/<hold>/<lane>/ and a or r with a number for assignments and
-// receipts, out/<hash>/<hold>/<lane> for outputs.
+func newClaims(n *Node) *claims {
+	return &claims{n: n, lanes: map[string]*laneWork{}, payers: map[peer.ID]*payerWork{}}
+}
+
+// Keys: work/<hold>/<lane>/ and a with the batch's hash for assignments, r with a
+// number for receipts, x with a receipt's hash for one that proves nothing, y once
+// Done was signed; out/<hash>/<hold>/<lane> for outputs.
 func laneKey(hold cid.Cid, lane uint32) string { return doneKey(hold, lane)[len("done/"):] }
 
 func outputKey(h proto.Hash, lane string) string { return "out/" + h.String() + "/" + lane }
+
+func (w *laneWork) key(kind byte, name string) string {
+	return "work/" + laneKey(w.hold, w.lane) + "/" + string(kind) + name
+}
 
 // load finds what an earlier run kept.
 func (c *claims) load() error {
@@ -70,30 +103,32 @@ func (c *claims) load() error {
 	defer c.mu.Unlock()
 	err := c.n.kv.scan("work/", func(key string, v []byte) error {
 		part := strings.Split(key, "/")
-		if len(part) != 4 {
+		if len(part) != 4 || part[3] == "" {
 			return nil
 		}
 		hold, err := cid.Decode(part[1])
 		if err != nil {
 			return nil
 		}
-		var lane, n uint32
-		if _, err := fmt.Sscanf(part[2]+" "+part[3][1:], "%d %d", &lane, &n); err != nil {
+		var lane uint32
+		if _, err := fmt.Sscanf(part[2], "%d", &lane); err != nil {
 			return nil
 		}
-		w := c.lane(hold, lane)
-		if w == nil {
-			return nil
-		}
-		w.records = max(w.records, n+1)
-		if part[3][0] == 'a' {
-			w.orders += len(v)
-		}
-		if part[3][0] == 'r' {
-			var r proto.Results
-			if goproto.Unmarshal(v, &r) == nil {
-				w.tasks += len(r.Items)
+		w := c.lanes[laneKey(hold, lane)]
+		if w == nil { // its assignments come first
+			var payer peer.ID
+			if s, err := proto.Inspect(v, proto.KindAssignments); err == nil {
+				payer = s.Signer
 			}
+			w = c.add(hold, lane, payer)
+		}
+		switch part[3][0] {
+		case 'a':
+			c.grow(w, &w.orders, len(v))
+		case 'r':
+			c.loadReceipts(w, part[3][1:], v)
+		case 'y':
+			w.done = true
 		}
 		return nil
 	})
@@ -103,86 +138,234 @@ func (c *claims) load() error {
 	return nil
 }
 
-// lane finds or makes a lane's entry; nil when there are too many. One under
-// which nothing was delivered makes room: holds cost payers next to nothing.
-// Call with mu held.
-func (c *claims) lane(hold cid.Cid, lane uint32) *laneWork {
-	key := laneKey(hold, lane)
-	if w := c.lanes[key]; w != nil {
-		return w
+func (c *claims) loadReceipts(w *laneWork, number string, v []byte) {
+	var r proto.Results
+	var n uint32
+	if _, err := fmt.Sscanf(number, "%d", &n); err != nil || goproto.Unmarshal(v, &r) != nil {
+		return
 	}
-	if len(c.lanes) >= maxClaimLanes && !c.makeRoom() {
-		return nil
+	w.records = max(w.records, n+1)
+	c.grow(w, &w.results, len(v))
+	for _, it := range r.Items {
+		rc := new(proto.Receipt)
+		if goproto.Unmarshal(it.GetReceipt(), rc) != nil {
+			continue
+		}
+		w.tasks++
+		w.delivered++
+		w.earned += proto.PayFor(proto.Fuel(rc.Fuel), proto.Credit(rc.Price))
+		c.grow(w, &w.outputs, int(min(rc.OutputSize, proto.MaxOutput)))
 	}
-	w := &laneWork{hold: hold, lane: lane}
-	c.lanes[key] = w
+}
+
+// grow counts bytes that are kept of a lane. Call with mu held.
+func (c *claims) grow(w *laneWork, what *int, n int) {
+	before := w.bytes()
+	*what += n
+	c.count(w.payer, w.bytes()-before)
+}
+
+func (c *claims) count(payer peer.ID, n int) {
+	c.bytes += n
+	c.payers[payer].bytes += n
+}
+
+// add makes a lane's entry. Call with mu held.
+func (c *claims) add(hold cid.Cid, lane uint32, payer peer.ID) *laneWork {
+	w := &laneWork{hold: hold, lane: lane, payer: payer}
+	if v, err := c.n.kv.get(voucherKey(hold, lane)); err == nil {
+		if s, err := proto.Inspect(v, proto.KindVoucher); err == nil {
+			w.vouchered = proto.Credit(s.Payload.GetVoucher().GetAmount())
+		}
+	}
+	c.lanes[laneKey(hold, lane)] = w
+	p := c.payers[payer]
+	if p == nil {
+		p = &payerWork{}
+		c.payers[payer] = p
+	}
+	p.lanes++
 	return w
 }
 
-func (c *claims) makeRoom() bool {
-	for key, w := range c.lanes {
-		if w.tasks > 0 {
-			continue
-		}
-		if err := c.erase(w); err != nil {
-			c.n.log.Error("forget proof of work", zap.Error(err))
-			return false
-		}
-		delete(c.lanes, key)
-		return true
+// drop forgets a lane's entry. Call with mu held.
+func (c *claims) drop(w *laneWork) {
+	key := laneKey(w.hold, w.lane)
+	if c.lanes[key] != w {
+		return
 	}
-	return false
+	delete(c.lanes, key)
+	c.count(w.payer, -w.bytes())
+	if p := c.payers[w.payer]; p.lanes > 1 {
+		p.lanes--
+	} else {
+		delete(c.payers, w.payer)
+	}
 }
 
-// keep stores one record of a lane; it is on disk with the next commit.
-func (c *claims) keep(w *laneWork, kind byte, v []byte) {
-	key := fmt.Sprintf("work/%s/%c%d", laneKey(w.hold, w.lane), kind, w.records)
-	w.records++
+// lane finds or makes a lane's entry; nil when there are too many, of all or of
+// its payer. Then one under which nothing was delivered makes room, of the payer
+// with the most: holds cost payers next to nothing. Call with mu held.
+func (c *claims) lane(hold cid.Cid, lane uint32, payer peer.ID) *laneWork {
+	if w := c.lanes[laneKey(hold, lane)]; w != nil {
+		return w
+	}
+	switch p := c.payers[payer]; {
+	case p != nil && p.lanes >= maxPayerLanes:
+		if !c.makeRoom(func(w *laneWork) bool { return w.payer == payer }) {
+			return nil
+		}
+	case len(c.lanes) >= maxClaimLanes:
+		if !c.makeRoom(func(*laneWork) bool { return true }) {
+			return nil
+		}
+	}
+	return c.add(hold, lane, payer)
+}
+
+func (c *claims) makeRoom(may func(*laneWork) bool) bool {
+	var least *laneWork
+	for _, w := range c.lanes {
+		if w.delivered == 0 && may(w) && (least == nil || c.payers[w.payer].lanes > c.payers[least.payer].lanes) {
+			least = w
+		}
+	}
+	if least == nil {
+		return false
+	}
+	if err := c.erase(least); err != nil {
+		c.n.log.Error("forget proof of work", zap.Error(err))
+		return false
+	}
+	c.drop(least)
+	return true
+}
+
+func (c *claims) put(key string, v []byte) {
 	if err := c.n.kv.put(key, v); err != nil {
 		c.n.log.Error("keep proof of work", zap.Error(err))
 	}
 }
 
-// assigned keeps a payer's signed assignments. It reports false when the payer
-// has sent more of them than its lane's work can take.
-func (c *claims) assigned(hold cid.Cid, lane uint32, batch []byte) bool {
+// errReplay is of assignments that were taken before.
+var errReplay = errors.New("these assignments were taken before")
+
+// admits reports why a payer's signed assignments for a lane are not taken:
+// errReplay, or that what proves the work could not be kept or would not fit the
+// lane's claim. Nothing is written: the market has not judged them.
+func (c *claims) admits(hold cid.Cid, lane uint32, payer peer.ID, batch []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w := c.lane(hold, lane)
-	if w == nil || w.tasks >= maxClaimTasks {
-		return true
+	w := c.lane(hold, lane, payer)
+	if w == nil {
+		return proto.CodeBusy.Errorf("too many lanes are not settled yet")
 	}
-	if w.orders+len(batch) > maxClaimOrders {
-		return false
+	if _, err := c.n.kv.get(w.key('a', proto.HashOf(batch).String())); err == nil {
+		return errReplay
 	}
-	w.orders += len(batch)
-	c.keep(w, 'a', batch)
-	return true
+	if w.done {
+		return proto.CodeNoLane.Errorf("Done was signed for the lane")
+	}
+	if w.orders+len(batch) > maxClaimOrders || w.tasks >= maxClaimTasks {
+		if w.vouchered < w.earned {
+			return proto.CodeBusy.Errorf("too many assignments on this lane for what was paid")
+		}
+		if err := c.clear(w); err != nil { // the voucher is worth as much
+			c.n.log.Error("forget proof of work", zap.Error(err))
+		}
+	}
+	if c.payers[payer].bytes > maxPayerClaims || c.bytes > maxClaims {
+		return proto.CodeBusy.Errorf("too much work is not settled yet")
+	}
+	return c.room(w)
+}
+
+// room reports why a lane gets no more work: more of what was earned there is not
+// promised than its claim has room to prove, be it that the assignments take so
+// much or the outputs. Call with mu held.
+func (c *claims) room(w *laneWork) error {
+	if w.orders+w.results < maxClaimBytes && w.tasks < maxClaimTasks && w.outputs < maxClaimOutputs {
+		return nil // all of it fits
+	}
+	owed := func() bool { return w.earned > max(w.vouchered, w.provable)+w.earned/unprovenPart }
+	if owed() && w.delivered != w.tallied && time.Since(w.gathered) > gatherEvery {
+		m, provable, err := c.gather(w)
+		if err != nil || m == nil {
+			return err
+		}
+		w.provable, w.tallied, w.gathered = provable, w.delivered, time.Now()
+	}
+	if owed() {
+		return proto.CodeBusy.Errorf("%s credits were earned on this lane, %s are promised and a claim has no room for more than %s", w.earned, w.vouchered, w.provable)
+	}
+	return nil
+}
+
+// taken keeps signed assignments of which the market took some.
+func (c *claims) taken(hold cid.Cid, lane uint32, payer peer.ID, batch []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.lane(hold, lane, payer)
+	if w == nil {
+		return
+	}
+	key := w.key('a', proto.HashOf(batch).String())
+	if _, err := c.n.kv.get(key); err == nil {
+		return
+	}
+	c.grow(w, &w.orders, len(batch))
+	c.put(key, batch)
+}
+
+// promised notes the newest voucher of a lane.
+func (c *claims) promised(hold cid.Cid, lane uint32, amount proto.Credit) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if w := c.lanes[laneKey(hold, lane)]; w != nil {
+		w.vouchered = max(w.vouchered, amount)
+	}
+}
+
+// earned is what the receipts of a lane are worth.
+func (c *claims) earned(hold cid.Cid, lane uint32) proto.Credit {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if w := c.lanes[laneKey(hold, lane)]; w != nil {
+		return w.earned
+	}
+	return 0
 }
 
 // delivered is a result of a lane that goes to its submitter.
 type delivered struct {
 	hold   cid.Cid
 	lane   uint32
+	payer  peer.ID
 	output []byte
 }
 
-// delivered keeps the receipts of one signed batch, and the outputs: witnesses
-// ask for them before they count a receipt.
+// delivered keeps the receipts of one signed batch, one for each result, and the
+// outputs: witnesses ask for them before they count a receipt.
 func (c *claims) delivered(batch []byte, receipts [][]byte, list []delivered) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	done := map[*laneWork]bool{}
-	for _, d := range list {
-		w := c.lane(d.hold, d.lane)
-		if w == nil || w.tasks >= maxClaimTasks {
+	for i, d := range list {
+		w := c.lane(d.hold, d.lane, d.payer)
+		if w == nil {
 			continue
 		}
+		rc := new(proto.Receipt)
+		if goproto.Unmarshal(receipts[i], rc) == nil {
+			w.earned += proto.PayFor(proto.Fuel(rc.Fuel), proto.Credit(rc.Price))
+		}
 		w.tasks++
-		if w.outputs += len(d.output); w.outputs <= maxClaimOutputs {
-			if err := c.n.kv.put(outputKey(proto.HashOf(d.output), laneKey(d.hold, d.lane)), d.output); err != nil {
-				c.n.log.Error("keep proof of work", zap.Error(err))
-			}
+		w.delivered++
+		c.grow(w, &w.outputs, len(d.output))
+		if w.outputs <= maxClaimOutputs {
+			c.put(outputKey(proto.HashOf(d.output), laneKey(d.hold, d.lane)), d.output)
+		} else { // one that cannot be shown would spoil the claim
+			c.put(w.key('x', proto.HashOf(receipts[i]).String()), []byte{})
 		}
 		if done[w] {
 			continue
@@ -196,7 +379,9 @@ func (c *claims) delivered(batch []byte, receipts [][]byte, list []delivered) {
 		if err != nil {
 			continue
 		}
-		c.keep(w, 'r', v)
+		c.grow(w, &w.results, len(v))
+		c.put(w.key('r', fmt.Sprint(w.records)), v)
+		w.records++
 	}
 }
 
@@ -314,117 +499,6 @@ func (c *claims) look(ctx context.Context, w *laneWork) error {
 	return nil
 }
 
-// order is what an assignment orders and a receipt delivers.
-type order struct {
-	job, module, input string
-	task, replica      uint32
-	meter              uint32
-	price, fuelLimit   uint64
-}
-
-// once leaves what ledger.CheckClaim counts once.
-func (o order) once() order {
-	o.replica, o.meter, o.price = 0, 0, 0
-	return o
-}
-
-// proven is a receipt with the assignments that order its work.
-type proven struct {
-	receipt *proto.SignedReceipt
-	batch   string
-	pay     proto.Credit
-}
-
-// claim makes the signed claim of a lane from what is kept; nil when nothing is.
-// The dearest work comes first, with the assignments that order it and no others:
-// the payer decides what those are, so they must not use up the claim's room.
-func (c *claims) claim(w *laneWork) ([]byte, error) {
-	m := &proto.WorkClaim{Hold: w.hold.Bytes(), Lane: w.lane}
-	if v, err := c.n.kv.get(voucherKey(w.hold, w.lane)); err == nil {
-		m.Voucher = v
-	}
-	work, err := c.proven(w)
-	if err != nil {
-		return nil, err
-	}
-	const field = 8 // bytes around one in the message
-	size := goproto.Size(m)
-	has := map[string]bool{}
-	for _, p := range work {
-		more := goproto.Size(p.receipt) + field
-		if !has[p.batch] {
-			more += len(p.batch) + field
-		}
-		if size+more > maxClaimBytes || len(m.Receipts) == maxClaimTasks {
-			continue
-		}
-		size += more
-		if !has[p.batch] {
-			has[p.batch] = true
-			m.Assignments = append(m.Assignments, []byte(p.batch))
-		}
-		m.Receipts = append(m.Receipts, p.receipt)
-	}
-	if len(m.Voucher)+len(m.Receipts) == 0 {
-		return nil, nil
-	}
-	return c.n.seal(&proto.Payload{Body: &proto.Payload_WorkClaim{WorkClaim: m}})
-}
-
-// proven lists a lane's work that the payer ordered on it, each once, the
-// dearest first. Assignments are read before receipts, because their keys sort
-// first.
-func (c *claims) proven(w *laneWork) ([]proven, error) {
-	orders := map[order]string{}
-	seen := map[order]bool{}
-	var out []proven
-	err := c.n.kv.scan("work/"+laneKey(w.hold, w.lane)+"/", func(key string, v []byte) error {
-		if key[strings.LastIndexByte(key, '/')+1] == 'a' {
-			s, err := proto.Inspect(v, proto.KindAssignments)
-			if err != nil {
-				return nil
-			}
-			batch := string(v)
-			for _, a := range s.Payload.GetAssignments().GetAssignments() {
-				o := order{string(a.GetJob()), string(a.GetModule()), string(a.GetInputHash()), a.GetTask(), a.GetReplica(), a.GetMeterVersion(), a.GetPrice(), a.GetFuelLimit()}
-				if _, known := orders[o]; !known {
-					orders[o] = batch
-				}
-			}
-			return nil
-		}
-		var r proto.Results
-		if err := goproto.Unmarshal(v, &r); err != nil {
-			return nil
-		}
-		var raws [][]byte
-		for _, it := range r.Items {
-			raws = append(raws, it.GetReceipt())
-		}
-		_, signed, err := proto.OpenReceipts(c.n.net.ID, r.Batch, raws)
-		if err != nil {
-			return nil
-		}
-		for _, sr := range signed {
-			rc := new(proto.Receipt)
-			if goproto.Unmarshal(sr.Receipt, rc) != nil || !proto.Status(rc.Status).Votable() || rc.Fuel > rc.FuelLimit {
-				continue
-			}
-			o := order{string(rc.Job), string(rc.Module), string(rc.InputHash), rc.Task, rc.Replica, rc.MeterVersion, rc.Price, rc.FuelLimit}
-			if batch, ok := orders[o]; ok && !seen[o.once()] {
-				seen[o.once()] = true
-				out = append(out, proven{sr, batch, proto.PayFor(proto.Fuel(rc.Fuel), proto.Credit(rc.Price))})
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("state store: %w", err)
-	}
-	slices.SortStableFunc(out, func(x, y proven) int { return cmp.Compare(y.pay, x.pay) })
-	return out, nil
-}
-
 // forget drops what was kept of a lane that is paid for good.
 func (c *claims) forget(w *laneWork) error {
 	if err := c.erase(w); err != nil {
@@ -432,18 +506,48 @@ func (c *claims) forget(w *laneWork) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.lanes, laneKey(w.hold, w.lane))
+	c.drop(w)
 	return nil
 }
 
-// erase drops a lane's records.
+// clear forgets a lane's work, which its voucher covers. Call with mu held.
+func (c *claims) clear(w *laneWork) error {
+	writes, err := c.records(w)
+	if err == nil {
+		err = c.n.kv.commit(writes)
+	}
+	if err != nil {
+		return fmt.Errorf("state store: %w", err)
+	}
+	c.count(w.payer, -w.bytes())
+	w.tasks, w.outputs, w.orders, w.results = 0, 0, 0, 0
+	w.provable, w.tallied = 0, 0
+	return nil
+}
+
+// erase drops a lane's records, and its voucher.
 func (c *claims) erase(w *laneWork) error {
+	writes, err := c.records(w)
+	if err == nil {
+		err = c.n.kv.commit(append(writes, write{voucherKey(w.hold, w.lane), nil}, write{w.key('y', ""), nil}))
+	}
+	if err != nil {
+		return fmt.Errorf("state store: %w", err)
+	}
+	return nil
+}
+
+// records lists the deletion of what is kept of a lane's work.
+func (c *claims) records(w *laneWork) (writes []write, err error) {
 	key := laneKey(w.hold, w.lane)
-	writes := []write{{voucherKey(w.hold, w.lane), nil}}
-	err := c.n.kv.scan("work/"+key+"/", func(k string, v []byte) error {
+	err = c.n.kv.scan("work/"+key+"/", func(k string, v []byte) error {
+		kind := k[strings.LastIndexByte(k, '/')+1]
+		if kind == 'y' {
+			return nil
+		}
 		writes = append(writes, write{k, nil})
 		var r proto.Results
-		if k[strings.LastIndexByte(k, '/')+1] == 'r' && goproto.Unmarshal(v, &r) == nil {
+		if kind == 'r' && goproto.Unmarshal(v, &r) == nil {
 			for _, it := range r.Items {
 				rc := new(proto.Receipt)
 				if goproto.Unmarshal(it.GetReceipt(), rc) == nil {
@@ -455,13 +559,7 @@ func (c *claims) erase(w *laneWork) error {
 		}
 		return nil
 	})
-	if err == nil {
-		err = c.n.kv.commit(writes)
-	}
-	if err != nil {
-		return fmt.Errorf("state store: %w", err)
-	}
-	return nil
+	return writes, err
 }
 
 // file brings a claim to the witnesses. One at a time.

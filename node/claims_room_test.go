@@ -4,25 +4,39 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"edgenet.dev/proto"
 )
 
-// One payer's assignments do not fill what others' work has to be proven with.
+// Payers' assignments do not fill what others' work has to be proven with: of those
+// with the most lanes one gives way under which nothing was delivered, and nobody
+// has more than a share.
 func TestClaimsMakeRoom(t *testing.T) {
 	c := alone(t).claims
+	payer := func(i int) peer.ID { return peer.ID(fmt.Sprint("payer ", i)) }
+	hold := func(i int) []byte { return fmt.Append(nil, "hold ", i) }
 	for i := range maxClaimLanes {
-		c.assigned(proto.CIDOf(fmt.Append(nil, i)), 0, []byte("assignments"))
+		c.taken(proto.CIDOf(hold(i)), 0, payer(i/maxPayerLanes), []byte("assignments"))
 	}
-	hold := proto.CIDOf([]byte("another payer's"))
-	c.delivered([]byte("batch"), [][]byte{[]byte("receipt")}, []delivered{{hold: hold, output: []byte("output")}})
-	w := c.lanes[laneKey(hold, 0)]
+	if len(c.lanes) != maxClaimLanes {
+		t.Fatalf("%d lanes", len(c.lanes))
+	}
+	// One more of the first payer takes the place of one of its own.
+	c.taken(proto.CIDOf([]byte("one more")), 0, payer(0), []byte("assignments"))
+	if p := c.payers[payer(0)]; p.lanes != maxPayerLanes || c.payers[payer(1)].lanes != maxPayerLanes || len(c.lanes) != maxClaimLanes {
+		t.Fatalf("%+v of %d lanes", p, len(c.lanes))
+	}
+	other := proto.CIDOf([]byte("another payer's"))
+	c.delivered([]byte("batch"), [][]byte{[]byte("receipt")}, []delivered{{hold: other, payer: "another", output: []byte("output")}})
+	w := c.lanes[laneKey(other, 0)]
 	if w == nil || w.tasks != 1 || len(c.lanes) != maxClaimLanes {
 		t.Fatalf("%+v of %d lanes", w, len(c.lanes))
 	}
 	for _, x := range c.lanes {
-		x.tasks = 1
+		x.delivered = 1
 	}
-	if w := c.lane(proto.CIDOf([]byte("one too many")), 0); w != nil {
+	if w := c.lane(proto.CIDOf([]byte("one too many")), 0, "a third"); w != nil {
 		t.Fatal("proof of work gave way")
 	}
 	records := 0
@@ -31,5 +45,30 @@ func TestClaimsMakeRoom(t *testing.T) {
 	}
 	if records > maxClaimLanes {
 		t.Errorf("%d records of %d lanes", records, maxClaimLanes)
+	}
+}
+
+// One identity has no more than its share of what is kept, and what is counted is
+// what another start counts.
+func TestPayersShareOfClaims(t *testing.T) {
+	c := alone(t).claims
+	admits := func(hold string, payer peer.ID) error {
+		return c.admits(proto.CIDOf([]byte(hold)), 0, payer, []byte("a batch"))
+	}
+	if err := admits("hold", "payer"); err != nil {
+		t.Fatal(err)
+	}
+	c.taken(proto.CIDOf([]byte("hold")), 0, "payer", []byte("some"))
+	c.payers["payer"].bytes += maxPayerClaims
+	c.bytes += maxPayerClaims
+	if err := admits("hold", "payer"); proto.CodeOf(err) != proto.CodeBusy {
+		t.Errorf("above its share: %v", err)
+	}
+	if err := admits("another hold", "another"); err != nil {
+		t.Errorf("another payer: %v", err)
+	}
+	c.bytes = maxClaims + 1
+	if err := admits("another hold", "another"); proto.CodeOf(err) != proto.CodeBusy {
+		t.Errorf("above what all have: %v", err)
 	}
 }

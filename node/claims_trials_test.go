@@ -44,7 +44,7 @@ func TestClaimHasTheDearestWork(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n.claims.delivered(signed, [][]byte{raw}, []delivered{{hold: hold}})
+		n.claims.delivered(signed, [][]byte{raw}, []delivered{{hold: hold, payer: n.self}})
 	}
 	junk := make([]*proto.Assignment, 64)
 	for i := range junk {
@@ -52,21 +52,23 @@ func TestClaimHasTheDearestWork(t *testing.T) {
 	}
 	for i := range 40 { // more than a claim holds
 		junk[0].Task = uint32(1000 + i)
-		if !n.claims.assigned(hold, 0, batch(junk...)) {
-			t.Fatal("no room")
+		raw := batch(junk...)
+		if err := n.claims.admits(hold, 0, n.self, raw); err != nil {
+			t.Fatal(err)
 		}
+		n.claims.taken(hold, 0, n.self, raw)
 	}
 	var want uint64
 	for _, fuel := range []uint64{1e6, 8e6, 64e6, 30e9} {
 		want += fuel
 		a := order("input", 0, fuel)
-		n.claims.assigned(hold, 0, batch(a))
+		n.claims.taken(hold, 0, n.self, batch(a))
 		deliver(a)
 		deliver(a) // once more is no more
 	}
 	other := order("another input", 0, 20e9)
 	want += other.FuelLimit
-	n.claims.assigned(hold, 0, batch(other))
+	n.claims.taken(hold, 0, n.self, batch(other))
 	deliver(other)
 	raw, err := n.claims.claim(n.claims.lanes[laneKey(hold, 0)])
 	if err != nil {
@@ -94,14 +96,34 @@ func TestClaimHasTheDearestWork(t *testing.T) {
 func TestAssignmentsAreBounded(t *testing.T) {
 	n := alone(t)
 	hold, kept := proto.CIDOf([]byte("hold")), 0
-	for n.claims.assigned(hold, 0, make([]byte, 16<<10)) {
-		if kept += 16 << 10; kept > maxClaimOrders {
-			t.Fatal("no bound")
+	w := n.claims.lane(hold, 0, "payer")
+	w.earned = 1 // and nothing is promised
+	next := 0
+	order := func() bool {
+		raw := make([]byte, 16<<10)
+		copy(raw, fmt.Sprint(next))
+		next++
+		if n.claims.admits(hold, 0, "payer", raw) != nil {
+			return false
+		}
+		n.claims.taken(hold, 0, "payer", raw)
+		return true
+	}
+	for order() {
+		if kept += 16 << 10; kept > maxClaimBytes+16<<10 {
+			t.Fatal("more is ordered than a claim has room for, and nothing is paid")
+		}
+	}
+	// What is promised needs no proof, so there is room for more, and not without end.
+	n.claims.promised(hold, 0, 1)
+	for range maxClaimOrders >> 13 {
+		if !order() || w.orders > maxClaimOrders || n.claims.bytes != w.orders {
+			t.Fatalf("%d bytes of assignments, %d counted", w.orders, n.claims.bytes)
 		}
 	}
 	l := &link{from: peer.ID("payer")}
 	raw, err := n.seal(&proto.Payload{Body: &proto.Payload_Assignments{Assignments: &proto.AssignmentBatch{
-		Hold: hold.Bytes(), Assignments: []*proto.Assignment{{Job: make([]byte, 16), InputHash: make([]byte, 16<<10)}},
+		Worker: []byte(n.self), Hold: hold.Bytes(), Assignments: []*proto.Assignment{{Job: make([]byte, 16), InputHash: make([]byte, 16<<10)}},
 	}}})
 	if err != nil {
 		t.Fatal(err)

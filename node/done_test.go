@@ -93,22 +93,22 @@ func TestStrayDoneIsNotKept(t *testing.T) {
 	kept := func(lane uint32) bool { _, err := n.kv.get(doneKey(c.ID, lane)); return err == nil }
 	hold := c.ID.Bytes()
 
-	_ = n.leases.done(newLease(b), done(bKey, hold, 0, 7)) // b speaks for a's lane
-	_ = n.leases.done(newLease(b), done(aKey, hold, 0, 7)) // b brings a's word
-	_ = n.leases.done(newLease(a), done(aKey, hold, 9, 7)) // no such lane
-	_ = n.leases.done(newLease(a), done(aKey, hold, 0, 8)) // more than was promised
+	_ = n.leases.done(newLease(b), done(bKey, hold, 0, 7), nil) // b speaks for a's lane
+	_ = n.leases.done(newLease(b), done(aKey, hold, 0, 7), nil) // b brings a's word
+	_ = n.leases.done(newLease(a), done(aKey, hold, 9, 7), nil) // no such lane
+	_ = n.leases.done(newLease(a), done(aKey, hold, 0, 8), nil) // more than was promised
 	other := proto.CIDOf([]byte("another hold"))
-	_ = n.leases.done(newLease(a), done(aKey, other.Bytes(), 0, 7))
+	_ = n.leases.done(newLease(a), done(aKey, other.Bytes(), 0, 7), nil)
 	if kept(0) || kept(9) {
 		t.Fatal("a stray Done was kept")
 	}
 	if _, err := n.kv.get(doneKey(other, 0)); err == nil {
 		t.Fatal("a Done for an unknown hold was kept")
 	}
-	if err := n.leases.done(newLease(a), done(aKey, hold, 0, 7)); err != nil || !kept(0) {
+	if err := n.leases.done(newLease(a), done(aKey, hold, 0, 7), nil); err != nil || !kept(0) {
 		t.Fatalf("the lane's own Done was not kept: %v", err)
 	}
-	_ = n.leases.done(newLease(a), done(aKey, hold, 0, 8)) // must not replace it
+	_ = n.leases.done(newLease(a), done(aKey, hold, 0, 8), nil) // must not replace it
 	b7, err := n.kv.get(doneKey(c.ID, 0))
 	if err != nil {
 		t.Fatal(err)

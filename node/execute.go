@@ -38,6 +38,7 @@ type input struct {
 	cid    cid.Cid // of one to be fetched
 	hold   cid.Cid // that pays for it
 	lane   uint32
+	batch  []byte // signed assignments that it came with
 }
 
 func inputOf(in *proto.Input) (input, error) {
@@ -82,6 +83,23 @@ func (w *work) bytes(from peer.ID, n int) bool {
 		delete(w.inputsOf, from)
 	}
 	return true
+}
+
+// taken keeps the signed assignments of which the market took refs.
+func (w *work) taken(from peer.ID, refs []proto.Ref) {
+	for _, ref := range refs {
+		w.mu.Lock()
+		e := w.execs[execKey{from, ref}]
+		var in input
+		if e != nil {
+			in = e.input
+			e.input.batch = nil
+		}
+		w.mu.Unlock()
+		if in.batch != nil {
+			w.n.claims.taken(in.hold, in.lane, from, in.batch)
+		}
+	}
 }
 
 // execute starts the sandbox for an accepted assignment.

@@ -69,7 +69,8 @@ type (
 		refs []proto.Ref
 		code proto.Code
 	}
-	payItem struct {
+	votesItem struct{ abort *proto.Abort } // shows that a result lost the vote
+	payItem   struct {
 		voucher *proto.Voucher
 		finish  bool
 	}
@@ -140,6 +141,10 @@ func (a abortItem) frames(_ *Node, l *lease) ([]*proto.TaskFrame, error) {
 	return one(&proto.TaskFrame{Body: &proto.TaskFrame_Abort{Abort: &proto.Abort{Tasks: wireRefs(a.refs), Code: uint32(a.code)}}}), nil
 }
 
+func (v votesItem) frames(*Node, *lease) ([]*proto.TaskFrame, error) {
+	return one(&proto.TaskFrame{Body: &proto.TaskFrame_Abort{Abort: v.abort}}), nil
+}
+
 func (p payItem) frames(n *Node, l *lease) ([]*proto.TaskFrame, error) {
 	raw, err := n.seal(&proto.Payload{Body: &proto.Payload_Voucher{Voucher: p.voucher}})
 	if err != nil {
@@ -192,7 +197,10 @@ type (
 		ref     proto.Ref
 		receipt []byte
 	}
-	doneItem     struct{ done *proto.Done }
+	doneItem struct {
+		done *proto.Done
+		most proto.Credit // the lane's cap
+	}
 	progressItem struct {
 		ref      proto.Ref
 		permille uint32

@@ -52,6 +52,7 @@ type lease struct {
 	end      atomic.Pointer[context.CancelFunc]
 
 	fetches chan struct{} // large results being fetched
+	judged  time.Time     // the newest claim was; the reader's
 }
 
 // maxFetches bounds large results that are fetched from one worker at once.
@@ -342,7 +343,7 @@ func (ls *leases) received(l *lease, f *proto.TaskFrame) error {
 		}
 		j.post(market.ProgressSeen{From: l.worker, Ref: ref, Permille: b.Progress.Permille})
 	case *proto.TaskFrame_Done:
-		return ls.done(l, b.Done.GetDone())
+		return ls.done(l, b.Done.GetDone(), b.Done.GetClaim())
 	default:
 		return proto.CodeMalformed.Errorf("unexpected frame %T", f.Body)
 	}
@@ -402,7 +403,7 @@ func (ls *leases) results(l *lease, b *proto.Results) error {
 }
 
 // done keeps the worker's signed Done, which the settlement will carry.
-func (ls *leases) done(l *lease, raw []byte) error {
+func (ls *leases) done(l *lease, raw, claim []byte) error {
 	s, err := proto.Unseal(ls.n.net.ID, raw, proto.KindDone)
 	if err != nil {
 		return err
@@ -426,13 +427,19 @@ func (ls *leases) done(l *lease, raw []byte) error {
 			raw = have
 		}
 	}
-	if proto.Credit(d.Amount) != ls.promised(hold, d.Lane) {
+	fuel, proven := proto.Fuel(0), false
+	switch was := ls.promised(hold, d.Lane); {
+	case proto.Credit(d.Amount) < was || proto.Credit(d.Amount) > was && len(claim) == 0:
 		return nil // not what was promised last: it will be asked again
+	case proto.Credit(d.Amount) > was:
+		if fuel, proven, err = ls.owes(l, hold, d, claim); err != nil || !proven {
+			return err
+		}
 	}
 	if err := ls.n.kv.put(doneKey(hold, d.Lane), raw); err != nil {
 		return fmt.Errorf("state store: %w", err)
 	}
-	ls.n.jobs.post(market.DoneSeen{From: l.worker, Hold: hold, Lane: d.Lane, Amount: proto.Credit(d.Amount)})
+	ls.n.jobs.post(market.DoneSeen{From: l.worker, Hold: hold, Lane: d.Lane, Amount: proto.Credit(d.Amount), Proven: proven, Fuel: fuel})
 	return nil
 }
 

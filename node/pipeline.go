@@ -55,6 +55,7 @@ func (j *jobs) act(ctx context.Context, outs []market.Output) {
 		case market.SendAccepted:
 			n.activity.count(func(c *Counts) { c.TasksTaken += uint64(len(o.Refs)) })
 			n.activity.say("tasks taken", zap.Int("tasks", len(o.Refs)), zap.Stringer("submitter", o.To), zap.Stringer("job", o.Refs[0].Task.Job))
+			n.work.taken(o.To, o.Refs)
 			n.work.send(o.To, acceptedItem{o.Refs, o.Waiting})
 		case market.SendStarted:
 			n.work.send(o.To, progressItem{o.Ref, 0})
@@ -67,7 +68,7 @@ func (j *jobs) act(ctx context.Context, outs []market.Output) {
 		case market.SendResult:
 			n.work.send(o.To, resultItem{o.Ref, o.Receipt})
 		case market.SendDone:
-			n.work.send(o.To, doneItem{o.Done})
+			n.work.send(o.To, doneItem{o.Done, o.Cap})
 
 		// execute
 		case market.Fetch:

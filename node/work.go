@@ -174,6 +174,9 @@ func (w *work) received(l *link, f *proto.TaskFrame) error {
 		if err != nil {
 			return err
 		}
+		if len(b.Abort.Votes) > 0 {
+			return w.n.claims.outvoted(l.from, b.Abort)
+		}
 		w.n.jobs.post(market.AbortSeen{From: l.from, Refs: refs, Code: proto.Code(b.Abort.Code)})
 	case *proto.TaskFrame_Pay:
 		return w.paid(l, b.Pay)
@@ -191,8 +194,8 @@ func (w *work) assigned(l *link, a *proto.Assign) error {
 		return err
 	}
 	batch := s.Payload.GetAssignments()
-	if s.Signer != l.from {
-		return proto.CodeBadSignature.Errorf("assignments signed by %s", s.Signer)
+	if s.Signer != l.from || string(batch.Worker) != string(w.n.self) {
+		return proto.CodeBadSignature.Errorf("assignments of %s for another pair", s.Signer)
 	}
 	if len(batch.Assignments) == 0 || len(batch.Assignments) > 64 || len(a.Inputs) != len(batch.Assignments) {
 		return proto.CodeMalformed.Errorf("%d assignments with %d inputs", len(batch.Assignments), len(a.Inputs))
@@ -221,8 +224,11 @@ func (w *work) assigned(l *link, a *proto.Assign) error {
 	if !ok {
 		return refuse(proto.CodeNoLane, "no certified lane of mine was shown")
 	}
-	if !w.n.claims.assigned(hold, batch.Lane, a.Batch) {
-		return refuse(proto.CodeBusy, "too many assignments on this lane for what was delivered")
+	switch err := w.n.claims.admits(hold, batch.Lane, l.from, a.Batch); {
+	case err == errReplay:
+		return nil
+	case err != nil:
+		return refuse(proto.CodeOf(err), err.Error())
 	}
 	fetch := make([]bool, len(batch.Assignments))
 	for i, as := range batch.Assignments {
@@ -235,7 +241,7 @@ func (w *work) assigned(l *link, a *proto.Assign) error {
 			return err
 		}
 		fetch[i] = in.cid.Defined() || !w.modules.has(as)
-		in.hold, in.lane = hold, batch.Lane
+		in.hold, in.lane, in.batch = hold, batch.Lane, a.Batch
 		w.keepInput(execKey{l.from, ref}, in)
 	}
 	w.n.jobs.post(market.AssignSeen{From: l.from, Batch: batch, Lane: lane, Fetch: fetch})
@@ -293,6 +299,7 @@ func (w *work) lane(l *link, hold cid.Cid, index uint32) (market.Lane, bool) {
 		}
 		out.Paid = now.Lanes[index].Paid
 	}
+	out.Earned = w.n.claims.earned(hold, index)
 	return out, true
 }
 
@@ -350,6 +357,7 @@ func (w *work) keepVoucher(hold cid.Cid, v *proto.Voucher, raw []byte) error {
 		}
 	}
 	w.accepted.Add(v.Upto - min(v.Upto, upto))
+	w.n.claims.promised(hold, v.Lane, proto.Credit(v.Amount))
 	return w.n.kv.put(key, raw)
 }
 
@@ -418,11 +426,13 @@ func (w *work) frames(l *link, items []toSubmitter) ([]*proto.TaskFrame, error) 
 	// Done comes last: it says that nothing more is owed.
 	for _, item := range items {
 		if d, ok := item.(doneItem); ok {
-			raw, err := w.n.seal(&proto.Payload{Body: &proto.Payload_Done{Done: d.done}})
+			raw, claim, err := w.n.claims.done(d.done, l.from, d.most)
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, &proto.TaskFrame{Body: &proto.TaskFrame_Done{Done: &proto.DoneReply{Done: raw}}})
+			if raw != nil {
+				out = append(out, &proto.TaskFrame{Body: &proto.TaskFrame_Done{Done: &proto.DoneReply{Done: raw, Claim: claim}}})
+			}
 		}
 	}
 	return out, nil
@@ -443,7 +453,7 @@ func (w *work) resultFrame(l *link, results []resultItem) (f *proto.TaskFrame, t
 		if !ok {
 			continue // forgotten meanwhile: the submitter no longer wants it
 		}
-		lane.output = out
+		lane.output, lane.payer = out, l.from
 		kept = append(kept, lane)
 		it := &proto.ResultItem{Receipt: r.receipt, Attempt: r.ref.Attempt, Log: log}
 		if len(out) > proto.MaxInline {

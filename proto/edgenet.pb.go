@@ -2784,9 +2784,13 @@ func (x *Progress) GetPermille() uint32 {
 }
 
 type Abort struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tasks         []*TaskRef             `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
-	Code          uint32                 `protobuf:"varint,2,opt,name=code,proto3" json:"code,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Tasks []*TaskRef             `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	Code  uint32                 `protobuf:"varint,2,opt,name=code,proto3" json:"code,omitempty"`
+	// With MINORITY, once the worker asked for pay: what shows that its result lost the vote.
+	Hold          []byte           `protobuf:"bytes,3,opt,name=hold,proto3" json:"hold,omitempty"` // binary CID
+	Lane          uint32           `protobuf:"varint,4,opt,name=lane,proto3" json:"lane,omitempty"`
+	Votes         []*SignedReceipt `protobuf:"bytes,5,rep,name=votes,proto3" json:"votes,omitempty"` // of the others that agreed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2833,6 +2837,27 @@ func (x *Abort) GetCode() uint32 {
 		return x.Code
 	}
 	return 0
+}
+
+func (x *Abort) GetHold() []byte {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+func (x *Abort) GetLane() uint32 {
+	if x != nil {
+		return x.Lane
+	}
+	return 0
+}
+
+func (x *Abort) GetVotes() []*SignedReceipt {
+	if x != nil {
+		return x.Votes
+	}
+	return nil
 }
 
 type Pay struct {
@@ -2905,7 +2930,8 @@ func (x *Pay) GetExtends() []*CertifiedEvent {
 
 type DoneReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Done          []byte                 `protobuf:"bytes,1,opt,name=done,proto3" json:"done,omitempty"`
+	Done          []byte                 `protobuf:"bytes,1,opt,name=done,proto3" json:"done,omitempty"`   // marshalled Envelope of Done
+	Claim         []byte                 `protobuf:"bytes,2,opt,name=claim,proto3" json:"claim,omitempty"` // marshalled Envelope of WorkClaim, when Done asks for more than the voucher
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2943,6 +2969,13 @@ func (*DoneReply) Descriptor() ([]byte, []int) {
 func (x *DoneReply) GetDone() []byte {
 	if x != nil {
 		return x.Done
+	}
+	return nil
+}
+
+func (x *DoneReply) GetClaim() []byte {
+	if x != nil {
+		return x.Claim
 	}
 	return nil
 }
@@ -8166,17 +8199,21 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x06by_cid\x18\x05 \x01(\bR\x05byCid\"O\n" +
 	"\bProgress\x12'\n" +
 	"\x04task\x18\x01 \x01(\v2\x13.edgenet.v1.TaskRefR\x04task\x12\x1a\n" +
-	"\bpermille\x18\x02 \x01(\rR\bpermille\"F\n" +
+	"\bpermille\x18\x02 \x01(\rR\bpermille\"\x9f\x01\n" +
 	"\x05Abort\x12)\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x13.edgenet.v1.TaskRefR\x05tasks\x12\x12\n" +
-	"\x04code\x18\x02 \x01(\rR\x04code\"\x9d\x01\n" +
+	"\x04code\x18\x02 \x01(\rR\x04code\x12\x12\n" +
+	"\x04hold\x18\x03 \x01(\fR\x04hold\x12\x12\n" +
+	"\x04lane\x18\x04 \x01(\rR\x04lane\x12/\n" +
+	"\x05votes\x18\x05 \x03(\v2\x19.edgenet.v1.SignedReceiptR\x05votes\"\x9d\x01\n" +
 	"\x03Pay\x12\x18\n" +
 	"\avoucher\x18\x01 \x01(\fR\avoucher\x12\x16\n" +
 	"\x06finish\x18\x02 \x01(\bR\x06finish\x12.\n" +
 	"\x04hold\x18\x03 \x01(\v2\x1a.edgenet.v1.CertifiedEventR\x04hold\x124\n" +
-	"\aextends\x18\x04 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\aextends\"\x1f\n" +
+	"\aextends\x18\x04 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\aextends\"5\n" +
 	"\tDoneReply\x12\x12\n" +
-	"\x04done\x18\x01 \x01(\fR\x04done\"7\n" +
+	"\x04done\x18\x01 \x01(\fR\x04done\x12\x14\n" +
+	"\x05claim\x18\x02 \x01(\fR\x05claim\"7\n" +
 	"\vBlobRequest\x12\x10\n" +
 	"\x03cid\x18\x01 \x01(\fR\x03cid\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\"3\n" +
@@ -8728,75 +8765,76 @@ var file_proto_edgenet_proto_depIdxs = []int32{
 	26,  // 45: edgenet.v1.Results.items:type_name -> edgenet.v1.ResultItem
 	16,  // 46: edgenet.v1.Progress.task:type_name -> edgenet.v1.TaskRef
 	16,  // 47: edgenet.v1.Abort.tasks:type_name -> edgenet.v1.TaskRef
-	64,  // 48: edgenet.v1.Pay.hold:type_name -> edgenet.v1.CertifiedEvent
-	64,  // 49: edgenet.v1.Pay.extends:type_name -> edgenet.v1.CertifiedEvent
-	35,  // 50: edgenet.v1.DirectoryReply.peers:type_name -> edgenet.v1.PeerAddrs
-	37,  // 51: edgenet.v1.Event.post:type_name -> edgenet.v1.Post
-	39,  // 52: edgenet.v1.Event.open:type_name -> edgenet.v1.Open
-	40,  // 53: edgenet.v1.Event.transfer:type_name -> edgenet.v1.Transfer
-	41,  // 54: edgenet.v1.Event.receive:type_name -> edgenet.v1.Receive
-	44,  // 55: edgenet.v1.Event.hold:type_name -> edgenet.v1.Hold
-	45,  // 56: edgenet.v1.Event.extend:type_name -> edgenet.v1.Extend
-	46,  // 57: edgenet.v1.Event.settle:type_name -> edgenet.v1.Settle
-	48,  // 58: edgenet.v1.Event.stake:type_name -> edgenet.v1.Amount
-	48,  // 59: edgenet.v1.Event.unstake:type_name -> edgenet.v1.Amount
-	48,  // 60: edgenet.v1.Event.withdraw:type_name -> edgenet.v1.Amount
-	49,  // 61: edgenet.v1.Event.rotate:type_name -> edgenet.v1.Rotate
-	50,  // 62: edgenet.v1.Event.close:type_name -> edgenet.v1.Close
-	51,  // 63: edgenet.v1.Event.slash:type_name -> edgenet.v1.Slash
-	52,  // 64: edgenet.v1.Event.void:type_name -> edgenet.v1.Void
-	42,  // 65: edgenet.v1.Open.sources:type_name -> edgenet.v1.Source
-	42,  // 66: edgenet.v1.Receive.sources:type_name -> edgenet.v1.Source
-	43,  // 67: edgenet.v1.Hold.lanes:type_name -> edgenet.v1.Lane
-	43,  // 68: edgenet.v1.Extend.lanes:type_name -> edgenet.v1.Lane
-	47,  // 69: edgenet.v1.Settle.pays:type_name -> edgenet.v1.LanePay
-	47,  // 70: edgenet.v1.Close.payouts:type_name -> edgenet.v1.LanePay
-	12,  // 71: edgenet.v1.WorkClaim.receipts:type_name -> edgenet.v1.SignedReceipt
-	55,  // 72: edgenet.v1.ClaimList.entries:type_name -> edgenet.v1.ClaimEntry
-	57,  // 73: edgenet.v1.Slot.account:type_name -> edgenet.v1.AccountSlot
-	56,  // 74: edgenet.v1.Propose.slot:type_name -> edgenet.v1.Slot
-	64,  // 75: edgenet.v1.Propose.attachments:type_name -> edgenet.v1.CertifiedEvent
-	56,  // 76: edgenet.v1.Report.slot:type_name -> edgenet.v1.Slot
-	56,  // 77: edgenet.v1.Prepare.slot:type_name -> edgenet.v1.Slot
-	56,  // 78: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
-	63,  // 79: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
-	64,  // 80: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
-	74,  // 81: edgenet.v1.CertifiedEvents.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	73,  // 82: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
-	69,  // 83: edgenet.v1.FrontierChanges.rewards:type_name -> edgenet.v1.Reward
-	12,  // 84: edgenet.v1.FrontierChanges.wrong:type_name -> edgenet.v1.SignedReceipt
-	72,  // 85: edgenet.v1.WrongReport.wrong:type_name -> edgenet.v1.WrongWork
-	63,  // 86: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
-	64,  // 87: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
-	75,  // 88: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
-	78,  // 89: edgenet.v1.ProofRequest.lanes:type_name -> edgenet.v1.LaneRef
-	74,  // 90: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
-	76,  // 91: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
-	76,  // 92: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
-	64,  // 93: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
-	80,  // 94: edgenet.v1.ProofReply.report:type_name -> edgenet.v1.AccountReport
-	76,  // 95: edgenet.v1.ProofReply.reputation:type_name -> edgenet.v1.StateProof
-	81,  // 96: edgenet.v1.AccountReport.payables:type_name -> edgenet.v1.Payable
-	82,  // 97: edgenet.v1.AccountReport.lanes:type_name -> edgenet.v1.LaneState
-	86,  // 98: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
-	88,  // 99: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
-	64,  // 100: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
-	85,  // 101: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
-	84,  // 102: edgenet.v1.VoteFrame.wrong_works:type_name -> edgenet.v1.WrongWorks
-	12,  // 103: edgenet.v1.VoteFrame.accused:type_name -> edgenet.v1.SignedReceipt
-	12,  // 104: edgenet.v1.WrongWorks.receipts:type_name -> edgenet.v1.SignedReceipt
-	64,  // 105: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
-	56,  // 106: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
-	90,  // 107: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
-	64,  // 108: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
-	91,  // 109: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
-	74,  // 110: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
-	75,  // 111: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
-	112, // [112:112] is the sub-list for method output_type
-	112, // [112:112] is the sub-list for method input_type
-	112, // [112:112] is the sub-list for extension type_name
-	112, // [112:112] is the sub-list for extension extendee
-	0,   // [0:112] is the sub-list for field type_name
+	12,  // 48: edgenet.v1.Abort.votes:type_name -> edgenet.v1.SignedReceipt
+	64,  // 49: edgenet.v1.Pay.hold:type_name -> edgenet.v1.CertifiedEvent
+	64,  // 50: edgenet.v1.Pay.extends:type_name -> edgenet.v1.CertifiedEvent
+	35,  // 51: edgenet.v1.DirectoryReply.peers:type_name -> edgenet.v1.PeerAddrs
+	37,  // 52: edgenet.v1.Event.post:type_name -> edgenet.v1.Post
+	39,  // 53: edgenet.v1.Event.open:type_name -> edgenet.v1.Open
+	40,  // 54: edgenet.v1.Event.transfer:type_name -> edgenet.v1.Transfer
+	41,  // 55: edgenet.v1.Event.receive:type_name -> edgenet.v1.Receive
+	44,  // 56: edgenet.v1.Event.hold:type_name -> edgenet.v1.Hold
+	45,  // 57: edgenet.v1.Event.extend:type_name -> edgenet.v1.Extend
+	46,  // 58: edgenet.v1.Event.settle:type_name -> edgenet.v1.Settle
+	48,  // 59: edgenet.v1.Event.stake:type_name -> edgenet.v1.Amount
+	48,  // 60: edgenet.v1.Event.unstake:type_name -> edgenet.v1.Amount
+	48,  // 61: edgenet.v1.Event.withdraw:type_name -> edgenet.v1.Amount
+	49,  // 62: edgenet.v1.Event.rotate:type_name -> edgenet.v1.Rotate
+	50,  // 63: edgenet.v1.Event.close:type_name -> edgenet.v1.Close
+	51,  // 64: edgenet.v1.Event.slash:type_name -> edgenet.v1.Slash
+	52,  // 65: edgenet.v1.Event.void:type_name -> edgenet.v1.Void
+	42,  // 66: edgenet.v1.Open.sources:type_name -> edgenet.v1.Source
+	42,  // 67: edgenet.v1.Receive.sources:type_name -> edgenet.v1.Source
+	43,  // 68: edgenet.v1.Hold.lanes:type_name -> edgenet.v1.Lane
+	43,  // 69: edgenet.v1.Extend.lanes:type_name -> edgenet.v1.Lane
+	47,  // 70: edgenet.v1.Settle.pays:type_name -> edgenet.v1.LanePay
+	47,  // 71: edgenet.v1.Close.payouts:type_name -> edgenet.v1.LanePay
+	12,  // 72: edgenet.v1.WorkClaim.receipts:type_name -> edgenet.v1.SignedReceipt
+	55,  // 73: edgenet.v1.ClaimList.entries:type_name -> edgenet.v1.ClaimEntry
+	57,  // 74: edgenet.v1.Slot.account:type_name -> edgenet.v1.AccountSlot
+	56,  // 75: edgenet.v1.Propose.slot:type_name -> edgenet.v1.Slot
+	64,  // 76: edgenet.v1.Propose.attachments:type_name -> edgenet.v1.CertifiedEvent
+	56,  // 77: edgenet.v1.Report.slot:type_name -> edgenet.v1.Slot
+	56,  // 78: edgenet.v1.Prepare.slot:type_name -> edgenet.v1.Slot
+	56,  // 79: edgenet.v1.Commit.slot:type_name -> edgenet.v1.Slot
+	63,  // 80: edgenet.v1.CertifiedEvent.certificate:type_name -> edgenet.v1.Certificate
+	64,  // 81: edgenet.v1.CertifiedEvents.events:type_name -> edgenet.v1.CertifiedEvent
+	74,  // 82: edgenet.v1.CertifiedEvents.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	73,  // 83: edgenet.v1.FrontierChanges.changes:type_name -> edgenet.v1.FrontierChange
+	69,  // 84: edgenet.v1.FrontierChanges.rewards:type_name -> edgenet.v1.Reward
+	12,  // 85: edgenet.v1.FrontierChanges.wrong:type_name -> edgenet.v1.SignedReceipt
+	72,  // 86: edgenet.v1.WrongReport.wrong:type_name -> edgenet.v1.WrongWork
+	63,  // 87: edgenet.v1.CertifiedCheckpoint.certificate:type_name -> edgenet.v1.Certificate
+	64,  // 88: edgenet.v1.StateLeaf.events:type_name -> edgenet.v1.CertifiedEvent
+	75,  // 89: edgenet.v1.StateProof.leaf:type_name -> edgenet.v1.StateLeaf
+	78,  // 90: edgenet.v1.ProofRequest.lanes:type_name -> edgenet.v1.LaneRef
+	74,  // 91: edgenet.v1.ProofReply.checkpoint:type_name -> edgenet.v1.CertifiedCheckpoint
+	76,  // 92: edgenet.v1.ProofReply.account:type_name -> edgenet.v1.StateProof
+	76,  // 93: edgenet.v1.ProofReply.unclaimed:type_name -> edgenet.v1.StateProof
+	64,  // 94: edgenet.v1.ProofReply.events:type_name -> edgenet.v1.CertifiedEvent
+	80,  // 95: edgenet.v1.ProofReply.report:type_name -> edgenet.v1.AccountReport
+	76,  // 96: edgenet.v1.ProofReply.reputation:type_name -> edgenet.v1.StateProof
+	81,  // 97: edgenet.v1.AccountReport.payables:type_name -> edgenet.v1.Payable
+	82,  // 98: edgenet.v1.AccountReport.lanes:type_name -> edgenet.v1.LaneState
+	86,  // 99: edgenet.v1.VoteFrame.head_request:type_name -> edgenet.v1.HeadRequest
+	88,  // 100: edgenet.v1.VoteFrame.error:type_name -> edgenet.v1.VoteError
+	64,  // 101: edgenet.v1.VoteFrame.certified:type_name -> edgenet.v1.CertifiedEvent
+	85,  // 102: edgenet.v1.VoteFrame.claim_reply:type_name -> edgenet.v1.ClaimReply
+	84,  // 103: edgenet.v1.VoteFrame.wrong_works:type_name -> edgenet.v1.WrongWorks
+	12,  // 104: edgenet.v1.VoteFrame.accused:type_name -> edgenet.v1.SignedReceipt
+	12,  // 105: edgenet.v1.WrongWorks.receipts:type_name -> edgenet.v1.SignedReceipt
+	64,  // 106: edgenet.v1.HeadReport.head:type_name -> edgenet.v1.CertifiedEvent
+	56,  // 107: edgenet.v1.VoteError.slot:type_name -> edgenet.v1.Slot
+	90,  // 108: edgenet.v1.SyncFrame.ranges:type_name -> edgenet.v1.SyncRange
+	64,  // 109: edgenet.v1.SyncFrame.events:type_name -> edgenet.v1.CertifiedEvent
+	91,  // 110: edgenet.v1.SyncFrame.chains:type_name -> edgenet.v1.SyncChain
+	74,  // 111: edgenet.v1.SyncFrame.checkpoints:type_name -> edgenet.v1.CertifiedCheckpoint
+	75,  // 112: edgenet.v1.SyncFrame.leaves:type_name -> edgenet.v1.StateLeaf
+	113, // [113:113] is the sub-list for method output_type
+	113, // [113:113] is the sub-list for method input_type
+	113, // [113:113] is the sub-list for extension type_name
+	113, // [113:113] is the sub-list for extension extendee
+	0,   // [0:113] is the sub-list for field type_name
 }
 
 func init() { file_proto_edgenet_proto_init() }
