@@ -31,6 +31,7 @@ type bench struct {
 	rounds int           // of the task path and of its baseline
 	batch  int           // tasks of the throughput run
 	idle   time.Duration // watched while nothing happens
+	attack time.Duration // each attack, and the quiet before it
 	only   string        // parts to measure, with commas; empty: all
 }
 
@@ -41,6 +42,7 @@ func main() {
 	flag.IntVar(&b.rounds, "rounds", 400, "single tasks timed one after the other")
 	flag.IntVar(&b.batch, "batch", 4000, "tasks in the throughput run")
 	flag.DurationVar(&b.idle, "idle", 5*time.Minute, "how long to watch idle daemons")
+	flag.DurationVar(&b.attack, "attack", 15*time.Second, "how long each attack lasts, and the quiet time before it")
 	flag.StringVar(&b.only, "only", "", "parts to measure, such as metering,sandbox; empty: all")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -71,6 +73,7 @@ func (b bench) run(ctx context.Context, out string) error {
 		{"bytes per task", b.ledgerBytes},
 		{"settlement", b.settlement},
 		{"idle daemons", b.idleCost},
+		{"hostile", b.hostile},
 		{"tab", b.tab},
 	} {
 		if b.only != "" && !slices.Contains(strings.Split(b.only, ","), part.name) {
