@@ -19,6 +19,8 @@ type customer struct {
 	lanes     map[laneKey]*workLane
 	execs     map[proto.Ref]*exec
 	fetching  int     // of those, that wait for their input or module
+	commits   []*exec // that wait to be asked for, oldest first; others stay until they come up
+	kept      int
 	sent      []*exec // delivered, oldest first; dropped ones stay until they come up
 	sentBytes uint64
 	sentLive  int

@@ -113,6 +113,7 @@ const (
 type countermeasures struct {
 	commit   bool // a result is what its worker committed to before the reveal
 	majority bool // so many replicas agree that liars are unlikely to be all of them
+	share    bool // commitments of one submitter give way to others'
 	caps     bool // a worker starts nothing above its lane's cap
 }
 
@@ -174,6 +175,7 @@ func New(cfg Config) (*Machine, error) {
 		grants: map[peer.ID]heardGrant{},
 	}
 	m.work.init(cfg.Worker)
+	m.work.stale = m.timers.make(m.dropStale)
 	return m, nil
 }
 
