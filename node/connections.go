@@ -17,7 +17,8 @@ import (
 )
 
 // A node holds connections to its bootstrap peers, and while it has few to those
-// it remembers. Whoever does not answer is asked again after twice the time; a
+// it remembers; to a few of those it chose itself also when many dialled it.
+// Whoever does not answer is asked again after twice the time; a
 // node without any peer asks more often, because somebody must be first when a
 // whole network starts again.
 
@@ -29,6 +30,7 @@ const (
 	aloneTries    = 64              // then a lonely node slows down, too
 	redialBoot    = 2 * time.Minute
 	redialKnown   = 10 * time.Minute
+	enoughChosen  = 3                      // of the peers that a node chose itself; those that dialled it may all be one's
 	connectLookup = 200 * time.Millisecond // a lost connection is noticed so soon after its event
 	connectStays  = 30 * time.Second       // a connection that lasted so long was no failure
 )
@@ -90,6 +92,7 @@ func (n *Node) keepConnected(ctx context.Context) error {
 type candidate struct {
 	peer.AddrInfo
 	bootstrap bool
+	reached   bool // before, by this node's choice
 }
 
 // candidates are the bootstrap peers, with what is remembered of them, and then
@@ -110,7 +113,7 @@ func (n *Node) candidates() []candidate {
 	}
 	for _, k := range known {
 		if !slices.ContainsFunc(n.addrs.bootstrap, func(p peer.AddrInfo) bool { return p.ID == k.ID }) {
-			out = append(out, candidate{AddrInfo: k.AddrInfo})
+			out = append(out, candidate{AddrInfo: k.AddrInfo, reached: k.reached})
 		}
 	}
 	return out
@@ -121,7 +124,12 @@ func (d *dialer) due(now time.Time) (dial []candidate, wait time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	list := d.n.candidates()
-	open, running := len(d.n.host.Network().Peers()), 0
+	open, chosen, running := len(d.n.host.Network().Peers()), 0, 0
+	for _, c := range list {
+		if (c.bootstrap || c.reached) && d.n.connected(c.ID) {
+			chosen++
+		}
+	}
 	for id, s := range d.states {
 		if s.dialling {
 			running++
@@ -148,7 +156,7 @@ func (d *dialer) due(now time.Time) (dial []candidate, wait time.Duration) {
 			continue
 		case s != nil && s.dialling:
 			continue
-		case !c.bootstrap && open+running >= enoughPeers, running >= dialsAtOnce:
+		case !c.bootstrap && open+running >= enoughPeers && !(c.reached && chosen+running < enoughChosen), running >= dialsAtOnce:
 			continue // a disconnection or the end of a dial asks again
 		case s != nil && s.retryAt.After(now):
 			wait = min(wait, s.retryAt.Sub(now))
@@ -169,6 +177,9 @@ func (d *dialer) dial(ctx context.Context, c candidate) {
 	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	d.n.clearBackoff(c.ID)
+	if c.bootstrap || c.reached {
+		d.n.peerbook.choose(c.ID)
+	}
 	err := d.n.host.Connect(dctx, c.AddrInfo)
 	if ctx.Err() != nil {
 		return

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -66,4 +67,21 @@ func Lost(lasted ...time.Duration) (fails []int) {
 		fails = append(fails, s.fails)
 	}
 	return fails
+}
+
+// Carries reports whether this node keeps its connection to id because of a job.
+func (n *Node) Carries(id peer.ID) bool { return n.host.ConnManager().IsProtected(id, carrying) }
+
+// DialUnchosen dials as Kademlia does, which is led to a peer by others.
+func (n *Node) DialUnchosen(ctx context.Context, id peer.AddrInfo) error {
+	return n.host.Connect(ctx, id)
+}
+
+// ChosenPeer reports whether the peerbook has id among those that this node
+// chose to reach.
+func (n *Node) ChosenPeer(id peer.ID) (known, chosen bool) {
+	n.peerbook.mu.Lock()
+	defer n.peerbook.mu.Unlock()
+	p := n.peerbook.peers[id]
+	return p != nil, p != nil && p.reached
 }

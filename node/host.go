@@ -92,6 +92,9 @@ func (n *Node) handle(name string, serve func(network.Stream)) {
 
 // stream opens a stream of the network to a peer, over a relay if need be.
 func (n *Node) stream(ctx context.Context, to peer.ID, name string) (network.Stream, error) {
+	if name == "task" { // this node's own choice of a worker
+		n.peerbook.choose(to)
+	}
 	s, err := n.host.NewStream(network.WithAllowLimitedConn(ctx, "edgenet"), to, n.net.ID.Protocol(name))
 	if err != nil {
 		return nil, fmt.Errorf("reach %s: %w", to, err)

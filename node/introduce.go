@@ -24,6 +24,7 @@ func (n *Node) Introduce(ctx context.Context, addrs []string) error {
 	var all sync.WaitGroup
 	for _, p := range peers {
 		all.Go(func() {
+			n.peerbook.choose(p.ID)
 			if err := n.host.Connect(ctx, p); err != nil {
 				n.log.Info("peer does not answer", zap.Stringer("peer", p.ID), zap.Error(err))
 			}

@@ -25,6 +25,7 @@ type neighbour struct {
 
 func (m neighbour) HandlePeerFound(p peer.AddrInfo) {
 	if p.ID != m.n.self {
+		m.n.peerbook.choose(p.ID)
 		_ = m.n.host.Connect(m.ctx, p) // it will be announced again
 	}
 }

@@ -241,6 +241,7 @@ func (n *Node) start() error {
 	n.goRun("gossip", n.gossip.run)
 	n.goRun("leases", n.leases.run)
 	n.goRun("activity", n.watchActivity)
+	n.goDo(n.protect)
 	n.goDo(n.claims.run)
 	n.goDo(n.evidence.run)
 	if n.wallet.witness != nil && n.cfg.Executor != nil {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -24,12 +25,17 @@ import (
 
 // The peerbook is what survives a restart of a node's connections: the peers of
 // its network that it was connected to, in the table "peer/" of the state store.
-// Peers that this node reached and peers that reached it have places of their
-// own, so that a stranger with many identities can push out strangers only.
+// Peers that this node chose to reach and others, which dialled it or which
+// Kademlia led it to, have places of their own, so that a stranger with many
+// identities can push out strangers only. Half of the places of either kind
+// belong to the peers that were known first, and of the rest the largest subnet
+// gives way, so that one that has many addresses, too, does not get all.
 
 const (
-	maxReached      = 64 // peers that this node dialled
-	maxMet          = 64 // peers that dialled this node
+	maxReached      = 64 // peers that this node chose to dial
+	maxMet          = 64 // other peers
+	maxChosen       = 256
+	peerLapses      = 14 * 24 * time.Hour // unseen for so long, a peer's place is anybody's
 	maxKnownAddrs   = 16
 	maxKnownAddr    = 256     // bytes
 	maxKnownRecord  = 8 << 10 // what identify carries at most
@@ -43,20 +49,28 @@ type peerbook struct {
 
 	mu    sync.Mutex
 	peers map[peer.ID]*knownPeer
+	// chosen are the peers that this node itself wanted to reach last. Kademlia
+	// dials whomever others name.
+	chosen *lru.Cache[peer.ID, struct{}]
 	// met is told when a peer of the network was identified.
 	met chan struct{}
 }
 
 type knownPeer struct {
 	addrs   []ma.Multiaddr
-	record  []byte // signed peer record in its envelope; may be nil
+	record  []byte    // signed peer record in its envelope; may be nil
+	since   time.Time // when it was remembered first
 	seen    time.Time
-	reached bool // this node dialled it
+	reached bool // this node chose to dial it
 }
 
 func newPeerbook(n *Node) *peerbook {
-	return &peerbook{n: n, peers: map[peer.ID]*knownPeer{}, met: make(chan struct{}, 1)}
+	chosen, _ := lru.New[peer.ID, struct{}](maxChosen) // it fails for sizes below 1 only
+	return &peerbook{n: n, peers: map[peer.ID]*knownPeer{}, chosen: chosen, met: make(chan struct{}, 1)}
 }
+
+// choose notes that this node wants to reach a peer.
+func (b *peerbook) choose(id peer.ID) { b.chosen.Add(id, struct{}{}) }
 
 func peerKey(id peer.ID) string { return "peer/" + string(id) }
 
@@ -95,7 +109,7 @@ func readKnownPeer(name string, v []byte) (peer.ID, *knownPeer, error) {
 	if err := goproto.Unmarshal(v, m); err != nil {
 		return "", nil, err
 	}
-	p := &knownPeer{record: m.Record, seen: proto.UnixMs(m.SeenUnixMs), reached: m.Dialled}
+	p := &knownPeer{record: m.Record, since: proto.UnixMs(m.SinceUnixMs), seen: proto.UnixMs(m.SeenUnixMs), reached: m.Dialled}
 	for _, raw := range m.Addresses {
 		a, err := ma.NewMultiaddrBytes(raw)
 		if err != nil {
@@ -111,7 +125,7 @@ func readKnownPeer(name string, v []byte) (peer.ID, *knownPeer, error) {
 
 // save writes one peer lazily: a crash costs at most the newest.
 func (b *peerbook) save(id peer.ID, p *knownPeer) error {
-	m := &proto.KnownPeer{Record: p.record, SeenUnixMs: uint64(p.seen.UnixMilli()), Dialled: p.reached}
+	m := &proto.KnownPeer{Record: p.record, SinceUnixMs: uint64(p.since.UnixMilli()), SeenUnixMs: uint64(p.seen.UnixMilli()), Dialled: p.reached}
 	for _, a := range p.addrs {
 		m.Addresses = append(m.Addresses, a.Bytes())
 	}
@@ -122,9 +136,8 @@ func (b *peerbook) save(id peer.ID, p *knownPeer) error {
 	return b.n.kv.put(peerKey(id), v)
 }
 
-// over lists the peers that have no place any more: of those reached and of
-// those met the longest unseen, connected ones last. Call with mu held, or
-// before anybody else knows b.
+// over lists the peers that have no place any more. Call with mu held, or before
+// anybody else knows b.
 func (b *peerbook) over() (out []peer.ID) {
 	for _, reached := range []bool{true, false} {
 		var of []peer.ID
@@ -137,15 +150,50 @@ func (b *peerbook) over() (out []peer.ID) {
 		if reached {
 			most = maxReached
 		}
-		if len(of) <= most {
-			continue
+		if len(of) > most {
+			out = append(out, b.dispensable(of, len(of)-most, most/2, time.Now())...)
 		}
-		slices.SortFunc(of, func(x, y peer.ID) int {
-			return cmp.Or(yesLast(b.here(x), b.here(y)), b.peers[x].seen.Compare(b.peers[y].seen), cmp.Compare(x, y))
-		})
-		out = append(out, of[:len(of)-most]...)
 	}
 	return out
+}
+
+// dispensable picks those that go: never one of those known first and seen
+// lately, as many as are senior; of the others one after the other of the subnet
+// that has the most, the one unseen for the longest, connected ones last.
+func (b *peerbook) dispensable(of []peer.ID, count, senior int, now time.Time) (gone []peer.ID) {
+	lapsed := func(id peer.ID) bool { return now.Sub(b.peers[id].seen) > peerLapses }
+	slices.SortFunc(of, func(x, y peer.ID) int {
+		return cmp.Or(yesLast(lapsed(x), lapsed(y)), b.peers[x].since.Compare(b.peers[y].since), cmp.Compare(x, y))
+	})
+	of = of[senior:]
+	slices.SortFunc(of, func(x, y peer.ID) int {
+		return cmp.Or(yesLast(b.here(x), b.here(y)), b.peers[x].seen.Compare(b.peers[y].seen), cmp.Compare(x, y))
+	})
+	for ; count > 0; count-- {
+		share := map[string]int{}
+		for _, id := range of {
+			share[b.peers[id].subnet()]++
+		}
+		least := 0
+		for i, id := range of {
+			if share[b.peers[id].subnet()] > share[b.peers[of[least]].subnet()] {
+				least = i
+			}
+		}
+		gone = append(gone, of[least])
+		of = slices.Delete(of, least, least+1)
+	}
+	return gone
+}
+
+// subnet is that of the peer's first address that has one.
+func (p *knownPeer) subnet() string {
+	for _, a := range p.addrs {
+		if s := subnet(a); s != "" {
+			return s
+		}
+	}
+	return ""
 }
 
 // run writes down who was identified, until ctx ends.
@@ -196,11 +244,15 @@ func (b *peerbook) note(c network.Conn, listens []ma.Multiaddr, env *envelope.En
 		return
 	}
 	wake(b.met)
-	reached := c.Stat().Direction == network.DirOutbound
+	dialled := c.Stat().Direction == network.DirOutbound
+	reached := dialled && b.chosen.Contains(id)
+	if reached {
+		b.n.host.ConnManager().TagPeer(id, ofChoice, choiceTags)
+	}
 	if _, err := proto.ParsePeer([]byte(id)); err != nil {
 		return
 	}
-	if reached { // it worked
+	if dialled { // it worked
 		listens = append([]ma.Multiaddr{c.RemoteMultiaddr()}, listens...)
 	}
 	addrs := bounded(id, listens)
@@ -253,7 +305,11 @@ func (b *peerbook) add(id peer.ID, p *knownPeer) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if p.since.IsZero() {
+		p.since = p.seen
+	}
 	if old := b.peers[id]; old != nil {
+		p.since = old.since
 		p.reached = p.reached || old.reached
 		if p.record == nil {
 			p.record = old.record
@@ -267,18 +323,17 @@ func (b *peerbook) add(id peer.ID, p *knownPeer) error {
 	if err := b.save(id, p); err != nil {
 		return err
 	}
-	for _, gone := range b.over() {
-		if err := b.drop(gone); err != nil {
-			return err
-		}
+	var gone []write
+	for _, id := range b.over() {
+		delete(b.peers, id)
+		gone = append(gone, write{key: peerKey(id)})
 	}
-	return nil
-}
-
-// drop forgets a peer. Call with mu held.
-func (b *peerbook) drop(id peer.ID) error {
-	delete(b.peers, id)
-	return b.n.kv.commit([]write{{key: peerKey(id)}})
+	if len(gone) == 0 {
+		return nil
+	}
+	// Not at once: a stranger decides how often this happens. After a crash load
+	// drops what is too much again.
+	return b.n.kv.lazily(gone)
 }
 
 func (b *peerbook) forget(id peer.ID) (known bool, err error) {
@@ -287,7 +342,8 @@ func (b *peerbook) forget(id peer.ID) (known bool, err error) {
 	if b.peers[id] == nil {
 		return false, nil
 	}
-	return true, b.drop(id)
+	delete(b.peers, id)
+	return true, b.n.kv.commit([]write{{key: peerKey(id)}})
 }
 
 // touch says of connected peers that they are there now.
