@@ -96,6 +96,12 @@ func (m *Machine) Requested(id proto.JobID) uint64 {
 	return j.sess.request.id
 }
 
+// Unheld reports whether a job waits for workers and no hold was asked for yet.
+func (m *Machine) Unheld(id proto.JobID) bool {
+	j := m.jobs[id]
+	return j != nil && !j.rec.State.Final() && j.sess == nil
+}
+
 // waiting counts executions that a worker has and does not run yet.
 func (j *job) waiting() (n int) {
 	for _, t := range j.tasks[:min(j.next, len(j.tasks))] {

@@ -141,6 +141,83 @@ func TestTransferReachesWhoJustCame(t *testing.T) {
 	}
 }
 
+// block keeps a node from beginning a reconciliation with p.
+func block(n *Node, p peer.ID, on bool) {
+	n.sync.mu.Lock()
+	defer n.sync.mu.Unlock()
+	if delete(n.sync.asking, p); on {
+		n.sync.asking[p] = true
+	}
+}
+
+// A job is taken while credits may be on their way, and says what its hold waits
+// for; once there can be none it fails, and the next one does not begin.
+func TestAJobWithoutCreditsSaysWhatItWaitsFor(t *testing.T) {
+	still(t)
+	f := newFresh(t, 2)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	witness := f.start(0)
+	id, err := peer.IDFromPrivateKey(f.keys[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	block(witness, id, true)
+	poor, err := New(Config{Network: f.net, Key: f.keys[1], Listen: []string{}, DHT: "off", Bootstrap: witness.Addrs()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer poor.Close()
+	block(poor, witness.self, true)
+	if err := poor.Up(ctx); err != nil {
+		t.Fatal(err)
+	}
+	spec := JobSpec{Type: "text", Inputs: [][]byte{[]byte("a b a")}, Options: market.Options{Redundancy: 1}}
+	job, err := poor.Start(ctx, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "its hold says what it waits for", func() bool {
+		lines, err := poor.Why(job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(strings.Join(lines, "\n"), "The balance does not suffice yet; waiting up to 10s for the ledger: no peer was reconciled with since this node started.")
+	})
+	block(witness, id, false)
+	block(poor, witness.self, false)
+	witness.sync.soon()
+	poor.sync.soon()
+	if err := poor.Wait(ctx, job); err != nil {
+		t.Fatal(err)
+	}
+	if v, _, _ := poor.Job(job); v.Record.Code != proto.CodeInsufficient {
+		t.Errorf("it ended %s %s: %s", v.Record.State, v.Record.Code, v.Record.Reason)
+	}
+	if _, err := poor.Start(ctx, spec); proto.CodeOf(err) != proto.CodeInsufficient || len(poor.Jobs()) != 1 {
+		t.Errorf("%v, %d jobs", err, len(poor.Jobs()))
+	}
+	// A part of the first hold is too little.
+	q, err := poor.Quote(spec)
+	if err == nil {
+		_, err = witness.Transfer(ctx, id, q.Hold-1, "")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it has almost enough", func() bool { return poor.Account(id).Avail == q.Hold-1 })
+	if _, err := poor.Start(ctx, spec); proto.CodeOf(err) != proto.CodeInsufficient {
+		t.Errorf("with %s of %s: %v", q.Hold-1, q.Hold, err)
+	}
+	if _, err := witness.Transfer(ctx, id, 1, ""); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it has enough", func() bool { return poor.Account(id).Avail == q.Hold })
+	if r, err := poor.Submit(ctx, market.Task{Type: "text", Input: spec.Inputs[0], Options: spec.Options}); err != nil || r.State != market.Done {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 // What an account was sent before its node started is waited for, if the node
 // has not reconciled with anybody yet.
 func TestSpendingWaitsForTheLedger(t *testing.T) {
@@ -157,13 +234,6 @@ func TestSpendingWaitsForTheLedger(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Neither may begin a session.
-	block := func(n *Node, p peer.ID, on bool) {
-		n.sync.mu.Lock()
-		defer n.sync.mu.Unlock()
-		if delete(n.sync.asking, p); on {
-			n.sync.asking[p] = true
-		}
-	}
 	block(witness, id, true)
 	core, logs := observer.New(zapcore.InfoLevel)
 	cfg := Config{Network: f.net, Key: f.keys[1], Listen: []string{}, DHT: "off", Bootstrap: witness.Addrs(), Log: zap.New(core)}

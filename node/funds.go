@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -66,6 +67,31 @@ func (w *wallet) expects() string {
 		return "the ledger: no peer was reconciled with since this node started"
 	}
 	return ""
+}
+
+// covers refuses a job whose first hold is more than this account has, unless
+// credits may be on their way. What is on hold for other jobs may come back.
+func (w *wallet) covers(hold proto.Credit) error {
+	a := w.account(w.n.self)
+	if a.Avail+a.Held >= hold || w.expects() != "" {
+		return nil
+	}
+	return proto.CodeInsufficient.Errorf("the balance is %s credits and the job puts %s on hold at first: it needs %s more; earn them by working, or have them sent to %s",
+		a.Avail+a.Held, hold, hold-a.Avail-a.Held, w.n.self)
+}
+
+// short says in one sentence that the first hold of a job, which was not asked
+// for yet, is more than the account has, or "".
+func (w *wallet) short(hold proto.Credit) string {
+	a := w.account(w.n.self)
+	if a.Avail >= hold {
+		return ""
+	}
+	line := fmt.Sprintf("The balance of %s credits does not cover the first hold, %s; ", a.Avail, hold)
+	if why := w.expects(); why != "" {
+		return line + "waiting for " + why + "."
+	}
+	return line + "the job fails unless credits come before its workers do."
 }
 
 // caughtUp reports whether this node has seen, since its start, what others know

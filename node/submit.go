@@ -132,6 +132,9 @@ func (n *Node) launch(ctx context.Context, spec JobSpec) (proto.JobID, error) {
 	if err != nil {
 		return fail(err)
 	}
+	if err := n.wallet.covers(n.quote(job).Hold); err != nil {
+		return fail(err)
+	}
 	if err := n.storeJob(job, raw, spec.Inputs); err != nil {
 		return fail(err)
 	}
@@ -322,8 +325,14 @@ func (n *Node) Why(id proto.JobID) ([]string, error) {
 		return nil, err
 	}
 	n.jobs.mu.Lock()
-	lines, req := n.jobs.m.Why(id), n.jobs.m.Requested(id)
+	lines, req, hold := n.jobs.m.Why(id), n.jobs.m.Requested(id), proto.Credit(0)
+	if n.jobs.m.Unheld(id) {
+		hold = n.jobs.m.Quote(v.Record.Job).Hold
+	}
 	n.jobs.mu.Unlock()
+	if line := n.wallet.short(hold); line != "" {
+		lines = append(lines, line)
+	}
 	if line := n.WaitingFor(v); line != "" {
 		lines = append([]string{line + "."}, lines...)
 	}
