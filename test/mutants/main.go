@@ -64,7 +64,7 @@ func run(ctx context.Context, only string, show bool, limit time.Duration) error
 		return err
 	}
 	defer os.RemoveAll(dir)
-	r := runner{root: root, dir: dir, limit: limit, whole: map[[2]string]error{}}
+	r := runner{root: root, dir: dir, limit: limit, list: list, whole: map[[2]string]error{}}
 	var failed []string
 	for _, m := range list {
 		start := time.Now()

@@ -93,11 +93,16 @@ func TestVerdict(t *testing.T) {
 		`{"Action":"fail","Test":"TestA/row"}` + "\n":                                               "",
 		`{"Action":"output","Test":"TestA","Output":"FAIL"}` + "\n" + `{"Action":"pass","Test":""}`: "",
 	} {
-		if got, _ := read([]byte(raw), "TestA"); got != want {
+		if got, _ := read([]byte(raw)); got["TestA"] != want {
 			t.Errorf("%s: %q, want %q", raw, got, want)
 		}
 	}
-	if p := pattern("TestA/worker.site"); p != `^TestA$/^worker\.site$` {
-		t.Errorf("pattern %s", p)
+	for want, tests := range map[string][]string{
+		`^TestA$/^worker\.site$`: {"TestA/worker.site"},
+		`^(TestA|TestB)$`:        {"TestA", "TestB"},
+	} {
+		if p := pattern(tests); p != want {
+			t.Errorf("pattern %s, want %s", p, want)
+		}
 	}
 }

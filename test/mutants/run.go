@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -27,29 +28,30 @@ func moduleRoot(ctx context.Context) (string, error) {
 type runner struct {
 	root, dir string
 	limit     time.Duration
+	list      []mutant
 	whole     map[[2]string]error // package and test -> how it ended without an edit
 }
 
-// run wants m's test to pass without the edit, once however many edits it has,
-// and to fail with it.
+// run wants m's test to pass without the edit and to fail with it.
 func (r *runner) run(ctx context.Context, m mutant) error {
 	text, err := m.apply(r.root)
 	if err != nil {
 		return err
 	}
-	key := [2]string{m.Package, m.Test}
-	if _, known := r.whole[key]; !known {
-		r.whole[key] = r.passes(ctx, m)
+	if _, known := r.whole[m.key()]; !known {
+		if err := r.unedited(ctx, m); err != nil {
+			return err
+		}
 	}
-	if err := r.whole[key]; err != nil {
+	if err := r.whole[m.key()]; err != nil {
 		return err
 	}
 	overlay, err := r.overlay(m, text)
 	if err != nil {
 		return err
 	}
-	verdict, out, err := r.test(ctx, m, overlay)
-	switch {
+	verdicts, out, err := r.test(ctx, m.Package, overlay, m.Test)
+	switch verdict := verdicts[m.Test]; {
 	case err != nil:
 		return err
 	case verdict == "pass":
@@ -60,15 +62,34 @@ func (r *runner) run(ctx context.Context, m mutant) error {
 	return nil
 }
 
-func (r *runner) passes(ctx context.Context, m mutant) error {
-	verdict, out, err := r.test(ctx, m, "")
-	switch {
-	case err != nil:
+func (m mutant) key() [2]string { return [2]string{m.Package, m.Test} }
+
+// unedited runs m's test without an edit, once however many edits it has to
+// notice, together with all others of its package that are no rows of a table.
+func (r *runner) unedited(ctx context.Context, m mutant) error {
+	tests := []string{m.Test}
+	if !strings.Contains(m.Test, "/") {
+		tests = nil
+		for _, x := range r.list {
+			if x.Package == m.Package && !strings.Contains(x.Test, "/") && !slices.Contains(tests, x.Test) {
+				tests = append(tests, x.Test)
+			}
+		}
+	}
+	verdicts, out, err := r.test(ctx, m.Package, "", tests...)
+	if err != nil {
 		return err
-	case verdict == "":
-		return fmt.Errorf("there is no such test, or it does not build:\n%s", tail(out))
-	case verdict != "pass":
-		return fmt.Errorf("the test does not pass without any edit:\n%s", tail(out))
+	}
+	for _, test := range tests {
+		switch verdicts[test] {
+		case "pass":
+			err = nil
+		case "":
+			err = fmt.Errorf("there is no such test, or it does not build:\n%s", tail(out))
+		default:
+			err = fmt.Errorf("the test does not pass without any edit:\n%s", tail(out))
+		}
+		r.whole[[2]string{m.Package, test}] = err
 	}
 	return nil
 }
@@ -87,13 +108,14 @@ func (r *runner) overlay(m mutant, text []byte) (string, error) {
 	return name, os.WriteFile(name, list, 0o600)
 }
 
-// test runs m's test and returns the verdict on it: pass, fail, skip, or "" when
-// it never ran. The overlay goes into the environment, so that daemons that
-// a test builds have the edit, too.
-func (r *runner) test(ctx context.Context, m mutant, overlay string) (verdict string, out []byte, err error) {
-	ctx, cancel := context.WithTimeout(ctx, r.limit+5*time.Minute) // it has to be built
+// test runs tests of a package and returns the verdicts on them: pass, fail or
+// skip. One that never ran has none. The overlay goes into the environment, so
+// that daemons that a test builds have the edit, too.
+func (r *runner) test(ctx context.Context, pkg, overlay string, tests ...string) (verdicts map[string]string, out []byte, err error) {
+	limit := time.Duration(len(tests)) * r.limit
+	ctx, cancel := context.WithTimeout(ctx, limit+10*time.Minute) // it has to be built
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count", "1", "-failfast", "-timeout", r.limit.String(), "-run", pattern(m.Test), m.Package)
+	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count", "1", "-timeout", limit.String(), "-run", pattern(tests), pkg)
 	cmd.Dir = r.root
 	cmd.WaitDelay = 10 * time.Second
 	cmd.Env = os.Environ()
@@ -102,27 +124,31 @@ func (r *runner) test(ctx context.Context, m mutant, overlay string) (verdict st
 	}
 	raw, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
-		return "", nil, fmt.Errorf("it took too long: %w", ctx.Err())
+		return nil, nil, fmt.Errorf("it took too long: %w", ctx.Err())
 	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		return "", nil, err
+		return nil, nil, err
 	}
-	verdict, out = read(raw, m.Test)
-	return verdict, out, nil
+	verdicts, out = read(raw)
+	return verdicts, out, nil
 }
 
-// pattern matches one test, or one row of a test.
-func pattern(test string) string {
-	parts := strings.Split(test, "/")
+// pattern matches the tests alone: several whole ones, or one row of one.
+func pattern(tests []string) string {
+	if len(tests) > 1 {
+		return "^(" + strings.Join(tests, "|") + ")$"
+	}
+	parts := strings.Split(tests[0], "/")
 	for i, p := range parts {
 		parts[i] = "^" + regexp.QuoteMeta(p) + "$"
 	}
 	return strings.Join(parts, "/")
 }
 
-// read finds the verdict on a test in what go test -json prints.
-func read(raw []byte, test string) (verdict string, out []byte) {
+// read finds the verdicts in what go test -json prints.
+func read(raw []byte) (verdicts map[string]string, out []byte) {
+	verdicts = map[string]string{}
 	lines := bufio.NewScanner(bytes.NewReader(raw))
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -132,11 +158,11 @@ func read(raw []byte, test string) (verdict string, out []byte) {
 			continue
 		}
 		out = append(out, e.Output...)
-		if e.Test == test && (e.Action == "pass" || e.Action == "fail" || e.Action == "skip") {
-			verdict = e.Action
+		if e.Test != "" && (e.Action == "pass" || e.Action == "fail" || e.Action == "skip") {
+			verdicts[e.Test] = e.Action
 		}
 	}
-	return verdict, out
+	return verdicts, out
 }
 
 func tail(b []byte) string {

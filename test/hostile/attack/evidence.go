@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	goproto "google.golang.org/protobuf/proto"
 
 	"edgenet.dev/proto"
@@ -12,14 +13,14 @@ import (
 )
 
 // badEvidence orders work, never pays, and spoils what the worker could claim
-// with: one batch on the lane names another worker, and 40 bulky ones order what
-// the worker refuses. Once the hold is over the witnesses must have paid all the
-// same.
+// with: one batch on the lane names another worker, 20 bulky ones order what it
+// refuses, and 20 order one task each beside 63 that it refuses. Once the hold is
+// over the witnesses must have paid for everything that was delivered.
 type badEvidence struct{}
 
 func (badEvidence) Name() string { return "bad_evidence" }
 
-const evidenceTasks = 16
+const evidenceTasks = 16 + 20
 
 func (badEvidence) Run(ctx context.Context, t *Target) error {
 	keys, err := t.purse(&t.rich, len(t.Workers))
@@ -44,33 +45,32 @@ func spoil(ctx context.Context, t *Target, p *payer, w *daemon.Node) error {
 	if err != nil {
 		return err
 	}
-	k, err := p.link(ctx, w)
-	if err != nil {
+	expires, job := time.Now().Add(time.Minute), random16()
+	if err := namesAnother(ctx, p, w, h, expires, t.Witness.ID); err != nil {
 		return err
 	}
-	expires := time.Now().Add(time.Minute)
-	job := random16()
-	raw, inputs, err := k.batch(h, t.Witness.ID, expires, []work{text(job, 0)})
+	t.Count("bad batches", 41)
+	until, done := context.WithDeadline(ctx, deadline)
+	defer done()
+	k, err := p.link(until, w)
 	if err != nil {
-		return err
-	}
-	if err := k.send(h, raw, inputs); err != nil {
 		return err
 	}
 	for n := range 40 {
 		var list []work
 		for i := range 64 {
 			x := text(random16(), n*64+i)
-			x.fuel = proto.MaxFuel + 1 // more than anybody grants
+			if i > 0 || n < 20 {
+				x.fuel = proto.MaxFuel + 1 // more than anybody grants
+			}
 			list = append(list, x)
 		}
 		if err := k.assign(h, expires, list); err != nil {
 			return err
 		}
 	}
-	t.Count("bad batches", 41)
 	var list []work
-	for i := range evidenceTasks {
+	for i := range 16 {
 		list = append(list, text(job, i+1))
 	}
 	if err := k.assign(h, expires, list); err != nil {
@@ -78,12 +78,7 @@ func spoil(ctx context.Context, t *Target, p *payer, w *daemon.Node) error {
 	}
 	var earned uint64
 	results := 0
-	wait, done := context.WithDeadline(ctx, deadline)
-	go func() { // the stream's reader does not look at the clock
-		<-wait.Done()
-		k.s.Reset()
-	}()
-	err = k.hear(wait, func(f *proto.TaskFrame) error {
+	err = k.hear(until, func(f *proto.TaskFrame) error {
 		for _, it := range f.GetResults().GetItems() {
 			var r proto.Receipt
 			if err := goproto.Unmarshal(it.Receipt, &r); err != nil {
@@ -96,8 +91,7 @@ func spoil(ctx context.Context, t *Target, p *payer, w *daemon.Node) error {
 		}
 		return nil
 	})
-	done()
-	if err != nil && results < evidenceTasks {
+	if err != nil {
 		return fmt.Errorf("%s after %d results: %w", w.Name, results, err)
 	}
 	t.Count("results not paid for", results)
@@ -115,5 +109,24 @@ func spoil(ctx context.Context, t *Target, p *payer, w *daemon.Node) error {
 		time.Sleep(500 * time.Millisecond)
 	}
 	t.Harm("%s earned %d, and the hold was never closed", w.Name, earned)
+	return nil
+}
+
+// namesAnother signs a batch on the lane that names another worker. The worker
+// may hang up on that.
+func namesAnother(ctx context.Context, p *payer, w *daemon.Node, h hold, expires time.Time, another peer.ID) error {
+	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	k, err := p.link(ctx, w)
+	if err != nil {
+		return err
+	}
+	raw, inputs, err := k.batch(h, another, expires, []work{text(random16(), 0)})
+	if err != nil {
+		return err
+	}
+	if k.send(h, raw, inputs) == nil {
+		k.deaf(ctx)
+	}
 	return nil
 }
