@@ -154,27 +154,58 @@ type part struct {
 	id   proto.JobID
 }
 
-func (t *tab) submit(args []js.Value) any {
+// requested reads what is to be submitted or quoted.
+func requested(args []js.Value) (parts []*part, opt market.Options, tasks int, err error) {
 	o := objectOf(args, 0)
-	opt := market.Options{
+	opt = market.Options{
 		Redundancy: int(o.number("redundancy", proto.MaxRedundancy)), Priority: proto.Priority(o.number("priority", float64(proto.PriorityHigh))),
 		MaxCredits: proto.Credit(o.amount("maxMicro")), Timeout: proto.Millis(uint64(o.number("timeoutMs", 1<<40))),
 		Run: proto.Millis(uint64(o.number("runTimeoutMs", 1<<40))), Queue: proto.Millis(uint64(o.number("queueTimeoutMs", 1<<40))),
 		Fuel: proto.Fuel(o.amount("fuelLimit")),
 	}
-	tasks := o.list("tasks")
-	if len(tasks) > proto.MaxTasks {
+	list := o.list("tasks")
+	if len(list) > proto.MaxTasks {
 		o.wrong("tasks", fmt.Sprintf("at most %d", proto.MaxTasks))
 	}
-	parts, err := partsOf(tasks)
-	if err == nil {
+	if parts, err = partsOf(list); err == nil {
 		err = o.err
-	}
-	if err != nil {
-		return rejected(err)
 	}
 	for _, p := range parts {
 		p.spec.Options = opt
+	}
+	return parts, opt, len(list), err
+}
+
+// quote says what a request would cost, and checks it as submit does.
+func (t *tab) quote(args []js.Value) any {
+	parts, opt, _, err := requested(args)
+	if err != nil {
+		return rejected(err)
+	}
+	return t.promise("quote", func() (any, error) {
+		r, err := t.alive()
+		if err != nil {
+			return nil, err
+		}
+		quotes, err := allot(r, parts, opt)
+		if err != nil {
+			return nil, err
+		}
+		all, price := market.Quote{Budget: opt.WithDefaults().MaxCredits}, proto.Credit(0)
+		for _, q := range quotes {
+			all.Hold, all.Task, all.Worst, price = all.Hold+q.Hold, max(all.Task, q.Task), all.Worst+q.Worst, q.Price
+		}
+		return map[string]any{
+			"holdMicro": decimal(all.Hold), "taskMicro": decimal(all.Task), "mostMicro": decimal(min(all.Worst, all.Budget)),
+			"budgetMicro": decimal(all.Budget), "priceMicro": decimal(price),
+		}, nil
+	})
+}
+
+func (t *tab) submit(args []js.Value) any {
+	parts, opt, total, err := requested(args)
+	if err != nil {
+		return rejected(err)
 	}
 	progress := js.Undefined()
 	if len(args) > 1 && args[1].Type() == js.TypeFunction {
@@ -185,7 +216,7 @@ func (t *tab) submit(args []js.Value) any {
 		if err != nil {
 			return nil, err
 		}
-		if err := allot(r, parts, opt); err != nil {
+		if _, err := allot(r, parts, opt); err != nil {
 			return nil, err
 		}
 		for i, p := range parts {
@@ -198,35 +229,35 @@ func (t *tab) submit(args []js.Value) any {
 		}
 		if err := finish(r, parts, func(done int) {
 			if progress.Truthy() {
-				progress.Invoke(done, len(tasks))
+				progress.Invoke(done, total)
 			}
 		}); err != nil {
 			return nil, err
 		}
 		t.look(r)
-		return outcome(r, parts, len(tasks))
+		return outcome(r, parts, total)
 	})
 }
 
 // allot checks every part before there is a job, and divides the budget of
 // the request among them.
-func allot(r *running, parts []*part, opt market.Options) error {
-	quotes := make([]market.Quote, len(parts))
+func allot(r *running, parts []*part, opt market.Options) (quotes []node.Quote, err error) {
+	prices := make([]market.Quote, len(parts))
 	for i, p := range parts {
 		q, err := r.node.Quote(p.spec)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		quotes[i] = q.Quote
+		quotes, prices[i] = append(quotes, q), q.Quote
 	}
 	if len(parts) == 1 {
-		return nil
+		return quotes, nil
 	}
-	shares, err := market.Share(opt.WithDefaults().MaxCredits, quotes)
+	shares, err := market.Share(opt.WithDefaults().MaxCredits, prices)
 	for i, s := range shares {
 		parts[i].spec.Options.MaxCredits = s
 	}
-	return err
+	return quotes, err
 }
 
 // partsOf reads the tasks of a request and groups them by module.

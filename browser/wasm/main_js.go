@@ -22,6 +22,7 @@ func main() {
 	for name, f := range map[string]func(args []js.Value) any{
 		"start":      t.start,
 		"submit":     t.submit,
+		"quote":      t.quote,
 		"stats":      t.stats,
 		"pause":      t.pause,
 		"resume":     t.resume,

@@ -127,6 +127,8 @@ test("a site embeds the package under the strictest policy; its tab submits to d
         const b64 = (bytes) => btoa(Array.from(bytes, (b) => String.fromCharCode(b)).join(""));
         try {
           const rs = await EdgeNet.submitBatch(tasks);
+          globalThis.spending = [rs.budget, rs.spent, rs.left];
+          globalThis.quote = await EdgeNet.quote(tasks);
           return rs.map((r) => ({ ...r, output: undefined, receipt: undefined, error: r.error?.code, typed: r.error instanceof EdgeNet.EdgeNetError, receipts: r.receipts.map(b64) }));
         } catch (e) {
           return [{ error: e.code, typed: e instanceof EdgeNet.EdgeNetError }];
@@ -152,6 +154,9 @@ test("a site embeds the package under the strictest policy; its tab submits to d
       assert.equal(new Set(receipts.map((x) => `${x.status} ${x.output_hash} ${x.fuel}`)).size, 1);
       cost += r.cost;
     }
+    const { spending, quote } = await other.evaluate(() => ({ spending, quote }));
+    assert.ok(spending[0] === 2 && Math.abs(spending[1] - cost) < 1e-6 && Math.abs(spending[2] - (2 - cost)) < 1e-6, `${spending}`);
+    assert.ok(quote.budget === 2 && quote.price === 1 && quote.hold > 0 && quote.hold < quote.task && quote.task < quote.most && quote.most <= 2, JSON.stringify(quote));
     const after = await seen(other, (s) => s.held === 0 && s.credits < 10, "the job is paid");
     assert.ok(Math.abs(10 - after.credits - cost) < 1e-6, `${after.credits} left of 10, the results cost ${cost}`);
     await balance([peerId], (b) => b.available === Math.round(after.credits * 1e6), "a daemon agrees");

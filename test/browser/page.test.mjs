@@ -213,9 +213,18 @@ test("a batch keeps its order, over different options", () =>
       const seen = [];
       const tasks = [1, 2, 3].map((n) => ({ type: "vectors", payload: { n }, options: { redundancy: n === 2 ? 3 : 1 } }));
       const rs = await EdgeNet.submitBatch(tasks, { onProgress: (done, total) => seen.push([done, total]) });
-      return { got: rs.map((x) => [x.echo.n, x.workers.length, x.verified]), last: seen.at(-1) };
+      const { hold, task, most, budget, price } = await EdgeNet.quote(tasks);
+      return {
+        got: rs.map((x) => [x.echo.n, x.workers.length, x.verified]), last: seen.at(-1),
+        spending: [rs.budget, rs.spent, rs.left], quote: [hold, task, most, budget, price],
+        one: (await EdgeNet.quote(tasks[0])).budget, bad: await EdgeNet.quote([]).catch((e) => e.code),
+      };
     });
-    assert.deepEqual(r, { got: [[1, 1, false], [2, 3, true], [3, 1, false]], last: [3, 3] });
+    // Two sets of options are two jobs, each with its own maxCredits.
+    assert.deepEqual(r, {
+      got: [[1, 1, false], [2, 3, true], [3, 1, false]], last: [3, 3],
+      spending: [20, 3, 17], quote: [0.002, 1.01, 3, 20, 1], one: 10, bad: "BAD_CONFIG",
+    });
   }));
 
 test("input stops work, and quiet brings it back", () =>

@@ -220,6 +220,28 @@ export interface Result {
   [field: string]: any;
 }
 
+/** The results in the order of the tasks, and what became of the budget: of all maxCredits that the tasks name, one for each set of options. */
+export interface Batch extends Array<Result> {
+  /** Credits. */
+  budget: number;
+  /** Fee included; of jobs that failed altogether nothing is known. */
+  spent: number;
+  left: number;
+}
+
+/** What a task or batch would cost, in credits, fee included. */
+export interface Quote {
+  /** Put on hold at first; it grows as needed. */
+  hold: number;
+  /** Most that one task may cost; maxCredits must cover it. */
+  task: number;
+  /** Most that all may cost, never above the budget. */
+  most: number;
+  budget: number;
+  /** The network's, for 60 Gfuel. */
+  price: number;
+}
+
 export interface BatchOptions {
   onProgress?: (done: number, total: number) => void;
 }
@@ -276,6 +298,8 @@ export interface API {
   readonly version: string;
   init(options: InitOptions): Promise<EdgeNetNode>;
   submit(task: Task): Promise<Result>;
-  submitBatch(tasks: Task[], options?: BatchOptions): Promise<Result[]>;
+  submitBatch(tasks: Task[], options?: BatchOptions): Promise<Batch>;
+  /** Checks tasks as submit does and says what they would cost. Submits nothing. */
+  quote(tasks: Task | Task[]): Promise<Quote>;
   readonly consent: Consent;
 }

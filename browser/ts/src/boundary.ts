@@ -55,6 +55,14 @@ export interface GoResult {
   error?: { code: string; message: string };
 }
 
+export interface GoQuote {
+  holdMicro: string;
+  taskMicro: string;
+  mostMicro: string;
+  budgetMicro: string;
+  priceMicro: string;
+}
+
 export interface GoStats {
   peerId: string;
   peers: number;
@@ -73,6 +81,7 @@ export interface GoStats {
 export interface GoNode {
   start(config: StartConfig): Promise<{ peerId: string }>;
   submit(job: GoJob, progress?: (done: number, total: number) => void): Promise<{ costMicro: string; results: GoResult[] }>;
+  quote(job: GoJob): Promise<GoQuote>;
   /** Null before start. */
   stats(): GoStats | null;
   pause(reason: string): Promise<void>;

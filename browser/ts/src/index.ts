@@ -109,6 +109,10 @@ export const EdgeNet: API = {
   async submitBatch(tasks, options = {}) {
     return here().submit(tasks, options);
   },
+
+  async quote(tasks) {
+    return here().quote(Array.isArray(tasks) ? tasks : [tasks]);
+  },
 };
 
 export default EdgeNet;

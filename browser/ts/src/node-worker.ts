@@ -254,7 +254,7 @@ class Node {
   hear(m: ToNode): void {
     if (m.call) {
       const { id, method, args } = m.call;
-      const done = method === "submit" ? this.submit(args as Job, id) : this.close();
+      const done = method === "submit" ? this.submit(args as Job, id) : method === "quote" ? this.go!.quote(args as Job) : this.close();
       done.then(
         (ok) => post({ reply: { id, ok } }),
         (e: unknown) => post({ reply: { id, err: wire(e) } }),
@@ -377,7 +377,7 @@ class Node {
       },
       (done, total) => post({ part: { id, done, total } }),
     );
-    return { cost: toCredits(r.costMicro), results: r.results.map((x: GoResult) => outcome(x)) };
+    return { costMicro: r.costMicro, results: r.results.map((x: GoResult) => outcome(x)) };
   }
 
   private async close(): Promise<void> {

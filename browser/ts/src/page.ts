@@ -1,8 +1,10 @@
 // Joins consent, signals, election and the node Worker for one page.
-import type { BatchOptions, ConsentState, EdgeNetNode, InitOptions, Result, Stats, Task } from "./api";
+import type { Batch, BatchOptions, ConsentState, EdgeNetNode, InitOptions, Quote, Result, Stats, Task } from "./api";
 import { EdgeNetError } from "./api";
 import type { Assets } from "./assets";
-import { bad, type Job, order, policy, type Settings } from "./check";
+import { jobsOf, type Part, quoted, spending } from "./batch";
+import type { GoQuote } from "./boundary";
+import { bad, type Settings } from "./check";
 import type { Consents } from "./consent";
 import type { Presence } from "./idle";
 import { type Outcome, revive } from "./outcome";
@@ -237,43 +239,50 @@ export class Page implements EdgeNetNode {
     return uniqueness(traits, this.settings.relays.join(" "), location.origin, Date.now());
   }
 
-  async submit(tasks: Task[], options: BatchOptions): Promise<Result[]> {
-    if (!Array.isArray(tasks) || tasks.length === 0 || tasks.length > maxTasks) throw bad(`submitBatch: 1 to ${maxTasks} tasks are needed`);
-    // Tasks with equal options are one job.
-    const jobs = new Map<string, { job: Job; places: number[] }>();
-    tasks.forEach((t, i) => {
-      const p = policy(t?.options);
-      const key = JSON.stringify(p);
-      let g = jobs.get(key);
-      if (!g) jobs.set(key, (g = { job: { ...p, tasks: [] }, places: [] }));
-      g.job.tasks.push(order(t));
-      g.places.push(i);
-    });
-    const done = new Map<string, number>();
+  private jobs(what: string, tasks: Task[]): Part[] {
+    if (!Array.isArray(tasks) || tasks.length === 0 || tasks.length > maxTasks) throw bad(`${what}: 1 to ${maxTasks} tasks are needed`);
+    return jobsOf(tasks);
+  }
+
+  async quote(tasks: Task[]): Promise<Quote> {
+    const late = () => this.why() ?? new EdgeNetError("TIMEOUT", "the node does not answer");
+    const jobs = this.jobs("quote", tasks);
+    return quoted((await Promise.all(jobs.map(({ job }) => this.tab.call("quote", job, { again: true, ms: job.timeoutMs + grace, late })))) as GoQuote[]);
+  }
+
+  async submit(tasks: Task[], options: BatchOptions): Promise<Batch> {
+    const jobs = this.jobs("submitBatch", tasks);
+    const done = new Map<Part, number>();
     const results: Result[] = [];
-    const run = async (key: string, { job, places }: { job: Job; places: number[] }): Promise<void> => {
-      const { results: outcomes } = (await this.tab.call("submit", job, {
+    const run = async (part: Part): Promise<string> => {
+      const { job, places } = part;
+      const { results: outcomes, costMicro } = (await this.tab.call("submit", job, {
         again: false,
         ms: job.timeoutMs + grace,
         part: (n) => {
-          done.set(key, n);
+          done.set(part, n);
           let all = 0;
           for (const d of done.values()) all += d;
           this.shield(() => options.onProgress?.(all, tasks.length));
         },
         late: () => this.why() ?? new EdgeNetError("TIMEOUT", "no answer in the time of the job; the call may have had an effect"),
-      })) as { results: Outcome[] };
+      })) as { results: Outcome[]; costMicro: string };
       outcomes.forEach((o, i) => (results[places[i]!] = revive(o)));
+      return costMicro;
     };
-    const ends = await Promise.allSettled([...jobs].map(([key, j]) => run(key, j)));
+    const ends = await Promise.allSettled(jobs.map(run));
     const failed = ends.filter((e) => e.status === "rejected");
     if (failed.length === ends.length) throw failed[0]!.reason;
     // Some jobs have results, which were paid for: the others' tasks say why they have none.
-    [...jobs.values()].forEach(({ places }, i) => {
+    jobs.forEach(({ places }, i) => {
       const end = ends[i]!;
       if (end.status === "rejected") for (const at of places) results[at] = failure(end.reason as EdgeNetError);
     });
-    return results;
+    return spending(
+      results,
+      jobs,
+      ends.flatMap((e) => (e.status === "fulfilled" ? [e.value] : [])),
+    );
   }
 
   /** What keeps the node from running, for a call that waited in vain. */

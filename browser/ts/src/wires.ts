@@ -19,6 +19,7 @@ export interface Boot {
 /** What a Worker does for a page. */
 export interface Calls {
   submit: Job;
+  quote: Job;
   close: null;
 }
 

@@ -66,6 +66,10 @@ export async function runProgram(_module: WebAssembly.Module): Promise<void> {
         })),
       };
     },
+    async quote(job) {
+      tell("quote", job);
+      return { holdMicro: "1000", taskMicro: "1010000", mostMicro: "1500000", budgetMicro: job.maxMicro, priceMicro: "1000000" };
+    },
     stats: () => ({
       peerId,
       peers: 1,
