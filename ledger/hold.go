@@ -337,6 +337,19 @@ func VerifyLane(net *proto.Network, wire *proto.CertifiedEvent, extends []*proto
 	return h.state(net), nil
 }
 
+// HoldOf is the id of a Hold and the account that it says it is of. No signature is
+// checked: it tells for whom that would be done.
+func HoldOf(net *proto.Network, wire *proto.CertifiedEvent) (id cid.Cid, payer peer.ID, err error) {
+	c, err := decode(net, wire.GetEvent(), false)
+	if err != nil {
+		return cid.Undef, "", err
+	}
+	if _, ok := c.Event.Body.(*proto.Event_Hold); !ok {
+		return cid.Undef, "", proto.CodeInvalidEvent.Errorf("%s is no Hold", c.ID)
+	}
+	return c.ID, c.Account, nil
+}
+
 // verifyHold is VerifyLane. With check false signatures were checked before.
 func verifyHold(net *proto.Network, wire *proto.CertifiedEvent, extends []*proto.CertifiedEvent, check bool) (*hold, error) {
 	open := func(w *proto.CertifiedEvent) (c *Certified, err error) {

@@ -66,6 +66,9 @@ func (m *Machine) wantCap(l *lease, j *job, pay proto.Credit, urgent bool) {
 	// small jobs is not extended for each, but not above what is left to do.
 	left := saturate(pay, uint64(max(l.window, l.s.useful(proto.MaxTasks, len(l.s.lanes)))))
 	more := min(max(need, min(l.cap, left)), m.remaining(j)/proto.Credit(j.k))
+	if l.s.extends > maxExtends { // the ledger ends at some: one of all that is left
+		more = m.remaining(j) / proto.Credit(j.k)
+	}
 	if more < pay {
 		if busy {
 			return

@@ -96,3 +96,27 @@ func TestSessionOutlivesItsHold(t *testing.T) {
 	s.until(time.Minute, s.settled(ids[len(ids)-50:]...))
 	s.check()
 }
+
+// A job whose hold was extended often asks for all that it may still need at once:
+// the ledger ends at some number of extensions, and the job must not.
+func TestOftenExtendedHoldGrowsAtOnce(t *testing.T) {
+	m, err := New(Config{Self: simPeer(0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func(extends int) proto.Credit {
+		s := m.newSession(proto.JobID{})
+		s.extends = extends
+		l := m.addLease(s, simPeer(1))
+		l.cap, l.window = 10, 1
+		j := &job{k: 2, open: 1, rec: JobRecord{Job: Job{Options: Options{MaxCredits: proto.OneCredit}}}}
+		m.wantCap(l, j, 10, false)
+		if most := m.remaining(j) / 2; extends > maxExtends && l.want != most {
+			t.Errorf("after %d extensions %s are asked for, of %s", extends, l.want, most)
+		}
+		return l.want
+	}
+	if few, many := want(3), want(maxExtends+1); few == 0 || few >= many {
+		t.Errorf("%s are asked for after 3 extensions, %s after many", few, many)
+	}
+}

@@ -7,12 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	goproto "google.golang.org/protobuf/proto"
 
-	"edgenet.dev/ledger"
 	"edgenet.dev/market"
 	"edgenet.dev/proto"
 )
@@ -138,12 +136,13 @@ func TestLaneOfAnother(t *testing.T) {
 	if !ok {
 		t.Fatal("the hold is not known")
 	}
-	l := &link{from: n.self, lanes: map[cid.Cid]ledger.HoldState{c.ID: shown}}
+	l := newLink(n.self)
+	l.holds[c.ID] = shownHold{shown, 1}
 	if lane, ok := n.work.lane(l, c.ID, 1); !ok || lane.Index != 1 {
 		t.Fatalf("the own lane: %+v, %v", lane, ok)
 	}
 	shown.Lanes = shown.Lanes[1:]
-	l.lanes[c.ID] = shown
+	l.holds[c.ID] = shownHold{shown, 1}
 	if lane, ok := n.work.lane(l, c.ID, 0); ok {
 		t.Fatalf("lane 0 is another's: %+v", lane)
 	}

@@ -146,6 +146,11 @@ func (w *wallet) holdState(id cid.Cid) (ledger.HoldState, bool) {
 	return w.l.Hold(id)
 }
 
+func (w *wallet) hasHold(id cid.Cid) bool {
+	_, ok := w.holdState(id)
+	return ok
+}
+
 func (w *wallet) holdEvents(id cid.Cid) []*proto.CertifiedEvent {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -12,7 +12,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	goproto "google.golang.org/protobuf/proto"
 
-	"edgenet.dev/ledger"
 	"edgenet.dev/market"
 	"edgenet.dev/proto"
 )
@@ -50,7 +49,7 @@ func newEarner(t *testing.T) *earner {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &earner{t, n, c.ID, &link{from: n.self, out: newOutbox[toSubmitter](), lanes: map[cid.Cid]ledger.HoldState{}}}
+	return &earner{t, n, c.ID, newLink(n.self)}
 }
 
 // order is an assignment of a task that costs so many credits.
@@ -228,6 +227,10 @@ func TestDoneIsForWhatWasEarned(t *testing.T) {
 	if done, claim := e.finish(7 * proto.OneCredit); proto.Credit(done.Amount) != 7*proto.OneCredit || claim != nil {
 		t.Errorf("promised are 7 credits, done at %s", proto.Credit(done.Amount))
 	}
+	more := func() error { return e.n.claims.admits(e.hold, 0, e.n.self, e.batch(nil, e.order(2, 1))) }
+	if err := more(); proto.CodeOf(err) != proto.CodeNoLane {
+		t.Errorf("more work on a lane that is done: %v", err)
+	}
 	e.n.claims = newClaims(e.n)
 	if err := e.n.claims.load(); err != nil {
 		t.Fatal(err)
@@ -235,8 +238,8 @@ func TestDoneIsForWhatWasEarned(t *testing.T) {
 	if done, _ := e.finish(0); proto.Credit(done.Amount) != 5*proto.OneCredit {
 		t.Errorf("after another start done at %s", proto.Credit(done.Amount))
 	}
-	if err := e.n.claims.admits(e.hold, 0, e.n.self, e.batch(nil, e.order(2, 1))); proto.CodeOf(err) != proto.CodeNoLane {
-		t.Errorf("more work on a lane that is done: %v", err)
+	if err := more(); proto.CodeOf(err) != proto.CodeNoLane {
+		t.Errorf("after another start more work on a lane that is done: %v", err)
 	}
 }
 

@@ -30,31 +30,17 @@ type work struct {
 	inputsOf   map[peer.ID]int
 
 	modules      *moduleCache
+	shows        *shows // holds that are verified
 	fetching     *slots // inputs and modules on their way here
 	done, failed atomic.Uint64
 	accepted     atomic.Uint64 // results that vouchers paid for
 }
 
-// link is one submitter's stream.
-type link struct {
-	from  peer.ID
-	out   *outbox[toSubmitter]
-	lanes map[cid.Cid]ledger.HoldState // verified holds that came on this stream
-
-	paying atomic.Bool // showed a hold with a lane of ours
-}
-
-// maxLinks bounds submitters served at once; maxHolds what one may show.
-const (
-	maxLinks = 256
-	maxHolds = 64
-)
-
 type toSubmitter interface{}
 
 func newWork(n *Node) *work {
 	return &work{
-		n: n, links: map[peer.ID]*link{}, execs: map[execKey]*execution{}, inputsOf: map[peer.ID]int{}, modules: newModuleCache(),
+		n: n, links: map[peer.ID]*link{}, execs: map[execKey]*execution{}, inputsOf: map[peer.ID]int{}, modules: newModuleCache(), shows: newShows(),
 		fetching: newSlots(inputFetches, inputFetchesOf, func(peer.ID) bool { return false }),
 	}
 }
@@ -65,19 +51,10 @@ func (w *work) serve(s network.Stream) {
 	defer s.Reset()
 	ctx, cancel := context.WithCancel(w.n.ctx)
 	defer cancel()
-	l := &link{from: s.Conn().RemotePeer(), out: newOutbox[toSubmitter](), lanes: map[cid.Cid]ledger.HoldState{}}
-	w.mu.Lock()
-	old := w.links[l.from]
-	if old == nil && len(w.links) >= maxLinks && !w.evictIdle() {
-		w.mu.Unlock()
+	l := newLink(s.Conn().RemotePeer())
+	if !w.join(l) {
 		w.n.log.Warn("too many submitters", zap.Stringer("refused", l.from))
 		return
-	}
-	w.links[l.from] = l
-	w.mu.Unlock()
-	if old != nil {
-		old.out.close() // its writer ends, which ends its reader
-		w.n.jobs.post(market.SubmitterLost{Submitter: l.from})
 	}
 	var writer sync.WaitGroup
 	writer.Go(func() {
@@ -100,19 +77,6 @@ func (w *work) serve(s network.Stream) {
 		w.n.log.Debug("submitter left", zap.Stringer("submitter", l.from), zap.Error(err))
 		w.n.jobs.post(market.SubmitterLost{Submitter: l.from})
 	}
-}
-
-// evictIdle ends one link that never showed a hold, so that streams that cost
-// nothing to open cannot keep paying submitters out. Call with mu held.
-func (w *work) evictIdle() bool {
-	for p, l := range w.links {
-		if !l.paying.Load() {
-			delete(w.links, p)
-			l.out.close()
-			return true
-		}
-	}
-	return false
 }
 
 // send queues an item for a submitter; without a stream it is dropped, and the
@@ -252,36 +216,9 @@ func assignmentRef(as *proto.Assignment) (proto.Ref, error) {
 	return refOf(&proto.TaskRef{Job: as.GetJob(), Task: as.GetTask(), Attempt: as.GetAttempt()})
 }
 
-// showHold verifies certified hold events by themselves; the rest of the
-// payer's chain is not needed, because a certificate proves the balance.
-func (w *work) showHold(l *link, hold cid.Cid, event *proto.CertifiedEvent, extends []*proto.CertifiedEvent) error {
-	if len(extends) > 256 {
-		return proto.CodeTooLarge.Errorf("%d extends", len(extends))
-	}
-	st, err := ledger.VerifyLane(w.n.net, event, extends)
-	if err != nil {
-		return err
-	}
-	if !st.ID.Equals(hold) || st.Payer != l.from {
-		return proto.CodeNoLane.Errorf("the hold shown is not the one assigned from")
-	}
-	if w.n.light != nil {
-		if st, err = w.n.light.watch(event, extends); err != nil {
-			return err
-		}
-	}
-	if len(l.lanes) >= maxHolds {
-		l.lanes = map[cid.Cid]ledger.HoldState{} // the submitter shows again on a new stream
-	}
-	l.lanes[hold] = st
-	if _, _, ok := st.Lane(w.n.self); ok {
-		l.paying.Store(true)
-	}
-	return nil
-}
-
 func (w *work) lane(l *link, hold cid.Cid, index uint32) (market.Lane, bool) {
-	st, ok := l.lanes[hold]
+	shown, ok := l.holds[hold]
+	st := shown.state
 	if !ok { // shown on an earlier stream, or so long ago that others took its place
 		st, ok = w.n.wallet.holdState(hold)
 		ok = ok && st.Payer == l.from
@@ -295,11 +232,13 @@ func (w *work) lane(l *link, hold cid.Cid, index uint32) (market.Lane, bool) {
 		// A payer that leaves out an Extend shows another number than the lane has,
 		// and with that nobody can claim.
 		if now.Closed || now.Lanes[index].Done || now.Lanes[index].Worker != w.n.self {
+			l.pays(hold, time.Time{}, 0)
 			return market.Lane{}, false
 		}
 		out.Paid = now.Lanes[index].Paid
 	}
 	out.Earned = w.n.claims.earned(hold, index)
+	l.pays(hold, out.Deadline, out.Cap-min(out.Cap, out.Paid))
 	return out, true
 }
 
