@@ -51,7 +51,9 @@ const (
 	maxBlobsOfPeer = 4  // of these to one peer; others of its own wait
 	blobRequest    = 10 * time.Second
 	blobWait       = 30 * time.Second // for its turn
-	blobPatience   = time.Minute      // to serve one, and to fetch one
+	blobGrace      = 10 * time.Second // before the least rate counts
+	blobLongest    = 10 * time.Minute // to serve one, at the least rate
+	blobPatience   = time.Minute      // to fetch one
 )
 
 // serveBlob answers one BlobRequest per stream: a BlobReply, then the bytes.
@@ -63,20 +65,24 @@ func (n *Node) serveBlob(s network.Stream) {
 		return
 	}
 	wait, cancel := context.WithTimeout(n.ctx, blobWait) // only now: a stream without a question must not keep others waiting
-	release, ok := n.serving.take(wait, s.Conn().RemotePeer())
+	release, ok := n.serving.take(wait, s.Conn().RemotePeer(), siteOf(s.Conn()))
 	cancel()
 	if !ok {
 		s.Reset()
 		return
 	}
 	defer release()
-	s.SetDeadline(time.Now().Add(blobPatience))
+	s.SetDeadline(time.Now().Add(blobGrace))
 	reply, body := &proto.BlobReply{}, []byte(nil)
 	c, err := proto.ParseCID(req.Cid)
 	if err == nil {
 		var h proto.Hash
 		if h, err = proto.CIDHash(c); err == nil {
-			body, err = n.blob(h)
+			if !n.mayHave(s.Conn().RemotePeer(), h, req.Key) { // nor does it learn whether the blob is here
+				err = proto.CodeNotFound.Errorf("blob %s is not for %s", h.CID(), s.Conn().RemotePeer())
+			} else {
+				body, err = n.blob(h)
+			}
 		}
 	}
 	if err == nil && req.Offset > uint64(len(body)) {
@@ -93,7 +99,7 @@ func (n *Node) serveBlob(s network.Stream) {
 		s.Reset()
 		return
 	}
-	if _, err := s.Write(body); err != nil {
+	if err := n.serving.send(s, body, blobLongest); err != nil {
 		s.Reset()
 		return
 	}
@@ -101,14 +107,15 @@ func (n *Node) serveBlob(s network.Stream) {
 }
 
 // fetchBlob asks from for the blob with hash h of at most limit bytes, checks
-// it and returns it; keeping it is the caller's choice.
-func (n *Node) fetchBlob(ctx context.Context, from peer.ID, h proto.Hash, limit uint64) (b []byte, err error) {
+// it and returns it; keeping it is the caller's choice. key is what lets this
+// node have it.
+func (n *Node) fetchBlob(ctx context.Context, from peer.ID, h proto.Hash, key []byte, limit uint64) (b []byte, err error) {
 	if b, err := n.blob(h); err == nil {
 		return b, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, blobPatience)
 	defer cancel()
-	err = n.readBlob(ctx, from, h, 0, limit, func(r io.Reader) error {
+	err = n.readBlob(ctx, from, h, key, 0, limit, func(r io.Reader) error {
 		b, err = io.ReadAll(r)
 		return err
 	})
@@ -144,7 +151,7 @@ func (n *Node) hearBlob(ctx context.Context, from peer.ID, h proto.Hash, part *p
 	if _, err := n.blob(h); err == nil {
 		return nil
 	}
-	err := n.readBlob(ctx, from, h, part.size, proto.MaxOutput, func(r io.Reader) error {
+	err := n.readBlob(ctx, from, h, nil, part.size, proto.MaxOutput, func(r io.Reader) error {
 		_, err := io.Copy(part, r)
 		return err
 	})
@@ -157,14 +164,14 @@ func (n *Node) hearBlob(ctx context.Context, from peer.ID, h proto.Hash, part *p
 // readBlob asks from for the blob with hash h of at most limit bytes and hands
 // over those from offset on. It ends with ctx. Errors carry CodeFetch or
 // CodeTooLarge.
-func (n *Node) readBlob(ctx context.Context, from peer.ID, h proto.Hash, offset, limit uint64, read func(io.Reader) error) error {
+func (n *Node) readBlob(ctx context.Context, from peer.ID, h proto.Hash, key []byte, offset, limit uint64, read func(io.Reader) error) error {
 	s, err := n.stream(ctx, from, "blob")
 	if err != nil {
 		return proto.CodeFetch.Errorf("blob %s: %v", h.CID(), err)
 	}
 	defer s.Reset() // a no-op once both sides closed
 	defer context.AfterFunc(ctx, func() { s.Reset() })()
-	if err := proto.WriteFrame(s, &proto.BlobRequest{Cid: h.CID().Bytes(), Offset: offset}, proto.MaxBlobFrame); err != nil {
+	if err := proto.WriteFrame(s, &proto.BlobRequest{Cid: h.CID().Bytes(), Offset: offset, Key: key}, proto.MaxBlobFrame); err != nil {
 		return proto.CodeFetch.Errorf("blob %s: %v", h.CID(), err)
 	}
 	s.CloseWrite() // fails when the peer has answered and closed already

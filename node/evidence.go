@@ -5,8 +5,10 @@ import (
 	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"go.uber.org/zap"
+	goproto "google.golang.org/protobuf/proto"
 
 	"edgenet.dev/ledger"
 	"edgenet.dev/market"
@@ -41,8 +43,9 @@ type evidence struct {
 	mu     sync.Mutex
 	filed  []*filed // oldest first
 	cases  []accusation
-	judged map[proto.Hash]uint64 // receipts executed here, by the epoch of that; whatever came of it
-	of     map[peer.ID]int       // accusations in epoch
+	inputs *lru.Cache[proto.Hash, struct{}] // of receipts filed in this run: witnesses fetch them
+	judged map[proto.Hash]uint64            // receipts executed here, by the epoch of that; whatever came of it
+	of     map[peer.ID]int                  // accusations in epoch
 	epoch  uint64
 }
 
@@ -63,8 +66,9 @@ type accusation struct {
 func (a accusation) by() peer.ID { return peer.ID(a.Receipt.Submitter) }
 
 func newEvidence(n *Node) *evidence {
+	inputs, _ := lru.New[proto.Hash, struct{}](maxFiled) // it fails for sizes below 1 only
 	return &evidence{
-		n: n, wake: make(chan struct{}, 1), work: make(chan struct{}, 1),
+		n: n, wake: make(chan struct{}, 1), work: make(chan struct{}, 1), inputs: inputs,
 		judged: map[proto.Hash]uint64{}, of: map[peer.ID]int{},
 	}
 }
@@ -73,10 +77,21 @@ func newEvidence(n *Node) *evidence {
 func (e *evidence) file(sr *proto.SignedReceipt) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.open(sr)
 	if e.filed = append(e.filed, &filed{sr: sr}); len(e.filed) > maxFiled {
 		e.filed = e.filed[1:]
 	}
 	wake(e.wake)
+}
+
+// open lets witnesses have the input of a receipt.
+func (e *evidence) open(sr *proto.SignedReceipt) {
+	var r proto.Receipt
+	if goproto.Unmarshal(sr.Receipt, &r) == nil {
+		if h, err := proto.ToHash(r.InputHash); err == nil {
+			e.inputs.Add(h, struct{}{})
+		}
+	}
 }
 
 // run tells the market what each new checkpoint says about workers, files
@@ -275,7 +290,7 @@ func (e *evidence) again(ctx context.Context, c accusation) (wrong bool, fuel pr
 	if err != nil {
 		return false, 0, err
 	}
-	input, err := e.n.fetchBlob(fetch, from, h, proto.MaxInput)
+	input, err := e.n.fetchBlob(fetch, from, h, nil, proto.MaxInput)
 	if err != nil {
 		return false, 0, err
 	}

@@ -120,7 +120,11 @@ func TestWorkIsExecutedAgain(t *testing.T) {
 		t.Fatalf("%+v, %v", small, err)
 	}
 	witness := l.nodes[0]
+	if _, _, err := witness.ExecuteAgain(ctx, r.Receipts[0]); proto.CodeOf(err) != proto.CodeFetch {
+		t.Errorf("a witness reads an input that its submitter did not bring: %v", err)
+	}
 	for _, sr := range append(r.Receipts, small.Receipts...) {
+		l.submitter().OpenEvidence(sr)
 		if wrong, fuel, err := witness.ExecuteAgain(ctx, sr); wrong || fuel == 0 || err != nil {
 			t.Errorf("an honest receipt: wrong %v, fuel %d, %v", wrong, fuel, err)
 		}

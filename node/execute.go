@@ -36,6 +36,7 @@ type execution struct {
 type input struct {
 	inline []byte
 	cid    cid.Cid // of one to be fetched
+	key    []byte  // to show for it
 	hold   cid.Cid // that pays for it
 	lane   uint32
 	batch  []byte // signed assignments that it came with
@@ -50,7 +51,10 @@ func inputOf(in *proto.Input) (input, error) {
 		return input{inline: w.Inline}, nil
 	case *proto.Input_Cid:
 		c, err := proto.ParseCID(w.Cid)
-		return input{cid: c}, err
+		if len(in.Key) > blobKeySize {
+			return input{}, proto.CodeTooLarge.Errorf("key of %d bytes", len(in.Key))
+		}
+		return input{cid: c, key: in.Key}, err
 	}
 	return input{}, proto.CodeMalformed.Errorf("an assignment has no input")
 }

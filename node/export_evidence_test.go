@@ -21,6 +21,10 @@ func (n *Node) ExecuteAgain(ctx context.Context, sr *proto.SignedReceipt) (wrong
 	return n.evidence.again(ctx, accusation{Reexecute: ledger.Reexecute{Accused: a}})
 }
 
+// OpenEvidence lets witnesses have what they need to judge a receipt, as filing
+// it does.
+func (n *Node) OpenEvidence(sr *proto.SignedReceipt) { n.evidence.open(sr) }
+
 // TakeResult takes a result as a submitter does that leased its worker.
 func (n *Node) TakeResult(worker peer.ID, sr *proto.SignedReceipt, output []byte) error {
 	return n.leases.results(newLease(worker), &proto.Results{Batch: sr.Batch, Items: []*proto.ResultItem{{Receipt: sr.Receipt, Output: output}}})

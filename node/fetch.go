@@ -81,7 +81,7 @@ func (w *work) bring(ctx context.Context, k execKey, e *execution, a *proto.Assi
 		return proto.CodeInputHash.Errorf("the input's CID is not the one assigned")
 	}
 	kept := 0
-	body, err := w.n.fetchPaced(ctx, k.from, h, proto.MaxInput, func(n int) error {
+	body, err := w.n.fetchPaced(ctx, k.from, h, e.input.key, proto.MaxInput, func(n int) error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if w.execs[k] != e {
@@ -120,7 +120,7 @@ func isInput(body []byte, a *proto.Assignment) error {
 
 // fetchPaced asks from for the blob with hash h of at most limit bytes, as long
 // as it comes at the least rate. count is asked before bytes are kept.
-func (n *Node) fetchPaced(ctx context.Context, from peer.ID, h proto.Hash, limit uint64, count func(int) error) ([]byte, error) {
+func (n *Node) fetchPaced(ctx context.Context, from peer.ID, h proto.Hash, key []byte, limit uint64, count func(int) error) ([]byte, error) {
 	if b, err := n.blob(h); err == nil {
 		return b, count(len(b))
 	}
@@ -131,7 +131,7 @@ func (n *Node) fetchPaced(ctx context.Context, from peer.ID, h proto.Hash, limit
 	p.timer = time.AfterFunc(fetchGrace, func() { cancel(slow) })
 	defer p.timer.Stop()
 	var body []byte
-	err := n.readBlob(ctx, from, h, 0, limit, func(r io.Reader) (err error) {
+	err := n.readBlob(ctx, from, h, key, 0, limit, func(r io.Reader) (err error) {
 		p.from = r
 		body, err = io.ReadAll(p)
 		return err

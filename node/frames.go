@@ -103,6 +103,8 @@ func (a assignItem) frames(n *Node, l *lease) ([]*proto.TaskFrame, error) {
 					return nil, err
 				}
 				in.Where = &proto.Input_Inline{Inline: b}
+			} else {
+				in.Key = n.keyFor(h, l.worker)
 			}
 			inputs = append(inputs, in)
 			take++

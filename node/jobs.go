@@ -164,6 +164,15 @@ func (j *jobs) restore() (market.Restore, error) {
 			return r, fmt.Errorf("state store: %w", err)
 		}
 	}
+	for _, rec := range r.Jobs { // stores of an earlier version do not say which blobs are modules
+		h, err := proto.CIDHash(rec.Job.Module)
+		if err != nil || j.n.isModule(h) {
+			continue
+		}
+		if err := j.n.kv.put(moduleKey(h), []byte{1}); err != nil {
+			return r, fmt.Errorf("state store: %w", err)
+		}
+	}
 	r.Holds = j.n.wallet.reconcileHolds(r.Holds)
 	for _, h := range r.Holds {
 		for _, l := range h.Lanes {

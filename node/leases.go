@@ -385,7 +385,7 @@ func (ls *leases) results(l *lease, b *proto.Results) error {
 			l.fetches <- struct{}{} // a worker that sends faster than it serves waits
 			ls.n.goDo(func(ctx context.Context) {
 				defer func() { <-l.fetches }()
-				out, err := ls.n.fetchBlob(ctx, l.worker, want, proto.MaxOutput)
+				out, err := ls.n.fetchBlob(ctx, l.worker, want, it.Key, proto.MaxOutput)
 				if err != nil {
 					ls.n.jobs.post(market.RefusedSeen{From: l.worker, Ref: ref, Code: proto.CodeFetch, Reason: proto.Clip(err.Error(), 256)})
 					return

@@ -292,11 +292,11 @@ func TestWhoseTurnItIs(t *testing.T) {
 func TestBlobsForEverybody(t *testing.T) {
 	n := witness(t)
 	big := bytes.Repeat([]byte("big"), maxBlob/3)
-	if err := n.putBlob(proto.HashOf(big), big); err != nil {
+	if err := n.putModule(proto.HashOf(big), big); err != nil { // it is for anybody
 		t.Fatal(err)
 	}
 	small := []byte("small")
-	if err := n.putBlob(proto.HashOf(small), small); err != nil {
+	if err := n.putModule(proto.HashOf(small), small); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second) // less than a silent stream may take
@@ -331,19 +331,21 @@ func TestBlobsForEverybody(t *testing.T) {
 	}
 
 	// All places for others are taken.
-	for range cap(n.serving.all) - len(n.serving.all) {
-		n.serving.all <- struct{}{}
-	}
-	if release, ok := n.serving.take(ctx, n.self); !ok { // a witness
+	n.serving.mu.Lock()
+	n.serving.taken, n.serving.strange = maxBlobStreams, maxBlobStreams/2
+	n.serving.mu.Unlock()
+	if release, ok := n.serving.take(ctx, n.self, ""); !ok { // a witness
 		t.Fatal("a witness waits for others")
 	} else {
 		release()
 	}
 	soon, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
-	if _, ok := n.serving.take(soon, good.host.ID()); ok {
+	if _, ok := n.serving.take(soon, good.host.ID(), ""); ok {
 		t.Fatal("more are served than have room")
 	}
+	n.serving.mu.Lock()
+	defer n.serving.mu.Unlock()
 	if len(n.serving.of) != 1 {
 		t.Fatalf("%d peers are remembered", len(n.serving.of))
 	}

@@ -129,7 +129,7 @@ func (w *work) module(ctx context.Context, from peer.ID, a *proto.Assignment) (*
 }
 
 func (w *work) prepare(ctx context.Context, from peer.ID, h proto.Hash) (*sandbox.Module, error) {
-	raw, err := w.n.fetchPaced(ctx, from, h, proto.MaxModule, func(int) error { return nil })
+	raw, err := w.n.fetchPaced(ctx, from, h, nil, proto.MaxModule, func(int) error { return nil })
 	if err != nil {
 		return nil, err
 	}

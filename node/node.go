@@ -65,7 +65,8 @@ type Node struct {
 	instances *instances                    // other processes with this key
 	frozen    atomic.Bool                   // this account is
 	halting   chan struct{}                 // something may keep the node from working
-	serving   *slots                        // blobs being served
+	serving   *serving                      // blobs being served
+	secret    []byte                        // of the keys for its blobs
 	proving   chan struct{}                 // proofs being made
 
 	ready    chan struct{}
@@ -109,7 +110,11 @@ func New(cfg Config) (*Node, error) {
 		cfg: cfg, addrs: addrs, self: self, net: cfg.Network, log: cfg.Log,
 		started: time.Now(), builtins: builtinBlobs(), store: store,
 		traffic: newBandwidth(cfg.Bandwidth), activity: newActivity(cfg.Log), health: newHealthCheck(),
-		ready: make(chan struct{}), done: make(chan struct{}), serving: newSlots(maxBlobStreams, maxBlobsOfPeer, cfg.Network.IsWitness), proving: make(chan struct{}, maxProofs),
+		ready: make(chan struct{}), done: make(chan struct{}), proving: make(chan struct{}, maxProofs),
+	}
+	n.serving = newServing(maxBlobStreams, maxBlobsOfPeer, cfg.Network.IsWitness, n.partner)
+	if n.secret, err = blobSecret(cfg); err != nil {
+		return nil, err
 	}
 	n.offered.Store(&n.cfg.Worker)
 	if n.needs, err = lru.New[cid.Cid, need](needsKept); err != nil {

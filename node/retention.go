@@ -336,7 +336,7 @@ func (r *removal) remove(id proto.JobID) error {
 	defer j.blobs.Unlock()
 	for h, own := range p.blobs {
 		if r.blobs[h] <= own && !j.begun.has(blobKey(h)) {
-			writes = append(writes, write{blobKey(h), nil})
+			writes = append(writes, write{blobKey(h), nil}, write{moduleKey(h), nil})
 		}
 	}
 	if err := n.kv.commit(writes); err != nil {

@@ -150,7 +150,7 @@ func (n *Node) storeJob(job market.Job, raw []byte, inputs [][]byte) error {
 	defer n.jobs.blobs.RUnlock()
 	if h, _ := proto.CIDHash(job.Module); n.builtins[h] == nil {
 		n.jobs.begun.note(blobKey(h))
-		if err := n.putBlob(h, raw); err != nil {
+		if err := n.putModule(h, raw); err != nil {
 			return fmt.Errorf("state store: %w", err)
 		}
 	}

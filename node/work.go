@@ -396,7 +396,7 @@ func (w *work) resultFrame(l *link, results []resultItem) (f *proto.TaskFrame, t
 		kept = append(kept, lane)
 		it := &proto.ResultItem{Receipt: r.receipt, Attempt: r.ref.Attempt, Log: log}
 		if len(out) > proto.MaxInline {
-			it.ByCid = true
+			it.ByCid, it.Key = true, w.n.keyFor(proto.HashOf(out), l.from)
 		} else {
 			it.Output = out
 		}

@@ -2208,6 +2208,7 @@ type Input struct {
 	//	*Input_Inline
 	//	*Input_Cid
 	Where         isInput_Where `protobuf_oneof:"where"`
+	Key           []byte        `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"` // to show there: it is for this worker and this input only
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2263,6 +2264,13 @@ func (x *Input) GetCid() []byte {
 		if x, ok := x.Where.(*Input_Cid); ok {
 			return x.Cid
 		}
+	}
+	return nil
+}
+
+func (x *Input) GetKey() []byte {
+	if x != nil {
+		return x.Key
 	}
 	return nil
 }
@@ -2662,6 +2670,7 @@ type ResultItem struct {
 	Log           []byte                 `protobuf:"bytes,3,opt,name=log,proto3" json:"log,omitempty"`         // capped task log
 	Attempt       uint32                 `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	ByCid         bool                   `protobuf:"varint,5,opt,name=by_cid,json=byCid,proto3" json:"by_cid,omitempty"`
+	Key           []byte                 `protobuf:"bytes,6,opt,name=key,proto3" json:"key,omitempty"` // to show for an output by CID: it is for this submitter only
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2729,6 +2738,13 @@ func (x *ResultItem) GetByCid() bool {
 		return x.ByCid
 	}
 	return false
+}
+
+func (x *ResultItem) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
 }
 
 type Progress struct {
@@ -2984,6 +3000,7 @@ type BlobRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cid           []byte                 `protobuf:"bytes,1,opt,name=cid,proto3" json:"cid,omitempty"`
 	Offset        uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"` // that came with the assignment's input or the result; none for modules
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3030,6 +3047,13 @@ func (x *BlobRequest) GetOffset() uint64 {
 		return x.Offset
 	}
 	return 0
+}
+
+func (x *BlobRequest) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
 }
 
 type BlobReply struct {
@@ -8161,10 +8185,11 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x05batch\x18\x01 \x01(\fR\x05batch\x12)\n" +
 	"\x06inputs\x18\x02 \x03(\v2\x11.edgenet.v1.InputR\x06inputs\x12.\n" +
 	"\x04hold\x18\x03 \x01(\v2\x1a.edgenet.v1.CertifiedEventR\x04hold\x124\n" +
-	"\aextends\x18\x04 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\aextends\">\n" +
+	"\aextends\x18\x04 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\aextends\"P\n" +
 	"\x05Input\x12\x18\n" +
 	"\x06inline\x18\x01 \x01(\fH\x00R\x06inline\x12\x12\n" +
-	"\x03cid\x18\x02 \x01(\fH\x00R\x03cidB\a\n" +
+	"\x03cid\x18\x02 \x01(\fH\x00R\x03cid\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\fR\x03keyB\a\n" +
 	"\x05where\"d\n" +
 	"\bAccepted\x12)\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x13.edgenet.v1.TaskRefR\x05tasks\x12-\n" +
@@ -8189,14 +8214,15 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\acommits\x18\x02 \x03(\v2\x16.edgenet.v1.CommitmentR\acommits\"M\n" +
 	"\aResults\x12\x14\n" +
 	"\x05batch\x18\x01 \x01(\fR\x05batch\x12,\n" +
-	"\x05items\x18\x02 \x03(\v2\x16.edgenet.v1.ResultItemR\x05items\"\x81\x01\n" +
+	"\x05items\x18\x02 \x03(\v2\x16.edgenet.v1.ResultItemR\x05items\"\x93\x01\n" +
 	"\n" +
 	"ResultItem\x12\x18\n" +
 	"\areceipt\x18\x01 \x01(\fR\areceipt\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\fR\x06output\x12\x10\n" +
 	"\x03log\x18\x03 \x01(\fR\x03log\x12\x18\n" +
 	"\aattempt\x18\x04 \x01(\rR\aattempt\x12\x15\n" +
-	"\x06by_cid\x18\x05 \x01(\bR\x05byCid\"O\n" +
+	"\x06by_cid\x18\x05 \x01(\bR\x05byCid\x12\x10\n" +
+	"\x03key\x18\x06 \x01(\fR\x03key\"O\n" +
 	"\bProgress\x12'\n" +
 	"\x04task\x18\x01 \x01(\v2\x13.edgenet.v1.TaskRefR\x04task\x12\x1a\n" +
 	"\bpermille\x18\x02 \x01(\rR\bpermille\"\x9f\x01\n" +
@@ -8213,10 +8239,11 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\aextends\x18\x04 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\aextends\"5\n" +
 	"\tDoneReply\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\fR\x04done\x12\x14\n" +
-	"\x05claim\x18\x02 \x01(\fR\x05claim\"7\n" +
+	"\x05claim\x18\x02 \x01(\fR\x05claim\"I\n" +
 	"\vBlobRequest\x12\x10\n" +
 	"\x03cid\x18\x01 \x01(\fR\x03cid\x12\x16\n" +
-	"\x06offset\x18\x02 \x01(\x04R\x06offset\"3\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\fR\x03key\"3\n" +
 	"\tBlobReply\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\"(\n" +
