@@ -247,5 +247,5 @@ func (n *Node) partner(id peer.ID) bool {
 	n.work.mu.Lock()
 	defer n.work.mu.Unlock()
 	l := n.work.links[id]
-	return l != nil && l.paying.Load()
+	return l != nil && l.stake(time.Now()) > 0
 }
