@@ -96,7 +96,7 @@ var effectsOf = map[string]map[string]string{
 		"OpeningCost":    "ledger/scenario_test.go TestScenarios",
 		"Shards":         "node/genesis_test.go TestGenesisRulesTheMarket",
 		"Diversity":      "node/genesis_test.go TestGenesisRulesTheMarket",
-		"Relay":          "not: no test carries more than a relay's limit of bytes or time yet",
+		"Relay":          "node/relaylimit_test.go TestRelayLimitsHold",
 		"GraceSeconds":   "ledger/agreement_author_test.go TestCloseWaitsForClocksQuietly",
 		"MaxHoldSeconds": "ledger/longest_test.go TestHoldsHaveALongestTime",
 		"MaxRunSeconds":  "node/genesis_test.go TestGenesisRulesTheMarket",
