@@ -226,8 +226,8 @@ func (m *Machine) refusedSeen(in RefusedSeen) {
 			in.Code = proto.CodeLocalFailure
 		}
 		l.progress = m.now
-		if len(in.Log) > 0 { // once for each assignment: a lost one is not heard again
-			m.send(SaveLost{Task: r.task.id(), Log: in.Log})
+		if len(in.Log)+len(in.Output) > 0 { // once for each assignment: a lost one is not heard again
+			m.send(SaveLost{Task: r.task.id(), Log: in.Log, Output: in.Output})
 		}
 		m.lose(r, in.Code, reason)
 		return

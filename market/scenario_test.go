@@ -296,7 +296,7 @@ func (s *stage) input(now time.Time, kind string, args []string) Input {
 	case "progress":
 		return ProgressSeen{From: from(), Ref: s.ref(args[1])}
 	case "refused":
-		return RefusedSeen{From: from(), Ref: s.ref(args[1]), Code: s.code(), Reason: "as it said", Log: []byte(s.fields["log"])}
+		return RefusedSeen{From: from(), Ref: s.ref(args[1]), Code: s.code(), Reason: "as it said", Log: []byte(s.fields["log"]), Output: []byte(s.fields["output"])}
 	case "commit":
 		ref := s.ref(args[1])
 		return CommitSeen{From: from(), Ref: ref, Hash: proto.CommitHash(ref.Task, from(), s.receipt(args[0], args[1]))}
@@ -454,7 +454,11 @@ func (s *stage) output(o Output, now time.Time) string {
 		}
 		return l
 	case SaveLost:
-		return fmt.Sprintf("save log of a lost try of %s/%d: %s", jobName(o.Task.Job), o.Task.Index, o.Log)
+		l := fmt.Sprintf("save log of a lost try of %s/%d: %s", jobName(o.Task.Job), o.Task.Index, o.Log)
+		if len(o.Output) > 0 {
+			l += fmt.Sprintf(", output: %s", o.Output)
+		}
+		return l
 	case SaveHold:
 		s.rec.Lanes = o.Record.Lanes
 		l := "save hold"

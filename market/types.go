@@ -37,8 +37,8 @@ type Result struct {
 	State    TaskState
 	Status   proto.Status
 	ExitCode int32
-	Output   []byte
-	Log      []byte       // without Workers of the newest lost try, for which nothing vouches
+	Output   []byte       // without Workers the start of the newest lost try's, for which nothing vouches
+	Log      []byte       // likewise
 	Fuel     proto.Fuel   // of one execution
 	Cost     proto.Credit // all replicas and fee
 	Verified bool         // replicas agreed; never true at redundancy 1
@@ -226,6 +226,7 @@ type (
 		Code   proto.Code
 		Reason string
 		Log    []byte // of an execution that ran: nothing vouches for it; within proto.MaxLog
+		Output []byte // likewise, what it wrote to stdout; within proto.MaxLostOutput
 	}
 	CommitSeen struct {
 		From peer.ID
@@ -364,11 +365,12 @@ type (
 	SaveJob  struct{ Record JobRecord }
 	SaveTask struct{ Record TaskRecord }
 	SaveHold struct{ Record HoldRecord }
-	// SaveLost keeps the log of a task's newest lost try, in place of an older one,
+	// SaveLost keeps what a task's newest lost try wrote, in place of an older one,
 	// until the task has a result.
 	SaveLost struct {
-		Task proto.TaskID
-		Log  []byte
+		Task   proto.TaskID
+		Log    []byte
+		Output []byte
 	}
 	// SaveCost keeps what a module costs; one without Runs is forgotten. Losing it
 	// loses no money: a hold is extended more often.

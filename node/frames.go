@@ -190,6 +190,7 @@ type (
 		code   proto.Code
 		reason string
 		log    []byte
+		output []byte
 	}
 	commitItem struct {
 		ref  proto.Ref

@@ -305,7 +305,7 @@ func (j *jobs) keepResult(ref proto.Ref, worker peer.ID) ([]write, error) {
 }
 
 // Result reads a task's result. A task that is not final has State but no
-// output; one without a result has the log of its newest lost try, see LostLog; an unknown one is CodeNotFound.
+// output of its own; one without a result has log and output of its newest lost try, see LostLog; an unknown one is CodeNotFound.
 func (n *Node) Result(id proto.TaskID) (*market.Result, error) {
 	b, err := n.kv.get(taskKey(id))
 	if errors.Is(err, errNoKey) {
@@ -316,7 +316,7 @@ func (n *Node) Result(id proto.TaskID) (*market.Result, error) {
 		if int(id.Index) >= len(v.Record.Job.Inputs) {
 			return nil, proto.CodeNotFound.Errorf("job %s has %d tasks, there is no number %d", id.Job, len(v.Record.Job.Inputs), id.Index)
 		}
-		r := &market.Result{Task: id, State: market.Queued, Log: n.LostLog(id)}
+		r := &market.Result{Task: id, State: market.Queued, Log: n.LostLog(id), Output: n.LostOutput(id)}
 		for _, t := range tasks {
 			if t.ID == id {
 				r.State = t.State
@@ -332,7 +332,7 @@ func (n *Node) Result(id proto.TaskID) (*market.Result, error) {
 		return nil, fmt.Errorf("task %s: %w", id, err)
 	}
 	if !rec.State.Final() { // trials of it were paid
-		return &market.Result{Task: id, State: rec.State, Cost: rec.Cost, Log: n.LostLog(id)}, nil
+		return &market.Result{Task: id, State: rec.State, Cost: rec.Cost, Log: n.LostLog(id), Output: n.LostOutput(id)}, nil
 	}
 	r := resultOf(rec)
 	if len(r.Workers) > 0 {
@@ -343,7 +343,7 @@ func (n *Node) Result(id proto.TaskID) (*market.Result, error) {
 			r.Log = nil // a log is a courtesy
 		}
 	} else {
-		r.Log = n.LostLog(id)
+		r.Log, r.Output = n.LostLog(id), n.LostOutput(id)
 	}
 	err = n.kv.scan(receiptPrefix(id), func(_ string, v []byte) error {
 		sr := new(proto.SignedReceipt)

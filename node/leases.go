@@ -315,12 +315,16 @@ func (ls *leases) received(l *lease, f *proto.TaskFrame) error {
 		if len(b.Refused.Log) > proto.MaxLog {
 			return proto.CodeTooLarge.Errorf("log of %d bytes", len(b.Refused.Log))
 		}
+		if len(b.Refused.Output) > proto.MaxLostOutput {
+			return proto.CodeTooLarge.Errorf("output of %d bytes in a refusal", len(b.Refused.Output))
+		}
 		l.awaiting.Add(-1)
 		if proto.Code(b.Refused.Code) == proto.CodeNoLane {
 			l.unseen.Store(true)
 		}
 		j.post(market.RefusedSeen{
-			From: l.worker, Ref: ref, Code: proto.Code(b.Refused.Code), Reason: proto.Clip(b.Refused.Reason, 256), Log: b.Refused.Log,
+			From: l.worker, Ref: ref, Code: proto.Code(b.Refused.Code), Reason: proto.Clip(b.Refused.Reason, 256),
+			Log: b.Refused.Log, Output: b.Refused.Output,
 		})
 	case *proto.TaskFrame_Commits:
 		for _, c := range b.Commits.GetCommitments() {

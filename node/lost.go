@@ -6,7 +6,7 @@ import (
 	"edgenet.dev/proto"
 )
 
-// What a task said that gave no result: the log of its newest lost try, as its
+// What a task said that gave no result: log and output of its newest lost try, as its
 // worker sent it. Nobody agreed on it and no receipt names it, so it is for
 // people to read and for nothing else.
 
@@ -23,4 +23,32 @@ func (n *Node) LostLog(t proto.TaskID) []byte {
 		return nil // a log is a courtesy
 	}
 	return b
+}
+
+func lostOutputPrefix(id proto.JobID) string { return "lost-output/" + id.String() + "/" }
+
+func lostOutputKey(t proto.TaskID) string {
+	return fmt.Sprintf("%s%05d", lostOutputPrefix(t.Job), t.Index)
+}
+
+// LostOutput is the start of what that try wrote to stdout, at most
+// proto.MaxLostOutput bytes, like LostLog.
+func (n *Node) LostOutput(t proto.TaskID) []byte {
+	b, err := n.kv.get(lostOutputKey(t))
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// lost is what is stored for the newest lost try of a task; without text of its
+// own it takes away what an older one said.
+func lost(t proto.TaskID, log, output []byte) []write {
+	ws := []write{{lostKey(t), log}, {lostOutputKey(t), output}}
+	for i := range ws {
+		if len(ws[i].value) == 0 {
+			ws[i].value = nil
+		}
+	}
+	return ws
 }

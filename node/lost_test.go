@@ -39,8 +39,8 @@ func TestLostLogIsBounded(t *testing.T) {
 	}
 	first, second := proto.TaskID{Job: job.Job.ID}, proto.TaskID{Job: job.Job.ID, Index: 1}
 	newest := []byte("half \xff\x00\x1b[31m way")
-	save(market.SaveJob{Record: job}, market.SaveLost{Task: first, Log: []byte("older")}, task(0, market.Running),
-		market.SaveLost{Task: second, Log: []byte("of a try")})
+	save(market.SaveJob{Record: job}, market.SaveLost{Task: first, Log: []byte("older"), Output: []byte("old output")}, task(0, market.Running),
+		market.SaveLost{Task: second, Log: []byte("of a try"), Output: []byte("what it wrote")})
 	if got := log(0); string(got) != "older" {
 		t.Errorf("while the task runs: %q", got)
 	}
@@ -51,25 +51,34 @@ func TestLostLogIsBounded(t *testing.T) {
 	if got := log(1); string(got) != "of a try" {
 		t.Errorf("of the other task: %q", got)
 	}
+	if got := n.LostOutput(first); got != nil {
+		t.Errorf("the newest try wrote nothing, kept is %q", got)
+	}
+	if r, err := n.Result(second); err != nil || string(r.Output) != "what it wrote" {
+		t.Errorf("%+v, %v", r, err)
+	}
 	p, err := n.partsOf(job)
-	if err != nil || p.size < uint64(len(newest)+len("of a try")) || len(p.keys) != 4 {
-		t.Errorf("the job has %d records, %d bytes of them, want two tasks and two logs; %v", len(p.keys), p.size, err)
+	if err != nil || p.size < uint64(len(newest)+len("of a trywhat it wrote")) || len(p.keys) != 5 {
+		t.Errorf("the job has %d records, %d bytes of them, want two tasks, two logs and an output; %v", len(p.keys), p.size, err)
 	}
 	save(task(1, market.Done, a))
-	if got := n.LostLog(second); got != nil {
-		t.Errorf("the task has a result, and still the log of a lost try: %q", got)
+	if log, out := n.LostLog(second), n.LostOutput(second); log != nil || out != nil {
+		t.Errorf("the task has a result, and still what a lost try said: %q, %q", log, out)
 	}
 
 	ref := wireRef(proto.Ref{Task: first})
-	said := func(size int) proto.Code {
+	said := func(size, out int) proto.Code {
 		return proto.CodeOf(n.leases.received(newLease(a), &proto.TaskFrame{Body: &proto.TaskFrame_Refused{Refused: &proto.Refused{
-			Task: ref, Code: uint32(proto.CodeRunTimeout), Log: make([]byte, size),
+			Task: ref, Code: uint32(proto.CodeRunTimeout), Log: make([]byte, size), Output: make([]byte, out),
 		}}}))
 	}
-	if code := said(proto.MaxLog); code != proto.CodeOK {
+	if code := said(proto.MaxLog, proto.MaxLostOutput); code != proto.CodeOK {
 		t.Errorf("a whole log is refused: %s", code)
 	}
-	if code := said(proto.MaxLog + 1); code != proto.CodeTooLarge {
+	if code := said(proto.MaxLog+1, 0); code != proto.CodeTooLarge {
 		t.Errorf("a log above the cap: %s", code)
+	}
+	if code := said(0, proto.MaxLostOutput+1); code != proto.CodeTooLarge {
+		t.Errorf("an output above the cap: %s", code)
 	}
 }

@@ -60,9 +60,9 @@ func (j *jobs) act(ctx context.Context, outs []market.Output) {
 		case market.SendStarted:
 			n.work.send(o.To, progressItem{o.Ref, 0})
 		case market.SendRefused:
-			_, log, _, _ := n.work.result(execKey{o.To, o.Ref}) // of one that ran
+			output, log, _, _ := n.work.result(execKey{o.To, o.Ref}) // of one that ran
 			n.work.forget(o.To, o.Ref)
-			n.work.send(o.To, refusedItem{o.Ref, o.Code, o.Reason, log})
+			n.work.send(o.To, refusedItem{o.Ref, o.Code, o.Reason, log, output[:min(len(output), proto.MaxLostOutput)]})
 		case market.SendCommit:
 			n.work.send(o.To, commitItem{o.Ref, o.Hash})
 		case market.SendResult:
@@ -117,10 +117,11 @@ func (j *jobs) save(outs []market.Output) error {
 		case market.SaveTask:
 			w, err = record(taskKey(o.Record.ID), o.Record)
 			if len(resultOf(o.Record).Workers) > 0 {
-				writes = append(writes, write{lostKey(o.Record.ID), nil}) // its result has a log of its own
+				writes = append(writes, lost(o.Record.ID, nil, nil)...) // its result has a log of its own
 			}
 		case market.SaveLost:
-			w = write{lostKey(o.Task), o.Log}
+			writes = append(writes, lost(o.Task, o.Log, o.Output)...)
+			continue
 		case market.SaveHold:
 			w, err = record(holdKey(o.Record.Hold), o.Record)
 			if o.Record.Closed {

@@ -143,7 +143,8 @@ func (n *Node) partsOf(rec market.JobRecord) (parts, error) {
 	for prefix, count := range map[string]func([]byte) error{
 		jobTasks(rec.Job.ID):                   p.blobs.task,
 		"receipt/" + rec.Job.ID.String() + "/": p.blobs.receipt,
-		lostPrefix(rec.Job.ID):                 func([]byte) error { return nil }, // logs, which are no blobs
+		lostPrefix(rec.Job.ID):                 func([]byte) error { return nil }, // no blobs
+		lostOutputPrefix(rec.Job.ID):           func([]byte) error { return nil },
 	} {
 		err := n.kv.scan(prefix, func(key string, b []byte) error {
 			p.keys, p.size = append(p.keys, key), p.size+uint64(len(b))

@@ -2349,6 +2349,7 @@ type Refused struct {
 	Code          uint32                 `protobuf:"varint,2,opt,name=code,proto3" json:"code,omitempty"`
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"` // at most 256 bytes
 	Log           []byte                 `protobuf:"bytes,4,opt,name=log,proto3" json:"log,omitempty"`       // of an execution that ran and gave no result: its capped task log
+	Output        []byte                 `protobuf:"bytes,5,opt,name=output,proto3" json:"output,omitempty"` // and what it wrote to stdout, the first 64 KiB
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2407,6 +2408,13 @@ func (x *Refused) GetReason() string {
 func (x *Refused) GetLog() []byte {
 	if x != nil {
 		return x.Log
+	}
+	return nil
+}
+
+func (x *Refused) GetOutput() []byte {
+	if x != nil {
+		return x.Output
 	}
 	return nil
 }
@@ -8193,12 +8201,13 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x05where\"d\n" +
 	"\bAccepted\x12)\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x13.edgenet.v1.TaskRefR\x05tasks\x12-\n" +
-	"\awaiting\x18\x02 \x03(\v2\x13.edgenet.v1.TaskRefR\awaiting\"p\n" +
+	"\awaiting\x18\x02 \x03(\v2\x13.edgenet.v1.TaskRefR\awaiting\"\x88\x01\n" +
 	"\aRefused\x12'\n" +
 	"\x04task\x18\x01 \x01(\v2\x13.edgenet.v1.TaskRefR\x04task\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\rR\x04code\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x10\n" +
-	"\x03log\x18\x04 \x01(\fR\x03log\"C\n" +
+	"\x03log\x18\x04 \x01(\fR\x03log\x12\x16\n" +
+	"\x06output\x18\x05 \x01(\fR\x06output\"C\n" +
 	"\aCommits\x128\n" +
 	"\vcommitments\x18\x01 \x03(\v2\x16.edgenet.v1.CommitmentR\vcommitments\"a\n" +
 	"\n" +

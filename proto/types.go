@@ -47,6 +47,7 @@ const (
 	MaxInline            = 256 << 10 // payloads above travel by CID
 	MaxOutput            = 4 << 20
 	MaxLog               = 64 << 10
+	MaxLostOutput        = 64 << 10 // of an execution that gave no result
 	MaxModule            = 4 << 20
 	MaxInput             = 16 << 20
 	MaxRedundancy        = 7

@@ -137,6 +137,7 @@ func serve(in io.Reader, to io.Writer) error {
 			}
 		}
 		task.onLog = func(b []byte) { writeFrame(w, frameLog, b) }
+		task.onOut = func(b []byte) { writeFrame(w, frameOut, b) }
 		rest := frames.watch()
 		res, err := e.execute(ctx, c, o, input, task)
 		rest()

@@ -28,6 +28,7 @@ type Task struct {
 	Progress func(permille uint32)
 
 	onLog func(b []byte) // hears the log as it grows, in the guest's own thread
+	onOut func(b []byte) // hears the start of what it writes to stdout likewise, see guest.tellOutput
 }
 
 // Result is how a run ended.
@@ -35,7 +36,9 @@ type Result struct {
 	Status   proto.Status
 	ExitCode int32 // of a command that ended by proc_exit
 	// Output is what a reactor returned, or what a command wrote to stdout
-	// until it ended, however it did; empty with a status that does not vote.
+	// until it ended, however it did. With a status that does not vote it is the
+	// start of that, proto.MaxLostOutput at most, and may lack what came last; in
+	// a tab it is empty then.
 	Output []byte
 	// Fuel is what is billed: what ran. It is the whole limit when that ran
 	// out, and after a trap what had run when the counter was stored last, at

@@ -26,6 +26,8 @@ type guest struct {
 	maxLog   uint64
 	overflow bool // output above its limit
 	onLog    func(b []byte)
+	onOut    func(b []byte)
+	toldOut  int // of stdout
 	clock    uint64
 	rng      [4]uint64
 	progress func(permille uint32)
@@ -40,7 +42,7 @@ const (
 )
 
 func newGuest(abi ABI, input []byte, task Task) *guest {
-	g := &guest{abi: abi, maxOut: task.Limits.Output, maxLog: task.Limits.Log, progress: task.Progress, onLog: task.onLog}
+	g := &guest{abi: abi, maxOut: task.Limits.Output, maxLog: task.Limits.Log, progress: task.Progress, onLog: task.onLog, onOut: task.onOut}
 	if abi == ABICommand {
 		g.input = input
 	}
@@ -94,6 +96,25 @@ func (g *guest) logWrite(b []byte) {
 	if g.onLog != nil && len(b) > 0 {
 		g.onLog(b)
 	}
+}
+
+// outStep is how much of stdout is told at once, after its first so many bytes,
+// which are told as they come: a guest that writes byte by byte must not pay for
+// a frame each time.
+const outStep = 4 << 10
+
+// tellOutput passes on the start of stdout, for whoever kills the guest.
+func (g *guest) tellOutput() {
+	end := min(len(g.stdout), proto.MaxLostOutput)
+	if n := end - g.toldOut; g.onOut != nil && n > 0 && (g.toldOut < outStep || n >= outStep || end == proto.MaxLostOutput) {
+		g.onOut(g.stdout[g.toldOut:end])
+		g.toldOut = end
+	}
+}
+
+// lost is the result of a run that was ended from outside.
+func (g *guest) lost(s proto.Status) Result {
+	return Result{Status: s, Output: g.stdout[:min(len(g.stdout), proto.MaxLostOutput)], Log: g.log}
 }
 
 func put32(mem memory, ptr, v uint32) uint32 {
@@ -230,13 +251,11 @@ func (g *guest) fdWrite(mem memory, fd, iov, n, nwritten uint32) uint32 {
 			g.logWrite(b)
 			return true
 		}
-		if room := g.maxOut - uint64(len(g.stdout)); uint64(len(b)) > room {
-			g.stdout = append(g.stdout, b[:room]...)
-			g.overflow = true
-			return false
-		}
-		g.stdout = append(g.stdout, b...)
-		return true
+		room := min(uint64(len(b)), g.maxOut-uint64(len(g.stdout)))
+		g.stdout = append(g.stdout, b[:room]...)
+		g.overflow = room < uint64(len(b))
+		g.tellOutput()
+		return !g.overflow
 	})
 	g.charge(total)
 	if e != wasiOK {

@@ -182,8 +182,8 @@ func (p *pool) Run(ctx context.Context, m *Module, input []byte, task Task) (Res
 			c.duty(p.cfg.CPUPercent, allowed.halt, done)
 		}()
 	}
-	var log []byte
-	res, err := p.exchange(c, allowed, m, input, task, &log)
+	var log, out []byte
+	res, err := p.exchange(c, allowed, m, input, task, &log, &out)
 	if !unhook() {
 		<-ended
 	}
@@ -191,7 +191,7 @@ func (p *pool) Run(ctx context.Context, m *Module, input []byte, task Task) (Res
 		// The child is gone or talks nonsense; the next run gets a new one.
 		c.kill(proto.StatusKilled)
 		<-c.gone
-		res = Result{Status: c.fate(), Log: log}
+		res = Result{Status: c.fate(), Output: out, Log: log}
 		s.child = nil
 		p.ended.Add(1)
 		if res.Status == proto.StatusKilled {
@@ -273,8 +273,9 @@ func (p *pool) restart(ctx context.Context, s *slot) error {
 }
 
 // exchange sends one run and reads until its result. An error means that the
-// child is of no more use. What the guest logs until then is added to log.
-func (p *pool) exchange(c *process, allowed *allowance, m *Module, input []byte, task Task, log *[]byte) (Result, error) {
+// child is of no more use. What the guest logs until then is added to log, and
+// the start of what it writes to out.
+func (p *pool) exchange(c *process, allowed *allowance, m *Module, input []byte, task Task, log, out *[]byte) (Result, error) {
 	most := task.Limits.Wall
 	if p.cfg.CPUPercent < 100 {
 		most += proto.Stretch(most, p.cfg.CPUPercent)
@@ -341,6 +342,11 @@ func (p *pool) exchange(c *process, allowed *allowance, m *Module, input []byte,
 				return Result{}, errFrame
 			}
 			*log = append(*log, f.payload...)
+		case frameOut:
+			if compiling || uint64(len(*out))+uint64(len(f.payload)) > min(task.Limits.Output, proto.MaxLostOutput) {
+				return Result{}, errFrame
+			}
+			*out = append(*out, f.payload...)
 		case frameDone:
 			res, err := decodeDone(f.payload)
 			if err == nil && (compiling || !possible(res, task.Limits)) {

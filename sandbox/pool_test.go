@@ -149,6 +149,33 @@ func TestLogOfAKilledGuest(t *testing.T) {
 	}
 }
 
+// TestOutputOfAKilledGuest: so it is with what the guest had written, up to a
+// bound and less the last few bytes.
+func TestOutputOfAKilledGuest(t *testing.T) {
+	inProcess, err := sandbox.NewInProcess(sandbox.InProcessConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inProcess.Close()
+	pool := newPool(t, sandbox.PoolConfig{})
+	for name, ex := range map[string]sandbox.Executor{"pool": pool, "in process": inProcess} {
+		text := strings.Repeat(enginetest.LastWords, 10)
+		for times, least := range map[int]int{1: len(text), 60: 4 << 10, 600: proto.MaxLostOutput} {
+			all := strings.Repeat(text, times)
+			task := sandbox.Task{Limits: proto.Limits{Fuel: proto.MaxFuel, Wall: time.Second}}
+			res := run(t, ex, context.Background(), prepare(t, enginetest.WriteAndSpin(text, times)), "", task)
+			if got := string(res.Output); res.Status != proto.StatusTimeout || !strings.HasPrefix(all, got) || len(got) < least || len(got) > proto.MaxLostOutput {
+				t.Errorf("%s: ended %s with %d bytes of %d, want %d or more of them", name, res.Status, len(got), len(all), least)
+			}
+		}
+	}
+	// A child may not tell more than there can be.
+	task := sandbox.Task{Limits: proto.Limits{Fuel: proto.MaxFuel, Wall: time.Second, Output: 5}}
+	if res := run(t, pool, context.Background(), prepare(t, enginetest.WriteAndSpin(enginetest.LastWords, 1)), "", task); len(res.Output) > 5 {
+		t.Errorf("%d bytes of an output of at most 5", len(res.Output))
+	}
+}
+
 func TestPoolChildKilledFromOutside(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Logf("finding the child needs /proc; the restart after a kill is covered by TestPoolCancelKillsAndRestarts")

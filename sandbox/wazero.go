@@ -241,7 +241,7 @@ func (e *engine) execute(ctx context.Context, c *compiled, o order, input []byte
 			if !alloc.failed {
 				panic(p)
 			}
-			res, err = Result{Status: proto.StatusHostOOM, Log: g.log}, nil
+			res, err = g.lost(proto.StatusHostOOM), nil
 		}
 	}()
 	mod, err := e.rt.InstantiateModule(base, c.mod, wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(noRandom{}))
@@ -270,9 +270,9 @@ func (e *engine) execute(ctx context.Context, c *compiled, o order, input []byte
 	status, code := proto.StatusOK, int32(0)
 	switch {
 	case alloc.failed, int32(ceiling.Get()) == -1:
-		return Result{Status: proto.StatusHostOOM, Log: g.log}, nil
+		return g.lost(proto.StatusHostOOM), nil
 	case errors.Is(err, errStopped):
-		return Result{Status: stopStatus(ctx), Log: g.log}, nil
+		return g.lost(stopStatus(ctx)), nil
 	case errors.As(err, &engineFault):
 		return Result{}, fmt.Errorf("sandbox: engine fault: %w", err)
 	case errors.As(err, &exit):
@@ -288,7 +288,7 @@ func (e *engine) execute(ctx context.Context, c *compiled, o order, input []byte
 		case strings.Contains(err.Error(), "stack overflow"):
 			// The engine's own stack gave out within the guest's limits. Others
 			// may have more: nothing to vote on.
-			return Result{Status: proto.StatusHostOOM, Log: g.log}, nil
+			return g.lost(proto.StatusHostOOM), nil
 		case remaining < 0:
 			status = proto.StatusOutOfFuel
 		default:

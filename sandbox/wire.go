@@ -25,6 +25,7 @@ const (
 	frameCompiled = 'C'
 	frameProgress = 'P' // permille u32
 	frameLog      = 'G' // the log's next bytes, as the guest writes them: a killed child keeps nothing
+	frameOut      = 'O' // the next bytes of stdout's start, likewise; frameDone has all of it again
 	frameDone     = 'D' // see encodeDone
 	frameFault    = 'X' // text: the engine failed, not the guest
 )

@@ -2523,8 +2523,8 @@ type TaskResult struct {
 	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
 	Status        string                 `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
 	ExitCode      int32                  `protobuf:"varint,4,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
-	Output        []byte                 `protobuf:"bytes,5,opt,name=output,proto3" json:"output,omitempty"`
-	Log           []byte                 `protobuf:"bytes,6,opt,name=log,proto3" json:"log,omitempty"` // without workers of the newest lost try, which nobody agreed on
+	Output        []byte                 `protobuf:"bytes,5,opt,name=output,proto3" json:"output,omitempty"` // without workers the start of what the newest lost try wrote to stdout
+	Log           []byte                 `protobuf:"bytes,6,opt,name=log,proto3" json:"log,omitempty"`       // without workers of the newest lost try, which nobody agreed on
 	Fuel          uint64                 `protobuf:"varint,7,opt,name=fuel,proto3" json:"fuel,omitempty"`
 	Cost          uint64                 `protobuf:"varint,8,opt,name=cost,proto3" json:"cost,omitempty"`
 	Verified      bool                   `protobuf:"varint,9,opt,name=verified,proto3" json:"verified,omitempty"`

@@ -89,6 +89,17 @@ func LogAndSpin() []byte {
 	return a.bytes()
 }
 
+// WriteAndSpin writes text to stdout so many times and never ends.
+func WriteAndSpin(text string, times int) []byte {
+	var body [][]byte
+	for range times {
+		body = append(body, print(1, 1000, int32(len(text))), op(drop))
+	}
+	a := command(cat(append(body, loop(br(0)))...), "fd_write")
+	a.data = map[uint32]string{1000: text}
+	return a.bytes()
+}
+
 // Spin reports progress for ever.
 func Spin() []byte {
 	a := reactor(cat(loop(i32c(1), call(0), br(0)), op(0x00)))
