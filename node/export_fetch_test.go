@@ -1,10 +1,19 @@
 package node
 
 import (
+	"context"
 	"sync/atomic"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"edgenet.dev/proto"
 )
+
+// FetchBlob asks a peer for a blob as who was given no key for it.
+func (n *Node) FetchBlob(ctx context.Context, from peer.ID, h proto.Hash) ([]byte, error) {
+	return n.fetchBlob(ctx, from, h, nil, proto.MaxInput)
+}
 
 // ServeNoBlobs lets who asks this node for blobs wait for ever, and counts them.
 func (n *Node) ServeNoBlobs() (asked func() int64) {
