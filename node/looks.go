@@ -25,6 +25,7 @@ const (
 	maxLookers = 16               // claims that have their turn
 	maxLooks   = 256              // claims in work
 	lookTurn   = 20 * time.Second // of one claim
+	lookRate   = 512              // bytes a second that a turn has to bring for the claim to have another one
 	maxChecks  = 2                // claims of which signatures are checked at once
 )
 
@@ -199,17 +200,18 @@ func (w *wallet) lookInto(ctx context.Context) {
 }
 
 // look is one turn of a claim: nil says that all its outputs could be had,
-// again that the turn ended while they came.
+// again that the turn ended while they came, at the least rate or faster.
 func (n *Node) look(ctx context.Context, k *look, turn time.Duration) (again bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, turn)
 	defer cancel()
+	least := uint64(turn * lookRate / time.Second)
 	for ; k.next < len(k.Outputs); k.next++ {
 		if k.part == nil {
 			k.part = newPartBlob()
 		}
 		had := k.part.size
 		if err := n.hearBlob(ctx, k.Worker, k.Outputs[k.next], k.part); err != nil {
-			return ctx.Err() != nil && (again || k.part.size > had), err
+			return ctx.Err() != nil && (again || k.part.size-had >= least), err
 		}
 		k.part, again = nil, true
 	}

@@ -67,7 +67,7 @@ type Node struct {
 	halting   chan struct{}                 // something may keep the node from working
 	serving   *serving                      // blobs being served
 	secret    []byte                        // of the keys for its blobs
-	proving   chan struct{}                 // proofs being made
+	proving   *slots                        // proofs being made
 
 	ready    chan struct{}
 	running  atomic.Bool
@@ -110,7 +110,7 @@ func New(cfg Config) (*Node, error) {
 		cfg: cfg, addrs: addrs, self: self, net: cfg.Network, log: cfg.Log,
 		started: time.Now(), builtins: builtinBlobs(), store: store,
 		traffic: newBandwidth(cfg.Bandwidth), activity: newActivity(cfg.Log), health: newHealthCheck(),
-		ready: make(chan struct{}), done: make(chan struct{}), proving: make(chan struct{}, maxProofs),
+		ready: make(chan struct{}), done: make(chan struct{}), proving: newSlots(maxProofs, maxProofsOf, cfg.Network.IsWitness),
 	}
 	n.serving = newServing(maxBlobStreams, maxBlobsOfPeer, cfg.Network.IsWitness, n.partner)
 	if n.secret, err = blobSecret(cfg); err != nil {

@@ -18,13 +18,16 @@ const syncQuiet = 2 * time.Second
 // others out does not: of the sessions that are quiet the one that is so for the
 // longest ends for a new one. Peers whose newest session failed lose their
 // place first, whatever they say, and take nobody's: else a few of them that
-// hang up and begin anew would hold all places.
+// hang up and begin anew would hold all places. Partners, with whom this node has
+// work under way, take places of strangers, and strangers behind one address have
+// half of them at most.
 type places struct {
 	most    int
 	witness func(peer.ID) bool
 	// apart: witnesses need none of the places. Else they take one of somebody
 	// else when all are taken.
-	apart bool
+	apart   bool
+	partner func(peer.ID) bool // nil: there are none
 
 	mu     sync.Mutex
 	of     map[peer.ID]*syncSession
@@ -45,6 +48,7 @@ type syncSession struct {
 	context.Context
 	end  context.CancelFunc
 	last atomic.Int64 // Unix time in ns of the newest progress
+	site string       // where the peer speaks from, see siteOf
 }
 
 func newSyncSession(ctx context.Context) *syncSession {
@@ -72,8 +76,9 @@ func (p *places) take(now time.Time, id peer.ID, s *syncSession) bool {
 			}
 		}
 	}
-	if taken >= p.most && !(p.apart && p.witness(id)) {
-		x, ok := p.dispensable(now, id)
+	beside := p.crowded(id, s.site)
+	if (taken >= p.most || beside != "") && !(p.apart && p.witness(id)) {
+		x, ok := p.dispensable(now, id, beside)
 		if !ok {
 			return false
 		}
@@ -84,27 +89,62 @@ func (p *places) take(now time.Time, id peer.ID, s *syncSession) bool {
 	return true
 }
 
-// dispensable is whose session ends for one of id. Call with mu held.
-func (p *places) dispensable(now time.Time, id peer.ID) (least peer.ID, ok bool) {
+// crowded is the address of a stranger when half of the places are taken by
+// strangers from there. Call with mu held.
+func (p *places) crowded(id peer.ID, site string) string {
+	if site == "" || p.rank(id) < rankStranger {
+		return ""
+	}
+	n := 0
+	for x, s := range p.of {
+		if s.site == site && p.rank(x) == rankStranger {
+			n++
+		}
+	}
+	if n < (p.most+1)/2 {
+		return ""
+	}
+	return site
+}
+
+const (
+	rankWitness = iota
+	rankPartner
+	rankStranger
+	rankFailed
+)
+
+func (p *places) rank(id peer.ID) int {
+	switch {
+	case p.witness(id):
+		return rankWitness
+	case p.partner != nil && p.partner(id):
+		return rankPartner
+	}
+	return rankStranger
+}
+
+// dispensable is whose session ends for one of id, one from site unless that is
+// "". Call with mu held.
+func (p *places) dispensable(now time.Time, id peer.ID, site string) (least peer.ID, ok bool) {
 	witness := p.witness(id)
 	if !witness && p.fails(now, id) {
 		return "", false
 	}
 	rank := func(x peer.ID) int {
-		switch {
-		case p.witness(x):
-			return 0
-		case p.fails(now, x):
-			return 2
+		r := p.rank(x)
+		if r > rankWitness && p.fails(now, x) {
+			return rankFailed
 		}
-		return 1
+		return r
 	}
+	own := rank(id)
 	for x, s := range p.of {
 		r := rank(x)
-		if r == 0 && (p.apart || !witness) {
+		if r == rankWitness && (p.apart || !witness) || site != "" && s.site != site {
 			continue
 		}
-		prefers := r == 2 || r == 1 && witness // no matter whether it is quiet
+		prefers := r == rankFailed || own < r // no matter whether it is quiet
 		if !prefers && now.UnixNano()-s.last.Load() < int64(syncQuiet) {
 			continue
 		}

@@ -17,7 +17,8 @@ import (
 // word; see ledger.Report and ledger.OpenLight.
 
 const (
-	maxProofs    = 16 // served at once
+	maxProofs    = 16 // served at once, beside witnesses
+	maxProofsOf  = 4  // of these to one peer
 	proofTimeout = 30 * time.Second
 	proofWait    = 5 * time.Second // for its turn
 	maxProof     = proto.MaxSyncFrame + 1024
@@ -30,13 +31,16 @@ func (n *Node) serveProof(s network.Stream) {
 	var q proto.ProofRequest
 	err := frames(s, maxProofRequest).Read(&q)
 	if err == nil { // only now: a stream without a question must not keep others waiting
-		select {
-		case n.proving <- struct{}{}:
-			defer func() { <-n.proving }()
-		case <-time.After(proofWait):
-			err = proto.CodeBusy.Errorf("too many proofs at once")
-		case <-n.ctx.Done():
+		wait, cancel := context.WithTimeout(n.ctx, proofWait)
+		release, ok := n.proving.take(wait, s.Conn().RemotePeer())
+		cancel()
+		switch {
+		case ok:
+			defer release()
+		case n.ctx.Err() != nil:
 			err = ErrClosed
+		default:
+			err = proto.CodeBusy.Errorf("too many proofs at once")
 		}
 	}
 	if err == nil {

@@ -69,10 +69,12 @@ func meshed() time.Duration { return 3 * heartbeat }
 var errJoins = proto.CodeBusy.Errorf("the state already comes from %d other peers", maxJoins)
 
 func newSyncer(n *Node, witness func(peer.ID) bool) *syncer {
-	return &syncer{
+	s := &syncer{
 		n: n, peers: map[peer.ID]*syncPeer{}, asking: map[peer.ID]bool{}, changed: make(chan struct{}, 1),
 		serving: newPlaces(maxSyncs, witness, true), joining: newPlaces(maxJoins, witness, false),
 	}
+	s.serving.partner = n.partner
+	return s
 }
 
 func (s *syncer) run(ctx context.Context) error {
@@ -299,6 +301,7 @@ func (s *syncer) serve(st network.Stream) {
 	first := new(proto.SyncFrame)
 	err := in.Read(first) // only then it takes a place
 	sess := newSyncSession(s.n.ctx)
+	sess.site = siteOf(st.Conn())
 	defer sess.end()
 	switch {
 	case err != nil:

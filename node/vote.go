@@ -2,6 +2,7 @@ package node
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -57,6 +58,8 @@ type caller struct {
 	s    network.Stream
 	out  *frameQueue
 	last time.Time // of its newest frame; guarded by votes.mu
+	site string    // where it speaks from, see siteOf
+	rich bool      // its account has credits: identities are free, credits are not
 }
 
 func newVotes(n *Node, heard func(peer.ID, *proto.VoteFrame) error) (*votes, error) {
@@ -201,7 +204,7 @@ func (v *votes) write(ctx context.Context, q *frameQueue, s network.Stream, idle
 func (v *votes) serve(s network.Stream) {
 	defer s.Reset()
 	from := s.Conn().RemotePeer()
-	c := &caller{s: s, out: newFrameQueue(), last: time.Now()}
+	c := &caller{s: s, out: newFrameQueue(), last: time.Now(), site: siteOf(s.Conn()), rich: v.n.wallet.worth(from) > 0}
 	limit := v.admit(from, c)
 	ctx, cancel := context.WithCancel(v.n.ctx)
 	var writer sync.WaitGroup
@@ -224,8 +227,7 @@ func (v *votes) serve(s network.Stream) {
 	}
 }
 
-// admit makes c the stream of its peer. When too many are served, the one that
-// was silent for longest goes.
+// admit makes c the stream of its peer. When too many are served, one goes.
 func (v *votes) admit(from peer.ID, c *caller) *rate.Limiter {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -235,15 +237,9 @@ func (v *votes) admit(from peer.ID, c *caller) *rate.Limiter {
 	v.callers[from] = c
 	witness := v.n.net.IsWitness(from)
 	if len(v.callers) > maxCallers+len(v.n.net.Witnesses) {
-		var quiet peer.ID
-		for p, x := range v.callers {
-			if x != c && !v.n.net.IsWitness(p) && (quiet == "" || x.last.Before(v.callers[quiet].last)) {
-				quiet = p
-			}
-		}
-		if quiet != "" {
-			v.callers[quiet].s.Reset()
-			delete(v.callers, quiet)
+		if p := v.dispensable(); p != "" {
+			v.callers[p].s.Reset()
+			delete(v.callers, p)
 		}
 	}
 	limit, ok := v.limits.Get(from) // a new stream is no new budget
@@ -254,6 +250,29 @@ func (v *votes) admit(from peer.ID, c *caller) *rate.Limiter {
 		v.limits.Add(from, limit)
 	}
 	return limit
+}
+
+// dispensable is the caller that goes: of those without credits first, of these
+// one of the address with most of them, and the one that was silent for longest.
+// Call with mu held.
+func (v *votes) dispensable() (least peer.ID) {
+	sites := map[string]int{}
+	for p, x := range v.callers {
+		if x.site != "" && !x.rich && !v.n.net.IsWitness(p) {
+			sites[x.site]++
+		}
+	}
+	for p, x := range v.callers {
+		if v.n.net.IsWitness(p) {
+			continue
+		}
+		l := v.callers[least]
+		if l == nil || !x.rich && l.rich ||
+			x.rich == l.rich && cmp.Or(cmp.Compare(sites[l.site], sites[x.site]), x.last.Compare(l.last)) < 0 {
+			least = p
+		}
+	}
+	return least
 }
 
 // read takes frames as fast as the peer's budget allows; a faster peer waits.

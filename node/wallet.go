@@ -182,6 +182,18 @@ func faulty(err error) bool {
 	return errors.As(err, &wire)
 }
 
+// worth is what an account has, in whatever form.
+func (w *wallet) worth(id peer.ID) proto.Credit {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a := w.l.Account(id)
+	sum := a.Avail + a.Held + a.Staked + a.Unbonding + a.Receivable
+	if !a.Opened {
+		sum += w.n.net.Grants[id]
+	}
+	return sum
+}
+
 // deliver does what the state machines want done, all of it even when something
 // fails. Call with mu held.
 func (w *wallet) deliver(now time.Time, outs []ledger.Output) (failed error) {
