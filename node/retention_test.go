@@ -81,7 +81,7 @@ func TestOldJobsAreRemoved(t *testing.T) {
 	if err := n.Remove(ctx, open); proto.CodeOf(err) != proto.CodeNotFinal {
 		t.Errorf("a job that is not over: %v", err)
 	}
-	if err := n.Retain(time.Nanosecond, 1); err != nil || !gone(second) || gone(open) {
+	if err := n.Retain(time.Nanosecond, 0); err != nil || !gone(second) || gone(open) {
 		t.Errorf("by age: second removed %v, open removed %v (%v)", gone(second), gone(open), err)
 	}
 	if err := n.Cancel(ctx, open); err != nil {
