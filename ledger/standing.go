@@ -247,6 +247,17 @@ func (l *Ledger) Reputation(id peer.ID) Reputation {
 	return l.newestStandings()[id].rep.At(l.net, l.s.newest)
 }
 
+// Stakes are what accounts have staked, of those that have.
+func (l *Ledger) Stakes() map[peer.ID]proto.Credit {
+	stakes := map[peer.ID]proto.Credit{}
+	for id, a := range l.s.accounts {
+		if a.post.staked > 0 && !a.post.frozen() {
+			stakes[id] = proto.Credit(a.post.staked)
+		}
+	}
+	return stakes
+}
+
 // Scores are those of all accounts that have one above 0, in ppm, and the
 // epoch of the checkpoint that they are from.
 func (l *Ledger) Scores() (epoch uint64, scores map[peer.ID]uint64) {

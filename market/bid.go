@@ -3,7 +3,7 @@ package market
 import (
 	"encoding/binary"
 	"fmt"
-	"math/bits"
+	"math"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -64,6 +64,9 @@ func (m *Machine) offerSeen(in OfferSeen) {
 	rank := m.rank(b)
 	if w.held >= w.cfg.Slots { // those who could start at once answer first
 		rank += uint64(min(w.neighbours, busySteps))
+	}
+	if n := m.dearest(b.from, b.module); n > 1 { // and those who know no better of the submitter
+		rank += uint64(min(w.neighbours, busySteps) * n)
 	}
 	if rank > 0 {
 		m.at(b.timer, m.now.Add(time.Duration(rank)*m.cfg.ClaimStep))
@@ -135,18 +138,21 @@ func (m *Machine) rivalClaim(id proto.JobID, from peer.ID, c *proto.Claim) {
 	if b.rivals == nil {
 		b.rivals = map[peer.ID]uint32{}
 	}
+	if 2*m.weight(from) < m.weight(m.cfg.Self) {
+		return // somebody with so much less to lose does not answer in this worker's place
+	}
 	b.rivals[from] = c.Slots
 	b.slots += uint64(min(c.Slots, maxSlots))
 }
 
-// rank is this worker's place in the order of answers: its rendezvous
-// position in [0,1) times the number of competitors.
+// rank is this worker's place in the order of answers: its rendezvous position
+// among as many competitors as it sees, weighted by its reputation and stake.
 func (m *Machine) rank(b *bid) uint64 {
 	key := append([]byte("edgenet/rank/1\x00"), b.offer.Id...)
 	key = binary.BigEndian.AppendUint32(key, b.round)
 	h := proto.HashOf(append(key, m.cfg.Self...))
-	rank, _ := bits.Mul64(binary.BigEndian.Uint64(h[:8]), uint64(m.work.neighbours))
-	return min(rank, 10_000)
+	before := 1 - math.Exp(-weighted(h, m.weight(m.cfg.Self))) // the share of others, of weight 1, that come earlier
+	return min(uint64(before*float64(m.work.neighbours)), 10_000)
 }
 
 // declines says why this worker does not answer an offer, "" when it does.
@@ -170,11 +176,12 @@ func (m *Machine) declines(b *bid) string {
 		return w.below(o)
 	case o.ModuleSize > proto.MaxModule:
 		return "its module is too large"
-	case proto.Credit(o.PriceCap) < w.cfg.MinPrice:
-		return fmt.Sprintf("it pays at most %d µcredit per 60 Gfuel, the minimum is %d", o.PriceCap, w.cfg.MinPrice)
+	case proto.Credit(o.PriceCap) < m.leastPrice(proto.Priority(o.Priority)):
+		return fmt.Sprintf("at %s priority it pays at most %d µcredit per 60 Gfuel, the minimum is %d",
+			proto.Priority(o.Priority), o.PriceCap, m.leastPrice(proto.Priority(o.Priority)))
 	case o.WallMs > uint64(m.cfg.MaxRun/time.Millisecond):
 		return fmt.Sprintf("a try of it may run for %d ms, in this network it is %s at most", o.WallMs, m.cfg.MaxRun)
-	case w.held >= w.cfg.InFlight:
+	case w.room(w.customers[b.from]) == 0:
 		return "all slots are taken"
 	}
 	return w.late(b.module, proto.Fuel(o.FuelLimit), proto.Millis(o.WallMs))
@@ -195,18 +202,19 @@ func (m *Machine) claim(b *bid) {
 		return
 	}
 	b.answered = true
-	price := w.cfg.MinPrice
-	if price == 0 {
-		price = min(m.cfg.Price, proto.Credit(o.PriceCap))
+	priority := proto.Priority(o.Priority)
+	price := m.leastPrice(priority)
+	if w.cfg.MinPrice == 0 {
+		price = min(m.terms().At(priority, m.cfg.Price), proto.Credit(o.PriceCap))
 	}
 	expires := m.now.Add(proto.LeaseDuration)
 	c := m.customer(b.from, stakeNone)
-	if c == nil || !c.grant(b.module, grant{expires: expires, price: price}, m.now) {
+	if c == nil || !c.grant(grantKey{b.module, priority}, grant{expires: expires, price: price}, m.now) {
 		w.why = "it serves too many submitters already"
 		return
 	}
 	m.send(PublishClaim{Offer: o, Claim: &proto.Claim{
-		Offer: o.Id, Submitter: []byte(b.from), Slots: uint32(w.cfg.InFlight - w.held), Price: uint64(price),
+		Offer: o.Id, Submitter: []byte(b.from), Slots: uint32(max(1, min(w.room(c), m.soon()))), Price: uint64(price),
 		ExpiresUnixMs: uint64(expires.UnixMilli()), Payee: payeeBytes(w.cfg.Payee, m.cfg.Self),
 		Operator: w.cfg.Operator, Site: w.cfg.Site, Round: b.round,
 		CpuPercent: uint32(w.share()), Parallel: uint32(w.cfg.Slots), Held: uint32(w.held),

@@ -1,7 +1,6 @@
 package market
 
 import (
-	"bytes"
 	"cmp"
 	"maps"
 	"slices"
@@ -39,11 +38,17 @@ func (m *Machine) claimSeen(in ClaimSeen) {
 	if !m.acceptable(j, c) {
 		return
 	}
+	if m.class(in.From) == classBad && j.bid.round <= shunned {
+		if len(j.bid.shunned) < maxClaims { // the next offer asks for as many more
+			j.bid.shunned[in.From] = true
+		}
+		return
+	}
 	if s := j.sess; s != nil {
 		m.lateClaim(j, s, in.From, c)
 		return
 	}
-	if _, known := j.bid.claims[in.From]; !known && len(j.bid.claims) >= maxClaims {
+	if _, known := j.bid.claims[in.From]; !known && len(j.bid.claims) >= maxClaims && !m.makeRoom(j, in.From) {
 		return
 	}
 	j.bid.claims[in.From] = c
@@ -52,7 +57,7 @@ func (m *Machine) claimSeen(in ClaimSeen) {
 }
 
 func (m *Machine) acceptable(j *job, c *proto.Claim) bool {
-	if c.Slots == 0 || proto.Credit(c.Price) > m.cfg.Price || c.ExpiresUnixMs <= uint64(m.now.UnixMilli()) ||
+	if c.Slots == 0 || proto.Credit(c.Price) > m.price(j) || c.ExpiresUnixMs <= uint64(m.now.UnixMilli()) ||
 		c.Round > j.rec.Round<<16|j.bid.round || len(c.Operator) > proto.MaxLabel || len(c.Site) > proto.MaxLabel {
 		return false
 	}
@@ -67,6 +72,24 @@ func (m *Machine) acceptable(j *job, c *proto.Claim) bool {
 	return true
 }
 
+// shunned is how many offers of a job go out before a worker may have it that
+// broke more than it kept.
+const shunned = 3
+
+// makeRoom gives up the claim of a stranger for that of somebody known.
+func (m *Machine) makeRoom(j *job, w peer.ID) bool {
+	if m.class(w) != classGood {
+		return false
+	}
+	for _, old := range slices.Sorted(maps.Keys(j.bid.claims)) {
+		if m.class(old) != classGood {
+			delete(j.bid.claims, old)
+			return true
+		}
+	}
+	return false
+}
+
 // rendezvous is the order of workers for a job that nobody chooses.
 func rendezvous(id proto.JobID, w peer.ID) proto.Hash {
 	return proto.HashOf(append(id[:len(id):len(id)], w...))
@@ -75,8 +98,10 @@ func rendezvous(id proto.JobID, w peer.ID) proto.Hash {
 type claimant struct {
 	worker peer.ID
 	claim  *proto.Claim
-	tenths uint64 // of a full reputation
-	rank   proto.Hash
+	class  class
+	least  proto.Credit // what a lower price counts as
+	tenths uint64       // of a full reputation
+	rank   float64      // in weighted rendezvous order
 }
 
 // shareOf is the percent of a core that executions of a claim's worker get.
@@ -93,25 +118,43 @@ func (c claimant) free() bool { return c.claim.Held < max(1, c.claim.Parallel) }
 // dear is what a claim's price counts as: full without a reputation, and a
 // twentieth less for each tenth of one. So the best worker may ask for almost
 // twice what a new one does, and among near equals nobody always comes first.
-func (c claimant) dear() uint64 { return c.claim.Price * (20 - c.tenths) }
+// Whoever works for next to nothing gains nothing by that over half the price.
+func (c claimant) dear() uint64 { return max(c.claim.Price, uint64(c.least)) * (20 - c.tenths) }
 
 // tenths of a full reputation that a worker has.
 func (m *Machine) tenths(w peer.ID) uint64 { return min(m.ppm[w], 1_000_000) / 100_000 }
 
-// ranked are j's claims that hold now: by price and reputation, then by
-// reputation, then the fast and the free ones first, then in rendezvous order.
+// ranked are j's claims that hold now: who is known, then strangers; among these
+// by price and reputation, then by reputation, then the fast and the free ones
+// first, then in rendezvous order weighted by reputation and stake. Strangers
+// have a share of the first places, however many are known.
 func (m *Machine) ranked(j *job) []claimant {
 	var out []claimant
 	for _, w := range slices.Sorted(maps.Keys(j.bid.claims)) {
 		if c := j.bid.claims[w]; c.ExpiresUnixMs > uint64(m.now.UnixMilli()) {
-			out = append(out, claimant{w, c, m.tenths(w), rendezvous(j.rec.Job.ID, w)})
+			out = append(out, claimant{w, c, m.class(w), m.price(j) / 2, m.tenths(w), weighted(rendezvous(j.rec.Job.ID, w), m.weight(w))})
 		}
 	}
 	slices.SortStableFunc(out, func(a, b claimant) int {
-		return cmp.Or(cmp.Compare(a.dear(), b.dear()), cmp.Compare(b.tenths, a.tenths),
-			cmp.Compare(shareOf(b.claim), shareOf(a.claim)), first(a.free(), b.free()), bytes.Compare(a.rank[:], b.rank[:]))
+		return cmp.Or(cmp.Compare(a.class, b.class), cmp.Compare(a.dear(), b.dear()), cmp.Compare(b.tenths, a.tenths),
+			cmp.Compare(shareOf(b.claim), shareOf(a.claim)), first(a.free(), b.free()), cmp.Compare(a.rank, b.rank))
 	})
-	return out
+	return mixed(out, m.strangersShare())
+}
+
+// mixed gives one place in so many to those who are not known.
+func mixed(cs []claimant, every int) []claimant {
+	at, _ := slices.BinarySearchFunc(cs, classNew, func(c claimant, k class) int { return cmp.Compare(c.class, k) })
+	known, others := cs[:at], cs[at:]
+	out := make([]claimant, 0, len(cs))
+	for len(known) > 0 && len(others) > 0 {
+		if (len(out)+1)%every == 0 {
+			out, others = append(out, others[0]), others[1:]
+		} else {
+			out, known = append(out, known[0]), known[1:]
+		}
+	}
+	return append(append(out, known...), others...)
 }
 
 // first orders what is so before what is not.
@@ -144,10 +187,12 @@ func (m *Machine) apart(cs []claimant) (workers, slots int) {
 func (m *Machine) weigh(j *job) {
 	all := m.ranked(j)
 	workers, slots := m.apart(all)
+	strangers := len(m.ppm)+len(m.stakes)+len(m.standings) > 0 && // somebody is known here, and may answer yet
+		!slices.ContainsFunc(all, func(c claimant) bool { return c.class == classGood })
 	free, _ := m.apart(slices.DeleteFunc(all, func(c claimant) bool { return !c.free() }))
 	switch {
 	case workers < j.k:
-	case free >= j.k && workers >= j.wanted() && slots >= min(j.slotsWanted(), workers):
+	case !strangers && free >= j.k && workers >= j.wanted() && slots >= min(j.slotsWanted(), workers):
 		m.choose(j)
 	case !j.bid.window.armed():
 		m.at(j.bid.window, m.now.Add(m.cfg.ClaimWindow))
@@ -167,6 +212,7 @@ func (m *Machine) choose(j *job) {
 	s := m.fitting(j)
 	if s == nil {
 		s = m.newSession(j.rec.Job.ID)
+		s.priority = j.rec.Job.Options.Priority
 		s.module, s.fuel, s.memory, s.wall = string(j.module), j.limits.Fuel, j.limits.Memory, j.limits.Wall
 	}
 	for _, c := range cs[:min(len(cs), maxLanes)] {

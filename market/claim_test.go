@@ -37,7 +37,7 @@ func TestClaimsAreChosenByReputation(t *testing.T) {
 		}
 		m.Step(now, Reputations{Epoch: 1, PPM: ppm})
 		inputs := make([]InputRef, 100) // so that more workers are wanted than claim
-		m.Step(now, Submit{Job: Job{ID: id, Type: "text", Module: scenarioModule, Inputs: inputs, Created: now, Options: Options{Redundancy: 2, MaxCredits: 1000 * proto.OneCredit, Timeout: time.Minute}}})
+		m.Step(now, Submit{Job: Job{ID: id, Type: "text", Module: scenarioModule, Inputs: inputs, Created: now, Options: Options{Priority: proto.PriorityNormal, Redundancy: 2, MaxCredits: 1000 * proto.OneCredit, Timeout: time.Minute}}})
 		for _, c := range claims {
 			m.Step(now, c)
 		}
@@ -56,8 +56,9 @@ func TestClaimsAreChosenByReputation(t *testing.T) {
 		want []int
 	}{
 		{"reputation at one price", []bid{{100, 0}, {100, 300_000}, {100, 999_999}}, []int{2, 1, 0}},
-		{"price without reputation", []bid{{300, 0}, {100, 0}, {200, 0}}, []int{1, 2, 0}},
-		{"the best may ask for less than twice as much", []bid{{100, 0}, {180, 950_000}, {190, 950_000}}, []int{1, 0, 2}},
+		{"price without reputation", []bid{{900_000, 0}, {500_000, 0}, {700_000, 0}}, []int{1, 2, 0}},
+		{"a known one comes before a cheap one", []bid{{0, 0}, {900_000, 100_000}, {950_000, 900_000}}, []int{2, 1, 0}},
+		{"the best may ask for less than twice as much", []bid{{500_000, 100_000}, {860_000, 950_000}, {870_000, 950_000}}, []int{1, 0, 2}},
 		{"for nothing", []bid{{0, 0}, {0, 500_000}}, []int{1, 0}},
 		{"more than there can be", []bid{{100, 999_999}, {100, 1 << 63}}, []int{1, 0}},
 	} {

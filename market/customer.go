@@ -15,19 +15,26 @@ import (
 type customer struct {
 	id        peer.ID
 	used      uint64
-	grants    map[cid.Cid]grant // by module
+	grants    map[grantKey]grant
 	lanes     map[laneKey]*workLane
 	execs     map[proto.Ref]*exec
 	fetching  int     // of those, that wait for their input or module
-	commits   []*exec // that wait to be asked for, oldest first; others stay until they come up
-	kept      int
+	held      int     // fetching, queued and running
+	queue     []*exec // heap: priority, then arrival
+	served    turn    // slot time it had
 	sent      []*exec // delivered, oldest first; dropped ones stay until they come up
 	sentBytes uint64
 	sentLive  int
 }
 
-// grant is a claim this worker made: the module it will run, until when and
-// at what price.
+// grantKey is what a claim is for.
+type grantKey struct {
+	module   cid.Cid
+	priority proto.Priority
+}
+
+// grant is a claim this worker made: until when and at what price it runs what
+// it is for.
 type grant struct {
 	expires time.Time
 	price   proto.Credit
@@ -86,7 +93,7 @@ func (m *Machine) customer(p peer.ID, most stake) *customer {
 		if len(w.customers) >= maxCustomers && !m.evict(most) {
 			return nil
 		}
-		c = &customer{id: p, grants: map[cid.Cid]grant{}, lanes: map[laneKey]*workLane{}, execs: map[proto.Ref]*exec{}}
+		c = &customer{id: p, grants: map[grantKey]grant{}, lanes: map[laneKey]*workLane{}, execs: map[proto.Ref]*exec{}}
 		w.customers[p] = c
 	}
 	c.used = w.seq
@@ -117,8 +124,8 @@ func (m *Machine) evict(most stake) bool {
 	return true
 }
 
-func (c *customer) grant(module cid.Cid, g grant, now time.Time) bool {
-	if _, known := c.grants[module]; !known && len(c.grants) >= maxModules {
+func (c *customer) grant(key grantKey, g grant, now time.Time) bool {
+	if _, known := c.grants[key]; !known && len(c.grants) >= maxModules {
 		for old, g := range c.grants {
 			if !now.Before(g.expires) {
 				delete(c.grants, old)
@@ -128,8 +135,22 @@ func (c *customer) grant(module cid.Cid, g grant, now time.Time) bool {
 			return false
 		}
 	}
-	c.grants[module] = g
+	c.grants[key] = g
 	return true
+}
+
+// granted reports whether this worker claimed work with that module, and what
+// it asks for at priority p.
+func (m *Machine) granted(c *customer, module cid.Cid, p proto.Priority) (bool, proto.Credit) {
+	if g, ok := c.grants[grantKey{module, p}]; ok && m.now.Before(g.expires) {
+		return true, g.price
+	}
+	for k, g := range c.grants {
+		if k.module == module && m.now.Before(g.expires) {
+			return true, m.leastPrice(p)
+		}
+	}
+	return false, m.leastPrice(p)
 }
 
 // lane finds the books of a certified lane or opens them; nil when too many
@@ -209,6 +230,7 @@ func (m *Machine) voucherSeen(in VoucherSeen) {
 		m.note(in.From, proto.Ref{}, proto.CodeConflict, "voucher for %s credits, had %s before, cap is %s", amount, l.vouchered, l.Cap)
 		return
 	}
+	m.book(worthKey{payer: in.From}, amount-l.vouchered, 0)
 	l.vouchered = amount
 	l.owed = max(l.owed, amount)
 	if in.Finish {
@@ -233,57 +255,5 @@ func (m *Machine) answerFinish(l *workLane) {
 		for _, x := range c.ordered(l) {
 			m.drop(x)
 		}
-	}
-}
-
-// The queue: a heap by priority, then arrival.
-
-func (w *workside) earlier(i, j int) bool {
-	a, b := w.queue[i], w.queue[j]
-	if a.a.Priority != b.a.Priority {
-		return a.a.Priority > b.a.Priority
-	}
-	return a.seq < b.seq
-}
-
-func (w *workside) exchange(i, j int) {
-	w.queue[i], w.queue[j] = w.queue[j], w.queue[i]
-	w.queue[i].pos, w.queue[j].pos = i, j
-}
-
-func (w *workside) fix(i int) {
-	for i > 0 && w.earlier(i, (i-1)/2) {
-		w.exchange(i, (i-1)/2)
-		i = (i - 1) / 2
-	}
-	for {
-		c := 2*i + 1
-		if c >= len(w.queue) {
-			return
-		}
-		if c+1 < len(w.queue) && w.earlier(c+1, c) {
-			c++
-		}
-		if !w.earlier(c, i) {
-			return
-		}
-		w.exchange(i, c)
-		i = c
-	}
-}
-
-func (w *workside) push(x *exec) {
-	x.pos = len(w.queue)
-	w.queue = append(w.queue, x)
-	w.fix(x.pos)
-}
-
-func (w *workside) unqueue(x *exec) {
-	i, last := x.pos, len(w.queue)-1
-	w.exchange(i, last)
-	w.queue[last] = nil
-	w.queue = w.queue[:last]
-	if i < last {
-		w.fix(i)
 	}
 }

@@ -144,7 +144,7 @@ func (m *Machine) askHold(s *session) {
 // fewer than a task needs. The balance did not cover more than a part of it
 // when s.scale is above 0.
 func (m *Machine) firstLanes(s *session, j *job) (lanes []LaneRecord, budget proto.Credit, least bool) {
-	pay := m.nextPay(j, m.cfg.Price)
+	pay := m.nextPay(j, m.price(j))
 	floor := withFee(proto.Credit(j.k)*pay, m.cfg.FeePPM)
 	budget = min(m.Quote(j.rec.Job).Hold, withFee(m.remaining(j), m.cfg.FeePPM))
 	if budget>>s.scale <= floor {

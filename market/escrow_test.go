@@ -20,7 +20,7 @@ func TestFirstHoldIsWhatTheJobCanUse(t *testing.T) {
 			}
 		}
 	}
-	o := Options{Redundancy: 2}
+	o := Options{Redundancy: 2, Priority: proto.PriorityNormal}
 	quote := s.nodes[0].m.Quote(Job{Type: "text", Module: proto.CIDOf([]byte("module")), Options: o, Inputs: inputs(1, 8)})
 	id := s.job(0, "tiny", 1, o)
 	s.until(5*time.Second, s.final(id))
@@ -31,7 +31,7 @@ func TestFirstHoldIsWhatTheJobCanUse(t *testing.T) {
 		t.Fatalf("a tiny job holds %s credits", quote.Hold)
 	}
 	began := s.now
-	batch := s.job(0, "batch", 500, Options{Redundancy: 2, MaxCredits: 1000 * proto.OneCredit})
+	batch := s.job(0, "batch", 500, Options{Redundancy: 2, Priority: proto.PriorityNormal, MaxCredits: 1000 * proto.OneCredit})
 	s.until(5*time.Second, s.final(batch))
 	if v := s.view(batch); v.Verified != 500 {
 		t.Fatalf("%+v", v)
@@ -82,7 +82,7 @@ func TestSessionOutlivesItsHold(t *testing.T) {
 	began := s.now
 	var ids []proto.JobID
 	for s.now.Sub(began) < 20*time.Minute {
-		id := s.job(0, fmt.Sprint("job ", len(ids)), 1, Options{Redundancy: 2, Timeout: time.Minute})
+		id := s.job(0, fmt.Sprint("job ", len(ids)), 1, Options{Redundancy: 2, Priority: proto.PriorityNormal, Timeout: time.Minute})
 		s.until(10*time.Second, s.final(id))
 		if v := s.view(id); v.Verified != 1 {
 			t.Fatalf("after %s: %+v", s.now.Sub(began), v)

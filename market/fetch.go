@@ -45,7 +45,6 @@ func (m *Machine) fetched(in Fetched) {
 		return
 	}
 	c.fetching--
-	x.phase = execQueued
 	m.work.push(x)
 }
 

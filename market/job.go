@@ -68,6 +68,7 @@ type task struct {
 	cost     proto.Credit    // of those, with fee
 	short    bool            // waits for budget for a higher limit
 	lost     int             // executions lost
+	silent   int             // of those, without a word from a worker that is not known
 	attempts uint32
 	reserved proto.Credit
 	queued   bool      // in retry or parked
@@ -92,6 +93,7 @@ type replica struct {
 	attempt uint32
 	number  uint32 // i of k
 	phase   phase
+	sent    time.Time    // to the worker
 	running bool         // the worker says that it runs
 	waits   bool         // the worker said that it does not run yet
 	price   proto.Credit // of the assignment
@@ -168,7 +170,7 @@ func (m *Machine) addJob(rec JobRecord) *job {
 	o := rec.Job.Options
 	j := &job{
 		rec: rec, seq: m.seq, k: o.Redundancy,
-		maxPay:  proto.PayFor(o.Fuel, m.cfg.Price),
+		maxPay:  proto.PayFor(o.Fuel, m.terms().At(o.Priority, m.cfg.Price)),
 		limits:  proto.Limits{Fuel: o.Fuel, Memory: o.Memory, Wall: o.Run}.WithDefaults(),
 		tasks:   make([]*task, len(rec.Job.Inputs)),
 		open:    len(rec.Job.Inputs),
@@ -390,6 +392,7 @@ func (m *Machine) finishJob(j *job) {
 func (m *Machine) endJob(j *job) {
 	m.saves = append(m.saves, SaveJob{Record: j.rec})
 	m.keepCost(j)
+	m.keepStandings()
 	m.stop(j.deadline, j.queue)
 	m.withdraw(j)
 	j.retry, j.parked = nil, nil

@@ -23,6 +23,8 @@ type Config struct {
 	Self        peer.ID       // required
 	Price       proto.Credit  // base price, µcredit per 60 Gfuel, default 10^6; also the price cap of own offers
 	FeePPM      uint64        // burned on top of settled amounts, parts per million; zero is no fee
+	LowPercent  uint64        // of Price that work of low priority pays, default proto.DefaultLowPercent
+	HighPercent uint64        // the same of high priority, default proto.DefaultHighPercent
 	Diversity   bool          // never two replicas of a task with one operator or site
 	Shards      uint32        // offer and claim topics of the network, default 1; node picks the topic by it
 	Grace       time.Duration // after a hold's deadline, default 15 min
@@ -72,6 +74,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("market: Self is empty, want the node's peer id")
 	case c.Price > proto.MaxPriceCredits:
 		return fmt.Errorf("market: Price %d is above %d", c.Price, proto.MaxPriceCredits)
+	case c.LowPercent > 100 || c.HighPercent > 0 && (c.HighPercent < 100 || c.HighPercent > proto.MaxPercent):
+		return fmt.Errorf("market: low priority pays %d %% and high priority %d %%, want at most 100 and 100 to %d", c.LowPercent, c.HighPercent, proto.MaxPercent)
 	case c.FeePPM > 1_000_000:
 		return fmt.Errorf("market: FeePPM %d is above 1000000 (100 %%)", c.FeePPM)
 	case c.MaxAttempts < 0:
@@ -113,8 +117,10 @@ const (
 type countermeasures struct {
 	commit   bool // a result is what its worker committed to before the reveal
 	majority bool // so many replicas agree that liars are unlikely to be all of them
-	share    bool // commitments of one submitter give way to others'
 	caps     bool // a worker starts nothing above its lane's cap
+	standing bool // what workers kept and broke decides who is asked
+	worth    bool // what a submitter's and a module's work was worth decides whose turn it is
+	silence  bool // an assignment is answered soon, or goes elsewhere
 }
 
 // Machine is the market of one node. It is not safe for concurrent use.
@@ -148,8 +154,14 @@ type Machine struct {
 	grants  map[peer.ID]heardGrant // what workers said they grant
 	dropped heardGrant             // most of those that gave way
 
-	epoch uint64             // of the newest checkpoint
-	ppm   map[peer.ID]uint64 // reputations in it
+	epoch  uint64             // of the newest checkpoint
+	ppm    map[peer.ID]uint64 // reputations in it
+	stakes map[peer.ID]proto.Credit
+
+	standings map[peer.ID]*StandingRecord
+	stood     map[peer.ID]bool // changed since they were saved
+	stoodKept time.Time        // when they were saved last
+	strangers StandingRecord   // of young identities together
 
 	work workside
 }
@@ -173,9 +185,11 @@ func New(cfg Config) (*Machine, error) {
 		peers:  map[peer.ID]*counterpart{},
 		costs:  map[cid.Cid]*CostRecord{},
 		grants: map[peer.ID]heardGrant{},
+
+		standings: map[peer.ID]*StandingRecord{},
+		stood:     map[peer.ID]bool{},
 	}
 	m.work.init(cfg.Worker)
-	m.work.stale = m.timers.make(m.dropStale)
 	return m, nil
 }
 
@@ -276,7 +290,7 @@ func (m *Machine) take(in Input) {
 			m.newcomers()
 		}
 	case Reputations:
-		m.epoch, m.ppm = in.Epoch, in.PPM
+		m.epoch, m.ppm, m.stakes = in.Epoch, in.PPM, in.Stakes
 	}
 }
 

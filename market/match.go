@@ -254,6 +254,7 @@ func (m *Machine) pick(s *session, j *job, t *task, n int, fuel proto.Fuel) (pic
 
 func (m *Machine) pickAmong(s *session, j *job, t *task, n int, fuel proto.Fuel, want history) ([]*lease, int) {
 	fresh := t == nil
+	trust := m.trust(s, t, want)
 	var buf [proto.MaxRedundancy]*lease
 	picks, able := buf[:0], 0
 	for len(picks) < n {
@@ -264,6 +265,9 @@ func (m *Machine) pickAmong(s *session, j *job, t *task, n int, fuel proto.Fuel,
 		for i := range s.leases {
 			l := s.leases[(s.cursor+i)%len(s.leases)]
 			if !m.can(l) || l.lane < 0 || m.clash(l, picks) || t.history(l.worker) != want || m.clashTask(l, t) {
+				continue
+			}
+			if m.class(l.worker) > trust {
 				continue
 			}
 			able++
@@ -296,6 +300,44 @@ func (m *Machine) pickAmong(s *session, j *job, t *task, n int, fuel proto.Fuel,
 	return slices.Clone(picks), max(able, len(picks))
 }
 
+// trust is the class that a worker needs at least for t: the known ones while
+// there are such and strangers lost it already, and who broke more than it kept
+// only when there is nobody else.
+func (m *Machine) trust(s *session, t *task, want history) class {
+	known, others := false, 0
+	for _, l := range s.leases {
+		if !m.can(l) || l.lane < 0 || t.history(l.worker) != want {
+			continue
+		}
+		switch m.class(l.worker) {
+		case classGood:
+			known = true
+			others++
+		case classNew:
+			others++
+		}
+	}
+	need := 1
+	if t != nil {
+		need = max(1, t.level-t.live())
+	}
+	switch {
+	case known && t != nil && t.lost > 1:
+		return classGood
+	case t == nil && others >= s.widest() || t != nil && others >= need:
+		return classNew
+	}
+	return classBad
+}
+
+// widest is the redundancy of the session's job that has most.
+func (s *session) widest() (k int) {
+	for _, j := range s.jobs {
+		k = max(k, j.k)
+	}
+	return k
+}
+
 // loaded is how much a worker has to do, as far as its submitter knows.
 type loaded struct {
 	elsewhere bool // all its slots have work that is not of this session
@@ -323,9 +365,13 @@ func (m *Machine) load(l *lease) loaded {
 	if share == 0 {
 		share = 100
 	}
+	queue := (l.inflight + other) * 100
+	if m.class(l.worker) != classGood { // the known ones get most, strangers a share to become known by
+		queue = queue*m.strangersShare() + 100
+	}
 	return loaded{
 		elsewhere: busy >= max(1, l.parallel),
-		queue:     ((l.inflight+other)*100 + 100 - share) * 1024 / (l.window * share),
+		queue:     (queue + 100 - share) * 1024 / (l.window * share),
 	}
 }
 
@@ -350,8 +396,8 @@ func (m *Machine) assign(t *task, l *lease, number uint32) {
 	r := &replica{
 		task: t, lease: l, number: number, price: l.price, epoch: m.epoch,
 		attempt: j.rec.Round<<16 | t.attempts&0xffff,
-		held:    proto.PayFor(t.fuel, l.price),
-		ahead:   l.over + uint64(l.inflight),
+		held:    proto.PayFor(t.fuel, l.price), sent: m.now,
+		ahead: l.over + uint64(l.inflight),
 	}
 	t.reps = append(t.reps, r)
 	l.inflight++

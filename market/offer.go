@@ -14,6 +14,7 @@ type offering struct {
 	round   uint32
 	out     *proto.Offer // as published last
 	claims  map[peer.ID]*proto.Claim
+	shunned map[peer.ID]bool // claimed and were not taken: they silence others
 	backoff time.Duration
 	sent    time.Time // the newest offer
 	early   int       // offers that went out before they were due, for newcomers
@@ -31,7 +32,7 @@ const (
 )
 
 func (m *Machine) initOffering(j *job) {
-	j.bid.claims = map[peer.ID]*proto.Claim{}
+	j.bid.claims, j.bid.shunned = map[peer.ID]*proto.Claim{}, map[peer.ID]bool{}
 	j.bid.again = m.timers.make(func() { m.reoffer(j) })
 	j.bid.window = m.timers.make(func() { m.choose(j) })
 }
@@ -78,9 +79,10 @@ func (m *Machine) publish(j *job) {
 	if j.sess != nil {
 		wanted += m.usable(j.sess, j) // they answer again and must not silence others
 	}
+	wanted += len(b.shunned)
 	b.out = &proto.Offer{
 		Id: spec.ID[:], Type: spec.Type, Module: j.module, MeterVersion: proto.MeterVersion, Tasks: uint32(len(j.tasks)),
-		FuelLimit: uint64(j.limits.Fuel), MemoryLimit: j.limits.Memory, PriceCap: uint64(m.cfg.Price),
+		FuelLimit: uint64(j.limits.Fuel), MemoryLimit: j.limits.Memory, PriceCap: uint64(m.price(j)),
 		Redundancy: uint32(j.k), SlotsWanted: uint32(j.slotsWanted()), WorkersWanted: uint32(wanted),
 		DeadlineUnixMs: uint64(due.UnixMilli()), Priority: uint32(spec.Options.Priority),
 		Round: j.rec.Round<<16 | b.round&0xffff, ModuleSize: spec.ModuleSize,

@@ -1,6 +1,7 @@
 package market
 
 import (
+	"cmp"
 	"math/bits"
 	"time"
 
@@ -45,8 +46,37 @@ func (o Options) WithTimes(most time.Duration) Options {
 
 // Terms are what a network charges.
 type Terms struct {
-	Price  proto.Credit // most that a worker may ask, µcredit per 60 Gfuel
+	Price  proto.Credit // most that a worker may ask at normal priority, µcredit per 60 Gfuel
 	FeePPM uint64       // burned on top of pay, parts per million
+	// LowPercent and HighPercent of Price are what work of low and of high
+	// priority pays at most. Zero is proto's default.
+	LowPercent, HighPercent uint64
+}
+
+// percent of the price at normal priority that work of priority p pays.
+func (t Terms) percent(p proto.Priority) uint64 {
+	switch {
+	case p == proto.PriorityLow:
+		return cmp.Or(t.LowPercent, proto.DefaultLowPercent)
+	case p >= proto.PriorityHigh:
+		return cmp.Or(t.HighPercent, proto.DefaultHighPercent)
+	}
+	return 100
+}
+
+// At is what a price at normal priority is at priority p: offers, claims,
+// assignments, holds and quotes all come by here.
+func (t Terms) At(p proto.Priority, price proto.Credit) proto.Credit {
+	if price == 0 {
+		return 0
+	}
+	return max(1, saturate(min(price, proto.MaxPriceCredits), t.percent(p))/100)
+}
+
+// at are the terms for work of priority p.
+func (t Terms) at(p proto.Priority) Terms {
+	t.Price = t.At(p, t.Price)
+	return t
 }
 
 // Quote is what a job may cost. All amounts include the fee.
@@ -65,6 +95,7 @@ const holdRuns = 32
 func (t Terms) Quote(j Job, estimate func(size uint64) proto.Fuel) Quote {
 	o := j.Options.WithDefaults()
 	k := uint64(o.Redundancy)
+	t = t.at(o.Priority)
 	q := Quote{Task: t.withFee(saturate(proto.PayFor(o.Fuel, t.Price), k)), Budget: o.MaxCredits}
 	var expected, worst, dearest proto.Credit // expected and worst of one replica of each task
 	for _, in := range j.Inputs {
@@ -88,7 +119,29 @@ func (m *Machine) Quote(j Job) Quote {
 	return m.terms().Quote(j, func(size uint64) proto.Fuel { return m.estimate(&j, size) })
 }
 
-func (m *Machine) terms() Terms { return Terms{m.cfg.Price, m.cfg.FeePPM} }
+func (m *Machine) terms() Terms { return m.cfg.terms() }
+
+func (c Config) terms() Terms { return Terms{c.Price, c.FeePPM, c.LowPercent, c.HighPercent} }
+
+func (c Config) percent(p proto.Priority) uint64 { return c.terms().percent(p) }
+
+// price is the most that a worker may ask of j.
+func (m *Machine) price(j *job) proto.Credit {
+	return m.terms().At(j.rec.Job.Options.Priority, m.cfg.Price)
+}
+
+// leastPrice is what this worker takes for work of priority p: its own price or
+// the network's, more for high priority, and never less than its own.
+func (m *Machine) leastPrice(p proto.Priority) proto.Credit {
+	own := m.work.cfg.MinPrice
+	switch {
+	case p >= proto.PriorityHigh:
+		return m.terms().At(p, cmp.Or(own, m.cfg.Price))
+	case own > 0:
+		return own
+	}
+	return 0
+}
 
 // Check refuses a budget that does not cover one task.
 func (q Quote) Check(o Options) error {

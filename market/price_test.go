@@ -25,12 +25,12 @@ func inputs(n int, size uint64) []InputRef {
 func TestDefaultBudgetCoversDefaults(t *testing.T) {
 	terms := Terms{Price: proto.OneCredit, FeePPM: 10_000}
 	for k := 0; k <= proto.MaxRedundancy; k++ {
-		o := Options{Redundancy: k}
+		o := Options{Redundancy: k, Priority: proto.PriorityNormal}
 		if err := terms.Quote(Job{Options: o, Inputs: inputs(1, 5)}, asLimit).Check(o); err != nil {
 			t.Errorf("redundancy %d: %v", k, err)
 		}
 	}
-	o := Options{MaxCredits: 1_009_999}
+	o := Options{MaxCredits: 1_009_999, Priority: proto.PriorityNormal}
 	if err := terms.Quote(Job{Options: o, Inputs: inputs(1, 5)}, asLimit).Check(o); !errors.Is(err, proto.CodeBudget.Err()) {
 		t.Errorf("a budget a microcredit short: %v", err)
 	}

@@ -200,7 +200,7 @@ func (w *world) input(t *rapid.T, now time.Time) Input {
 		return AssignSeen{From: from, Batch: b, Lane: Lane{
 			Hold: h, Payer: from, Worker: w.peers[0], Cap: proto.Credit(w.amount(t)),
 			Paid: proto.Credit(w.amount(t)), Deadline: now.Add(time.Minute),
-		}}
+		}, Fetch: []bool{w.n(t, 1) == 1}}
 	case 22:
 		return RevealSeen{From: w.peer(t), Ref: w.ref(t), Commits: []Commitment{{Worker: w.peers[0]}}}
 	case 23:
@@ -209,7 +209,9 @@ func (w *world) input(t *rapid.T, now time.Time) Input {
 		h := w.hold(t)
 		return VoucherSeen{From: w.peer(t), Finish: w.n(t, 1) == 0, Voucher: &proto.Voucher{Hold: h.Bytes(), Worker: []byte(w.peers[0]), Amount: w.amount(t)}}
 	}
-	switch w.n(t, 5) {
+	switch w.n(t, 6) {
+	case 5:
+		return Fetched{From: w.peer(t), Ref: w.ref(t), Code: proto.Code(w.n(t, 1))}
 	case 4:
 		return Reputations{Epoch: w.amount(t), PPM: map[peer.ID]uint64{w.peer(t): w.amount(t), w.peer(t): 500_000}}
 	case 0:
@@ -219,7 +221,7 @@ func (w *world) input(t *rapid.T, now time.Time) Input {
 	case 2:
 		return Neighbours{Workers: w.n(t, 50) - 1}
 	case 3:
-		return Executed{From: w.peer(t), Ref: w.ref(t), Status: proto.Status(w.n(t, 7)), Fuel: proto.Fuel(w.amount(t))}
+		return Executed{From: w.peer(t), Ref: w.ref(t), Status: proto.Status(w.n(t, 7)), Fuel: proto.Fuel(w.amount(t)), Missing: w.n(t, 3) == 0}
 	}
 	return Tick{}
 }
@@ -279,8 +281,15 @@ func TestAnyInputIsSurvived(t *testing.T) {
 // books checks counters against what they count.
 func books(t *rapid.T, m *Machine) {
 	w := &m.work
-	if w.running < 0 || w.held < w.running || w.kept < 0 || len(w.queue) != w.held-w.running {
-		t.Fatalf("worker: running %d, held %d, kept %d, queue %d", w.running, w.held, w.kept, len(w.queue))
+	if w.running < 0 || w.held < w.running || w.kept < 0 {
+		t.Fatalf("worker: running %d, held %d, kept %d", w.running, w.held, w.kept)
+	}
+	queued, fetching, held := 0, 0, 0
+	for _, c := range w.customers {
+		queued, fetching, held = queued+len(c.queue), fetching+c.fetching, held+c.held
+	}
+	if queued != w.queued || held != w.held || fetching < 0 || queued+fetching+w.running != held || fetching != len(w.awaited()) {
+		t.Fatalf("worker: %d queued of %d, %d fetching, %d running, %d held of %d", queued, w.queued, fetching, w.running, held, w.held)
 	}
 	for _, s := range m.sessions {
 		live := 0

@@ -19,6 +19,7 @@ func (m *Machine) restore(in Restore) {
 		return
 	}
 	m.restoreCosts(in.Costs)
+	m.restoreStandings(in.Standings)
 	recs := slices.Clone(in.Jobs)
 	slices.SortStableFunc(recs, func(a, b JobRecord) int {
 		if c := a.Job.Created.Compare(b.Job.Created); c != 0 {

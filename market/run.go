@@ -25,10 +25,30 @@ func (m *Machine) runLimit(r *replica) time.Duration {
 }
 
 func (m *Machine) limit(r *replica) time.Duration {
-	if r.phase >= phaseRevealed {
+	switch {
+	case r.phase >= phaseRevealed:
 		return m.answerLimit()
+	case m.unheard(r):
+		return min(m.acceptLimit(r), m.runLimit(r))
 	}
 	return m.runLimit(r)
+}
+
+// A worker says at once that it took an assignment. Who says nothing is given up
+// long before its time to run is over.
+const (
+	acceptWait = 10 * time.Second
+	uploadRate = 32 << 10 // bytes a second, that an assignment's input may need to get there
+)
+
+// unheard reports whether r's worker has not said yet that it took it.
+func (m *Machine) unheard(r *replica) bool {
+	return r.phase == phaseAssigned && !r.running && !r.waits && !m.off.silence
+}
+
+func (m *Machine) acceptLimit(r *replica) time.Duration {
+	size := min(r.task.job.rec.Job.Inputs[r.task.index].Size, proto.MaxInline)
+	return acceptWait + time.Duration(uint64(r.lease.inflight)*size/uploadRate)*time.Second
 }
 
 // watch gives r a deadline. The list of its lease is sorted by deadline; most
@@ -82,11 +102,14 @@ func (m *Machine) checkLease(l *lease) {
 		limit := m.limit(r)
 		switch {
 		case r.phase > phaseAssigned:
-			m.lose(r, proto.CodeTimeout, fmt.Sprintf("it did not send the result it had committed to within %s", limit))
+			m.loseSilent(r, proto.CodeTimeout, fmt.Sprintf("it did not send the result it had committed to within %s", limit))
 		case r.running:
-			m.lose(r, proto.CodeRunTimeout, fmt.Sprintf("no result within %s of its start", limit))
-		case m.now.Sub(l.progress) >= limit || l.over > r.ahead+uint64(l.window):
-			m.lose(r, proto.CodeQueueTimeout, fmt.Sprintf("it was not started there within %s", limit))
+			m.loseSilent(r, proto.CodeRunTimeout, fmt.Sprintf("no result within %s of its start", limit))
+		case m.unheard(r) && m.now.Sub(later(l.progress, r.sent)) >= limit:
+			l.dead = true // until it claims again
+			m.loseSilent(r, proto.CodeTimeout, fmt.Sprintf("it did not answer the assignment within %s", limit))
+		case m.now.Sub(l.progress) >= limit && !m.unheard(r) || l.over > r.ahead+uint64(l.window):
+			m.loseSilent(r, proto.CodeQueueTimeout, fmt.Sprintf("it was not started there within %s", limit))
 		default:
 			m.watch(r)
 		}
@@ -136,12 +159,35 @@ func (m *Machine) unpaid(r *replica) {
 // worker may still ask for.
 func (l *lease) used() proto.Credit { return l.amount + l.unpaid }
 
+// loseSilent gives up on an execution of which nothing was heard any more.
+func (m *Machine) loseSilent(r *replica, code proto.Code, reason string) {
+	if r.phase != phaseLost && !m.off.standing && m.class(r.lease.worker) != classGood {
+		r.task.silent++
+	}
+	m.brokePromise(r.lease.worker, brokeWord)
+	m.lose(r, code, reason)
+}
+
+// spent reports whether t was lost so often that it fails. Tries that strangers
+// let pass without a word do not use up the others.
+func (m *Machine) spent(t *task) bool {
+	return t.lost-t.silent > m.cfg.MaxAttempts || t.lost > 4*m.cfg.MaxAttempts || t.attempts >= 0xffff
+}
+
 // lose gives up on one execution and asks for another in its place.
 func (m *Machine) lose(r *replica, code proto.Code, reason string) {
 	if r.phase == phaseLost {
 		return
 	}
 	t := r.task
+	switch code {
+	case proto.CodeWorkerGone:
+		m.brokePromise(r.lease.worker, brokeReply)
+	case proto.CodeLocalFailure, proto.CodeInternal:
+		m.brokePromise(r.lease.worker, brokeTry)
+	case proto.CodeBadReceipt:
+		m.brokePromise(r.lease.worker, brokeVote)
+	}
 	m.dropResult(r)
 	m.release(r)
 	r.phase, r.code = phaseLost, code
@@ -153,7 +199,7 @@ func (m *Machine) lose(r *replica, code proto.Code, reason string) {
 	if code != proto.CodeWorkerGone && code != proto.CodeLocalFailure {
 		m.abort(r.lease, r.ref(), code)
 	}
-	if t.lost > m.cfg.MaxAttempts || t.attempts >= 0xffff {
+	if m.spent(t) {
 		m.finishTask(t, Failed, code, fmt.Sprintf("%d executions were lost, the last one because: %s", t.lost, reason))
 		return
 	}
@@ -182,6 +228,7 @@ func (m *Machine) acceptedSeen(in AcceptedSeen) {
 		case r == nil:
 		case waits[ref]:
 			r.waits = true
+			m.watch(r) // for its start now
 		default:
 			m.started(r)
 		}
@@ -266,6 +313,9 @@ func (m *Machine) block(l *lease, base time.Duration) {
 		return
 	}
 	l.refusals++
+	if l.dead { // it had claimed what it refuses
+		m.brokePromise(l.worker, brokeReply)
+	}
 	l.blocked = m.now.Add(backOff(base, l.refusals, blockMost))
 	m.sooner(l.check, l.blocked)
 }

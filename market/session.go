@@ -23,8 +23,9 @@ const (
 // opened it by Linger, so that the next job with the same module starts
 // without offer and hold.
 type session struct {
-	id       proto.JobID // the job that opened it
-	module   string      // CID bytes; "" for a hold of an earlier run
+	id       proto.JobID    // the job that opened it
+	module   string         // CID bytes; "" for a hold of an earlier run
+	priority proto.Priority // what its workers claimed for, at a price of its own
 	fuel     proto.Fuel
 	memory   uint64
 	wall     time.Duration
@@ -187,7 +188,7 @@ func (s *session) lease(worker peer.ID) *lease {
 // workers claimed for.
 func (m *Machine) fitting(j *job) *session {
 	for _, s := range m.sessions {
-		if s.state <= sessionServing && !s.restored && s.extends < maxExtends && s.module == string(j.module) &&
+		if s.state <= sessionServing && !s.restored && s.extends < maxExtends && s.module == string(j.module) && s.priority == j.rec.Job.Options.Priority &&
 			j.limits.Fuel <= s.fuel && j.limits.Memory <= s.memory && j.limits.Wall >= s.wall && m.now.Before(s.deadline) {
 			return s
 		}

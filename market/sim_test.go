@@ -86,6 +86,7 @@ type simNode struct {
 	dead   bool
 	liar   bool
 	copier bool // commits to nothing, and then sends what its neighbours found
+	silent bool // claims for nothing and answers no assignment
 	hang   int  // percent of executions that never end
 	flaky  int  // percent of executions that fail locally
 	tick   time.Time
@@ -98,6 +99,7 @@ type simNode struct {
 	tasks map[proto.TaskID]TaskRecord
 	holds map[cid.Cid]HoldRecord
 	costs map[cid.Cid]CostRecord
+	stood map[peer.ID]StandingRecord
 	notes map[proto.Code]int
 }
 
@@ -113,7 +115,7 @@ func newSim(t testing.TB, seed uint64, nodes int, shape func(i int, c *Config)) 
 		}
 		n := &simNode{
 			s: s, id: cfg.Self, cfg: cfg, jobs: map[proto.JobID]JobRecord{}, tasks: map[proto.TaskID]TaskRecord{},
-			holds: map[cid.Cid]HoldRecord{}, costs: map[cid.Cid]CostRecord{}, notes: map[proto.Code]int{},
+			holds: map[cid.Cid]HoldRecord{}, costs: map[cid.Cid]CostRecord{}, stood: map[peer.ID]StandingRecord{}, notes: map[proto.Code]int{},
 		}
 		s.nodes = append(s.nodes, n)
 		s.byID[n.id] = n
@@ -229,12 +231,17 @@ func (n *simNode) act(o Output) {
 		n.holds[o.Record.Hold] = o.Record
 	case SaveCost:
 		n.costs[o.Record.Module] = o.Record
+	case SaveStanding:
+		n.stood[o.Record.Worker] = o.Record
 	case PublishOffer:
 		n.gossip(OfferSeen{From: n.id, Offer: o.Offer})
 	case PublishWithdrawal:
 		id, _ := proto.ToJobID(o.Withdrawal.Offer)
 		n.gossip(WithdrawalSeen{From: n.id, Offer: id})
 	case PublishClaim:
+		if n.silent {
+			o.Claim.Price = 0
+		}
 		n.gossip(ClaimSeen{From: n.id, Claim: o.Claim})
 	case RequestHold:
 		n.requestHold(o)
@@ -244,6 +251,9 @@ func (n *simNode) act(o Output) {
 		h, _ := proto.ParseCID(o.Batch.Hold)
 		if len(o.Batch.Assignments) == 0 || len(o.Batch.Assignments) > maxBatch {
 			s.t.Fatalf("a batch of %d", len(o.Batch.Assignments))
+		}
+		if p := s.byID[o.To]; p != nil && p.silent && p.hang == 0 {
+			return
 		}
 		n.to(o.To, AssignSeen{From: n.id, Batch: o.Batch, Lane: s.lane(h, o.Batch.Lane)}, true)
 	case SendReveal:
@@ -476,6 +486,9 @@ func (s *sim) restart(n *simNode) {
 	}
 	for _, c := range n.costs {
 		in.Costs = append(in.Costs, c)
+	}
+	for _, w := range sortedPeers(n.stood) {
+		in.Standings = append(in.Standings, n.stood[w])
 	}
 	// The ledger knows every open hold; what was promised is in the records.
 	for _, c := range s.order {

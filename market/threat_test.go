@@ -87,6 +87,7 @@ func TestWrongResultsAreBounded(t *testing.T) {
 					s.nodes[1+5*i].liar = true
 				}
 				s.nodes[0].m.off.majority = off
+				s.nodes[0].m.off.standing = true // liars that were caught get less and less
 				id := s.job(0, fmt.Sprint("lies ", seed), 400, Options{Redundancy: k, Fuel: 60_000_000, Timeout: time.Hour})
 				s.until(time.Hour, s.final(id))
 				w, n, got := s.won(liars)

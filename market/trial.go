@@ -16,7 +16,7 @@ func (m *Machine) firstFuel(j *job, i int) proto.Fuel {
 			want = max(want, nextLimit(j.limits.Fuel, r.Fuel))
 		}
 	}
-	return m.terms().firstLimit(j.rec.Job.Options, want, j.spent+j.reserved)
+	return m.terms().at(j.rec.Job.Options.Priority).firstLimit(j.rec.Job.Options, want, j.spent+j.reserved)
 }
 
 // newTask makes task i of j, which starts with the given limit.
@@ -34,7 +34,7 @@ func (m *Machine) newTask(j *job, i int, fuel proto.Fuel) *task {
 
 // setLimit gives t's executions a fuel limit and reserves what they may cost.
 func (m *Machine) setLimit(t *task, fuel proto.Fuel) {
-	t.fuel, t.pay = fuel, proto.PayFor(fuel, m.cfg.Price)
+	t.fuel, t.pay = fuel, proto.PayFor(fuel, m.price(t.job))
 	t.reserved = proto.Credit(t.job.k) * t.pay
 	t.job.reserved += t.reserved
 }
@@ -90,7 +90,7 @@ func (m *Machine) afford(t *task) {
 	}
 	j := t.job
 	next := nextLimit(j.limits.Fuel, t.fuel)
-	if pay := proto.Credit(j.k) * proto.PayFor(next, m.cfg.Price); !m.affords(j, pay) {
+	if pay := proto.Credit(j.k) * proto.PayFor(next, m.price(j)); !m.affords(j, pay) {
 		if j.running > len(j.disputed)+1 { // other tasks will free what they reserved
 			j.disputed = append(j.disputed, t)
 			return

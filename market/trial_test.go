@@ -274,7 +274,7 @@ func TestLiarGetsATaskOnce(t *testing.T) {
 					}
 				}
 			}
-			id := s.job(0, "heavy", 1, Options{Redundancy: 2})
+			id := s.job(0, fmt.Sprint("heavy ", seed), 1, Options{Redundancy: 2})
 			s.until(time.Minute, s.settled(id))
 			if v := s.view(id); v.Verified != 1 {
 				t.Fatalf("restart %v, seed %d: %+v", restarts, seed, v)

@@ -196,6 +196,8 @@ type (
 		Tasks []TaskRecord
 		Holds []HoldRecord
 		Costs []CostRecord
+
+		Standings []StandingRecord
 	}
 
 	// OfferSeen, WithdrawalSeen and ClaimSeen came by gossip (or, for a
@@ -344,10 +346,12 @@ type (
 		Joined  bool
 	}
 	// Reputations replaces what a checkpoint says about workers: the scores above
-	// 0, in ppm. Epoch is the checkpoint's; assignments name it.
+	// 0, in ppm, and what they have staked. Epoch is the checkpoint's; assignments
+	// name it. The maps are not to be changed afterwards.
 	Reputations struct {
-		Epoch uint64
-		PPM   map[peer.ID]uint64 // not to be changed afterwards
+		Epoch  uint64
+		PPM    map[peer.ID]uint64
+		Stakes map[peer.ID]proto.Credit
 	}
 )
 
@@ -375,6 +379,10 @@ type (
 	// SaveCost keeps what a module costs; one without Runs is forgotten. Losing it
 	// loses no money: a hold is extended more often.
 	SaveCost struct{ Record CostRecord }
+
+	// SaveStanding keeps what is remembered of a worker; one without Kept and
+	// Broken is forgotten. Losing it loses no money.
+	SaveStanding struct{ Record StandingRecord }
 
 	// PublishOffer, PublishWithdrawal and PublishClaim gossip after signing.
 	PublishOffer      struct{ Offer *proto.Offer }
@@ -598,6 +606,7 @@ func (SaveTask) isOutput()          {}
 func (SaveHold) isOutput()          {}
 func (SaveLost) isOutput()          {}
 func (SaveCost) isOutput()          {}
+func (SaveStanding) isOutput()      {}
 func (PublishOffer) isOutput()      {}
 func (PublishWithdrawal) isOutput() {}
 func (PublishClaim) isOutput()      {}

@@ -317,11 +317,13 @@ func (m *Machine) verdict(r *replica, agrees bool, rr *ReplicaRecord) {
 		if j.k > 1 {
 			m.after = append(m.after, ResultOutvoted{Ref: r.ref(), Worker: l.worker})
 		}
+		m.brokePromise(l.worker, brokeVote)
 		m.dropResult(r)
 		m.abort(l, r.ref(), proto.CodeMinority)
 		m.note(l.worker, r.ref(), proto.CodeMinority, "outvoted: its result differs from the agreed one")
 		return
 	}
+	m.keptPromise(l.worker)
 	pay := proto.PayFor(r.fuel, r.price)
 	l.amount += pay
 	l.fuel += r.fuel

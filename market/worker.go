@@ -1,7 +1,6 @@
 package market
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -26,12 +25,16 @@ type workside struct {
 	paces    map[cid.Cid]*pace
 
 	customers map[peer.ID]*customer
-	queue     []*exec // heap: priority, then arrival
+	queued    int           // executions in queues
+	served    turn          // of the customer whose execution started last
+	typical   time.Duration // that an execution keeps its slot, smoothed
 	seq       uint64
 	running   int
-	held      int // queued and running
-	kept      int // committed, not asked for
-	stale     *timer
+	executing map[*exec]bool // those
+	worths    map[worthKey]*worth
+	worth     worth // of all submitters' work
+	held      int   // queued and running
+	kept      int   // committed, not asked for
 }
 
 type execPhase uint8
@@ -52,13 +55,16 @@ type exec struct {
 	lane    *workLane
 	phase   execPhase
 	seq     uint64
-	pos     int          // in the queue
-	fetches int          // times that its input or module had to be fetched
+	pos     int       // in the queue
+	fetches int       // times that its input or module had to be fetched
+	began   time.Time // in its slot
+	module  cid.Cid
+	dear    turn         // how often its time counts
+	charged turn         // to its submitter, for what it was expected to take
 	waited  bool         // its submitter was told that it waits
 	pay     proto.Credit // worst case, then what it earned
 	receipt []byte
 	commit  proto.Hash
-	kept    time.Time // since when it waits to be asked for
 	size    uint64
 }
 
@@ -66,6 +72,8 @@ func (w *workside) init(cfg Worker) {
 	w.set(cfg)
 	w.bids = map[proto.JobID]*bid{}
 	w.bidsOf = map[peer.ID]int{}
+	w.worths = map[worthKey]*worth{}
+	w.executing = map[*exec]bool{}
 	w.paces = map[cid.Cid]*pace{}
 	w.customers = map[peer.ID]*customer{}
 }
@@ -111,7 +119,7 @@ func (m *Machine) workerSettings(cfg Worker) {
 	if w.cfg.Enabled {
 		return
 	}
-	queued := slices.SortedFunc(slices.Values(w.queue), func(a, b *exec) int { return cmp.Compare(a.seq, b.seq) })
+	queued := w.inQueue()
 	queued = append(queued, w.awaited()...)
 	for _, x := range queued { // what runs may end, what waits goes elsewhere
 		m.drop(x)
@@ -204,15 +212,10 @@ func (m *Machine) checkBatch(in AssignSeen) (proto.Code, string) {
 func (m *Machine) checkAssignment(c *customer, lane *workLane, a *proto.Assignment, fetch bool) (proto.Code, string) {
 	w := &m.work
 	module, err := proto.ParseCID(a.Module)
-	if err != nil || len(a.InputHash) != 32 || a.Replicas == 0 || a.Replicas > proto.MaxRedundancy {
+	if err != nil || len(a.InputHash) != 32 || a.Replicas == 0 || a.Replicas > proto.MaxRedundancy || a.Priority > uint32(proto.PriorityHigh) {
 		return proto.CodeMalformed, "malformed assignment"
 	}
-	g, leased := c.grants[module]
-	leased = leased && m.now.Before(g.expires)
-	price := g.price
-	if !leased {
-		price = w.cfg.MinPrice
-	}
+	leased, price := m.granted(c, module, proto.Priority(a.Priority))
 	switch {
 	case a.MeterVersion != proto.MeterVersion:
 		return proto.CodeModule, fmt.Sprintf("meter version %d is not supported", a.MeterVersion)
@@ -223,7 +226,7 @@ func (m *Machine) checkAssignment(c *customer, lane *workLane, a *proto.Assignme
 		return proto.CodeLimits, "limits above what this worker grants"
 	case proto.Credit(a.Price) < price || proto.Credit(a.Price) > proto.MaxPriceCredits:
 		return proto.CodePrice, fmt.Sprintf("price %d, asked was %d", a.Price, price)
-	case w.held >= w.cfg.InFlight:
+	case w.room(c) == 0 || w.kept >= 8*w.cfg.InFlight+maxSent:
 		return proto.CodeBusy, "all slots are taken"
 	case fetch && c.fetching >= w.fetchShare():
 		return proto.CodeBusy, "inputs of this submitter are awaited already"
@@ -241,26 +244,26 @@ func (m *Machine) enqueue(c *customer, lane *workLane, ref proto.Ref, a *proto.A
 	w := &m.work
 	w.seq++
 	x := &exec{c: c, ref: ref, a: a, lane: lane, seq: w.seq, pay: proto.PayFor(proto.Fuel(a.FuelLimit), proto.Credit(a.Price))}
+	x.module, _ = proto.ParseCID(a.Module) // checkAssignment did that
 	c.execs[ref] = x
 	lane.worst += x.pay
 	lane.active++
 	w.held++
+	c.held++
 	if fetch {
 		m.fetch(x)
 		return
 	}
-	x.phase = execQueued
 	w.push(x)
 }
 
-// startQueued fills free slots, higher priority first.
+// startQueued fills free slots, see fair.go for whose turn it is.
 func (m *Machine) startQueued() {
 	w := &m.work
-	for w.running < w.cfg.Slots && len(w.queue) > 0 {
-		x := w.queue[0]
+	for w.running < w.cfg.Slots && w.queued > 0 {
+		x := w.turn().queue[0]
 		w.unqueue(x)
-		x.phase = execRunning
-		w.running++
+		m.begins(x)
 		if x.waited {
 			m.send(SendStarted{To: x.c.id, Ref: x.ref})
 		}
@@ -280,11 +283,11 @@ func (m *Machine) drop(x *exec) {
 		w.unqueue(x)
 		m.idle(x)
 	case execRunning:
-		w.running--
+		m.ends(x)
 		m.idle(x)
 		m.send(StopExecution{From: x.c.id, Ref: x.ref})
 	case execCommitted: // nobody had it, so nobody owes for it
-		m.unkeep(x)
+		w.kept--
 		x.lane.owed -= min(x.lane.owed, x.pay)
 		x.lane.owed = max(x.lane.owed, x.lane.vouchered)
 		m.send(Forget{From: x.c.id, Ref: x.ref})
@@ -300,6 +303,7 @@ func (m *Machine) drop(x *exec) {
 // idle ends the part of x's life in which it is queued or running.
 func (m *Machine) idle(x *exec) {
 	m.work.held--
+	x.c.held--
 	x.lane.active--
 	x.lane.worst -= x.pay
 }
@@ -315,7 +319,7 @@ func (m *Machine) executed(in Executed) {
 	if x == nil || x.phase != execRunning {
 		return
 	}
-	w.running--
+	m.ends(x)
 	if in.Missing {
 		m.fetch(x)
 		return
@@ -363,15 +367,17 @@ func (m *Machine) executed(in Executed) {
 	}
 	x.pay = proto.PayFor(fuel, proto.Credit(a.Price))
 	x.lane.owed = max(x.lane.owed, x.lane.vouchered) + x.pay
+	m.book(worthKey{module: x.module}, x.pay, 0)
 	x.receipt, x.size = raw, in.OutputSize
 	if a.Replicas == 1 {
 		m.deliver(x)
 		m.answerFinish(x.lane)
 		return
 	}
+	x.phase = execCommitted
+	w.kept++
 	x.commit = proto.CommitHash(in.Ref.Task, m.cfg.Self, raw)
 	m.send(SendCommit{To: in.From, Ref: in.Ref, Hash: x.commit})
-	m.keep(x)
 	m.answerFinish(x.lane)
 }
 
@@ -413,7 +419,7 @@ func (m *Machine) revealSeen(in RevealSeen) {
 		m.drop(x)
 		return
 	}
-	m.unkeep(x)
+	m.work.kept--
 	m.deliver(x)
 }
 
@@ -439,7 +445,7 @@ func (m *Machine) submitterLost(p peer.ID) {
 		m.drop(x)
 	}
 	c.sent, c.sentBytes, c.sentLive = nil, 0, 0
-	for _, l := range c.lanes { // what did not leave is not owed; node says what did
-		l.owed = l.vouchered
+	for _, l := range c.lanes { // what did not leave is not owed; node knows what did
+		l.owed = max(l.vouchered, l.Earned)
 	}
 }

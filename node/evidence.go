@@ -106,8 +106,10 @@ func (e *evidence) run(ctx context.Context) {
 		w.mu.Lock()
 		epoch := w.l.Epoch()
 		var scores map[peer.ID]uint64
+		var stakes map[peer.ID]proto.Credit
 		if fresh := first || epoch != told; fresh {
 			epoch, scores = w.l.Scores()
+			stakes = w.l.Stakes()
 		}
 		w.mu.Unlock()
 		if scores != nil {
@@ -115,7 +117,7 @@ func (e *evidence) run(ctx context.Context) {
 			if s := e.n.standings; s != nil {
 				wake(s.wake)
 			} else {
-				e.n.jobs.post(market.Reputations{Epoch: epoch, PPM: scores})
+				e.n.jobs.post(market.Reputations{Epoch: epoch, PPM: scores, Stakes: stakes})
 			}
 		}
 		if err := e.tell(time.Now(), epoch); err != nil && ctx.Err() == nil {

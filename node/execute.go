@@ -160,6 +160,9 @@ func (w *work) run(ctx context.Context, k execKey, e *execution, a *proto.Assign
 		Limits: limits, Seed: k.ref.Task.Seed(),
 		Progress: func(permille uint32) { w.send(k.from, progressItem{k.ref, min(permille, 1000)}) },
 	})
+	if (err != nil || res.Status == proto.StatusHostOOM) && ctx.Err() == nil {
+		w.n.unwell()
+	}
 	if err != nil {
 		return failed(proto.CodeLocalFailure.Errorf("sandbox: %v", err))
 	}

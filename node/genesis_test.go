@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"edgenet.dev/market"
 	"edgenet.dev/node"
 	"edgenet.dev/proto"
@@ -19,6 +21,7 @@ import (
 func TestGenesisRulesTheMarket(t *testing.T) {
 	l := newLabOf(t, 5, 1, func(g *proto.Genesis) {
 		g.Shards, g.BasePrice, g.FeePpm, g.MaxRunSeconds, g.Diversity = 8, 30_000_000, 200_000, 60, true
+		g.LowPercent, g.HighPercent = 40, 300
 	})
 	l.startAll(5, func(i int, c *node.Config) {
 		c.Worker.Custom, c.Worker.Types = false, []string{proto.TypeText}
@@ -40,15 +43,28 @@ func TestGenesisRulesTheMarket(t *testing.T) {
 		t.Error("a try may run longer than the network allows")
 	}
 	spec.Options.Run = time.Minute
-	rs, err := payer.SubmitBatch(ctx, spec)
-	if err != nil {
-		t.Fatal(err)
+	for priority, price := range map[proto.Priority]proto.Credit{
+		proto.PriorityLow: 12_000_000, proto.PriorityNormal: 30_000_000, proto.PriorityHigh: 90_000_000,
+	} {
+		spec.Options.Priority = priority
+		if q, err := payer.Quote(spec); err != nil || q.Price != price {
+			t.Errorf("%s priority is quoted at %d, want %d (%v)", priority, q.Price, price, err)
+		}
+		rs, err := payer.SubmitBatch(ctx, spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkTerms(t, rs, alone, price)
 	}
+}
+
+func checkTerms(t *testing.T, rs []*market.Result, alone peer.ID, price proto.Credit) {
+	t.Helper()
 	for i, r := range rs {
 		if !slices.Contains(r.Workers, alone) {
 			t.Errorf("task %d was done by %v, two of one operator", i, r.Workers)
 		}
-		pay := 2 * proto.PayFor(r.Fuel, 30_000_000)
+		pay := 2 * proto.PayFor(r.Fuel, price)
 		if want := pay + proto.Fee(pay, 200_000); r.Cost+2 < want || r.Cost > want+2 { // the fee is rounded for the whole job
 			t.Errorf("task %d cost %d, want %d", i, r.Cost, want)
 		}

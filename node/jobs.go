@@ -47,6 +47,7 @@ type posted struct {
 func newJobs(n *Node) (*jobs, error) {
 	m, err := market.New(market.Config{
 		Self: n.self, Price: n.net.Price(), FeePPM: n.net.Genesis.FeePpm,
+		LowPercent: n.net.Genesis.LowPercent, HighPercent: n.net.Genesis.HighPercent,
 		Diversity: n.net.Genesis.Diversity, Shards: n.net.Genesis.Shards,
 		Grace: n.net.Grace(), MaxHold: n.net.MaxHold(), MaxRun: n.net.MaxRun(), Reoffer: reoffer, Linger: n.cfg.Linger, Overtime: n.cfg.Overtime,
 		Worker: n.cfg.Worker,
@@ -153,6 +154,7 @@ func (j *jobs) restore() (market.Restore, error) {
 		{"task/", appendTo(&r.Tasks)},
 		{"hold/", appendTo(&r.Holds)},
 		{"cost/", appendTo(&r.Costs)},
+		{"standing/", appendTo(&r.Standings)},
 	} {
 		err := j.n.kv.scan(t.prefix, func(key string, v []byte) error {
 			if err := t.add(v); err != nil {

@@ -68,6 +68,8 @@ type Node struct {
 	serving   *serving                      // blobs being served
 	secret    []byte                        // of the keys for its blobs
 	proving   *slots                        // proofs being made
+	failing   chan struct{}                 // an execution failed for a reason of this machine's own
+	fault     atomic.Pointer[string]        // what the worker's self-test found, "" for nothing
 
 	ready    chan struct{}
 	running  atomic.Bool
@@ -121,7 +123,8 @@ func New(cfg Config) (*Node, error) {
 		return nil, fmt.Errorf("node: %w", err)
 	}
 	n.settings.Store(&n.cfg.Worker)
-	n.halting = make(chan struct{}, 1)
+	n.halting, n.failing = make(chan struct{}, 1), make(chan struct{}, 1)
+	n.fault.Store(new(string))
 	if n.instances, err = newInstances(n); err != nil {
 		return nil, err
 	}
@@ -236,6 +239,9 @@ func (n *Node) start() error {
 	n.handle("instance", n.serveInstance)
 	n.goDo(n.instances.run)
 	n.goDo(n.watchHalt)
+	if n.cfg.Executor != nil {
+		n.goDo(n.watchHealth)
+	}
 
 	n.goRun("jobs", n.jobs.run)
 	n.goDo(n.jobs.retain)

@@ -132,6 +132,11 @@ func (j *jobs) save(outs []market.Output) error {
 			if o.Record.Runs == 0 {
 				w.value = nil
 			}
+		case market.SaveStanding:
+			w, err = record(standingKey(o.Record.Worker), o.Record)
+			if o.Record.Kept == 0 && o.Record.Broken == 0 {
+				w.value = nil
+			}
 		case market.ResultAccepted:
 			var kept []write
 			kept, err = j.keepResult(o.Ref, o.Worker)
@@ -169,6 +174,8 @@ func record(key string, v any) (write, error) {
 func holdKey(hold cid.Cid) string { return "hold/" + hold.String() }
 
 func costKey(module cid.Cid) string { return "cost/" + module.String() }
+
+func standingKey(worker peer.ID) string { return "standing/" + worker.String() }
 
 func jobKey(id proto.JobID) string { return "job/" + id.String() }
 

@@ -15,7 +15,7 @@ import (
 type Quote struct {
 	Module cid.Cid
 	market.Quote
-	// Price is that of the network, in µcredit per 60 Gfuel.
+	// Price is the network's at the job's priority, in µcredit per 60 Gfuel.
 	Price proto.Credit
 }
 
@@ -31,7 +31,13 @@ func (n *Node) Quote(spec JobSpec) (Quote, error) {
 	if err != nil {
 		return Quote{}, err
 	}
-	return Quote{Module: job.Module, Quote: n.quote(job), Price: n.net.Price()}, nil
+	return Quote{Module: job.Module, Quote: n.quote(job), Price: n.terms().At(job.Options.Priority, n.net.Price())}, nil
+}
+
+// terms are what the network charges.
+func (n *Node) terms() market.Terms {
+	g := n.net.Genesis
+	return market.Terms{Price: n.net.Price(), FeePPM: g.FeePpm, LowPercent: g.LowPercent, HighPercent: g.HighPercent}
 }
 
 func (n *Node) quote(job market.Job) market.Quote {

@@ -66,7 +66,7 @@ func TestQuotedHoldIsTaken(t *testing.T) {
 		spec node.JobSpec
 		code proto.Code
 	}{
-		{node.JobSpec{Type: proto.TypeText, Inputs: spec.Inputs, Options: market.Options{MaxCredits: proto.OneCredit}}, proto.CodeBudget},
+		{node.JobSpec{Type: proto.TypeText, Inputs: spec.Inputs, Options: market.Options{Priority: proto.PriorityNormal, MaxCredits: proto.OneCredit}}, proto.CodeBudget},
 		{node.JobSpec{Module: poison(t, "bigmin"), Inputs: spec.Inputs}, proto.CodeLimits},
 		{node.JobSpec{Module: poison(t, "bigmin"), Inputs: spec.Inputs, Options: market.Options{Memory: 1 << 30, Fuel: 1_000_000}}, proto.CodeLimits},
 	} {
@@ -82,9 +82,12 @@ func TestQuotedHoldIsTaken(t *testing.T) {
 	if err != nil || !r.Verified || string(r.Output) != "4080" || r.Cost > 10_000 {
 		t.Fatalf("%+v, %v", r, err)
 	}
+	before := len(holds(l.nodes[1]))
 	l.stops[1]()
 	l.start(1, atDir)
-	l.until("the worker's streams are back", func() bool { return len(l.nodes[1].Peers()) >= 4 })
+	l.until("the worker's streams and its ledger are back", func() bool {
+		return len(l.nodes[1].Peers()) >= 4 && len(holds(l.nodes[1])) == before
+	})
 	if again := run(); again >= first {
 		t.Errorf("a hold of %s after a restart, of %s before anything was known", again, first)
 	}

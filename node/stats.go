@@ -37,6 +37,14 @@ type WorkerStats struct {
 	Why          string // why it has no work
 }
 
+// Served says whose work this worker prefers to whose, and why: what its time
+// was worth to it by submitter and module.
+func (n *Node) Served() []string {
+	n.jobs.mu.Lock()
+	defer n.jobs.mu.Unlock()
+	return n.jobs.m.WhyServed()
+}
+
 // PeerInfo is a connected peer.
 type PeerInfo struct {
 	ID        peer.ID

@@ -55,6 +55,8 @@ func (n *Node) applyWorker(ctx context.Context) error {
 	w := *n.settings.Load()
 	if p := n.Problems(); len(p) > 0 && w.Enabled {
 		w.Enabled, w.Reason = false, p[0]
+	} else if f := *n.fault.Load(); f != "" && w.Enabled {
+		w.Enabled, w.Reason = false, f
 	} else if n.paused.Load() && w.Enabled {
 		w.Enabled, w.Reason = false, "paused by whoever runs this node"
 	}

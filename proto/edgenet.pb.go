@@ -498,6 +498,8 @@ type Genesis struct {
 	GraceSeconds   uint64                 `protobuf:"varint,18,opt,name=grace_seconds,json=graceSeconds,proto3" json:"grace_seconds,omitempty"`         // after a hold's deadline, default 900
 	MaxRunSeconds  uint64                 `protobuf:"varint,19,opt,name=max_run_seconds,json=maxRunSeconds,proto3" json:"max_run_seconds,omitempty"`    // most that a submitter may let one try of a task run, default 3600
 	MaxHoldSeconds uint64                 `protobuf:"varint,20,opt,name=max_hold_seconds,json=maxHoldSeconds,proto3" json:"max_hold_seconds,omitempty"` // most that a hold's deadline may lie ahead when it is made, default 604800
+	LowPercent     uint64                 `protobuf:"varint,21,opt,name=low_percent,json=lowPercent,proto3" json:"low_percent,omitempty"`               // of the price that low priority pays, default 50
+	HighPercent    uint64                 `protobuf:"varint,22,opt,name=high_percent,json=highPercent,proto3" json:"high_percent,omitempty"`            // of the price that high priority pays, default 200
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -661,6 +663,20 @@ func (x *Genesis) GetMaxRunSeconds() uint64 {
 func (x *Genesis) GetMaxHoldSeconds() uint64 {
 	if x != nil {
 		return x.MaxHoldSeconds
+	}
+	return 0
+}
+
+func (x *Genesis) GetLowPercent() uint64 {
+	if x != nil {
+		return x.LowPercent
+	}
+	return 0
+}
+
+func (x *Genesis) GetHighPercent() uint64 {
+	if x != nil {
+		return x.HighPercent
 	}
 	return 0
 }
@@ -8022,7 +8038,7 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\fprobe_report\x18\x14 \x01(\v2\x17.edgenet.v1.ProbeReportH\x00R\vprobeReport\x12<\n" +
 	"\fwrong_report\x18\x15 \x01(\v2\x17.edgenet.v1.WrongReportH\x00R\vwrongReport\x122\n" +
 	"\binstance\x18  \x01(\v2\x14.edgenet.v1.InstanceH\x00R\binstanceB\x06\n" +
-	"\x04bodyJ\x04\b\x01\x10\x02J\x04\b\x16\x10 \"\x81\x05\n" +
+	"\x04bodyJ\x04\b\x01\x10\x02J\x04\b\x16\x10 \"\xc5\x05\n" +
 	"\aGenesis\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05nonce\x18\x02 \x01(\fR\x05nonce\x12\x1c\n" +
@@ -8045,7 +8061,10 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x05relay\x18\x11 \x01(\v2\x17.edgenet.v1.RelayLimitsR\x05relay\x12#\n" +
 	"\rgrace_seconds\x18\x12 \x01(\x04R\fgraceSeconds\x12&\n" +
 	"\x0fmax_run_seconds\x18\x13 \x01(\x04R\rmaxRunSeconds\x12(\n" +
-	"\x10max_hold_seconds\x18\x14 \x01(\x04R\x0emaxHoldSecondsJ\x04\b\x05\x10\x06\"9\n" +
+	"\x10max_hold_seconds\x18\x14 \x01(\x04R\x0emaxHoldSeconds\x12\x1f\n" +
+	"\vlow_percent\x18\x15 \x01(\x04R\n" +
+	"lowPercent\x12!\n" +
+	"\fhigh_percent\x18\x16 \x01(\x04R\vhighPercentJ\x04\b\x05\x10\x06\"9\n" +
 	"\x05Grant\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\fR\aaccount\x12\x16\n" +
 	"\x06amount\x18\x02 \x01(\x04R\x06amount\"=\n" +

@@ -41,6 +41,8 @@ var genesisNumbers = map[string]number{
 	"opening_cost":      {0, 0, maxCharge, "microcredits"},
 	"shards":            {1, 1, 1024, "topics"},
 	"grace_seconds":     {900, 1, 31 * day, "seconds"},
+	"low_percent":       {DefaultLowPercent, 1, 100, "percent"},
+	"high_percent":      {DefaultHighPercent, 100, MaxPercent, "percent"},
 	"max_run_seconds":   {defRunSecs, 1, maxRunSecs, "seconds"},
 	"max_hold_seconds":  {7 * day, 3600, 366 * day, "seconds"},
 	"relay.bytes":       {64 << 20, 1, 1 << 40, "bytes"},

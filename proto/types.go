@@ -187,6 +187,14 @@ func (s Status) String() string {
 	return "unknown"
 }
 
+// What work of low and high priority pays of the price at normal priority, in
+// percent, where the genesis names nothing else.
+const (
+	DefaultLowPercent  uint64 = 50
+	DefaultHighPercent uint64 = 200
+	MaxPercent         uint64 = 10_000
+)
+
 // Priority of a job.
 type Priority uint32
 

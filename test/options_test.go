@@ -70,7 +70,7 @@ var effectsOf = map[string]map[string]string{
 		"Memory":     "sandbox/poolconfig_linux_test.go TestPoolMemoryAndLog",
 	},
 	"market.Options": {
-		"Priority":   "market/scenario_test.go TestScenarios",
+		"Priority":   "market/fair_test.go TestPriorityHasItsPrice",
 		"Redundancy": "node/node_test.go TestJobIsVerifiedAndPaid",
 		"MaxCredits": "node/quote_test.go TestQuotedHoldIsTaken",
 		"Timeout":    "market/scenario_test.go TestScenarios",
@@ -90,6 +90,8 @@ var effectsOf = map[string]map[string]string{
 		"EpochSeconds":   "ledger/epoch_test.go TestWitnessesAgreeOnCheckpoints",
 		"KappaPpm":       "ledger/bonus_test.go TestBonus",
 		"BasePrice":      "node/genesis_test.go TestGenesisRulesTheMarket",
+		"LowPercent":     "node/genesis_test.go TestGenesisRulesTheMarket",
+		"HighPercent":    "node/genesis_test.go TestGenesisRulesTheMarket",
 		"FeePpm":         "node/genesis_test.go TestGenesisRulesTheMarket",
 		"MinTransfer":    "ledger/attack_test.go TestRulesBindWitnesses",
 		"EventCost":      "ledger/threat_test.go TestBloatIsBoundedByCost",

@@ -96,7 +96,7 @@ var askedOf = []struct {
 
 // writtenBy is network create: each flag's value shows in the genesis.
 var writtenBy = map[string]string{
-	"max-run": "77", "max-hold": "77777",
+	"max-run": "77", "max-hold": "77777", "low-percent": "77", "high-percent": "177",
 	"name": "seven", "grant": "$ID=7", "fee-ppm": "7", "grace": "777", "epoch": "77", "curve-m": "7", "curve-d": "7", "kappa-ppm": "7",
 	"min-transfer": "7", "event-cost": "7", "opening-cost": "7", "shards": "7", "diversity": "true",
 }

@@ -38,6 +38,8 @@ prints the peer id to name here; then 'edgenetd init --genesis' joins it.`,
 	f.StringSliceVar(&witnesses, "witness", nil, "peer id of a witness; 1, 4, 7, … of them (default this node)")
 	f.StringSliceVar(&grants, "grant", nil, "PEER=CREDITS to grant from the start")
 	f.Uint64Var(&g.FeePpm, "fee-ppm", 0, "fee on settled amounts in parts per million (default 10000)")
+	f.Uint64Var(&g.LowPercent, "low-percent", 0, "of the price that work of low priority pays (default 50)")
+	f.Uint64Var(&g.HighPercent, "high-percent", 0, "of the price that work of high priority pays (default 200)")
 	f.Uint64Var(&g.GraceSeconds, "grace", 0, "seconds after a hold's deadline (default 900)")
 	f.Uint64Var(&g.MaxHoldSeconds, "max-hold", 0, "seconds that a hold's deadline may lie ahead, at most (default 604800: a week)")
 	f.Uint64Var(&g.MaxRunSeconds, "max-run", 0, "seconds that a submitter may let one try of a task run, at most (default 3600)")
@@ -138,6 +140,8 @@ type networkView struct {
 	Faulty       int               `json:"faulty"` // that may be away or bad
 	Grants       map[string]uint64 `json:"grants"` // microcredits
 	BasePrice    uint64            `json:"base_price"`
+	LowPercent   uint64            `json:"low_percent"` // of the base price, for low priority
+	HighPercent  uint64            `json:"high_percent"`
 	FeePpm       uint64            `json:"fee_ppm"`
 	EpochSeconds uint64            `json:"epoch_seconds"`
 	GraceSeconds uint64            `json:"grace_seconds"`
@@ -159,7 +163,8 @@ func (a *app) printNetwork(n *proto.Network, file string) error {
 	g := n.Genesis
 	v := networkView{
 		ID: n.ID.String(), Short: n.ID.Short(), Name: g.Name, File: file, Quorum: n.Quorum(), Faulty: n.F(), Grants: map[string]uint64{},
-		BasePrice: g.BasePrice, FeePpm: g.FeePpm, EpochSeconds: g.EpochSeconds, GraceSeconds: g.GraceSeconds, MaxRun: g.MaxRunSeconds, MaxHold: g.MaxHoldSeconds,
+		BasePrice: g.BasePrice, LowPercent: g.LowPercent, HighPercent: g.HighPercent, FeePpm: g.FeePpm,
+		EpochSeconds: g.EpochSeconds, GraceSeconds: g.GraceSeconds, MaxRun: g.MaxRunSeconds, MaxHold: g.MaxHoldSeconds,
 		KappaPpm: g.KappaPpm, EventCost: g.EventCost, OpeningCost: g.OpeningCost, MinTransfer: g.MinTransfer,
 		Shards: g.Shards, Diversity: g.Diversity, CurveM: g.CurveM, CurveD: g.CurveDCpuHours,
 		RelayBytes: g.Relay.Bytes, RelaySeconds: g.Relay.Seconds,
@@ -187,6 +192,7 @@ func (a *app) printNetwork(n *proto.Network, file string) error {
 			row(w, "grant", fmt.Sprintf("%s %s credits", id, credits(v.Grants[id])))
 		}
 		row(w, "base price", credits(v.BasePrice)+" credits per 60 Gfuel")
+		row(w, "priority", fmt.Sprintf("low pays %d %% of that, high %d %%", v.LowPercent, v.HighPercent))
 		row(w, "fee", fmt.Sprintf("%g %%", float64(v.FeePpm)/10_000))
 		row(w, "costs", fmt.Sprintf("%s per event, %s to open an account; transfers of %s at least", credits(v.EventCost), credits(v.OpeningCost), credits(v.MinTransfer)))
 		row(w, "epoch", fmt.Sprintf("%d s", v.EpochSeconds))

@@ -69,7 +69,7 @@ var settings = []setting{
 	{"worker.slots", "slots", 1, "tasks executed at once; for none set worker.enabled to false", between(1, 1024, "slots")},
 	{"worker.types", "types", []string{}, "task types to take; none: every built-in one", values{check: taskType, suggest: modules.Types}},
 	{"worker.custom", "custom", true, "take modules that are not built in", values{}},
-	{"worker.price", "price", "0", "least price in credits per 60 Gfuel; 0: any", text(price)},
+	{"worker.price", "price", "0", "least price in credits per 60 Gfuel at normal priority: high pays more, low not less; 0: any", text(price)},
 	{"worker.payee", "payee", "", "account that earns instead of this node's", text(account)},
 	{"worker.operator", "operator", "", "label of who runs this node, at most 64 bytes; replicas avoid sharing one", text(label)},
 	{"worker.site", "site", "", "label of the site this node works for, at most 64 bytes", text(label)},

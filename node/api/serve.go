@@ -79,7 +79,7 @@ func (s *server) handler() http.Handler {
 	return mux
 }
 
-func (s *server) Status(context.Context, *connect.Request[api.StatusRequest]) (*connect.Response[api.StatusReply], error) {
+func (s *server) Status(_ context.Context, req *connect.Request[api.StatusRequest]) (*connect.Response[api.StatusReply], error) {
 	st, network := s.node.Stats(), s.node.Network()
 	reply := &api.StatusReply{
 		PeerId:          s.node.ID().String(),
@@ -108,6 +108,9 @@ func (s *server) Status(context.Context, *connect.Request[api.StatusRequest]) (*
 			Types:       st.Worker.Types,
 			Why:         st.Worker.Why,
 		},
+	}
+	if req.Msg.Served {
+		reply.Worker.Served = s.node.Served()
 	}
 	for _, g := range st.Gossip {
 		reply.Gossip = append(reply.Gossip, &api.GossipCount{Topic: g.Topic, Sent: g.Sent, Received: g.Received})

@@ -78,6 +78,7 @@ func (StakeRequest_Verb) EnumDescriptor() ([]byte, []int) {
 
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Served        bool                   `protobuf:"varint,1,opt,name=served,proto3" json:"served,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -110,6 +111,13 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
 	return file_api_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *StatusRequest) GetServed() bool {
+	if x != nil {
+		return x.Served
+	}
+	return false
 }
 
 type StatusReply struct {
@@ -369,6 +377,7 @@ type WorkerStatus struct {
 	TasksFailed   uint64                 `protobuf:"varint,5,opt,name=tasks_failed,json=tasksFailed,proto3" json:"tasks_failed,omitempty"`
 	Types         []string               `protobuf:"bytes,6,rep,name=types,proto3" json:"types,omitempty"`
 	Why           string                 `protobuf:"bytes,7,opt,name=why,proto3" json:"why,omitempty"`
+	Served        []string               `protobuf:"bytes,8,rep,name=served,proto3" json:"served,omitempty"` // sentences: what its time was worth, by submitter and module; when asked for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -450,6 +459,13 @@ func (x *WorkerStatus) GetWhy() string {
 		return x.Why
 	}
 	return ""
+}
+
+func (x *WorkerStatus) GetServed() []string {
+	if x != nil {
+		return x.Served
+	}
+	return nil
 }
 
 type PeersRequest struct {
@@ -4480,8 +4496,9 @@ var File_api_proto protoreflect.FileDescriptor
 
 const file_api_proto_rawDesc = "" +
 	"\n" +
-	"\tapi.proto\x12\x0eedgenet.api.v1\"\x0f\n" +
-	"\rStatusRequest\"\xdb\x04\n" +
+	"\tapi.proto\x12\x0eedgenet.api.v1\"'\n" +
+	"\rStatusRequest\x12\x16\n" +
+	"\x06served\x18\x01 \x01(\bR\x06served\"\xdb\x04\n" +
 	"\vStatusReply\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1d\n" +
 	"\n" +
@@ -4508,7 +4525,7 @@ const file_api_proto_rawDesc = "" +
 	"\vGossipCount\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x12\n" +
 	"\x04sent\x18\x02 \x01(\x04R\x04sent\x12\x1a\n" +
-	"\breceived\x18\x03 \x01(\x04R\breceived\"\xbc\x01\n" +
+	"\breceived\x18\x03 \x01(\x04R\breceived\"\xd4\x01\n" +
 	"\fWorkerStatus\x12\x18\n" +
 	"\aenabled\x18\x01 \x01(\bR\aenabled\x12\x14\n" +
 	"\x05slots\x18\x02 \x01(\x05R\x05slots\x12\x12\n" +
@@ -4517,7 +4534,8 @@ const file_api_proto_rawDesc = "" +
 	"tasks_done\x18\x04 \x01(\x04R\ttasksDone\x12!\n" +
 	"\ftasks_failed\x18\x05 \x01(\x04R\vtasksFailed\x12\x14\n" +
 	"\x05types\x18\x06 \x03(\tR\x05types\x12\x10\n" +
-	"\x03why\x18\a \x01(\tR\x03why\"$\n" +
+	"\x03why\x18\a \x01(\tR\x03why\x12\x16\n" +
+	"\x06served\x18\b \x03(\tR\x06served\"$\n" +
 	"\fPeersRequest\x12\x14\n" +
 	"\x05known\x18\x01 \x01(\bR\x05known\"8\n" +
 	"\n" +

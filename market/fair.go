@@ -1,0 +1,181 @@
+package market
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"edgenet.dev/proto"
+)
+
+// Whose turn it is at a worker. Slots go round the submitters that have work
+// queued: next is the one that had the least slot time, in proportion to what it
+// pays and to what its work was worth here before (worth.go). So each gets its share whatever its tasks take and however many it
+// queued, and a single task of one never waits for all of another's. This is
+// deficit round robin without the quantum, which long and short tasks would need
+// to be very large: start-time fair queueing. Whoever comes back after a while
+// starts where the others stand and has saved nothing up.
+
+// turn is slot time at the price of normal priority, in nanoseconds.
+type turn int64
+
+// leastTurn keeps tasks that take no time from coming for free.
+const leastTurn = time.Millisecond
+
+// charge is what time in a slot counts for work of a priority: high priority
+// pays more and gets as much more, low less.
+func (m *Machine) charge(d time.Duration, p proto.Priority) turn {
+	return turn(max(d, leastTurn)/time.Duration(m.cfg.percent(p))) * 100
+}
+
+// turn is the submitter whose queue is served next; one must have work queued.
+// Among equals the higher priority goes first, then the older execution.
+func (w *workside) turn() *customer {
+	var next *customer
+	for _, c := range w.customers {
+		if len(c.queue) == 0 {
+			continue
+		}
+		if next == nil || cmp.Or(cmp.Compare(c.served, next.served), cmp.Compare(next.queue[0].a.Priority, c.queue[0].a.Priority),
+			cmp.Compare(c.queue[0].seq, next.queue[0].seq)) < 0 {
+			next = c
+		}
+	}
+	return next
+}
+
+// begins gives x a slot. What it will take is guessed until it ends.
+func (m *Machine) begins(x *exec) {
+	w := &m.work
+	w.running++
+	w.executing[x] = true
+	w.served = max(w.served, x.c.served)
+	x.phase, x.began = execRunning, m.now
+	x.dear = turn(m.dearest(x.c.id, x.module))
+	x.charged = x.dear * m.charge(w.typical, proto.Priority(x.a.Priority))
+	x.c.served += x.charged
+}
+
+// ends takes x out of its slot.
+func (m *Machine) ends(x *exec) {
+	w := &m.work
+	w.running--
+	delete(w.executing, x)
+	took := m.now.Sub(x.began)
+	x.c.served += x.dear*m.charge(took, proto.Priority(x.a.Priority)) - x.charged
+	m.book(worthKey{payer: x.c.id}, 0, took)
+	m.book(worthKey{module: x.module}, 0, took)
+	w.typical += (took - w.typical) / 8
+}
+
+// room is how many more assignments of c this worker takes. Above what it holds
+// in all there is room for one for each slot of every submitter, so that nobody
+// finds it full of another's.
+func (w *workside) room(c *customer) int {
+	free := w.cfg.InFlight - w.held
+	if own := min(w.cfg.Slots, w.cfg.InFlight) - c.heldNow(); own > free && w.held < 2*w.cfg.InFlight {
+		free = own
+	}
+	return max(0, free)
+}
+
+// startsSoon is how soon a worker begins what it claims: it makes no claim for
+// more than that.
+const startsSoon = 10 * time.Second
+
+// soon is how many executions could start within startsSoon, from how long they
+// take here and those under way took already; at least one.
+func (m *Machine) soon() int {
+	w := &m.work
+	takes := w.typical
+	if w.running >= w.cfg.Slots {
+		shortest := time.Duration(-1)
+		for x := range w.executing {
+			if d := m.now.Sub(x.began); shortest < 0 || d < shortest {
+				shortest = d
+			}
+		}
+		takes = max(takes, shortest)
+	}
+	free := max(0, w.cfg.Slots-w.held)
+	if takes <= 0 {
+		return w.cfg.InFlight
+	}
+	return max(1, free+int(min(int64(w.cfg.Slots)*int64(startsSoon)/int64(takes), int64(w.cfg.InFlight))))
+}
+
+func (c *customer) heldNow() int {
+	if c == nil {
+		return 0
+	}
+	return c.held
+}
+
+// inQueue are all executions that wait for a slot, by arrival.
+func (w *workside) inQueue() []*exec {
+	var out []*exec
+	for _, c := range w.customers {
+		out = append(out, c.queue...)
+	}
+	slices.SortFunc(out, func(a, b *exec) int { return cmp.Compare(a.seq, b.seq) })
+	return out
+}
+
+// A submitter's queue: a heap by priority, then arrival.
+
+func (c *customer) earlier(i, j int) bool {
+	a, b := c.queue[i], c.queue[j]
+	if a.a.Priority != b.a.Priority {
+		return a.a.Priority > b.a.Priority
+	}
+	return a.seq < b.seq
+}
+
+func (c *customer) exchange(i, j int) {
+	c.queue[i], c.queue[j] = c.queue[j], c.queue[i]
+	c.queue[i].pos, c.queue[j].pos = i, j
+}
+
+func (c *customer) fix(i int) {
+	for i > 0 && c.earlier(i, (i-1)/2) {
+		c.exchange(i, (i-1)/2)
+		i = (i - 1) / 2
+	}
+	for {
+		n := 2*i + 1
+		if n >= len(c.queue) {
+			return
+		}
+		if n+1 < len(c.queue) && c.earlier(n+1, n) {
+			n++
+		}
+		if !c.earlier(n, i) {
+			return
+		}
+		c.exchange(i, n)
+		i = n
+	}
+}
+
+func (w *workside) push(x *exec) {
+	c := x.c
+	if c.held == 1 { // it had nothing here: its turn is not older than the others'
+		c.served = max(c.served, w.served)
+	}
+	x.phase, x.pos = execQueued, len(c.queue)
+	c.queue = append(c.queue, x)
+	c.fix(x.pos)
+	w.queued++
+}
+
+func (w *workside) unqueue(x *exec) {
+	c := x.c
+	i, last := x.pos, len(c.queue)-1
+	c.exchange(i, last)
+	c.queue[last] = nil
+	c.queue = c.queue[:last]
+	w.queued--
+	if i < last {
+		c.fix(i)
+	}
+}
