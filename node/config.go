@@ -69,7 +69,9 @@ type Config struct {
 	// bytes per second. 0 = no bound.
 	Bandwidth uint64
 	// Connections is above how many connections those of least use are closed,
-	// down to half as many. 0 = DefaultConnections.
+	// down to two thirds as many. 0 = WitnessConnections for a witness,
+	// ServiceConnections for a node that relays, serves the DHT or is public, else
+	// DefaultConnections.
 	Connections int
 	// Worker is what this node offers. The zero value takes no work.
 	Worker market.Worker
@@ -120,6 +122,8 @@ type Config struct {
 const (
 	DefaultKeepEpochs  = 24 // a day of the default epochs
 	DefaultConnections = transport.DefaultConnections
+	ServiceConnections = transport.ServiceConnections
+	WitnessConnections = transport.WitnessConnections
 )
 
 var defaultListen = []string{

@@ -48,7 +48,7 @@ func (n *Node) serveDirectory(s network.Stream) {
 
 func (n *Node) answerDirectory(s network.Stream) error {
 	s.SetDeadline(time.Now().Add(2 * directoryWait))
-	if !n.gossip.allow(s.Conn().RemotePeer()) { // one bucket for all small requests of a peer
+	if !n.gossip.budgets.asks(s.Conn().RemotePeer(), time.Now()) { // one bucket for all small requests of a peer
 		return proto.CodeRateLimited.Err()
 	}
 	var req proto.DirectoryRequest

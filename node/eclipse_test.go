@@ -61,7 +61,8 @@ func TestStrangersDoNotTakeTheWholePeerbook(t *testing.T) {
 func TestDialsOfOthersChoiceAreStrangers(t *testing.T) {
 	l := newLab(t, 10)
 	dir := t.TempDir()
-	chosen, found := l.start(1, func(c *node.Config) { c.Bootstrap, c.DHT = nil, "off" }), l.start(2, func(c *node.Config) { c.Bootstrap, c.DHT = nil, "off" })
+	tcp := []string{"/ip4/127.0.0.1/tcp/0"} // where a dial that nobody answers fails at once
+	chosen, found := l.start(1, func(c *node.Config) { c.Bootstrap, c.DHT, c.Listen = nil, "off", tcp }), l.start(2, func(c *node.Config) { c.Bootstrap, c.DHT = nil, "off" })
 	n := l.start(0, func(c *node.Config) { c.Dir, c.Bootstrap, c.DHT = dir, chosen.Addrs(), "off" })
 	info, err := peer.AddrInfoFromString(found.Addrs()[0])
 	if err != nil {

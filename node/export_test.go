@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pubsubpb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -175,3 +177,15 @@ func (n *Node) TopicPeers(topic string) int { return len(n.pubsub.ListPeers(topi
 
 // Looks counts how often the node looked at who follows offers.
 func (n *Node) Looks() uint64 { return n.gossip.looks.Load() }
+
+// HearOffer gives the node a message of the offers topic of shard 0 as gossip
+// does.
+func (n *Node) HearOffer(from peer.ID, data []byte) pubsub.ValidationResult {
+	n.gossip.mu.Lock()
+	t := n.gossip.topics[n.net.ID.OffersTopic(0)]
+	n.gossip.mu.Unlock()
+	return n.gossip.validator(t)(context.Background(), from, &pubsub.Message{Message: &pubsubpb.Message{Data: data}})
+}
+
+// What may come by gossip per second, for twice as many at once.
+const AuthorRate, StrangersRate, ForwardRate = authorRate, strangersRate, forwardRate

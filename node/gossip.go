@@ -17,16 +17,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 
 	"edgenet.dev/market"
 	"edgenet.dev/proto"
-)
-
-// What one peer may send us by gossip: a token bucket over all topics.
-const (
-	gossipRate  = 200
-	gossipBurst = 400
 )
 
 // gossip is the node's gossipsub: which topics it follows, what may pass and
@@ -36,7 +29,6 @@ type gossip struct {
 
 	mu     sync.Mutex
 	topics map[string]*topic
-	limits *lru.Cache[peer.ID, *rate.Limiter]
 	// passed remembers events that gossip brought here once: whoever repeats
 	// them after pubsub's own memory of messages ended gets no echo. Being in
 	// the ledger is not enough to stop one, or what a witness certified itself
@@ -45,6 +37,8 @@ type gossip struct {
 
 	workers chan struct{} // a peer told that it follows offers
 	looks   atomic.Uint64 // at who follows offers
+	budgets *budgets
+	faulty  *misconduct
 }
 
 const maxPassed = 1 << 16
@@ -57,16 +51,12 @@ type topic struct {
 }
 
 func (n *Node) openGossip() error {
-	limits, err := lru.New[peer.ID, *rate.Limiter](1024)
-	if err != nil {
-		return fmt.Errorf("gossipsub: %w", err)
-	}
 	passed, err := lru.New[proto.Hash, struct{}](maxPassed)
 	if err != nil {
 		return fmt.Errorf("gossipsub: %w", err)
 	}
-	g := &gossip{n: n, topics: map[string]*topic{}, limits: limits, passed: passed, workers: make(chan struct{}, 1)}
-	params, thresholds := peerScore()
+	g := &gossip{n: n, topics: map[string]*topic{}, passed: passed, workers: make(chan struct{}, 1), budgets: newBudgets(), faulty: newMisconduct()}
+	params, thresholds := peerScore(func(id peer.ID) float64 { return g.faulty.score(time.Now(), id) })
 	ps, err := pubsub.NewGossipSub(n.ctx, n.host,
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), // what we gossip is signed itself
 		pubsub.WithNoAuthor(),
@@ -235,7 +225,8 @@ func (g *gossip) validator(t *topic) pubsub.ValidatorEx {
 		if from == g.n.self {
 			return pubsub.ValidationAccept
 		}
-		if !g.allow(from) {
+		now := time.Now()
+		if !g.budgets.passes(from, now) {
 			return pubsub.ValidationIgnore
 		}
 		var err error
@@ -252,10 +243,16 @@ func (g *gossip) validator(t *topic) pubsub.ValidatorEx {
 		}
 		if err != nil {
 			g.n.log.Debug("gossip rejected", zap.String("topic", t.kind), zap.Stringer("from", from), zap.Error(err))
+			g.faulty.add(now, from, g.n.siteOf(from))
 			return pubsub.ValidationReject
 		}
-		if stale(m.ValidatorData, time.Now()) {
-			return pubsub.ValidationIgnore // clocks differ: nobody's fault
+		if s, ok := m.ValidatorData.(*proto.Signed); ok {
+			if stale(s, now) {
+				return pubsub.ValidationIgnore // clocks differ: nobody's fault
+			}
+			if !g.budgets.says(s.Signer, g.n.solvent(s.Signer), now) {
+				return pubsub.ValidationIgnore
+			}
 		}
 		t.received.Add(1)
 		return pubsub.ValidationAccept
@@ -264,12 +261,8 @@ func (g *gossip) validator(t *topic) pubsub.ValidatorEx {
 
 // stale tells offers and claims that are over, so that replayed ones are not
 // passed on.
-func stale(data any, now time.Time) bool {
+func stale(s *proto.Signed, now time.Time) bool {
 	const slack = time.Minute
-	s, ok := data.(*proto.Signed)
-	if !ok {
-		return false
-	}
 	end := uint64(now.Add(-slack).UnixMilli())
 	switch s.Kind {
 	case proto.KindOffer:
@@ -278,15 +271,6 @@ func stale(data any, now time.Time) bool {
 		return s.Payload.GetClaim().GetExpiresUnixMs() < end
 	}
 	return false
-}
-
-func (g *gossip) allow(p peer.ID) bool {
-	l, ok := g.limits.Get(p)
-	if !ok {
-		l = rate.NewLimiter(gossipRate, gossipBurst)
-		g.limits.Add(p, l)
-	}
-	return l.Allow()
 }
 
 // silentTicks is for how many looks a connected peer may be without gossip.

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 
@@ -31,7 +30,7 @@ func (n *Node) openHost() error {
 		Reachability: r, Relay: n.cfg.Relay,
 		RelayLimit: relay.RelayLimit{Data: int64(limits.Bytes), Duration: n.net.RelayTime()},
 		Relays:     n.addrs.bootstrap, Resolve: n.resolve(), UserAgent: n.agent(), Bandwidth: n.traffic, Metrics: n.cfg.Metrics,
-		Connections:    n.cfg.Connections,
+		Connections:    n.connections(r),
 		CertificatesAt: n.cfg.CertificatesAt,
 		MapPorts:       n.cfg.MapPorts,
 	})
@@ -48,6 +47,19 @@ func (n *Node) openHost() error {
 	}
 	n.host = routedhost.Wrap(h, lookup{n})
 	return nil
+}
+
+// connections is above how many those of least use are closed.
+func (n *Node) connections(r transport.Reachability) int {
+	switch {
+	case n.cfg.Connections > 0:
+		return n.cfg.Connections
+	case n.net.IsWitness(n.self):
+		return WitnessConnections
+	case n.cfg.Relay, r == transport.Public:
+		return ServiceConnections
+	}
+	return DefaultConnections
 }
 
 // resolve is Config.Resolve as the transport wants it. Addresses that nobody
@@ -120,23 +132,20 @@ func gossipParams() pubsub.GossipSubParams {
 }
 
 // peerScore follows Lotus' thresholds. P3 (mesh delivery rate) is off: topics
-// are quiet for minutes, and quiet peers are not bad peers.
-func peerScore() (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
-	_, loopback4, _ := net.ParseCIDR("127.0.0.0/8")
-	_, loopback6, _ := net.ParseCIDR("::1/128")
+// are quiet for minutes, and quiet peers are not bad peers. P6 (peers behind one
+// address) is off, too: many honest ones share a router. Those that misbehave from
+// one address are known by misconduct.
+func peerScore(misconduct func(peer.ID) float64) (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
 	score := &pubsub.PeerScoreParams{
-		Topics:                      map[string]*pubsub.TopicScoreParams{},
-		AppSpecificScore:            func(peer.ID) float64 { return 0 },
-		AppSpecificWeight:           1,
-		IPColocationFactorThreshold: 5,
-		IPColocationFactorWeight:    -100,
-		IPColocationFactorWhitelist: []*net.IPNet{loopback4, loopback6},
-		BehaviourPenaltyThreshold:   6,
-		BehaviourPenaltyWeight:      -10,
-		BehaviourPenaltyDecay:       pubsub.ScoreParameterDecay(time.Hour),
-		DecayInterval:               time.Second,
-		DecayToZero:                 0.01,
-		RetainScore:                 6 * time.Hour,
+		Topics:                    map[string]*pubsub.TopicScoreParams{},
+		AppSpecificScore:          misconduct,
+		AppSpecificWeight:         1,
+		BehaviourPenaltyThreshold: 6,
+		BehaviourPenaltyWeight:    -10,
+		BehaviourPenaltyDecay:     pubsub.ScoreParameterDecay(time.Hour),
+		DecayInterval:             time.Second,
+		DecayToZero:               0.01,
+		RetainScore:               6 * time.Hour,
 	}
 	limits := &pubsub.PeerScoreThresholds{
 		GossipThreshold:             -500,

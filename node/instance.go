@@ -299,7 +299,7 @@ func (n *Node) serveInstance(s network.Stream) {
 func (n *Node) answerInstance(s network.Stream) error {
 	s.SetDeadline(time.Now().Add(instanceReply))
 	p := s.Conn().RemotePeer()
-	if !n.gossip.allow(p) {
+	if !n.gossip.budgets.asks(p, time.Now()) {
 		return proto.CodeRateLimited.Err()
 	}
 	var q proto.InstanceRequest

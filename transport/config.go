@@ -32,9 +32,14 @@ const (
 	Private Reachability = "private"
 )
 
-// DefaultConnections is for a home machine: a few close neighbours and those
-// that pass by.
-const DefaultConnections = 128
+// Above how many connections those of least use are closed. A home machine or a
+// tab has a few close neighbours and those that pass by; a node that serves
+// others has many clients; a witness has to be there for everybody.
+const (
+	DefaultConnections = 128
+	ServiceConnections = 600
+	WitnessConnections = 6000
+)
 
 // Config describes a host. The zero value of every field but Key is usable.
 type Config struct {
@@ -49,7 +54,7 @@ type Config struct {
 	// Resolve returns current addresses of relays. It is asked when those that
 	// are known have failed, because certificate hashes live 14 days. nil = none.
 	Resolve     func(context.Context) ([]peer.AddrInfo, error)
-	Connections int              // above which those of least use are closed, down to half; default DefaultConnections
+	Connections int              // above which those of least use are closed, down to two thirds; default DefaultConnections
 	UserAgent   string           // default "edgenet"
 	Bandwidth   metrics.Reporter // counts traffic; nil = not counted
 	// Metrics takes libp2p's own metrics. nil = they are not counted. In a tab it
@@ -94,6 +99,12 @@ func (c Config) validate() error {
 	return nil
 }
 
+// leastRelayed are the relay places that one address may have in any case.
+const leastRelayed = 64
+
+// low is down to how many connections are closed.
+func (c Config) low() int { return max(1, c.Connections*2/3) }
+
 // relayResources are the limits of the relay service. libp2p's own 128 KiB and
 // 2 minutes would cut tasks short, so the genesis states larger ones.
 func (c Config) relayResources() relay.Resources {
@@ -101,6 +112,10 @@ func (c Config) relayResources() relay.Resources {
 	limit := c.RelayLimit
 	r.Limit = &limit
 	r.BufferSize = 16 << 10
+	// libp2p's eight places for an address are fewer than an office has peers.
+	r.MaxReservations = max(r.MaxReservations, c.Connections/2)
+	r.MaxReservationsPerIP = max(leastRelayed, r.MaxReservations/4)
+	r.MaxReservationsPerASN = r.MaxReservations / 2
 	return r
 }
 

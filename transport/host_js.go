@@ -84,7 +84,7 @@ func newTab(c Config) (_ *tab, err error) {
 	if err := errors.Join(store.AddPrivKey(id, c.Key), store.AddPubKey(id, c.Key.GetPublic())); err != nil {
 		return nil, err
 	}
-	conns, err := connmgr.NewConnManager(c.Connections/2, c.Connections)
+	conns, err := connmgr.NewConnManager(c.low(), c.Connections)
 	if err != nil {
 		return nil, err
 	}

@@ -35,11 +35,17 @@ func NewHost(c Config) (host.Host, error) {
 	if err := portsFree(c.Listen); err != nil {
 		return nil, err
 	}
-	conns, err := connmgr.NewConnManager(c.Connections/2, c.Connections)
+	conns, err := connmgr.NewConnManager(c.low(), c.Connections)
 	if err != nil {
 		return nil, fmt.Errorf("transport: %w", err)
 	}
+	resources, err := c.resourceManager()
+	if err != nil {
+		conns.Close()
+		return nil, err
+	}
 	opts := []libp2p.Option{
+		libp2p.ResourceManager(resources),
 		libp2p.Identity(c.Key),
 		libp2p.ListenAddrs(c.Listen...),
 		libp2p.AddrsFactory(c.announced),
@@ -77,6 +83,7 @@ func NewHost(c Config) (host.Host, error) {
 	h, err := libp2p.New(opts...)
 	if err != nil {
 		conns.Close()
+		resources.Close()
 		return nil, fmt.Errorf("transport: %w", err)
 	}
 	if c.Relay || c.Resolve == nil {

@@ -62,7 +62,7 @@ var settings = []setting{
 	{"mdns", "mdns", false, "find peers on the local network by multicast", values{}},
 	{"relay", "relay", false, "relay connections for peers that cannot be dialled", values{}},
 	{"limits.bandwidth", "bandwidth", 0, "most traffic with peers, both directions together, in KiB per second; 0: no limit", between(0, math.MaxInt32, "KiB per second")},
-	{"limits.connections", "connections", node.DefaultConnections, "connections above which those of least use are closed, down to half as many", between(8, 1<<20, "connections")},
+	{"limits.connections", "connections", 0, "connections above which those of least use are closed, down to two thirds as many; 0: 6000 on a witness, 600 on a node that relays or is public, else 128", between(0, 1<<20, "connections")},
 	{"web.listen", "web", "", "host:port on which tabs are served their genesis, this node's addresses and the browser bundle; none: off", values{}},
 	{"web.root", "web-root", "", "directory of the browser bundle that 'make browser' builds; none: only genesis and addresses are served", values{}},
 	{"worker.enabled", "work", true, "take tasks of others", values{}},

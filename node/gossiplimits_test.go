@@ -1,0 +1,177 @@
+//go:build !js
+
+package node_test
+
+import (
+	"crypto/rand"
+	"testing"
+	"time"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pubsubpb "github.com/libp2p/go-libp2p-pubsub/pb"
+	"github.com/libp2p/go-libp2p/core/crypto"
+
+	"edgenet.dev/node"
+	"edgenet.dev/proto"
+)
+
+// offer is a signed offer that nobody can take, another one at each call.
+func (l *lab) offer(key crypto.PrivKey, deadline time.Time) []byte {
+	l.t.Helper()
+	id := make([]byte, 16)
+	if _, err := rand.Read(id); err != nil {
+		l.t.Fatal(err)
+	}
+	raw, err := proto.Seal(key, l.net.ID, &proto.Payload{Body: &proto.Payload_Offer{Offer: &proto.Offer{
+		Id: id, Type: proto.TypeText, Tasks: 1, Redundancy: 1, DeadlineUnixMs: uint64(deadline.UnixMilli()),
+	}}})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return raw
+}
+
+func someKey(t testing.TB) crypto.PrivKey {
+	t.Helper()
+	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func (g *gossiper) publish(topic string, data ...[]byte) {
+	g.t.Helper()
+	m := new(pubsubpb.RPC)
+	for _, d := range data {
+		m.Publish = append(m.Publish, &pubsubpb.Message{Topic: &topic, Data: d})
+	}
+	g.say(m)
+}
+
+func heardOffers(n *node.Node) uint64 {
+	for _, c := range n.Stats().Gossip {
+		if c.Topic == "offers" {
+			return c.Received
+		}
+	}
+	return 0
+}
+
+// An author that says too much is heard at its rate, and it costs the neighbour
+// that passed it on nothing: what others say through the same neighbour is heard.
+// Authors without credits have one rate together, which does not touch those that
+// have some.
+func TestGossipIsCountedByItsAuthor(t *testing.T) {
+	l := newLab(t, 4)
+	n := l.start(0, func(c *node.Config) { c.Relay = true })
+	neighbour, later := someID(t), time.Now().Add(time.Hour)
+	flood := func(authors ...crypto.PrivKey) (passed int, rates float64) {
+		var said [][]byte
+		for _, a := range authors {
+			said = append(said, l.offer(a, later))
+		}
+		began := time.Now()
+		for i := range 20 * node.AuthorRate {
+			if n.HearOffer(neighbour, said[i%len(said)]) == pubsub.ValidationAccept {
+				passed++
+			}
+		}
+		return passed, time.Since(began).Seconds() + 3 // the burst, and one to be sure
+	}
+	if passed, rates := flood(l.keys[1]); passed < 2*node.AuthorRate || float64(passed) > rates*node.AuthorRate {
+		t.Errorf("%d messages of one author passed", passed)
+	}
+	if n.HearOffer(neighbour, l.offer(l.keys[2], later)) != pubsub.ValidationAccept {
+		t.Error("another author is not heard through the neighbour that passed on the flood")
+	}
+	var strangers []crypto.PrivKey
+	for range 20 {
+		strangers = append(strangers, someKey(t))
+	}
+	if passed, rates := flood(strangers...); passed < 2*node.StrangersRate || float64(passed) > rates*node.StrangersRate {
+		t.Errorf("%d messages of authors without credits passed", passed)
+	}
+	if n.HearOffer(neighbour, l.offer(l.keys[3], later)) != pubsub.ValidationAccept {
+		t.Error("an author with credits is not heard beside many that have none")
+	}
+}
+
+// What one peer passes on is bounded before signatures are checked, and does not
+// keep others from passing on theirs.
+func TestForwardersAreBounded(t *testing.T) {
+	l := newLab(t, 2)
+	n := l.start(0, func(c *node.Config) { c.Relay = true })
+	flooder, junk := someID(t), []byte("junk")
+	began := time.Now()
+	rejected := 0
+	for range 4 * node.ForwardRate {
+		if n.HearOffer(flooder, junk) == pubsub.ValidationReject {
+			rejected++
+		}
+	}
+	if most := (time.Since(began).Seconds() + 3) * node.ForwardRate; float64(rejected) > most || rejected < 2*node.ForwardRate {
+		t.Errorf("%d messages of a flooder were looked at", rejected)
+	}
+	if n.HearOffer(someID(t), l.offer(l.keys[1], time.Now().Add(time.Hour))) != pubsub.ValidationAccept {
+		t.Error("another peer is not heard")
+	}
+}
+
+// Offers whose time is over are not passed on.
+func TestStaleOffersEndHere(t *testing.T) {
+	l := newLab(t, 2)
+	n := l.start(0, func(c *node.Config) { c.Relay = true })
+	if got := n.HearOffer(someID(t), l.offer(l.keys[1], time.Now().Add(-time.Hour))); got != pubsub.ValidationIgnore {
+		t.Errorf("an offer of an hour ago: %v", got)
+	}
+	if got := n.HearOffer(someID(t), l.offer(l.keys[1], time.Now().Add(time.Hour))); got != pubsub.ValidationAccept {
+		t.Errorf("an offer of now: %v", got)
+	}
+}
+
+// A peer that goes on to send what is invalid is not heard any more.
+func TestInvalidMessagesCostAPeerItsHearing(t *testing.T) {
+	l := newLab(t, 2)
+	n := l.start(0, func(c *node.Config) { c.Relay = true })
+	topic, later := l.net.ID.OffersTopic(0), time.Now().Add(time.Hour)
+	bad, good := newGossiper(t, n), newGossiper(t, n)
+	bad.publish(topic, l.offer(l.keys[1], later))
+	until(t, "a peer is heard at first", func() bool { return heardOffers(n) == 1 })
+	bad.publish(topic, []byte("junk 1"), []byte("junk 2"), []byte("junk 3"))
+	silenced(t, l, n, bad)
+	before := heardOffers(n)
+	good.publish(topic, l.offer(l.keys[1], later))
+	until(t, "another peer of the same address is heard", func() bool { return heardOffers(n) == before+1 })
+}
+
+// silenced wants n to hear a peer no more within a few seconds.
+func silenced(t *testing.T, l *lab, n *node.Node, g *gossiper) {
+	t.Helper()
+	for range 20 {
+		before := heardOffers(n)
+		g.publish(l.net.ID.OffersTopic(0), l.offer(l.keys[1], time.Now().Add(time.Hour)))
+		time.Sleep(200 * time.Millisecond)
+		if heardOffers(n) == before {
+			return
+		}
+	}
+	t.Error("the peer is heard all the same")
+}
+
+// A fault weighs more the more other identities of the same address had one, so
+// new identities do not begin anew; who did no wrong there is heard.
+func TestFaultsOfOneAddressAddUp(t *testing.T) {
+	l := newLab(t, 2)
+	n := l.start(0, func(c *node.Config) { c.Relay = true })
+	topic, later := l.net.ID.OffersTopic(0), time.Now().Add(time.Hour)
+	for i := range 6 {
+		newGossiper(t, n).publish(topic, []byte{byte(i)})
+	}
+	last, good := newGossiper(t, n), newGossiper(t, n)
+	last.publish(topic, []byte("a first fault"))
+	silenced(t, l, n, last)
+	before := heardOffers(n)
+	good.publish(topic, l.offer(l.keys[1], later))
+	until(t, "who did no wrong is heard", func() bool { return heardOffers(n) == before+1 })
+}
