@@ -317,6 +317,13 @@ func (c *claims) taken(hold cid.Cid, lane uint32, payer peer.ID, batch []byte) {
 	c.put(key, batch)
 }
 
+// kept is how many bytes are kept of all lanes.
+func (c *claims) kept() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return uint64(max(0, c.bytes))
+}
+
 // promised notes the newest voucher of a lane.
 func (c *claims) promised(hold cid.Cid, lane uint32, amount proto.Credit) {
 	c.mu.Lock()

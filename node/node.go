@@ -70,6 +70,7 @@ type Node struct {
 	proving   *slots                        // proofs being made
 	failing   chan struct{}                 // an execution failed for a reason of this machine's own
 	fault     atomic.Pointer[string]        // what the worker's self-test found, "" for nothing
+	sizes     storeSizes
 
 	ready    chan struct{}
 	running  atomic.Bool

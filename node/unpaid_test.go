@@ -134,10 +134,14 @@ func TestClaimSurvivesBadAssignments(t *testing.T) {
 	_, stranger := newIdentity(t)
 	for name, bad := range map[string]func(e *earner, work ...*proto.Assignment){
 		"a batch that names another worker": func(e *earner, work ...*proto.Assignment) {
-			e.take(e.batch(func(b *proto.AssignmentBatch) { b.Worker = []byte(stranger) }, work...))
+			for i := range uint64(16) { // one of them is read first
+				e.take(e.batch(func(b *proto.AssignmentBatch) { b.Worker, b.ExpiresUnixMs = []byte(stranger), i }, work...))
+			}
 		},
 		"a batch for another lane": func(e *earner, work ...*proto.Assignment) {
-			e.take(e.batch(func(b *proto.AssignmentBatch) { b.Lane = 1 }, work...))
+			for i := range uint64(16) {
+				e.take(e.batch(func(b *proto.AssignmentBatch) { b.Lane, b.ExpiresUnixMs = 1, i }, work...))
+			}
 		},
 		"a batch that is none": func(e *earner, _ ...*proto.Assignment) { e.take([]byte("none")) },
 		"40 bulky batches": func(e *earner, work ...*proto.Assignment) {
@@ -277,7 +281,7 @@ func TestOutvotedResultIsNotOwed(t *testing.T) {
 		"one vote twice":  {vote(keys[0], a, "another"), vote(keys[0], a, "another")},
 		"votes that part": {vote(keys[0], a, "another"), vote(keys[1], a, "a third")},
 		"the same result": {vote(keys[0], a, "output"), vote(keys[1], a, "output")},
-		"of two tasks":    {vote(keys[0], a, "another"), vote(keys[1], b, "another")},
+		"of two tasks":    {vote(keys[0], a, "another"), vote(keys[1], e.order(1, 2), "another")},
 		"its own":         {vote(e.n.cfg.Key, a, "another"), vote(keys[1], a, "another")},
 		"forged":          {vote(keys[0], a, "another"), forged},
 	} {
@@ -353,5 +357,39 @@ func TestReplayedAssignmentsWriteNothing(t *testing.T) {
 	}
 	if k, s := written(); k != keys || s != size || keys != 1 {
 		t.Errorf("%d records of %d bytes became %d of %d", keys, size, k, s)
+	}
+}
+
+// What is kept of unpaid work is counted, the same after another start, and shown
+// with its bound.
+func TestStoresAreCounted(t *testing.T) {
+	e := newEarner(t)
+	a := e.order(0, 2)
+	e.take(e.batch(nil, a))
+	e.deliver(a)
+	claims := func() Store {
+		for _, s := range e.n.Stores() {
+			if s.Name == "claims" {
+				return s
+			}
+		}
+		return Store{}
+	}
+	before := claims()
+	if before.Bytes == 0 || before.Limit != maxClaims {
+		t.Fatalf("%+v", before)
+	}
+	e.n.claims = newClaims(e.n)
+	if err := e.n.claims.load(); err != nil {
+		t.Fatal(err)
+	}
+	if after := claims(); after != before {
+		t.Errorf("%+v became %+v", before, after)
+	}
+	if err := e.n.claims.forget(e.n.claims.lanes[laneKey(e.hold, 0)]); err != nil {
+		t.Fatal(err)
+	}
+	if after := claims(); after.Bytes != 0 || len(e.n.claims.payers) != 0 {
+		t.Errorf("%+v after all was forgotten", after)
 	}
 }

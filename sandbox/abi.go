@@ -76,3 +76,6 @@ var wasiErrors = map[string]string{
 var edgenetFuncs = map[string]string{"progress": "i:"}
 
 var envFuncs = map[string]string{"abort": "iiii:"}
+
+// DefaultCacheSize bounds what an executor keeps of compiled code on disk, in bytes.
+const DefaultCacheSize = 1 << 30

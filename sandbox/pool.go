@@ -21,6 +21,8 @@ type PoolConfig struct {
 	Command []string // argv of a child; empty: this executable with "sandbox-child"
 	// CacheDir keeps compiled code between runs, mode 0700; empty: none.
 	CacheDir string
+	// CacheSize bounds it in bytes, default 1 GiB; what was not used for longest goes.
+	CacheSize uint64
 	// CPUPercent is each slot's share of one core, 1 to 100; zero is 100. It
 	// holds inside a task: the child is stopped and continued. A task's wall
 	// clock limit counts only what it is let run; see Executor.
@@ -110,6 +112,9 @@ func NewPool(cfg PoolConfig) (Executor, error) {
 			return nil, fmt.Errorf("sandbox: compilation cache: %w", err)
 		}
 	}
+	if cfg.CacheSize == 0 {
+		cfg.CacheSize = DefaultCacheSize
+	}
 	p := &pool{cfg: cfg, slots: make(chan *slot, cfg.Slots), spawn: make(chan spawnRequest), closed: make(chan struct{}), compileTimeout: compileTimeout, margin: rssMargin}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	for i := range cfg.Slots {
@@ -117,6 +122,10 @@ func NewPool(cfg PoolConfig) (Executor, error) {
 	}
 	p.wg.Add(1)
 	go p.spawner()
+	if cfg.CacheDir != "" {
+		p.wg.Add(1)
+		go p.trimmer(p.ctx)
+	}
 	return p, nil
 }
 

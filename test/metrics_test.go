@@ -103,7 +103,7 @@ func TestMetrics(t *testing.T) {
 		`edgenet_worker_slots 1`, `edgenet_worker_queue 0`, `edgenet_jobs\{state="done"\} 0`, `edgenet_tasks\{state="running"\} 0`,
 		`edgenet_account_microcredits\{kind="available"\} [1-9]`, `edgenet_witnesses_reachable 1`, `edgenet_witness_quorum 1`,
 		`edgenet_witness_reachable\{witness="0"\} 1`, `edgenet_ready 1`, `edgenet_ledger_synced 1`, `edgenet_ledger_events [1-9]`,
-		`edgenet_sandbox_children_started_total [1-9]`, `edgenet_store_bytes\{store="ledger"\} [1-9]`, `edgenet_disk_free_bytes [1-9]`,
+		`edgenet_sandbox_children_started_total [1-9]`, `edgenet_store_bytes\{store="ledger"\} [1-9]`, `edgenet_store_bytes\{store="claims"\} \d`, `edgenet_store_limit_bytes\{store="claims"\} [1-9]`, `edgenet_disk_free_bytes [1-9]`,
 		`edgenet_clock_offset_seconds `, `edgenet_peers [1-9]`, `libp2p_swarm_connections_opened_total\{`, `process_resident_memory_bytes `, `go_goroutines `,
 	} {
 		if !regexp.MustCompile(`(?m)^` + line).MatchString(text) {

@@ -65,6 +65,7 @@ var effectsOf = map[string]map[string]string{
 		"Slots":      "key=worker.slots",
 		"Command":    "sandbox/pool_test.go TestPoolCommandThatIsNoChild",
 		"CacheDir":   "sandbox/isolation_linux_test.go TestChildIsRefused",
+		"CacheSize":  "sandbox/codecache_test.go TestCompiledCodeIsBounded",
 		"CPUPercent": "sandbox/isolation_linux_test.go TestCPUShare",
 		"Log":        "sandbox/poolconfig_linux_test.go TestPoolMemoryAndLog",
 		"Memory":     "sandbox/poolconfig_linux_test.go TestPoolMemoryAndLog",

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -166,6 +167,7 @@ type statusView struct {
 	BytesIn         uint64            `json:"bytes_in"`
 	BytesOut        uint64            `json:"bytes_out"`
 	Gossip          map[string]gossip `json:"gossip"`
+	Stores          map[string]store  `json:"stores"`   // what is kept on disk
 	Problems        []string          `json:"problems"` // why it signs nothing or takes no work
 }
 
@@ -177,6 +179,11 @@ type workerView struct {
 	Failed  uint64   `json:"tasks_failed"`
 	Types   []string `json:"types"`
 	Why     string   `json:"why,omitempty"`
+}
+
+type store struct {
+	Bytes uint64 `json:"bytes"`
+	Limit uint64 `json:"limit,omitempty"` // bytes
 }
 
 type gossip struct {
@@ -192,10 +199,16 @@ func (a *app) printStatus(s *api.StatusReply) error {
 		workerView{k.GetEnabled(), k.GetSlots(), k.GetBusy(), k.GetTasksDone(), k.GetTasksFailed(), k.GetTypes(), k.GetWhy()},
 		s.StateHash, s.Events, s.RssBytes, s.BytesIn, s.BytesOut,
 		map[string]gossip{},
+		map[string]store{},
 		append([]string{}, s.Problems...),
 	}
 	for _, g := range s.Gossip {
 		v.Gossip[g.Topic] = gossip{g.Sent, g.Received}
+	}
+	var kept []string
+	for _, x := range s.Stores {
+		v.Stores[x.Name] = store{x.Bytes, x.Limit}
+		kept = append(kept, x.Name+" "+bytesText(x.Bytes))
 	}
 	return a.print(report{data: v, ids: []string{v.PeerID}, table: func(w io.Writer) {
 		row(w, "peer id", v.PeerID)
@@ -204,6 +217,7 @@ func (a *app) printStatus(s *api.StatusReply) error {
 		row(w, "process", fmt.Sprintf("%d, up %s, %s resident", v.PID, proto.Millis(v.UptimeMs).Round(time.Second), bytesText(v.RSSBytes)))
 		row(w, "peers", fmt.Sprintf("%d connected, %d in the DHT, %d on the offers topic", v.Peers, v.DHTPeers, v.OfferTopicPeers))
 		row(w, "traffic", fmt.Sprintf("%s in, %s out", bytesText(v.BytesIn), bytesText(v.BytesOut)))
+		row(w, "disk", strings.Join(kept, ", "))
 		work := fmt.Sprintf("%d of %d slots busy, %d tasks done, %d failed", v.Worker.Busy, v.Worker.Slots, v.Worker.Done, v.Worker.Failed)
 		if !v.Worker.Enabled {
 			work = dash(v.Worker.Why)

@@ -112,6 +112,9 @@ func (s *server) Status(_ context.Context, req *connect.Request[api.StatusReques
 	if req.Msg.Served {
 		reply.Worker.Served = s.node.Served()
 	}
+	for _, x := range s.node.Stores() {
+		reply.Stores = append(reply.Stores, &api.StoreSize{Name: x.Name, Bytes: x.Bytes, Limit: x.Limit})
+	}
 	for _, g := range st.Gossip {
 		reply.Gossip = append(reply.Gossip, &api.GossipCount{Topic: g.Topic, Sent: g.Sent, Received: g.Received})
 	}

@@ -4,12 +4,7 @@ package metrics
 
 import (
 	"context"
-	"fmt"
-	"io/fs"
-	"path/filepath"
 	"strconv"
-	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -26,18 +21,7 @@ type collector struct {
 	dir     string // data directory; "" has no stores on disk
 	free    func(dir string) (uint64, error)
 	version string
-
-	mu    sync.Mutex
-	sizes map[string]int64 // of stores, by name
-	at    time.Time        // when they were looked at
 }
-
-// Sizes of stores are looked at this often: a walk over a directory costs more
-// than a scrape should.
-const sizesFresh = 15 * time.Second
-
-// stores are files and directories below the data directory.
-var stores = []string{"ledger", "state", "cache", "audit.log"}
 
 type metric struct {
 	desc *prometheus.Desc
@@ -109,6 +93,7 @@ var (
 	confinedBy     = gauge("sandbox_confinement", "What the system holds the newest child to: 1 for each layer in force.", "layer")
 
 	storeBytes = gauge("store_bytes", "Size on disk of what the data directory holds.", "store")
+	storeLimit = gauge("store_limit_bytes", "Size that a store has at most, of those with a bound of their own.", "store")
 	diskFree   = gauge("disk_free_bytes", "Free space on the data directory's disk.")
 )
 
@@ -263,39 +248,13 @@ func (c *collector) collectStores(put putter) {
 	if c.dir == "" {
 		return
 	}
-	c.mu.Lock()
-	if time.Since(c.at) > sizesFresh {
-		c.sizes = map[string]int64{}
-		for _, s := range stores {
-			if size, err := sizeOf(filepath.Join(c.dir, s)); err == nil {
-				c.sizes[s] = size
-			}
+	for _, s := range c.n.Stores() {
+		put(storeBytes, float64(s.Bytes), s.Name)
+		if s.Limit > 0 {
+			put(storeLimit, float64(s.Limit), s.Name)
 		}
-		c.at = time.Now()
 	}
-	for name, size := range c.sizes {
-		put(storeBytes, float64(size), name)
-	}
-	c.mu.Unlock()
 	if free, err := c.free(c.dir); err == nil {
 		put(diskFree, float64(free))
 	}
-}
-
-// sizeOf sums the files at and below path. Files that go away meanwhile do not
-// count.
-func sizeOf(path string) (sum int64, err error) {
-	err = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			if p == path {
-				return fmt.Errorf("size of %s: %w", path, err)
-			}
-			return nil
-		}
-		if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
-			sum += info.Size()
-		}
-		return nil
-	})
-	return sum, err
 }

@@ -73,7 +73,7 @@ func (x StakeRequest_Verb) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StakeRequest_Verb.Descriptor instead.
 func (StakeRequest_Verb) EnumDescriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{45, 0}
+	return file_api_proto_rawDescGZIP(), []int{46, 0}
 }
 
 type StatusRequest struct {
@@ -140,6 +140,7 @@ type StatusReply struct {
 	BytesIn         uint64                 `protobuf:"varint,16,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"` // all libp2p traffic
 	BytesOut        uint64                 `protobuf:"varint,17,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
 	Gossip          []*GossipCount         `protobuf:"bytes,18,rep,name=gossip,proto3" json:"gossip,omitempty"`
+	Stores          []*StoreSize           `protobuf:"bytes,19,rep,name=stores,proto3" json:"stores,omitempty"`     // what is kept on disk
 	Problems        []string               `protobuf:"bytes,40,rep,name=problems,proto3" json:"problems,omitempty"` // sentences: why it signs nothing or takes no work, and what to do
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -301,11 +302,78 @@ func (x *StatusReply) GetGossip() []*GossipCount {
 	return nil
 }
 
+func (x *StatusReply) GetStores() []*StoreSize {
+	if x != nil {
+		return x.Stores
+	}
+	return nil
+}
+
 func (x *StatusReply) GetProblems() []string {
 	if x != nil {
 		return x.Problems
 	}
 	return nil
+}
+
+type StoreSize struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // audit.log, cache, claims (a part of state), ledger, state
+	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Limit         uint64                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"` // bytes; 0: bounded otherwise
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreSize) Reset() {
+	*x = StoreSize{}
+	mi := &file_api_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreSize) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreSize) ProtoMessage() {}
+
+func (x *StoreSize) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreSize.ProtoReflect.Descriptor instead.
+func (*StoreSize) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *StoreSize) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *StoreSize) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *StoreSize) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
 }
 
 type GossipCount struct {
@@ -319,7 +387,7 @@ type GossipCount struct {
 
 func (x *GossipCount) Reset() {
 	*x = GossipCount{}
-	mi := &file_api_proto_msgTypes[2]
+	mi := &file_api_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -331,7 +399,7 @@ func (x *GossipCount) String() string {
 func (*GossipCount) ProtoMessage() {}
 
 func (x *GossipCount) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[2]
+	mi := &file_api_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -344,7 +412,7 @@ func (x *GossipCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GossipCount.ProtoReflect.Descriptor instead.
 func (*GossipCount) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{2}
+	return file_api_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GossipCount) GetTopic() string {
@@ -384,7 +452,7 @@ type WorkerStatus struct {
 
 func (x *WorkerStatus) Reset() {
 	*x = WorkerStatus{}
-	mi := &file_api_proto_msgTypes[3]
+	mi := &file_api_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -396,7 +464,7 @@ func (x *WorkerStatus) String() string {
 func (*WorkerStatus) ProtoMessage() {}
 
 func (x *WorkerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[3]
+	mi := &file_api_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -409,7 +477,7 @@ func (x *WorkerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerStatus.ProtoReflect.Descriptor instead.
 func (*WorkerStatus) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{3}
+	return file_api_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WorkerStatus) GetEnabled() bool {
@@ -477,7 +545,7 @@ type PeersRequest struct {
 
 func (x *PeersRequest) Reset() {
 	*x = PeersRequest{}
-	mi := &file_api_proto_msgTypes[4]
+	mi := &file_api_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -489,7 +557,7 @@ func (x *PeersRequest) String() string {
 func (*PeersRequest) ProtoMessage() {}
 
 func (x *PeersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[4]
+	mi := &file_api_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -502,7 +570,7 @@ func (x *PeersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersRequest.ProtoReflect.Descriptor instead.
 func (*PeersRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{4}
+	return file_api_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *PeersRequest) GetKnown() bool {
@@ -521,7 +589,7 @@ type PeersReply struct {
 
 func (x *PeersReply) Reset() {
 	*x = PeersReply{}
-	mi := &file_api_proto_msgTypes[5]
+	mi := &file_api_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -533,7 +601,7 @@ func (x *PeersReply) String() string {
 func (*PeersReply) ProtoMessage() {}
 
 func (x *PeersReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[5]
+	mi := &file_api_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -546,7 +614,7 @@ func (x *PeersReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersReply.ProtoReflect.Descriptor instead.
 func (*PeersReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{5}
+	return file_api_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PeersReply) GetPeers() []*Peer {
@@ -572,7 +640,7 @@ type Peer struct {
 
 func (x *Peer) Reset() {
 	*x = Peer{}
-	mi := &file_api_proto_msgTypes[6]
+	mi := &file_api_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -584,7 +652,7 @@ func (x *Peer) String() string {
 func (*Peer) ProtoMessage() {}
 
 func (x *Peer) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[6]
+	mi := &file_api_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -597,7 +665,7 @@ func (x *Peer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Peer.ProtoReflect.Descriptor instead.
 func (*Peer) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{6}
+	return file_api_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Peer) GetId() string {
@@ -664,7 +732,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_api_proto_msgTypes[7]
+	mi := &file_api_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -676,7 +744,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[7]
+	mi := &file_api_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -689,7 +757,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{7}
+	return file_api_proto_rawDescGZIP(), []int{8}
 }
 
 type StopReply struct {
@@ -700,7 +768,7 @@ type StopReply struct {
 
 func (x *StopReply) Reset() {
 	*x = StopReply{}
-	mi := &file_api_proto_msgTypes[8]
+	mi := &file_api_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -712,7 +780,7 @@ func (x *StopReply) String() string {
 func (*StopReply) ProtoMessage() {}
 
 func (x *StopReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[8]
+	mi := &file_api_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -725,7 +793,7 @@ func (x *StopReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopReply.ProtoReflect.Descriptor instead.
 func (*StopReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{8}
+	return file_api_proto_rawDescGZIP(), []int{9}
 }
 
 type FindPeerRequest struct {
@@ -737,7 +805,7 @@ type FindPeerRequest struct {
 
 func (x *FindPeerRequest) Reset() {
 	*x = FindPeerRequest{}
-	mi := &file_api_proto_msgTypes[9]
+	mi := &file_api_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -749,7 +817,7 @@ func (x *FindPeerRequest) String() string {
 func (*FindPeerRequest) ProtoMessage() {}
 
 func (x *FindPeerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[9]
+	mi := &file_api_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -762,7 +830,7 @@ func (x *FindPeerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindPeerRequest.ProtoReflect.Descriptor instead.
 func (*FindPeerRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{9}
+	return file_api_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FindPeerRequest) GetId() string {
@@ -781,7 +849,7 @@ type FindPeerReply struct {
 
 func (x *FindPeerReply) Reset() {
 	*x = FindPeerReply{}
-	mi := &file_api_proto_msgTypes[10]
+	mi := &file_api_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -793,7 +861,7 @@ func (x *FindPeerReply) String() string {
 func (*FindPeerReply) ProtoMessage() {}
 
 func (x *FindPeerReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[10]
+	mi := &file_api_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -806,7 +874,7 @@ func (x *FindPeerReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindPeerReply.ProtoReflect.Descriptor instead.
 func (*FindPeerReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{10}
+	return file_api_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FindPeerReply) GetAddresses() []string {
@@ -825,7 +893,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_api_proto_msgTypes[11]
+	mi := &file_api_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -837,7 +905,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[11]
+	mi := &file_api_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -850,7 +918,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{11}
+	return file_api_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HealthRequest) GetThorough() bool {
@@ -881,7 +949,7 @@ type HealthReply struct {
 
 func (x *HealthReply) Reset() {
 	*x = HealthReply{}
-	mi := &file_api_proto_msgTypes[12]
+	mi := &file_api_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +961,7 @@ func (x *HealthReply) String() string {
 func (*HealthReply) ProtoMessage() {}
 
 func (x *HealthReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[12]
+	mi := &file_api_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +974,7 @@ func (x *HealthReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthReply.ProtoReflect.Descriptor instead.
 func (*HealthReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{12}
+	return file_api_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HealthReply) GetReasons() []string {
@@ -1012,7 +1080,7 @@ type WitnessHealth struct {
 
 func (x *WitnessHealth) Reset() {
 	*x = WitnessHealth{}
-	mi := &file_api_proto_msgTypes[13]
+	mi := &file_api_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1024,7 +1092,7 @@ func (x *WitnessHealth) String() string {
 func (*WitnessHealth) ProtoMessage() {}
 
 func (x *WitnessHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[13]
+	mi := &file_api_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1037,7 +1105,7 @@ func (x *WitnessHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WitnessHealth.ProtoReflect.Descriptor instead.
 func (*WitnessHealth) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{13}
+	return file_api_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WitnessHealth) GetId() string {
@@ -1077,7 +1145,7 @@ type PingRequest struct {
 
 func (x *PingRequest) Reset() {
 	*x = PingRequest{}
-	mi := &file_api_proto_msgTypes[14]
+	mi := &file_api_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1157,7 @@ func (x *PingRequest) String() string {
 func (*PingRequest) ProtoMessage() {}
 
 func (x *PingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[14]
+	mi := &file_api_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1170,7 @@ func (x *PingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingRequest.ProtoReflect.Descriptor instead.
 func (*PingRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{14}
+	return file_api_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PingRequest) GetPeer() string {
@@ -1124,7 +1192,7 @@ type PingReply struct {
 
 func (x *PingReply) Reset() {
 	*x = PingReply{}
-	mi := &file_api_proto_msgTypes[15]
+	mi := &file_api_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1136,7 +1204,7 @@ func (x *PingReply) String() string {
 func (*PingReply) ProtoMessage() {}
 
 func (x *PingReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[15]
+	mi := &file_api_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,7 +1217,7 @@ func (x *PingReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingReply.ProtoReflect.Descriptor instead.
 func (*PingReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{15}
+	return file_api_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PingReply) GetId() string {
@@ -1188,7 +1256,7 @@ type SettingsRequest struct {
 
 func (x *SettingsRequest) Reset() {
 	*x = SettingsRequest{}
-	mi := &file_api_proto_msgTypes[16]
+	mi := &file_api_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1200,7 +1268,7 @@ func (x *SettingsRequest) String() string {
 func (*SettingsRequest) ProtoMessage() {}
 
 func (x *SettingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[16]
+	mi := &file_api_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1213,7 +1281,7 @@ func (x *SettingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettingsRequest.ProtoReflect.Descriptor instead.
 func (*SettingsRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{16}
+	return file_api_proto_rawDescGZIP(), []int{17}
 }
 
 type SettingsReply struct {
@@ -1225,7 +1293,7 @@ type SettingsReply struct {
 
 func (x *SettingsReply) Reset() {
 	*x = SettingsReply{}
-	mi := &file_api_proto_msgTypes[17]
+	mi := &file_api_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1237,7 +1305,7 @@ func (x *SettingsReply) String() string {
 func (*SettingsReply) ProtoMessage() {}
 
 func (x *SettingsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[17]
+	mi := &file_api_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1250,7 +1318,7 @@ func (x *SettingsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettingsReply.ProtoReflect.Descriptor instead.
 func (*SettingsReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{17}
+	return file_api_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SettingsReply) GetSettings() []*Setting {
@@ -1271,7 +1339,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_api_proto_msgTypes[18]
+	mi := &file_api_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1283,7 +1351,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[18]
+	mi := &file_api_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1296,7 +1364,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{18}
+	return file_api_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Setting) GetKey() string {
@@ -1329,7 +1397,7 @@ type ConnectRequest struct {
 
 func (x *ConnectRequest) Reset() {
 	*x = ConnectRequest{}
-	mi := &file_api_proto_msgTypes[19]
+	mi := &file_api_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1409,7 @@ func (x *ConnectRequest) String() string {
 func (*ConnectRequest) ProtoMessage() {}
 
 func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[19]
+	mi := &file_api_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1422,7 @@ func (x *ConnectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectRequest.ProtoReflect.Descriptor instead.
 func (*ConnectRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{19}
+	return file_api_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ConnectRequest) GetAddress() string {
@@ -1374,7 +1442,7 @@ type ConnectReply struct {
 
 func (x *ConnectReply) Reset() {
 	*x = ConnectReply{}
-	mi := &file_api_proto_msgTypes[20]
+	mi := &file_api_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1386,7 +1454,7 @@ func (x *ConnectReply) String() string {
 func (*ConnectReply) ProtoMessage() {}
 
 func (x *ConnectReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[20]
+	mi := &file_api_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1399,7 +1467,7 @@ func (x *ConnectReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectReply.ProtoReflect.Descriptor instead.
 func (*ConnectReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{20}
+	return file_api_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ConnectReply) GetId() string {
@@ -1425,7 +1493,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_api_proto_msgTypes[21]
+	mi := &file_api_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1505,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[21]
+	mi := &file_api_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1518,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{21}
+	return file_api_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ForgetRequest) GetId() string {
@@ -1470,7 +1538,7 @@ type ForgetReply struct {
 
 func (x *ForgetReply) Reset() {
 	*x = ForgetReply{}
-	mi := &file_api_proto_msgTypes[22]
+	mi := &file_api_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1482,7 +1550,7 @@ func (x *ForgetReply) String() string {
 func (*ForgetReply) ProtoMessage() {}
 
 func (x *ForgetReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[22]
+	mi := &file_api_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1495,7 +1563,7 @@ func (x *ForgetReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetReply.ProtoReflect.Descriptor instead.
 func (*ForgetReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{22}
+	return file_api_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ForgetReply) GetKnown() bool {
@@ -1522,7 +1590,7 @@ type InviteRequest struct {
 
 func (x *InviteRequest) Reset() {
 	*x = InviteRequest{}
-	mi := &file_api_proto_msgTypes[23]
+	mi := &file_api_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1534,7 +1602,7 @@ func (x *InviteRequest) String() string {
 func (*InviteRequest) ProtoMessage() {}
 
 func (x *InviteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[23]
+	mi := &file_api_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1547,7 +1615,7 @@ func (x *InviteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteRequest.ProtoReflect.Descriptor instead.
 func (*InviteRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{23}
+	return file_api_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *InviteRequest) GetAddresses() []string {
@@ -1574,7 +1642,7 @@ type InviteReply struct {
 
 func (x *InviteReply) Reset() {
 	*x = InviteReply{}
-	mi := &file_api_proto_msgTypes[24]
+	mi := &file_api_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1586,7 +1654,7 @@ func (x *InviteReply) String() string {
 func (*InviteReply) ProtoMessage() {}
 
 func (x *InviteReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[24]
+	mi := &file_api_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1599,7 +1667,7 @@ func (x *InviteReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteReply.ProtoReflect.Descriptor instead.
 func (*InviteReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{24}
+	return file_api_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *InviteReply) GetInvite() string {
@@ -1637,7 +1705,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_api_proto_msgTypes[25]
+	mi := &file_api_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +1717,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[25]
+	mi := &file_api_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +1730,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{25}
+	return file_api_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SubmitRequest) GetType() string {
@@ -1771,7 +1839,7 @@ type SubmitReply struct {
 
 func (x *SubmitReply) Reset() {
 	*x = SubmitReply{}
-	mi := &file_api_proto_msgTypes[26]
+	mi := &file_api_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1783,7 +1851,7 @@ func (x *SubmitReply) String() string {
 func (*SubmitReply) ProtoMessage() {}
 
 func (x *SubmitReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[26]
+	mi := &file_api_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1796,7 +1864,7 @@ func (x *SubmitReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitReply.ProtoReflect.Descriptor instead.
 func (*SubmitReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{26}
+	return file_api_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SubmitReply) GetJob() string {
@@ -1858,7 +1926,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_api_proto_msgTypes[27]
+	mi := &file_api_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1870,7 +1938,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[27]
+	mi := &file_api_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1883,7 +1951,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{27}
+	return file_api_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListRequest) GetState() string {
@@ -1909,7 +1977,7 @@ type ListReply struct {
 
 func (x *ListReply) Reset() {
 	*x = ListReply{}
-	mi := &file_api_proto_msgTypes[28]
+	mi := &file_api_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1921,7 +1989,7 @@ func (x *ListReply) String() string {
 func (*ListReply) ProtoMessage() {}
 
 func (x *ListReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[28]
+	mi := &file_api_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1934,7 +2002,7 @@ func (x *ListReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReply.ProtoReflect.Descriptor instead.
 func (*ListReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{28}
+	return file_api_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListReply) GetJobs() []*Job {
@@ -1953,7 +2021,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_api_proto_msgTypes[29]
+	mi := &file_api_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1965,7 +2033,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[29]
+	mi := &file_api_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1978,7 +2046,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{29}
+	return file_api_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetRequest) GetJob() string {
@@ -2023,7 +2091,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_api_proto_msgTypes[30]
+	mi := &file_api_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2035,7 +2103,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[30]
+	mi := &file_api_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2048,7 +2116,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{30}
+	return file_api_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Job) GetId() string {
@@ -2255,7 +2323,7 @@ type LostTry struct {
 
 func (x *LostTry) Reset() {
 	*x = LostTry{}
-	mi := &file_api_proto_msgTypes[31]
+	mi := &file_api_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2267,7 +2335,7 @@ func (x *LostTry) String() string {
 func (*LostTry) ProtoMessage() {}
 
 func (x *LostTry) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[31]
+	mi := &file_api_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2280,7 +2348,7 @@ func (x *LostTry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LostTry.ProtoReflect.Descriptor instead.
 func (*LostTry) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{31}
+	return file_api_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *LostTry) GetTask() uint32 {
@@ -2342,7 +2410,7 @@ type TaskInfo struct {
 
 func (x *TaskInfo) Reset() {
 	*x = TaskInfo{}
-	mi := &file_api_proto_msgTypes[32]
+	mi := &file_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2354,7 +2422,7 @@ func (x *TaskInfo) String() string {
 func (*TaskInfo) ProtoMessage() {}
 
 func (x *TaskInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[32]
+	mi := &file_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2367,7 +2435,7 @@ func (x *TaskInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskInfo.ProtoReflect.Descriptor instead.
 func (*TaskInfo) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{32}
+	return file_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TaskInfo) GetIndex() uint32 {
@@ -2449,7 +2517,7 @@ type ReplicaInfo struct {
 
 func (x *ReplicaInfo) Reset() {
 	*x = ReplicaInfo{}
-	mi := &file_api_proto_msgTypes[33]
+	mi := &file_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2461,7 +2529,7 @@ func (x *ReplicaInfo) String() string {
 func (*ReplicaInfo) ProtoMessage() {}
 
 func (x *ReplicaInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[33]
+	mi := &file_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2474,7 +2542,7 @@ func (x *ReplicaInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaInfo.ProtoReflect.Descriptor instead.
 func (*ReplicaInfo) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{33}
+	return file_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ReplicaInfo) GetWorker() string {
@@ -2554,7 +2622,7 @@ type TaskResult struct {
 
 func (x *TaskResult) Reset() {
 	*x = TaskResult{}
-	mi := &file_api_proto_msgTypes[34]
+	mi := &file_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2566,7 +2634,7 @@ func (x *TaskResult) String() string {
 func (*TaskResult) ProtoMessage() {}
 
 func (x *TaskResult) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[34]
+	mi := &file_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2579,7 +2647,7 @@ func (x *TaskResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskResult.ProtoReflect.Descriptor instead.
 func (*TaskResult) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{34}
+	return file_api_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TaskResult) GetIndex() uint32 {
@@ -2682,7 +2750,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_api_proto_msgTypes[35]
+	mi := &file_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2694,7 +2762,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[35]
+	mi := &file_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2707,7 +2775,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{35}
+	return file_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CancelRequest) GetJob() string {
@@ -2726,7 +2794,7 @@ type CancelReply struct {
 
 func (x *CancelReply) Reset() {
 	*x = CancelReply{}
-	mi := &file_api_proto_msgTypes[36]
+	mi := &file_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2738,7 +2806,7 @@ func (x *CancelReply) String() string {
 func (*CancelReply) ProtoMessage() {}
 
 func (x *CancelReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[36]
+	mi := &file_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2751,7 +2819,7 @@ func (x *CancelReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReply.ProtoReflect.Descriptor instead.
 func (*CancelReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{36}
+	return file_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CancelReply) GetState() string {
@@ -2770,7 +2838,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_api_proto_msgTypes[37]
+	mi := &file_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2782,7 +2850,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[37]
+	mi := &file_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2795,7 +2863,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{37}
+	return file_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RemoveRequest) GetJob() string {
@@ -2814,7 +2882,7 @@ type RemoveReply struct {
 
 func (x *RemoveReply) Reset() {
 	*x = RemoveReply{}
-	mi := &file_api_proto_msgTypes[38]
+	mi := &file_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2826,7 +2894,7 @@ func (x *RemoveReply) String() string {
 func (*RemoveReply) ProtoMessage() {}
 
 func (x *RemoveReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[38]
+	mi := &file_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2839,7 +2907,7 @@ func (x *RemoveReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveReply.ProtoReflect.Descriptor instead.
 func (*RemoveReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{38}
+	return file_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RemoveReply) GetJob() string {
@@ -2858,7 +2926,7 @@ type WhyReply struct {
 
 func (x *WhyReply) Reset() {
 	*x = WhyReply{}
-	mi := &file_api_proto_msgTypes[39]
+	mi := &file_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2870,7 +2938,7 @@ func (x *WhyReply) String() string {
 func (*WhyReply) ProtoMessage() {}
 
 func (x *WhyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[39]
+	mi := &file_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2883,7 +2951,7 @@ func (x *WhyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyReply.ProtoReflect.Descriptor instead.
 func (*WhyReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{39}
+	return file_api_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *WhyReply) GetLines() []string {
@@ -2902,7 +2970,7 @@ type BalanceRequest struct {
 
 func (x *BalanceRequest) Reset() {
 	*x = BalanceRequest{}
-	mi := &file_api_proto_msgTypes[40]
+	mi := &file_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2914,7 +2982,7 @@ func (x *BalanceRequest) String() string {
 func (*BalanceRequest) ProtoMessage() {}
 
 func (x *BalanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[40]
+	mi := &file_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2927,7 +2995,7 @@ func (x *BalanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BalanceRequest.ProtoReflect.Descriptor instead.
 func (*BalanceRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{40}
+	return file_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *BalanceRequest) GetAccount() string {
@@ -2959,7 +3027,7 @@ type BalanceReply struct {
 
 func (x *BalanceReply) Reset() {
 	*x = BalanceReply{}
-	mi := &file_api_proto_msgTypes[41]
+	mi := &file_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2971,7 +3039,7 @@ func (x *BalanceReply) String() string {
 func (*BalanceReply) ProtoMessage() {}
 
 func (x *BalanceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[41]
+	mi := &file_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2984,7 +3052,7 @@ func (x *BalanceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BalanceReply.ProtoReflect.Descriptor instead.
 func (*BalanceReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{41}
+	return file_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *BalanceReply) GetAccount() string {
@@ -3101,7 +3169,7 @@ type Waiting struct {
 
 func (x *Waiting) Reset() {
 	*x = Waiting{}
-	mi := &file_api_proto_msgTypes[42]
+	mi := &file_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3113,7 +3181,7 @@ func (x *Waiting) String() string {
 func (*Waiting) ProtoMessage() {}
 
 func (x *Waiting) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[42]
+	mi := &file_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3126,7 +3194,7 @@ func (x *Waiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
 func (*Waiting) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{42}
+	return file_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Waiting) GetEvent() string {
@@ -3184,7 +3252,7 @@ type TransferRequest struct {
 
 func (x *TransferRequest) Reset() {
 	*x = TransferRequest{}
-	mi := &file_api_proto_msgTypes[43]
+	mi := &file_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3196,7 +3264,7 @@ func (x *TransferRequest) String() string {
 func (*TransferRequest) ProtoMessage() {}
 
 func (x *TransferRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[43]
+	mi := &file_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3209,7 +3277,7 @@ func (x *TransferRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferRequest.ProtoReflect.Descriptor instead.
 func (*TransferRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{43}
+	return file_api_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *TransferRequest) GetTo() string {
@@ -3258,7 +3326,7 @@ type TransferReply struct {
 
 func (x *TransferReply) Reset() {
 	*x = TransferReply{}
-	mi := &file_api_proto_msgTypes[44]
+	mi := &file_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3270,7 +3338,7 @@ func (x *TransferReply) String() string {
 func (*TransferReply) ProtoMessage() {}
 
 func (x *TransferReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[44]
+	mi := &file_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3283,7 +3351,7 @@ func (x *TransferReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferReply.ProtoReflect.Descriptor instead.
 func (*TransferReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{44}
+	return file_api_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *TransferReply) GetEvent() string {
@@ -3321,7 +3389,7 @@ type StakeRequest struct {
 
 func (x *StakeRequest) Reset() {
 	*x = StakeRequest{}
-	mi := &file_api_proto_msgTypes[45]
+	mi := &file_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3333,7 +3401,7 @@ func (x *StakeRequest) String() string {
 func (*StakeRequest) ProtoMessage() {}
 
 func (x *StakeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[45]
+	mi := &file_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3346,7 +3414,7 @@ func (x *StakeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StakeRequest.ProtoReflect.Descriptor instead.
 func (*StakeRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{45}
+	return file_api_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *StakeRequest) GetVerb() StakeRequest_Verb {
@@ -3390,7 +3458,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_api_proto_msgTypes[46]
+	mi := &file_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3402,7 +3470,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[46]
+	mi := &file_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3415,7 +3483,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{46}
+	return file_api_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *HistoryRequest) GetLimit() uint32 {
@@ -3462,7 +3530,7 @@ type HistoryReply struct {
 
 func (x *HistoryReply) Reset() {
 	*x = HistoryReply{}
-	mi := &file_api_proto_msgTypes[47]
+	mi := &file_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3474,7 +3542,7 @@ func (x *HistoryReply) String() string {
 func (*HistoryReply) ProtoMessage() {}
 
 func (x *HistoryReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[47]
+	mi := &file_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3487,7 +3555,7 @@ func (x *HistoryReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryReply.ProtoReflect.Descriptor instead.
 func (*HistoryReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{47}
+	return file_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HistoryReply) GetEntries() []*HistoryEntry {
@@ -3520,7 +3588,7 @@ type HistoryEntry struct {
 
 func (x *HistoryEntry) Reset() {
 	*x = HistoryEntry{}
-	mi := &file_api_proto_msgTypes[48]
+	mi := &file_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3532,7 +3600,7 @@ func (x *HistoryEntry) String() string {
 func (*HistoryEntry) ProtoMessage() {}
 
 func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[48]
+	mi := &file_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3545,7 +3613,7 @@ func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryEntry.ProtoReflect.Descriptor instead.
 func (*HistoryEntry) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{48}
+	return file_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *HistoryEntry) GetEvent() string {
@@ -3666,7 +3734,7 @@ type Payment struct {
 
 func (x *Payment) Reset() {
 	*x = Payment{}
-	mi := &file_api_proto_msgTypes[49]
+	mi := &file_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3678,7 +3746,7 @@ func (x *Payment) String() string {
 func (*Payment) ProtoMessage() {}
 
 func (x *Payment) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[49]
+	mi := &file_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3691,7 +3759,7 @@ func (x *Payment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Payment.ProtoReflect.Descriptor instead.
 func (*Payment) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{49}
+	return file_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Payment) GetFrom() string {
@@ -3732,7 +3800,7 @@ type RewardsRequest struct {
 
 func (x *RewardsRequest) Reset() {
 	*x = RewardsRequest{}
-	mi := &file_api_proto_msgTypes[50]
+	mi := &file_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3744,7 +3812,7 @@ func (x *RewardsRequest) String() string {
 func (*RewardsRequest) ProtoMessage() {}
 
 func (x *RewardsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[50]
+	mi := &file_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3757,7 +3825,7 @@ func (x *RewardsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RewardsRequest.ProtoReflect.Descriptor instead.
 func (*RewardsRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{50}
+	return file_api_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RewardsRequest) GetAccount() string {
@@ -3784,7 +3852,7 @@ type RewardsReply struct {
 
 func (x *RewardsReply) Reset() {
 	*x = RewardsReply{}
-	mi := &file_api_proto_msgTypes[51]
+	mi := &file_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3796,7 +3864,7 @@ func (x *RewardsReply) String() string {
 func (*RewardsReply) ProtoMessage() {}
 
 func (x *RewardsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[51]
+	mi := &file_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3809,7 +3877,7 @@ func (x *RewardsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RewardsReply.ProtoReflect.Descriptor instead.
 func (*RewardsReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{51}
+	return file_api_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RewardsReply) GetRewards() []*Reward {
@@ -3848,7 +3916,7 @@ type Reward struct {
 
 func (x *Reward) Reset() {
 	*x = Reward{}
-	mi := &file_api_proto_msgTypes[52]
+	mi := &file_api_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3860,7 +3928,7 @@ func (x *Reward) String() string {
 func (*Reward) ProtoMessage() {}
 
 func (x *Reward) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[52]
+	mi := &file_api_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3873,7 +3941,7 @@ func (x *Reward) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reward.ProtoReflect.Descriptor instead.
 func (*Reward) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{52}
+	return file_api_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Reward) GetKind() string {
@@ -3975,7 +4043,7 @@ type AuditRequest struct {
 
 func (x *AuditRequest) Reset() {
 	*x = AuditRequest{}
-	mi := &file_api_proto_msgTypes[53]
+	mi := &file_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3987,7 +4055,7 @@ func (x *AuditRequest) String() string {
 func (*AuditRequest) ProtoMessage() {}
 
 func (x *AuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[53]
+	mi := &file_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4000,7 +4068,7 @@ func (x *AuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRequest.ProtoReflect.Descriptor instead.
 func (*AuditRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{53}
+	return file_api_proto_rawDescGZIP(), []int{54}
 }
 
 type AuditReply struct {
@@ -4028,7 +4096,7 @@ type AuditReply struct {
 
 func (x *AuditReply) Reset() {
 	*x = AuditReply{}
-	mi := &file_api_proto_msgTypes[54]
+	mi := &file_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4040,7 +4108,7 @@ func (x *AuditReply) String() string {
 func (*AuditReply) ProtoMessage() {}
 
 func (x *AuditReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[54]
+	mi := &file_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4053,7 +4121,7 @@ func (x *AuditReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditReply.ProtoReflect.Descriptor instead.
 func (*AuditReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{54}
+	return file_api_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AuditReply) GetAvailable() uint64 {
@@ -4184,7 +4252,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_api_proto_msgTypes[55]
+	mi := &file_api_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4196,7 +4264,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[55]
+	mi := &file_api_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4209,7 +4277,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{55}
+	return file_api_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *BackupRequest) GetDir() string {
@@ -4227,7 +4295,7 @@ type BackupReply struct {
 
 func (x *BackupReply) Reset() {
 	*x = BackupReply{}
-	mi := &file_api_proto_msgTypes[56]
+	mi := &file_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4239,7 +4307,7 @@ func (x *BackupReply) String() string {
 func (*BackupReply) ProtoMessage() {}
 
 func (x *BackupReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[56]
+	mi := &file_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4252,7 +4320,7 @@ func (x *BackupReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupReply.ProtoReflect.Descriptor instead.
 func (*BackupReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{56}
+	return file_api_proto_rawDescGZIP(), []int{57}
 }
 
 type KeysRequest struct {
@@ -4264,7 +4332,7 @@ type KeysRequest struct {
 
 func (x *KeysRequest) Reset() {
 	*x = KeysRequest{}
-	mi := &file_api_proto_msgTypes[57]
+	mi := &file_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4276,7 +4344,7 @@ func (x *KeysRequest) String() string {
 func (*KeysRequest) ProtoMessage() {}
 
 func (x *KeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[57]
+	mi := &file_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4289,7 +4357,7 @@ func (x *KeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysRequest.ProtoReflect.Descriptor instead.
 func (*KeysRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{57}
+	return file_api_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *KeysRequest) GetAccount() string {
@@ -4317,7 +4385,7 @@ type KeysReply struct {
 
 func (x *KeysReply) Reset() {
 	*x = KeysReply{}
-	mi := &file_api_proto_msgTypes[58]
+	mi := &file_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4329,7 +4397,7 @@ func (x *KeysReply) String() string {
 func (*KeysReply) ProtoMessage() {}
 
 func (x *KeysReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[58]
+	mi := &file_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4342,7 +4410,7 @@ func (x *KeysReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysReply.ProtoReflect.Descriptor instead.
 func (*KeysReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{58}
+	return file_api_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *KeysReply) GetAccount() string {
@@ -4429,7 +4497,7 @@ type RotateRequest struct {
 
 func (x *RotateRequest) Reset() {
 	*x = RotateRequest{}
-	mi := &file_api_proto_msgTypes[59]
+	mi := &file_api_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4441,7 +4509,7 @@ func (x *RotateRequest) String() string {
 func (*RotateRequest) ProtoMessage() {}
 
 func (x *RotateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[59]
+	mi := &file_api_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4454,7 +4522,7 @@ func (x *RotateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRequest.ProtoReflect.Descriptor instead.
 func (*RotateRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{59}
+	return file_api_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *RotateRequest) GetAccount() string {
@@ -4498,7 +4566,7 @@ const file_api_proto_rawDesc = "" +
 	"\n" +
 	"\tapi.proto\x12\x0eedgenet.api.v1\"'\n" +
 	"\rStatusRequest\x12\x16\n" +
-	"\x06served\x18\x01 \x01(\bR\x06served\"\xdb\x04\n" +
+	"\x06served\x18\x01 \x01(\bR\x06served\"\x8e\x05\n" +
 	"\vStatusReply\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1d\n" +
 	"\n" +
@@ -4520,8 +4588,13 @@ const file_api_proto_rawDesc = "" +
 	"\trss_bytes\x18\x0f \x01(\x04R\brssBytes\x12\x19\n" +
 	"\bbytes_in\x18\x10 \x01(\x04R\abytesIn\x12\x1b\n" +
 	"\tbytes_out\x18\x11 \x01(\x04R\bbytesOut\x123\n" +
-	"\x06gossip\x18\x12 \x03(\v2\x1b.edgenet.api.v1.GossipCountR\x06gossip\x12\x1a\n" +
-	"\bproblems\x18( \x03(\tR\bproblems\"S\n" +
+	"\x06gossip\x18\x12 \x03(\v2\x1b.edgenet.api.v1.GossipCountR\x06gossip\x121\n" +
+	"\x06stores\x18\x13 \x03(\v2\x19.edgenet.api.v1.StoreSizeR\x06stores\x12\x1a\n" +
+	"\bproblems\x18( \x03(\tR\bproblems\"K\n" +
+	"\tStoreSize\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x04R\x05limit\"S\n" +
 	"\vGossipCount\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x12\n" +
 	"\x04sent\x18\x02 \x01(\x04R\x04sent\x12\x1a\n" +
@@ -4939,148 +5012,150 @@ func file_api_proto_rawDescGZIP() []byte {
 }
 
 var file_api_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 62)
+var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_api_proto_goTypes = []any{
 	(StakeRequest_Verb)(0),  // 0: edgenet.api.v1.StakeRequest.Verb
 	(*StatusRequest)(nil),   // 1: edgenet.api.v1.StatusRequest
 	(*StatusReply)(nil),     // 2: edgenet.api.v1.StatusReply
-	(*GossipCount)(nil),     // 3: edgenet.api.v1.GossipCount
-	(*WorkerStatus)(nil),    // 4: edgenet.api.v1.WorkerStatus
-	(*PeersRequest)(nil),    // 5: edgenet.api.v1.PeersRequest
-	(*PeersReply)(nil),      // 6: edgenet.api.v1.PeersReply
-	(*Peer)(nil),            // 7: edgenet.api.v1.Peer
-	(*StopRequest)(nil),     // 8: edgenet.api.v1.StopRequest
-	(*StopReply)(nil),       // 9: edgenet.api.v1.StopReply
-	(*FindPeerRequest)(nil), // 10: edgenet.api.v1.FindPeerRequest
-	(*FindPeerReply)(nil),   // 11: edgenet.api.v1.FindPeerReply
-	(*HealthRequest)(nil),   // 12: edgenet.api.v1.HealthRequest
-	(*HealthReply)(nil),     // 13: edgenet.api.v1.HealthReply
-	(*WitnessHealth)(nil),   // 14: edgenet.api.v1.WitnessHealth
-	(*PingRequest)(nil),     // 15: edgenet.api.v1.PingRequest
-	(*PingReply)(nil),       // 16: edgenet.api.v1.PingReply
-	(*SettingsRequest)(nil), // 17: edgenet.api.v1.SettingsRequest
-	(*SettingsReply)(nil),   // 18: edgenet.api.v1.SettingsReply
-	(*Setting)(nil),         // 19: edgenet.api.v1.Setting
-	(*ConnectRequest)(nil),  // 20: edgenet.api.v1.ConnectRequest
-	(*ConnectReply)(nil),    // 21: edgenet.api.v1.ConnectReply
-	(*ForgetRequest)(nil),   // 22: edgenet.api.v1.ForgetRequest
-	(*ForgetReply)(nil),     // 23: edgenet.api.v1.ForgetReply
-	(*InviteRequest)(nil),   // 24: edgenet.api.v1.InviteRequest
-	(*InviteReply)(nil),     // 25: edgenet.api.v1.InviteReply
-	(*SubmitRequest)(nil),   // 26: edgenet.api.v1.SubmitRequest
-	(*SubmitReply)(nil),     // 27: edgenet.api.v1.SubmitReply
-	(*ListRequest)(nil),     // 28: edgenet.api.v1.ListRequest
-	(*ListReply)(nil),       // 29: edgenet.api.v1.ListReply
-	(*GetRequest)(nil),      // 30: edgenet.api.v1.GetRequest
-	(*Job)(nil),             // 31: edgenet.api.v1.Job
-	(*LostTry)(nil),         // 32: edgenet.api.v1.LostTry
-	(*TaskInfo)(nil),        // 33: edgenet.api.v1.TaskInfo
-	(*ReplicaInfo)(nil),     // 34: edgenet.api.v1.ReplicaInfo
-	(*TaskResult)(nil),      // 35: edgenet.api.v1.TaskResult
-	(*CancelRequest)(nil),   // 36: edgenet.api.v1.CancelRequest
-	(*CancelReply)(nil),     // 37: edgenet.api.v1.CancelReply
-	(*RemoveRequest)(nil),   // 38: edgenet.api.v1.RemoveRequest
-	(*RemoveReply)(nil),     // 39: edgenet.api.v1.RemoveReply
-	(*WhyReply)(nil),        // 40: edgenet.api.v1.WhyReply
-	(*BalanceRequest)(nil),  // 41: edgenet.api.v1.BalanceRequest
-	(*BalanceReply)(nil),    // 42: edgenet.api.v1.BalanceReply
-	(*Waiting)(nil),         // 43: edgenet.api.v1.Waiting
-	(*TransferRequest)(nil), // 44: edgenet.api.v1.TransferRequest
-	(*TransferReply)(nil),   // 45: edgenet.api.v1.TransferReply
-	(*StakeRequest)(nil),    // 46: edgenet.api.v1.StakeRequest
-	(*HistoryRequest)(nil),  // 47: edgenet.api.v1.HistoryRequest
-	(*HistoryReply)(nil),    // 48: edgenet.api.v1.HistoryReply
-	(*HistoryEntry)(nil),    // 49: edgenet.api.v1.HistoryEntry
-	(*Payment)(nil),         // 50: edgenet.api.v1.Payment
-	(*RewardsRequest)(nil),  // 51: edgenet.api.v1.RewardsRequest
-	(*RewardsReply)(nil),    // 52: edgenet.api.v1.RewardsReply
-	(*Reward)(nil),          // 53: edgenet.api.v1.Reward
-	(*AuditRequest)(nil),    // 54: edgenet.api.v1.AuditRequest
-	(*AuditReply)(nil),      // 55: edgenet.api.v1.AuditReply
-	(*BackupRequest)(nil),   // 56: edgenet.api.v1.BackupRequest
-	(*BackupReply)(nil),     // 57: edgenet.api.v1.BackupReply
-	(*KeysRequest)(nil),     // 58: edgenet.api.v1.KeysRequest
-	(*KeysReply)(nil),       // 59: edgenet.api.v1.KeysReply
-	(*RotateRequest)(nil),   // 60: edgenet.api.v1.RotateRequest
-	nil,                     // 61: edgenet.api.v1.RewardsReply.TotalsEntry
-	nil,                     // 62: edgenet.api.v1.AuditReply.KindsEntry
+	(*StoreSize)(nil),       // 3: edgenet.api.v1.StoreSize
+	(*GossipCount)(nil),     // 4: edgenet.api.v1.GossipCount
+	(*WorkerStatus)(nil),    // 5: edgenet.api.v1.WorkerStatus
+	(*PeersRequest)(nil),    // 6: edgenet.api.v1.PeersRequest
+	(*PeersReply)(nil),      // 7: edgenet.api.v1.PeersReply
+	(*Peer)(nil),            // 8: edgenet.api.v1.Peer
+	(*StopRequest)(nil),     // 9: edgenet.api.v1.StopRequest
+	(*StopReply)(nil),       // 10: edgenet.api.v1.StopReply
+	(*FindPeerRequest)(nil), // 11: edgenet.api.v1.FindPeerRequest
+	(*FindPeerReply)(nil),   // 12: edgenet.api.v1.FindPeerReply
+	(*HealthRequest)(nil),   // 13: edgenet.api.v1.HealthRequest
+	(*HealthReply)(nil),     // 14: edgenet.api.v1.HealthReply
+	(*WitnessHealth)(nil),   // 15: edgenet.api.v1.WitnessHealth
+	(*PingRequest)(nil),     // 16: edgenet.api.v1.PingRequest
+	(*PingReply)(nil),       // 17: edgenet.api.v1.PingReply
+	(*SettingsRequest)(nil), // 18: edgenet.api.v1.SettingsRequest
+	(*SettingsReply)(nil),   // 19: edgenet.api.v1.SettingsReply
+	(*Setting)(nil),         // 20: edgenet.api.v1.Setting
+	(*ConnectRequest)(nil),  // 21: edgenet.api.v1.ConnectRequest
+	(*ConnectReply)(nil),    // 22: edgenet.api.v1.ConnectReply
+	(*ForgetRequest)(nil),   // 23: edgenet.api.v1.ForgetRequest
+	(*ForgetReply)(nil),     // 24: edgenet.api.v1.ForgetReply
+	(*InviteRequest)(nil),   // 25: edgenet.api.v1.InviteRequest
+	(*InviteReply)(nil),     // 26: edgenet.api.v1.InviteReply
+	(*SubmitRequest)(nil),   // 27: edgenet.api.v1.SubmitRequest
+	(*SubmitReply)(nil),     // 28: edgenet.api.v1.SubmitReply
+	(*ListRequest)(nil),     // 29: edgenet.api.v1.ListRequest
+	(*ListReply)(nil),       // 30: edgenet.api.v1.ListReply
+	(*GetRequest)(nil),      // 31: edgenet.api.v1.GetRequest
+	(*Job)(nil),             // 32: edgenet.api.v1.Job
+	(*LostTry)(nil),         // 33: edgenet.api.v1.LostTry
+	(*TaskInfo)(nil),        // 34: edgenet.api.v1.TaskInfo
+	(*ReplicaInfo)(nil),     // 35: edgenet.api.v1.ReplicaInfo
+	(*TaskResult)(nil),      // 36: edgenet.api.v1.TaskResult
+	(*CancelRequest)(nil),   // 37: edgenet.api.v1.CancelRequest
+	(*CancelReply)(nil),     // 38: edgenet.api.v1.CancelReply
+	(*RemoveRequest)(nil),   // 39: edgenet.api.v1.RemoveRequest
+	(*RemoveReply)(nil),     // 40: edgenet.api.v1.RemoveReply
+	(*WhyReply)(nil),        // 41: edgenet.api.v1.WhyReply
+	(*BalanceRequest)(nil),  // 42: edgenet.api.v1.BalanceRequest
+	(*BalanceReply)(nil),    // 43: edgenet.api.v1.BalanceReply
+	(*Waiting)(nil),         // 44: edgenet.api.v1.Waiting
+	(*TransferRequest)(nil), // 45: edgenet.api.v1.TransferRequest
+	(*TransferReply)(nil),   // 46: edgenet.api.v1.TransferReply
+	(*StakeRequest)(nil),    // 47: edgenet.api.v1.StakeRequest
+	(*HistoryRequest)(nil),  // 48: edgenet.api.v1.HistoryRequest
+	(*HistoryReply)(nil),    // 49: edgenet.api.v1.HistoryReply
+	(*HistoryEntry)(nil),    // 50: edgenet.api.v1.HistoryEntry
+	(*Payment)(nil),         // 51: edgenet.api.v1.Payment
+	(*RewardsRequest)(nil),  // 52: edgenet.api.v1.RewardsRequest
+	(*RewardsReply)(nil),    // 53: edgenet.api.v1.RewardsReply
+	(*Reward)(nil),          // 54: edgenet.api.v1.Reward
+	(*AuditRequest)(nil),    // 55: edgenet.api.v1.AuditRequest
+	(*AuditReply)(nil),      // 56: edgenet.api.v1.AuditReply
+	(*BackupRequest)(nil),   // 57: edgenet.api.v1.BackupRequest
+	(*BackupReply)(nil),     // 58: edgenet.api.v1.BackupReply
+	(*KeysRequest)(nil),     // 59: edgenet.api.v1.KeysRequest
+	(*KeysReply)(nil),       // 60: edgenet.api.v1.KeysReply
+	(*RotateRequest)(nil),   // 61: edgenet.api.v1.RotateRequest
+	nil,                     // 62: edgenet.api.v1.RewardsReply.TotalsEntry
+	nil,                     // 63: edgenet.api.v1.AuditReply.KindsEntry
 }
 var file_api_proto_depIdxs = []int32{
-	4,  // 0: edgenet.api.v1.StatusReply.worker:type_name -> edgenet.api.v1.WorkerStatus
-	3,  // 1: edgenet.api.v1.StatusReply.gossip:type_name -> edgenet.api.v1.GossipCount
-	7,  // 2: edgenet.api.v1.PeersReply.peers:type_name -> edgenet.api.v1.Peer
-	14, // 3: edgenet.api.v1.HealthReply.witnesses:type_name -> edgenet.api.v1.WitnessHealth
-	19, // 4: edgenet.api.v1.SettingsReply.settings:type_name -> edgenet.api.v1.Setting
-	31, // 5: edgenet.api.v1.ListReply.jobs:type_name -> edgenet.api.v1.Job
-	33, // 6: edgenet.api.v1.Job.task_info:type_name -> edgenet.api.v1.TaskInfo
-	32, // 7: edgenet.api.v1.Job.lost:type_name -> edgenet.api.v1.LostTry
-	34, // 8: edgenet.api.v1.TaskInfo.replicas:type_name -> edgenet.api.v1.ReplicaInfo
-	43, // 9: edgenet.api.v1.BalanceReply.waiting:type_name -> edgenet.api.v1.Waiting
-	0,  // 10: edgenet.api.v1.StakeRequest.verb:type_name -> edgenet.api.v1.StakeRequest.Verb
-	49, // 11: edgenet.api.v1.HistoryReply.entries:type_name -> edgenet.api.v1.HistoryEntry
-	50, // 12: edgenet.api.v1.HistoryEntry.payments:type_name -> edgenet.api.v1.Payment
-	53, // 13: edgenet.api.v1.RewardsReply.rewards:type_name -> edgenet.api.v1.Reward
-	61, // 14: edgenet.api.v1.RewardsReply.totals:type_name -> edgenet.api.v1.RewardsReply.TotalsEntry
-	62, // 15: edgenet.api.v1.AuditReply.kinds:type_name -> edgenet.api.v1.AuditReply.KindsEntry
-	1,  // 16: edgenet.api.v1.NodeService.Status:input_type -> edgenet.api.v1.StatusRequest
-	5,  // 17: edgenet.api.v1.NodeService.Peers:input_type -> edgenet.api.v1.PeersRequest
-	8,  // 18: edgenet.api.v1.NodeService.Stop:input_type -> edgenet.api.v1.StopRequest
-	10, // 19: edgenet.api.v1.NodeService.FindPeer:input_type -> edgenet.api.v1.FindPeerRequest
-	12, // 20: edgenet.api.v1.NodeService.Health:input_type -> edgenet.api.v1.HealthRequest
-	15, // 21: edgenet.api.v1.NodeService.Ping:input_type -> edgenet.api.v1.PingRequest
-	17, // 22: edgenet.api.v1.NodeService.Settings:input_type -> edgenet.api.v1.SettingsRequest
-	20, // 23: edgenet.api.v1.NodeService.Connect:input_type -> edgenet.api.v1.ConnectRequest
-	22, // 24: edgenet.api.v1.NodeService.Forget:input_type -> edgenet.api.v1.ForgetRequest
-	24, // 25: edgenet.api.v1.NodeService.Invite:input_type -> edgenet.api.v1.InviteRequest
-	26, // 26: edgenet.api.v1.TaskService.Submit:input_type -> edgenet.api.v1.SubmitRequest
-	28, // 27: edgenet.api.v1.TaskService.List:input_type -> edgenet.api.v1.ListRequest
-	30, // 28: edgenet.api.v1.TaskService.Get:input_type -> edgenet.api.v1.GetRequest
-	36, // 29: edgenet.api.v1.TaskService.Cancel:input_type -> edgenet.api.v1.CancelRequest
-	30, // 30: edgenet.api.v1.TaskService.Watch:input_type -> edgenet.api.v1.GetRequest
-	30, // 31: edgenet.api.v1.TaskService.Results:input_type -> edgenet.api.v1.GetRequest
-	30, // 32: edgenet.api.v1.TaskService.Why:input_type -> edgenet.api.v1.GetRequest
-	38, // 33: edgenet.api.v1.TaskService.Remove:input_type -> edgenet.api.v1.RemoveRequest
-	41, // 34: edgenet.api.v1.WalletService.Balance:input_type -> edgenet.api.v1.BalanceRequest
-	44, // 35: edgenet.api.v1.WalletService.Transfer:input_type -> edgenet.api.v1.TransferRequest
-	46, // 36: edgenet.api.v1.WalletService.Stake:input_type -> edgenet.api.v1.StakeRequest
-	47, // 37: edgenet.api.v1.WalletService.History:input_type -> edgenet.api.v1.HistoryRequest
-	51, // 38: edgenet.api.v1.WalletService.Rewards:input_type -> edgenet.api.v1.RewardsRequest
-	54, // 39: edgenet.api.v1.WalletService.Audit:input_type -> edgenet.api.v1.AuditRequest
-	56, // 40: edgenet.api.v1.WalletService.Backup:input_type -> edgenet.api.v1.BackupRequest
-	58, // 41: edgenet.api.v1.WalletService.Keys:input_type -> edgenet.api.v1.KeysRequest
-	60, // 42: edgenet.api.v1.WalletService.Rotate:input_type -> edgenet.api.v1.RotateRequest
-	2,  // 43: edgenet.api.v1.NodeService.Status:output_type -> edgenet.api.v1.StatusReply
-	6,  // 44: edgenet.api.v1.NodeService.Peers:output_type -> edgenet.api.v1.PeersReply
-	9,  // 45: edgenet.api.v1.NodeService.Stop:output_type -> edgenet.api.v1.StopReply
-	11, // 46: edgenet.api.v1.NodeService.FindPeer:output_type -> edgenet.api.v1.FindPeerReply
-	13, // 47: edgenet.api.v1.NodeService.Health:output_type -> edgenet.api.v1.HealthReply
-	16, // 48: edgenet.api.v1.NodeService.Ping:output_type -> edgenet.api.v1.PingReply
-	18, // 49: edgenet.api.v1.NodeService.Settings:output_type -> edgenet.api.v1.SettingsReply
-	21, // 50: edgenet.api.v1.NodeService.Connect:output_type -> edgenet.api.v1.ConnectReply
-	23, // 51: edgenet.api.v1.NodeService.Forget:output_type -> edgenet.api.v1.ForgetReply
-	25, // 52: edgenet.api.v1.NodeService.Invite:output_type -> edgenet.api.v1.InviteReply
-	27, // 53: edgenet.api.v1.TaskService.Submit:output_type -> edgenet.api.v1.SubmitReply
-	29, // 54: edgenet.api.v1.TaskService.List:output_type -> edgenet.api.v1.ListReply
-	31, // 55: edgenet.api.v1.TaskService.Get:output_type -> edgenet.api.v1.Job
-	37, // 56: edgenet.api.v1.TaskService.Cancel:output_type -> edgenet.api.v1.CancelReply
-	31, // 57: edgenet.api.v1.TaskService.Watch:output_type -> edgenet.api.v1.Job
-	35, // 58: edgenet.api.v1.TaskService.Results:output_type -> edgenet.api.v1.TaskResult
-	40, // 59: edgenet.api.v1.TaskService.Why:output_type -> edgenet.api.v1.WhyReply
-	39, // 60: edgenet.api.v1.TaskService.Remove:output_type -> edgenet.api.v1.RemoveReply
-	42, // 61: edgenet.api.v1.WalletService.Balance:output_type -> edgenet.api.v1.BalanceReply
-	45, // 62: edgenet.api.v1.WalletService.Transfer:output_type -> edgenet.api.v1.TransferReply
-	42, // 63: edgenet.api.v1.WalletService.Stake:output_type -> edgenet.api.v1.BalanceReply
-	48, // 64: edgenet.api.v1.WalletService.History:output_type -> edgenet.api.v1.HistoryReply
-	52, // 65: edgenet.api.v1.WalletService.Rewards:output_type -> edgenet.api.v1.RewardsReply
-	55, // 66: edgenet.api.v1.WalletService.Audit:output_type -> edgenet.api.v1.AuditReply
-	57, // 67: edgenet.api.v1.WalletService.Backup:output_type -> edgenet.api.v1.BackupReply
-	59, // 68: edgenet.api.v1.WalletService.Keys:output_type -> edgenet.api.v1.KeysReply
-	59, // 69: edgenet.api.v1.WalletService.Rotate:output_type -> edgenet.api.v1.KeysReply
-	43, // [43:70] is the sub-list for method output_type
-	16, // [16:43] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	5,  // 0: edgenet.api.v1.StatusReply.worker:type_name -> edgenet.api.v1.WorkerStatus
+	4,  // 1: edgenet.api.v1.StatusReply.gossip:type_name -> edgenet.api.v1.GossipCount
+	3,  // 2: edgenet.api.v1.StatusReply.stores:type_name -> edgenet.api.v1.StoreSize
+	8,  // 3: edgenet.api.v1.PeersReply.peers:type_name -> edgenet.api.v1.Peer
+	15, // 4: edgenet.api.v1.HealthReply.witnesses:type_name -> edgenet.api.v1.WitnessHealth
+	20, // 5: edgenet.api.v1.SettingsReply.settings:type_name -> edgenet.api.v1.Setting
+	32, // 6: edgenet.api.v1.ListReply.jobs:type_name -> edgenet.api.v1.Job
+	34, // 7: edgenet.api.v1.Job.task_info:type_name -> edgenet.api.v1.TaskInfo
+	33, // 8: edgenet.api.v1.Job.lost:type_name -> edgenet.api.v1.LostTry
+	35, // 9: edgenet.api.v1.TaskInfo.replicas:type_name -> edgenet.api.v1.ReplicaInfo
+	44, // 10: edgenet.api.v1.BalanceReply.waiting:type_name -> edgenet.api.v1.Waiting
+	0,  // 11: edgenet.api.v1.StakeRequest.verb:type_name -> edgenet.api.v1.StakeRequest.Verb
+	50, // 12: edgenet.api.v1.HistoryReply.entries:type_name -> edgenet.api.v1.HistoryEntry
+	51, // 13: edgenet.api.v1.HistoryEntry.payments:type_name -> edgenet.api.v1.Payment
+	54, // 14: edgenet.api.v1.RewardsReply.rewards:type_name -> edgenet.api.v1.Reward
+	62, // 15: edgenet.api.v1.RewardsReply.totals:type_name -> edgenet.api.v1.RewardsReply.TotalsEntry
+	63, // 16: edgenet.api.v1.AuditReply.kinds:type_name -> edgenet.api.v1.AuditReply.KindsEntry
+	1,  // 17: edgenet.api.v1.NodeService.Status:input_type -> edgenet.api.v1.StatusRequest
+	6,  // 18: edgenet.api.v1.NodeService.Peers:input_type -> edgenet.api.v1.PeersRequest
+	9,  // 19: edgenet.api.v1.NodeService.Stop:input_type -> edgenet.api.v1.StopRequest
+	11, // 20: edgenet.api.v1.NodeService.FindPeer:input_type -> edgenet.api.v1.FindPeerRequest
+	13, // 21: edgenet.api.v1.NodeService.Health:input_type -> edgenet.api.v1.HealthRequest
+	16, // 22: edgenet.api.v1.NodeService.Ping:input_type -> edgenet.api.v1.PingRequest
+	18, // 23: edgenet.api.v1.NodeService.Settings:input_type -> edgenet.api.v1.SettingsRequest
+	21, // 24: edgenet.api.v1.NodeService.Connect:input_type -> edgenet.api.v1.ConnectRequest
+	23, // 25: edgenet.api.v1.NodeService.Forget:input_type -> edgenet.api.v1.ForgetRequest
+	25, // 26: edgenet.api.v1.NodeService.Invite:input_type -> edgenet.api.v1.InviteRequest
+	27, // 27: edgenet.api.v1.TaskService.Submit:input_type -> edgenet.api.v1.SubmitRequest
+	29, // 28: edgenet.api.v1.TaskService.List:input_type -> edgenet.api.v1.ListRequest
+	31, // 29: edgenet.api.v1.TaskService.Get:input_type -> edgenet.api.v1.GetRequest
+	37, // 30: edgenet.api.v1.TaskService.Cancel:input_type -> edgenet.api.v1.CancelRequest
+	31, // 31: edgenet.api.v1.TaskService.Watch:input_type -> edgenet.api.v1.GetRequest
+	31, // 32: edgenet.api.v1.TaskService.Results:input_type -> edgenet.api.v1.GetRequest
+	31, // 33: edgenet.api.v1.TaskService.Why:input_type -> edgenet.api.v1.GetRequest
+	39, // 34: edgenet.api.v1.TaskService.Remove:input_type -> edgenet.api.v1.RemoveRequest
+	42, // 35: edgenet.api.v1.WalletService.Balance:input_type -> edgenet.api.v1.BalanceRequest
+	45, // 36: edgenet.api.v1.WalletService.Transfer:input_type -> edgenet.api.v1.TransferRequest
+	47, // 37: edgenet.api.v1.WalletService.Stake:input_type -> edgenet.api.v1.StakeRequest
+	48, // 38: edgenet.api.v1.WalletService.History:input_type -> edgenet.api.v1.HistoryRequest
+	52, // 39: edgenet.api.v1.WalletService.Rewards:input_type -> edgenet.api.v1.RewardsRequest
+	55, // 40: edgenet.api.v1.WalletService.Audit:input_type -> edgenet.api.v1.AuditRequest
+	57, // 41: edgenet.api.v1.WalletService.Backup:input_type -> edgenet.api.v1.BackupRequest
+	59, // 42: edgenet.api.v1.WalletService.Keys:input_type -> edgenet.api.v1.KeysRequest
+	61, // 43: edgenet.api.v1.WalletService.Rotate:input_type -> edgenet.api.v1.RotateRequest
+	2,  // 44: edgenet.api.v1.NodeService.Status:output_type -> edgenet.api.v1.StatusReply
+	7,  // 45: edgenet.api.v1.NodeService.Peers:output_type -> edgenet.api.v1.PeersReply
+	10, // 46: edgenet.api.v1.NodeService.Stop:output_type -> edgenet.api.v1.StopReply
+	12, // 47: edgenet.api.v1.NodeService.FindPeer:output_type -> edgenet.api.v1.FindPeerReply
+	14, // 48: edgenet.api.v1.NodeService.Health:output_type -> edgenet.api.v1.HealthReply
+	17, // 49: edgenet.api.v1.NodeService.Ping:output_type -> edgenet.api.v1.PingReply
+	19, // 50: edgenet.api.v1.NodeService.Settings:output_type -> edgenet.api.v1.SettingsReply
+	22, // 51: edgenet.api.v1.NodeService.Connect:output_type -> edgenet.api.v1.ConnectReply
+	24, // 52: edgenet.api.v1.NodeService.Forget:output_type -> edgenet.api.v1.ForgetReply
+	26, // 53: edgenet.api.v1.NodeService.Invite:output_type -> edgenet.api.v1.InviteReply
+	28, // 54: edgenet.api.v1.TaskService.Submit:output_type -> edgenet.api.v1.SubmitReply
+	30, // 55: edgenet.api.v1.TaskService.List:output_type -> edgenet.api.v1.ListReply
+	32, // 56: edgenet.api.v1.TaskService.Get:output_type -> edgenet.api.v1.Job
+	38, // 57: edgenet.api.v1.TaskService.Cancel:output_type -> edgenet.api.v1.CancelReply
+	32, // 58: edgenet.api.v1.TaskService.Watch:output_type -> edgenet.api.v1.Job
+	36, // 59: edgenet.api.v1.TaskService.Results:output_type -> edgenet.api.v1.TaskResult
+	41, // 60: edgenet.api.v1.TaskService.Why:output_type -> edgenet.api.v1.WhyReply
+	40, // 61: edgenet.api.v1.TaskService.Remove:output_type -> edgenet.api.v1.RemoveReply
+	43, // 62: edgenet.api.v1.WalletService.Balance:output_type -> edgenet.api.v1.BalanceReply
+	46, // 63: edgenet.api.v1.WalletService.Transfer:output_type -> edgenet.api.v1.TransferReply
+	43, // 64: edgenet.api.v1.WalletService.Stake:output_type -> edgenet.api.v1.BalanceReply
+	49, // 65: edgenet.api.v1.WalletService.History:output_type -> edgenet.api.v1.HistoryReply
+	53, // 66: edgenet.api.v1.WalletService.Rewards:output_type -> edgenet.api.v1.RewardsReply
+	56, // 67: edgenet.api.v1.WalletService.Audit:output_type -> edgenet.api.v1.AuditReply
+	58, // 68: edgenet.api.v1.WalletService.Backup:output_type -> edgenet.api.v1.BackupReply
+	60, // 69: edgenet.api.v1.WalletService.Keys:output_type -> edgenet.api.v1.KeysReply
+	60, // 70: edgenet.api.v1.WalletService.Rotate:output_type -> edgenet.api.v1.KeysReply
+	44, // [44:71] is the sub-list for method output_type
+	17, // [17:44] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_api_proto_init() }
@@ -5094,7 +5169,7 @@ func file_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_proto_rawDesc), len(file_api_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   62,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   3,
 		},
