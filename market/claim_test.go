@@ -66,6 +66,13 @@ func TestClaimsAreChosenByReputation(t *testing.T) {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
 	}
+	cheap := map[string]bool{}
+	for job := range byte(20) {
+		cheap[fmt.Sprint(order(job, bid{0, 0}, bid{400_000, 0}))] = true
+	}
+	if len(cheap) != 2 {
+		t.Errorf("who works for nothing always comes first or last: %v", cheap)
+	}
 	orders := map[string]bool{}
 	for job := range byte(20) {
 		orders[fmt.Sprint(order(job, bid{100, 901_000}, bid{100, 999_000}, bid{100, 950_000}))] = true

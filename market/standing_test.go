@@ -14,7 +14,10 @@ import (
 // once and for nothing, and four honest workers that nobody knows yet.
 func eight(t *testing.T, seed uint64, hang int) *sim {
 	s := newSim(t, seed, 13, func(i int, c *Config) {
-		if i > 0 && i < 9 {
+		switch {
+		case i == 0:
+			c.MaxAttempts = 1
+		case i < 9:
 			c.ClaimStep = 1
 		}
 	})
@@ -46,6 +49,9 @@ func TestSilentKeysFailNoJob(t *testing.T) {
 				}
 				if off {
 					continue
+				}
+				if took := s.now.Sub(simStart); hang == 0 && took > 30*time.Second {
+					t.Errorf("seed %d: keys that do not answer cost %s, a try may run for 30 s and 10 more", seed, took)
 				}
 				s.sleep(standingsKept)
 				s.until(time.Minute, s.settled(id))
@@ -172,5 +178,37 @@ func TestStakeCountsInTheOrderOfClaims(t *testing.T) {
 		if claimed == off {
 			t.Errorf("without the rule %v: a worker with a stake answers after eight without: %v", off, claimed)
 		}
+	}
+}
+
+// A task that strangers lost goes to those who are known, as long as there are
+// any, even when these are busy; who broke more than it kept comes last.
+func TestRetriesGoToTheKnown(t *testing.T) {
+	m := stander(t)
+	m.keptPromise(simPeer(1))
+	m.brokePromise(simPeer(3), brokeWord)
+	s := m.newSession(proto.JobID{1})
+	for i := 1; i <= 4; i++ {
+		l := m.addLease(s, simPeer(i))
+		l.lane, l.expires, l.window = i, simStart.Add(time.Hour), 1
+	}
+	s.jobs[proto.JobID{1}] = &job{k: 2}
+	for _, x := range []struct {
+		t    *task
+		want class
+	}{
+		{nil, classNew},
+		{&task{level: 2}, classNew},
+		{&task{level: 2, lost: 1}, classNew},
+		{&task{level: 2, lost: 2}, classGood},
+		{&task{level: 7}, classBad},
+	} {
+		if got := m.trust(s, x.t, unknown); got != x.want {
+			t.Errorf("%+v: class %d, want %d", x.t, got, x.want)
+		}
+	}
+	m.brokePromise(simPeer(1), brokeVote)
+	if got := m.trust(s, &task{level: 2, lost: 2}, unknown); got != classNew {
+		t.Errorf("with nobody known: class %d", got)
 	}
 }
