@@ -5,6 +5,8 @@ package node_test
 import (
 	"bytes"
 	"context"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,4 +40,26 @@ func TestInputsNeverServedHoldNoSlot(t *testing.T) {
 	if n := asked(); n > 4 {
 		t.Errorf("%d inputs of one submitter are awaited at once", n)
 	}
+}
+
+// An input that does not come at the least rate is given up.
+func TestSlowInputIsGivenUp(t *testing.T) {
+	node.FetchGrace(t, 300*time.Millisecond)
+	l := newLab(t, 3)
+	l.startAll(3, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	l.nodes[1].ServeNoBlobs()
+	id, err := l.nodes[1].Start(ctx, node.JobSpec{
+		Type: "text", Inputs: [][]byte{bytes.Repeat([]byte("a"), proto.MaxInline+1)}, Options: market.Options{Redundancy: 1},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.until("the worker gives the input up", func() bool {
+		v, _, err := l.nodes[1].Job(id)
+		return err == nil && slices.ContainsFunc(v.Lost, func(try market.LostTry) bool {
+			return try.Code == proto.CodeFetch && strings.Contains(try.Reason, "slower than")
+		})
+	})
 }
