@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"edgenet.dev/node/datadir"
+	"edgenet.dev/node/durable"
 	"edgenet.dev/proto/api"
 )
 
@@ -170,7 +170,7 @@ func (a *app) configInit() error {
 		return err
 	}
 	path := configPath(dir)
-	if err := datadir.WriteNew(path, []byte(defaultConfig()), 0o600); err != nil {
+	if err := durable.WriteNew(path, []byte(defaultConfig()), 0o600); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			return failf(exitRefused, "%s exists already and was left alone; edit it, or move it away first", path)
 		}

@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	yaml "go.yaml.in/yaml/v3"
+
+	"edgenet.dev/node/durable"
 )
 
 func (a *app) configSetCmd() *cobra.Command {
@@ -56,30 +57,12 @@ func (a *app) configSet(key, text string) error {
 // replaceChecked puts a configuration in place of path, whole or not at all,
 // unless it is refused.
 func replaceChecked(path string, text []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), configName+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails once it was renamed
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if _, err := loadConfig(f.Name(), nil); err != nil {
-		return failf(exitRefused, "nothing was changed: %s", strings.ReplaceAll(sentence(err), f.Name(), path))
-	}
-	if info, err := os.Stat(path); err == nil {
-		if err := os.Chmod(f.Name(), info.Mode().Perm()); err != nil {
-			return err
+	return durable.Replace(path, text, 0o600, func(name string) error {
+		if _, err := loadConfig(name, nil); err != nil {
+			return failf(exitRefused, "nothing was changed: %s", strings.ReplaceAll(sentence(err), name, path))
 		}
-	}
-	return os.Rename(f.Name(), path)
+		return nil
+	})
 }
 
 // setYAML changes one key in the text of a file: the lines of its value, or new

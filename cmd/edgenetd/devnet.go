@@ -13,7 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/spf13/cobra"
 
-	"edgenet.dev/node/datadir"
+	"edgenet.dev/node/durable"
 	"edgenet.dev/node/identity"
 	"edgenet.dev/proto"
 	"edgenet.dev/proto/api"
@@ -296,7 +296,7 @@ func (d *devnet) create() error {
 		return err
 	}
 	for _, n := range d.nodes {
-		if err := datadir.WriteNew(filepath.Join(n.dir, genesisName), d.network.Raw, 0o644); err != nil {
+		if err := durable.WriteNew(filepath.Join(n.dir, genesisName), d.network.Raw, 0o644); err != nil {
 			return err
 		}
 	}

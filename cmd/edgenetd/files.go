@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"edgenet.dev/node/datadir"
+	"edgenet.dev/node/durable"
 	"edgenet.dev/proto"
 )
 
@@ -83,7 +84,7 @@ func (a *app) network(dir string) (*proto.Network, error) {
 
 // saveNew writes path unless it exists, with a sentence for either failure.
 func saveNew(path string, data []byte, mode fs.FileMode) error {
-	if err := datadir.WriteNew(path, data, mode); err != nil {
+	if err := durable.WriteNew(path, data, mode); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			return failf(exitRefused, "%s exists already and was left alone; choose another name or move it away first", path)
 		}

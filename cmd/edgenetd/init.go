@@ -18,7 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	goproto "google.golang.org/protobuf/proto"
 
-	"edgenet.dev/node/datadir"
+	"edgenet.dev/node/durable"
 	"edgenet.dev/node/identity"
 	"edgenet.dev/proto"
 )
@@ -125,7 +125,7 @@ func (a *app) init(f initFlags) error {
 		return fmt.Errorf("write %s: %w", configPath(dir), err)
 	}
 	// The genesis comes last: with it the directory counts as set up.
-	if err := datadir.WriteNew(genesisFile, network.Raw, 0o644); err != nil {
+	if err := durable.WriteNew(genesisFile, network.Raw, 0o644); err != nil {
 		return fmt.Errorf("write %s: %w", genesisFile, err)
 	}
 	joins := []string{}

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"edgenet.dev/node"
+	"edgenet.dev/node/durable"
 )
 
 // Ports are chosen below the range from which systems take the local ports of
@@ -172,27 +172,13 @@ func addToConfig(path, block string) error {
 	if !bytes.HasSuffix(old, []byte("\n")) {
 		old = append(old, '\n')
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".config-*.yaml") // 0600 by contract
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(append(old, block...))
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	if c, err := fileConfig(f.Name()); err != nil {
-		return failf(exitRefused, "%s was left alone, because it cannot be read with what would be added to it; move it away and run the command again, then add what it had (%v)", path, err)
-	} else if err := c.check(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return durable.Replace(path, append(old, block...), 0o600, func(name string) error {
+		c, err := fileConfig(name)
+		if err != nil {
+			return failf(exitRefused, "%s was left alone, because it cannot be read with what would be added to it; move it away and run the command again, then add what it had (%v)", path, err)
+		}
+		return c.check()
+	})
 }
 
 // configBlock is one key with a comment.

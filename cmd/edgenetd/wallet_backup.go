@@ -19,6 +19,7 @@ import (
 	"edgenet.dev/node"
 	"edgenet.dev/node/audit"
 	"edgenet.dev/node/datadir"
+	"edgenet.dev/node/durable"
 	"edgenet.dev/node/identity"
 	"edgenet.dev/proto"
 	"edgenet.dev/proto/api"
@@ -98,10 +99,10 @@ func (a *app) backup(ctx context.Context, to string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := datadir.WriteNew(filepath.Join(to, genesisName), network.Raw, 0o600); err != nil {
+	if err := durable.WriteNew(filepath.Join(to, genesisName), network.Raw, 0o600); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
-	if err := datadir.WriteNew(filepath.Join(to, manifestName), append(raw, '\n'), 0o600); err != nil {
+	if err := durable.WriteNew(filepath.Join(to, manifestName), append(raw, '\n'), 0o600); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
 	if err := syncDir(to); err != nil {
@@ -298,7 +299,7 @@ func (a *app) putLedger(dir, from string, m manifest, network *proto.Network, ac
 		return fmt.Errorf("restore: %w", err)
 	}
 	if path := filepath.Join(dir, genesisName); !exists(path) {
-		if err := datadir.WriteNew(path, network.Raw, 0o644); err != nil {
+		if err := durable.WriteNew(path, network.Raw, 0o644); err != nil {
 			return fmt.Errorf("restore: %w", err)
 		}
 	}

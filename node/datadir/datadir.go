@@ -6,7 +6,6 @@
 package datadir
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +18,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"edgenet.dev/node/audit"
+	"edgenet.dev/node/durable"
 	"edgenet.dev/node/identity"
 	"edgenet.dev/proto"
 )
@@ -151,48 +151,7 @@ func CheckLedger(dir string, network proto.NetworkID, witness bool) error {
 // WriteNetwork makes dir belong to n. It returns fs.ErrExist when dir belongs to
 // a network already.
 func WriteNetwork(dir string, n *proto.Network) error {
-	return WriteNew(filepath.Join(dir, Genesis), n.Raw, 0o644)
-}
-
-// WriteNew writes a file that must not exist yet (fs.ErrExist), whole or
-// not at all, also in a crash, and makes its directory when that is missing.
-func WriteNew(path string, data []byte, mode fs.FileMode) (err error) {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	if exists(path) {
-		return &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
-	}
-	// Not CreateTemp and Chmod, which would not heed the umask.
-	f, err := os.OpenFile(filepath.Join(dir, ".new-"+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	if _, err = f.Write(data); err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	if err := os.Link(f.Name(), path); err != nil {
-		if errors.Is(err, fs.ErrExist) {
-			return err
-		}
-		// Some file systems have no hard links.
-		if err := os.Rename(f.Name(), path); err != nil {
-			return err
-		}
-	}
-	if d, err := os.Open(dir); err == nil {
-		_ = d.Sync() // not every file system can; the file itself is synced
-		d.Close()
-	}
-	return nil
+	return durable.WriteNew(filepath.Join(dir, Genesis), n.Raw, 0o644)
 }
 
 func exists(path string) bool {

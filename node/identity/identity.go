@@ -20,6 +20,8 @@ import (
 	"filippo.io/age"
 	"filippo.io/age/armor"
 	"github.com/libp2p/go-libp2p/core/crypto"
+
+	"edgenet.dev/node/durable"
 )
 
 // File is the name of the key inside the data directory. It holds one line:
@@ -217,45 +219,14 @@ func read(dir string) ([]byte, error) {
 
 // write stores the seed under its final name only when all of it is on disk:
 // a full disk or a crash leaves no half key, and Link never overwrites.
-func write(dir string, seed []byte) (err error) {
+func write(dir string, seed []byte) error {
 	if err := closedDir(dir); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
 	name := filepath.Join(dir, File)
-	if _, err := os.Lstat(name); err == nil {
+	err := durable.WriteNew(name, line(seed), 0o600)
+	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%w: %s", ErrExists, name)
 	}
-	f, err := os.CreateTemp(dir, ".key-*") // 0600 by contract
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(line(seed))
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	if err := os.Link(f.Name(), name); err != nil {
-		if errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("%w: %s", ErrExists, name)
-		}
-		// Some file systems have no hard links; nobody else creates name
-		// while the caller holds the directory's lock.
-		if err := os.Rename(f.Name(), name); err != nil {
-			return err
-		}
-	}
-	if d, err := os.Open(dir); err == nil {
-		_ = d.Sync() // not every file system can; the key itself is synced
-		d.Close()
-	}
-	return nil
+	return err
 }
