@@ -25,13 +25,16 @@ type load struct {
 	jobs int                // so far; each has limits of its own
 	due  map[peer.ID]uint64 // by the receipts of all results, microcredits
 	have map[peer.ID]uint64 // of each worker, before the first job
-	all  []string           // ids, to be settled
+
+	slowest time.Duration // of this sample
+	why     string        // it lost tries
 }
 
 // sample is what became of some jobs.
 type sample struct {
 	took   []time.Duration
 	failed []string
+	slow   string // why the slowest one took long
 }
 
 // patience is an honest job's own timeout.
@@ -46,6 +49,8 @@ func newLoad(ctx context.Context, t *Target) (*load, error) {
 
 // run submits jobs until ctx ends, and at least one. The last one is waited for.
 func (l *load) run(ctx context.Context) (s sample, err error) {
+	l.slowest, l.why = 0, ""
+	defer func() { s.slow = l.why }()
 	for {
 		took, failed, err := l.one(context.WithoutCancel(ctx))
 		if err != nil {
@@ -88,7 +93,6 @@ func (l *load) one(ctx context.Context) (took time.Duration, failed string, err 
 	if err != nil {
 		return 0, fmt.Sprintf("job %d is refused: %v", l.jobs, err), nil
 	}
-	l.all = append(l.all, r.Job)
 	watch, err := l.t.Submitter.Tasks.Watch(ctx, connect.NewRequest(&api.GetRequest{Job: r.Job}))
 	if err != nil {
 		return 0, "", err
@@ -102,6 +106,9 @@ func (l *load) one(ctx context.Context) (took time.Duration, failed string, err 
 		}
 	}
 	took = time.Since(start)
+	if took > l.slowest {
+		l.slowest, l.why = took, l.lost(last)
+	}
 	if last.State != "done" || last.Verified != 1 {
 		why := ""
 		if w, err := daemon.Call(ctx, l.t.Submitter.Tasks.Why, &api.GetRequest{Job: r.Job}); err == nil {
@@ -110,6 +117,21 @@ func (l *load) one(ctx context.Context) (took time.Duration, failed string, err 
 		return took, fmt.Sprintf("job %d: %s after %s, %d verified: %s %s %s (%v)", l.jobs, last.State, took.Round(time.Millisecond), last.Verified, last.Code, last.Reason, why, watch.Err()), nil
 	}
 	return took, "", l.book(ctx, r.Job)
+}
+
+// lost says which tries of a job brought no result.
+func (l *load) lost(j *api.Job) string {
+	var out []string
+	for _, x := range j.Lost {
+		who := "a stranger"
+		for _, w := range l.t.Workers {
+			if w.ID.String() == x.Worker {
+				who = w.Name
+			}
+		}
+		out = append(out, fmt.Sprintf("%d of %s: %s %s", x.Times, who, x.Code, x.Reason))
+	}
+	return strings.Join(out, "; ")
 }
 
 func final(state string) bool {

@@ -32,6 +32,7 @@ type Latency struct {
 	Jobs     int
 	P50, P99 time.Duration
 	Failed   []string
+	Lost     string // tries that the slowest job lost
 }
 
 // Usage is what a daemon takes of its machine, in bytes.
@@ -62,6 +63,9 @@ func (r Report) String() string {
 		mb(r.Before.RSS), mb(r.After.RSS), mb(r.Before.Disk), mb(r.After.Disk))
 	for _, k := range slices.Sorted(maps.Keys(r.Attackers)) {
 		fmt.Fprintf(&b, " %d %s,", r.Attackers[k], k)
+	}
+	if r.Under.Lost != "" {
+		fmt.Fprintf(&b, "\n  the slowest lost tries: %s", r.Under.Lost)
 	}
 	for _, s := range r.Broken() {
 		fmt.Fprintf(&b, "\n  BROKEN: %s", s)
@@ -110,7 +114,7 @@ func (l *load) during(ctx context.Context, d time.Duration) (Latency, error) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	s, err := l.run(ctx)
-	out := Latency{Jobs: len(s.took) + len(s.failed), Failed: s.failed}
+	out := Latency{Jobs: len(s.took) + len(s.failed), Failed: s.failed, Lost: s.slow}
 	if slices.Sort(s.took); len(s.took) > 0 {
 		out.P50, out.P99 = s.took[len(s.took)/2], s.took[(len(s.took)*99-1)/100]
 	}
