@@ -18,9 +18,7 @@ const (
 // undefended are attacks that still get what they want, with the reason. An
 // entry is a debt: SECURITY.md has it, too.
 var undefended = map[string]string{
-	"dust":            "accounts with a microcredit hold all links of a worker",
-	"silent_claimers": "claims at price 0 are preferred to those of workers that keep their word",
-	"third_party":     "whoever knows the name of a blob gets it",
+	"silent_claimers": "strangers that claim at price 0, take a task and hang up use up its tries",
 }
 
 // A few seconds of every attack against real daemons, one after the other on the

@@ -201,7 +201,7 @@ func text(job []byte, i int) work {
 	if err != nil {
 		panic(err) // the same few bytes each time
 	}
-	return work{job: job, index: uint32(i), module: b.ID, input: in, fuel: 60_000_000, wall: 30 * time.Second, k: 1}
+	return work{job: job, index: uint32(i), module: b.ID, input: in, fuel: 60_000_000, wall: 10 * time.Minute, k: 1}
 }
 
 // batch signs assignments under a hold.
