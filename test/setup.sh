@@ -21,6 +21,8 @@ want clang clang
 want wasm-ld lld
 # The browser's side of the sandbox runs in Node and in a real browser.
 want node nodejs
+# A router that maps many machines to one address, for a test in namespaces.
+want nft nftables
 want npm npm
 want chromium chromium
 # promtool checks what a daemon says of itself. The server in its package is not

@@ -51,6 +51,9 @@ type Spec struct {
 	Witness bool
 	Via     []string // names of the nodes it is told of; those must have started
 	Flags   []string // of edgenetd run
+	// Namespace is the network namespace to run in; "" = the caller's. The flags of
+	// such a node name where it listens.
+	Namespace string
 	// Embedded nodes get a key and a directory; the caller runs them itself.
 	Embedded bool
 }
@@ -208,6 +211,9 @@ func (nd *Node) Start(ctx context.Context) error {
 	}
 	defer log.Close()
 	cmd := exec.Command(nd.net.bin, args...)
+	if nd.Namespace != "" { // becomes the daemon, with this process id
+		cmd = exec.Command("ip", append([]string{"netns", "exec", nd.Namespace, nd.net.bin}, args...)...)
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = environment()
 	// The daemon ends when the other end of its standard input closes: with
