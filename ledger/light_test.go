@@ -323,6 +323,48 @@ func TestLightOpensAFullStore(t *testing.T) {
 	}
 }
 
+// A store of a light ledger can be opened by a full one: what the light one left
+// out stands in nothing's way, and what came since stays.
+func TestFullOpensALightStore(t *testing.T) {
+	w := newWorld(t, 1, map[string]uint64{"alice": 100 * credit, "bob": 100 * credit})
+	full, whole := w.ledger(), w.ledger()
+	var wires []*proto.CertifiedEvent
+	do := func(by person, body any) {
+		c := w.do(full, by, body)
+		wires = append(wires, c.Wire)
+		if _, err := whole.Add(c.Wire); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do(bob, &proto.Open{})
+	do(alice, &proto.Open{})
+	for range 5 {
+		do(bob, transfer(alice, credit))
+	}
+	w.checkpoint(full)
+	w.prune(full, 0)
+	do(bob, transfer(alice, credit))
+	light := w.light(bob.id, mem.New())
+	if err := w.hear(light, full); err != nil {
+		t.Fatal(err)
+	}
+	if light.l.Account(bob.id).Seq != full.Account(bob.id).Seq {
+		t.Fatal("the light ledger does not know its account")
+	}
+	store := light.store.Clone()
+	x := w.open(store)
+	for _, wire := range wires {
+		if _, err := x.Add(wire); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, x := range map[string]*ledger.Ledger{"at once": x, "opened again": w.open(store)} {
+		if a := x.Audit(); x.StateHash() != whole.StateHash() || !a.Conserved() || x.Pending() != 0 {
+			t.Errorf("%s: %d pending, %+v; bob has %+v, want %+v", name, x.Pending(), a, x.Account(bob.id), whole.Account(bob.id))
+		}
+	}
+}
+
 // FuzzHeard: no reply does more than be refused, and none makes money alone.
 func FuzzHeard(f *testing.F) {
 	w := newWorld(f, 4, map[string]uint64{"alice": 100 * credit, "bob": 100 * credit})
