@@ -191,6 +191,16 @@ func TestSlowReadersLoseTheirPlaces(t *testing.T) {
 	}
 }
 
+// receiptWith is a receipt for work on the input with hash h.
+func receiptWith(t *testing.T, h proto.Hash) *proto.SignedReceipt {
+	t.Helper()
+	raw, err := goproto.Marshal(&proto.Receipt{InputHash: h[:]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &proto.SignedReceipt{Receipt: raw}
+}
+
 // Inputs and outputs are for those whom the assignment names, each with a key of
 // its own; modules are for anybody.
 func TestBlobsAreForTheirParties(t *testing.T) {
@@ -252,11 +262,7 @@ func TestBlobsAreForTheirParties(t *testing.T) {
 	if n.mayHave(n.self, h, nil) {
 		t.Error("a witness gets an input that nobody accused")
 	}
-	raw, err := goproto.Marshal(&proto.Receipt{InputHash: h[:]})
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.evidence.file(&proto.SignedReceipt{Receipt: raw})
+	n.evidence.file(receiptWith(t, h))
 	if !n.mayHave(n.self, h, nil) || n.mayHave(third.host.ID(), h, nil) {
 		t.Error("a witness does not get the input of accused work, or a third peer does")
 	}
