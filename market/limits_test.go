@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ipfs/go-cid"
-
 	"edgenet.dev/proto"
 )
 
@@ -73,18 +71,18 @@ func TestRivalsAreBounded(t *testing.T) {
 // A submitter has so many lanes and modules here; expired grants and lanes that
 // are done give way, others do not.
 func TestLanesAndModulesAreBounded(t *testing.T) {
-	c := &customer{grants: map[cid.Cid]grant{}, lanes: map[laneKey]*workLane{}}
+	c := &customer{grants: map[grantKey]grant{}, lanes: map[laneKey]*workLane{}}
 	for i := range maxModules {
 		id := numbered(i)
-		if !c.grant(proto.CIDOf(id[:]), grant{expires: simStart.Add(time.Hour)}, simStart) {
+		if !c.grant(grantKey{module: proto.CIDOf(id[:])}, grant{expires: simStart.Add(time.Hour)}, simStart) {
 			t.Fatal("no room for a grant")
 		}
 	}
 	more := proto.CIDOf([]byte("more"))
-	if c.grant(more, grant{}, simStart) || len(c.grants) != maxModules {
+	if c.grant(grantKey{module: more}, grant{}, simStart) || len(c.grants) != maxModules {
 		t.Errorf("%d grants", len(c.grants))
 	}
-	if !c.grant(more, grant{}, simStart.Add(2*time.Hour)) || len(c.grants) != 1 {
+	if !c.grant(grantKey{module: more}, grant{}, simStart.Add(2*time.Hour)) || len(c.grants) != 1 {
 		t.Errorf("expired grants stay: %d", len(c.grants))
 	}
 	var first *workLane
