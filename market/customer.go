@@ -22,6 +22,8 @@ type customer struct {
 	held      int     // fetching, queued and running
 	queue     []*exec // heap: priority, then arrival
 	served    turn    // slot time it had
+	commits   []*exec // that wait to be asked for, oldest first; others stay until they come up
+	kept      int
 	sent      []*exec // delivered, oldest first; dropped ones stay until they come up
 	sentBytes uint64
 	sentLive  int

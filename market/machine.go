@@ -117,6 +117,7 @@ const (
 type countermeasures struct {
 	commit   bool // a result is what its worker committed to before the reveal
 	majority bool // so many replicas agree that liars are unlikely to be all of them
+	share    bool // commitments of one submitter give way to others'
 	caps     bool // a worker starts nothing above its lane's cap
 	standing bool // what workers kept and broke decides who is asked
 	worth    bool // what a submitter's and a module's work was worth decides whose turn it is
@@ -190,6 +191,7 @@ func New(cfg Config) (*Machine, error) {
 		stood:     map[peer.ID]bool{},
 	}
 	m.work.init(cfg.Worker)
+	m.work.stale = m.timers.make(m.dropStale)
 	return m, nil
 }
 

@@ -35,6 +35,7 @@ type workside struct {
 	worth     worth // of all submitters' work
 	held      int   // queued and running
 	kept      int   // committed, not asked for
+	stale     *timer
 }
 
 type execPhase uint8
@@ -65,6 +66,7 @@ type exec struct {
 	pay     proto.Credit // worst case, then what it earned
 	receipt []byte
 	commit  proto.Hash
+	kept    time.Time // since when it waits to be asked for
 	size    uint64
 }
 
@@ -226,7 +228,7 @@ func (m *Machine) checkAssignment(c *customer, lane *workLane, a *proto.Assignme
 		return proto.CodeLimits, "limits above what this worker grants"
 	case proto.Credit(a.Price) < price || proto.Credit(a.Price) > proto.MaxPriceCredits:
 		return proto.CodePrice, fmt.Sprintf("price %d, asked was %d", a.Price, price)
-	case w.room(c) == 0 || w.kept >= 8*w.cfg.InFlight+maxSent:
+	case w.room(c) == 0:
 		return proto.CodeBusy, "all slots are taken"
 	case fetch && c.fetching >= w.fetchShare():
 		return proto.CodeBusy, "inputs of this submitter are awaited already"
@@ -287,7 +289,7 @@ func (m *Machine) drop(x *exec) {
 		m.idle(x)
 		m.send(StopExecution{From: x.c.id, Ref: x.ref})
 	case execCommitted: // nobody had it, so nobody owes for it
-		w.kept--
+		m.unkeep(x)
 		x.lane.owed -= min(x.lane.owed, x.pay)
 		x.lane.owed = max(x.lane.owed, x.lane.vouchered)
 		m.send(Forget{From: x.c.id, Ref: x.ref})
@@ -374,10 +376,9 @@ func (m *Machine) executed(in Executed) {
 		m.answerFinish(x.lane)
 		return
 	}
-	x.phase = execCommitted
-	w.kept++
 	x.commit = proto.CommitHash(in.Ref.Task, m.cfg.Self, raw)
 	m.send(SendCommit{To: in.From, Ref: in.Ref, Hash: x.commit})
+	m.keep(x)
 	m.answerFinish(x.lane)
 }
 
@@ -419,7 +420,7 @@ func (m *Machine) revealSeen(in RevealSeen) {
 		m.drop(x)
 		return
 	}
-	m.work.kept--
+	m.unkeep(x)
 	m.deliver(x)
 }
 
@@ -445,7 +446,7 @@ func (m *Machine) submitterLost(p peer.ID) {
 		m.drop(x)
 	}
 	c.sent, c.sentBytes, c.sentLive = nil, 0, 0
-	for _, l := range c.lanes { // what did not leave is not owed; node knows what did
-		l.owed = max(l.vouchered, l.Earned)
+	for _, l := range c.lanes { // what did not leave is not owed; node says what did
+		l.owed = l.vouchered
 	}
 }
