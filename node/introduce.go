@@ -26,7 +26,9 @@ func (n *Node) Introduce(ctx context.Context, addrs []string) error {
 		all.Go(func() {
 			n.peerbook.choose(p.ID)
 			if err := n.host.Connect(ctx, p); err != nil {
-				n.log.Info("peer does not answer", zap.Stringer("peer", p.ID), zap.Error(err))
+				if times, ok := n.silent.tell(p.ID); ok {
+					n.log.Info("peer does not answer", zap.Stringer("peer", p.ID), zap.Uint64("times", times), zap.Error(err))
+				}
 			}
 		})
 	}

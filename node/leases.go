@@ -219,7 +219,9 @@ func (ls *leases) probe(ctx context.Context, l *lease) {
 		return
 	}
 	if ls.n.ctx.Err() == nil {
-		ls.n.log.Info("worker does not answer", zap.Stringer("worker", l.worker), zap.Error(r.Error))
+		if times, ok := ls.n.silent.tell(l.worker); ok {
+			ls.n.log.Info("worker does not answer", zap.Stringer("worker", l.worker), zap.Uint64("times", times), zap.Error(r.Error))
+		}
 		ls.n.host.Network().ClosePeer(l.worker) // a dead connection would serve the next stream, too
 		(*l.end.Load())()
 	}

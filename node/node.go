@@ -58,6 +58,7 @@ type Node struct {
 	health    *healthCheck
 	reachable atomic.Int32                  // network.Reachability
 	peerbook  *peerbook                     // of earlier connections
+	silent    rarely                        // peers that do not answer, for the log
 	paused    atomic.Bool                   // by Pause
 	offered   atomic.Pointer[market.Worker] // what the market offers for this node
 	settings  atomic.Pointer[market.Worker] // what was asked for: offered, unless the node is halted
@@ -139,6 +140,7 @@ func New(cfg Config) (*Node, error) {
 		return fail(err)
 	}
 	n.peerbook = newPeerbook(n)
+	n.silent = newRarely()
 	if err := n.peerbook.load(); err != nil {
 		return fail(err)
 	}
