@@ -1,8 +1,10 @@
 package market
 
 import (
+	"cmp"
 	"fmt"
 	"math/bits"
+	"slices"
 	"time"
 
 	"edgenet.dev/proto"
@@ -162,7 +164,11 @@ func (m *Machine) firstLanes(s *session, j *job) (lanes []LaneRecord, budget pro
 	if len(able) == 0 {
 		return nil, 0, least
 	}
-	able = able[:min(len(able), max(int(min(amount/pay, maxLanes)), j.k))]
+	most := max(int(min(amount/pay, maxLanes)), j.k)
+	if q := m.Quote(j.rec.Job); q.Worst+budget > j.rec.Job.Options.MaxCredits { // room on lanes that wait for nothing would be missed
+		most = min(most, max(j.k, j.open*j.k))
+	}
+	able = able[:min(len(able), most)]
 	for _, l := range able {
 		l.base = max(amount/proto.Credit(len(able)), pay)
 		lanes = append(lanes, LaneRecord{Worker: l.worker, Payee: l.payee, Cap: l.base})
@@ -171,32 +177,80 @@ func (m *Machine) firstLanes(s *session, j *job) (lanes []LaneRecord, budget pro
 }
 
 // moreLanes extends a hold: lanes for workers that have none, and more on those
-// that are used up.
+// that are used up. What all of them together want may be more than the session's
+// jobs can use, or than the balance covers (s.scale above 0): then it is what the
+// executions that wait need.
 func (m *Machine) moreLanes(s *session, j *job) (lanes []LaneRecord, least bool) {
-	least = true
-	add := func(l *lease, amount, pay proto.Credit) {
-		amount = max(amount>>s.scale, pay)
-		least = least && amount == pay
-		lanes = append(lanes, LaneRecord{Worker: l.worker, Payee: l.payee, Cap: amount})
-	}
 	fresh, room := 0, m.remaining(j)
 	for _, l := range s.leases {
 		if l.lane < 0 && m.can(l) {
 			fresh++
 		}
 	}
+	var sum proto.Credit
 	for _, l := range s.leases {
+		var amount proto.Credit
 		switch {
 		case l.lane < 0 && m.can(l):
 			pay := m.nextPay(j, l.price)
 			most := min(saturate(pay, uint64(l.window)), max(room/proto.Credit(fresh), pay))
 			l.base = max(most>>s.scale, pay)
-			add(l, min(most, saturate(pay, uint64(s.useful(l.window, fresh)))), pay)
+			amount = min(most, saturate(pay, uint64(s.useful(l.window, fresh))))
 		case l.lane >= 0 && l.want > 0 && !l.done:
-			add(l, l.want, min(l.wantFor, l.want))
+			amount = l.want
+		default:
+			continue
+		}
+		sum += amount
+		lanes = append(lanes, LaneRecord{Worker: l.worker, Payee: l.payee, Cap: amount})
+	}
+	if len(lanes) == 0 || s.scale == 0 && sum <= m.uncovered(s) {
+		return lanes, false
+	}
+	return m.leastLanes(s, j), true
+}
+
+// uncovered is the worst-case pay of what the session's jobs may still cost and no
+// lane has room for.
+func (m *Machine) uncovered(s *session) (a proto.Credit) {
+	for _, j := range s.jobs {
+		worst := net(m.Quote(j.rec.Job).Worst, m.cfg.FeePPM)
+		a += j.reserved + min(m.remaining(j), worst-min(worst, j.spent+j.reserved))
+	}
+	for _, l := range s.lanes {
+		if !l.done && !l.dead {
+			a -= min(a, l.cap-min(l.cap, l.used()))
 		}
 	}
-	return lanes, least
+	return a
+}
+
+// leastLanes is the least extension with which the executions of j that wait can
+// start: what is missing on the lanes that want more, those with most room first,
+// and lanes for workers without one where these do not suffice.
+func (m *Machine) leastLanes(s *session, j *job) (lanes []LaneRecord) {
+	need := 0
+	for _, list := range [][]*task{j.retry, j.parked} {
+		for _, t := range list[:min(len(list), 32)] {
+			need = max(need, t.level-t.live())
+		}
+	}
+	if need == 0 {
+		need = j.k
+	}
+	for _, l := range s.leases {
+		switch {
+		case l.lane >= 0 && l.want > 0 && !l.done:
+			room := l.cap - min(l.cap, l.used()+l.reserved)
+			pay := min(l.wantFor, l.want)
+			lanes = append(lanes, LaneRecord{Worker: l.worker, Payee: l.payee, Cap: max(pay-min(pay, room), 1)})
+		case l.lane < 0 && m.can(l):
+			l.base = m.nextPay(j, l.price)
+			lanes = append(lanes, LaneRecord{Worker: l.worker, Payee: l.payee, Cap: l.base})
+		}
+	}
+	slices.SortStableFunc(lanes, func(a, b LaneRecord) int { return cmp.Compare(a.Cap, b.Cap) })
+	return lanes[:min(len(lanes), need)]
 }
 
 // endsSoon reports that what is assigned now may outlast the hold.

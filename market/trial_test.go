@@ -288,3 +288,37 @@ func TestLiarGetsATaskOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestHoldStaysWithinTheWorst: what is put on hold for a job whose trial did not
+// suffice is what its replicas need, not as much for every worker that is there:
+// a balance that covers the quoted worst does the job, and so does a budget of as
+// much.
+func TestHoldStaysWithinTheWorst(t *testing.T) {
+	for _, budget := range []string{"ample", "tight"} {
+		t.Run(budget, func(t *testing.T) {
+			s := newSim(t, 12, 6, nil)
+			s.need = 3_000_000_000
+			o := Options{Redundancy: 2}
+			quote := s.nodes[0].m.Quote(Job{Module: proto.CIDOf([]byte("module")), Options: o, Inputs: inputs(1, 8)})
+			balance := quote.Worst + quote.Hold // lanes of the first hold that are not used again
+			if budget == "tight" {
+				balance = quote.Worst + quote.Hold/2
+				o.MaxCredits = balance
+			}
+			var held proto.Credit
+			s.refuseHold = func(r RequestHold) (proto.Code, bool) {
+				if held+r.Budget > balance {
+					return proto.CodeInsufficient, true
+				}
+				held += r.Budget
+				return 0, false
+			}
+			id := s.job(0, "heavy", 1, o)
+			s.until(30*time.Second, s.settled(id))
+			if v := s.view(id); v.Verified != 1 {
+				t.Fatalf("%s of %s held, quoted %+v: %+v", held, balance, quote, v.Record)
+			}
+			s.check()
+		})
+	}
+}
