@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -97,6 +98,8 @@ func TestDialsOfOthersChoiceAreStrangers(t *testing.T) {
 func TestConnectionsThatCarryJobsAreKept(t *testing.T) {
 	l := newLab(t, 3)
 	slow := make(chan struct{})
+	finish := sync.OnceFunc(func() { close(slow) })
+	defer finish() // or a node whose test failed would not end
 	l.startAll(3, func(_ int, c *node.Config) {
 		c.Tamper = func(out []byte) []byte { <-slow; return out }
 	})
@@ -112,7 +115,7 @@ func TestConnectionsThatCarryJobsAreKept(t *testing.T) {
 		done <- err
 	}()
 	until(t, "both keep the connection", func() bool { return payer.Carries(worker.ID()) && worker.Carries(payer.ID()) })
-	close(slow)
+	finish()
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
