@@ -161,17 +161,28 @@ func (l *lease) used() proto.Credit { return l.amount + l.unpaid }
 
 // loseSilent gives up on an execution of which nothing was heard any more.
 func (m *Machine) loseSilent(r *replica, code proto.Code, reason string) {
-	if r.phase != phaseLost && !m.off.standing && m.class(r.lease.worker) != classGood {
-		r.task.silent++
+	if r.phase != phaseLost {
+		m.lostToStranger(r)
 	}
 	m.brokePromise(r.lease.worker, brokeWord)
 	m.lose(r, code, reason)
 }
 
+// lostToStranger counts a try that one who is not known let pass without a word.
+func (m *Machine) lostToStranger(r *replica) {
+	if !m.off.standing && m.class(r.lease.worker) != classGood {
+		r.task.silent++
+	}
+}
+
+// maxLost is how many times as many tries as may be lost otherwise a task has when
+// strangers let them pass: a crowd that hangs up is through with it in no time.
+const maxLost = 16
+
 // spent reports whether t was lost so often that it fails. Tries that strangers
-// let pass without a word do not use up the others.
+// let pass without a word, or by hanging up, do not use up the others.
 func (m *Machine) spent(t *task) bool {
-	return t.lost-t.silent > m.cfg.MaxAttempts || t.lost > 4*m.cfg.MaxAttempts || t.attempts >= 0xffff
+	return t.lost-t.silent > m.cfg.MaxAttempts || t.lost > maxLost*m.cfg.MaxAttempts || t.attempts >= 0xffff
 }
 
 // lose gives up on one execution and asks for another in its place.
@@ -350,6 +361,7 @@ func (m *Machine) loseWorker(j *job, l *lease) {
 		}
 		for _, r := range t.reps {
 			if r.lease == l && r.phase < phaseResulted {
+				m.lostToStranger(r)
 				m.lose(r, proto.CodeWorkerGone, "the connection to its worker broke")
 				break
 			}

@@ -87,7 +87,7 @@ type simNode struct {
 	liar   bool
 	copier bool // commits to nothing, and then sends what its neighbours found
 	silent bool // claims for nothing and answers no assignment
-	hang   int  // percent of executions that never end
+	hang   int  // percent of executions that never end; below 0 it hangs up when it is assigned work
 	flaky  int  // percent of executions that fail locally
 	tick   time.Time
 	queued map[proto.Ref]map[peer.ID]bool // executions under way
@@ -252,7 +252,11 @@ func (n *simNode) act(o Output) {
 		if len(o.Batch.Assignments) == 0 || len(o.Batch.Assignments) > maxBatch {
 			s.t.Fatalf("a batch of %d", len(o.Batch.Assignments))
 		}
-		if p := s.byID[o.To]; p != nil && p.silent && p.hang == 0 {
+		if p := s.byID[o.To]; p != nil && p.silent && p.hang <= 0 {
+			if p.hang < 0 {
+				n.deliver(s.latency, WorkerLost{Worker: o.To})
+				n.deliver(2*s.latency, WorkerBack{Worker: o.To})
+			}
 			return
 		}
 		n.to(o.To, AssignSeen{From: n.id, Batch: o.Batch, Lane: s.lane(h, o.Batch.Lane)}, true)

@@ -28,10 +28,10 @@ func eight(t *testing.T, seed uint64, hang int) *sim {
 }
 
 // Keys that cost nothing claim at price 0 and stay silent, at once or after they
-// took the work: the job is done by others all the same, and the next one does
+// took the work, or hang up when they get it: the job is done by others all the same, and the next one does
 // not ask them any more, not even after a restart.
 func TestSilentKeysFailNoJob(t *testing.T) {
-	for _, hang := range []int{0, 100} {
+	for _, hang := range []int{0, 100, -1} {
 		for _, off := range []bool{false, true} {
 			failed := 0
 			for seed := range uint64(3) {
