@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
 
 	"edgenet.dev/proto/api"
@@ -34,7 +35,8 @@ func (a *app) taskWait(ctx context.Context, job string, most time.Duration) erro
 	}
 	j, err := a.follow(waiting, d, job)
 	if err != nil {
-		if ctx.Err() == nil && errors.Is(waiting.Err(), context.DeadlineExceeded) {
+		// The daemon knows the deadline, too, and may be the first to see it pass.
+		if most > 0 && ctx.Err() == nil && (errors.Is(waiting.Err(), context.DeadlineExceeded) || connect.CodeOf(err) == connect.CodeDeadlineExceeded) {
 			return failf(exitWaiting, "job %s is not over after %s; it goes on, and 'edgenetd task why %s' says what it waits for", job, most, job)
 		}
 		return err
