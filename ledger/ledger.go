@@ -115,6 +115,13 @@ func StoreNetwork(store Store) (cid.Cid, error) {
 	return proto.ParseCID(raw)
 }
 
+// StoreLight reports whether a light ledger was in a store last. Open empties
+// such a one of its account's events, which reconciliation brings again.
+func StoreLight(store Store) (bool, error) {
+	mark, err := store.Get(metaLight)
+	return mark != nil, err
+}
+
 // claimStore marks an empty store as the network's, and refuses another
 // network's.
 func (l *Ledger) claimStore() error {

@@ -76,7 +76,7 @@ func (w *wallet) covers(hold proto.Credit) error {
 	if a.Avail+a.Held >= hold || w.expects() != "" {
 		return nil
 	}
-	return proto.CodeInsufficient.Errorf("the balance is %s credits and the job puts %s on hold at first: it needs %s more; earn them by working, or have them sent to %s",
+	return proto.CodeInsufficient.Errorf("the balance is %s credits and the job puts %s on hold at first: it needs %s more; earn them by working, or have them sent with 'edgenetd wallet transfer %s AMOUNT' on a node that has them",
 		a.Avail+a.Held, hold, hold-a.Avail-a.Held, w.n.self)
 }
 

@@ -41,6 +41,9 @@ func newLightClient(n *Node) *lightClient {
 	return c
 }
 
+// Light reports whether this node keeps its own account only.
+func (n *Node) Light() bool { return n.light != nil }
+
 // soon lets the next round be in lightSoon at the latest. On a full node it
 // does nothing.
 func (c *lightClient) soon() {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 
 	"edgenet.dev/market"
@@ -18,6 +19,23 @@ func (n *Node) WaitingFor(v market.JobView) string {
 		return ""
 	}
 	return line
+}
+
+// Unanswered says in one sentence that a job waits for credits to be put on hold
+// for which too few witnesses answer, or "". It asks them, unless that was done
+// just now, which takes some seconds when they are silent.
+func (n *Node) Unanswered(ctx context.Context, job proto.JobID) string {
+	n.jobs.mu.Lock()
+	asked := n.jobs.m.Requested(job) != 0
+	n.jobs.mu.Unlock()
+	if !asked {
+		return ""
+	}
+	h, err := n.Health(ctx)
+	if err != nil || h.Reachable() >= h.Quorum {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d witnesses answer and a quorum is %d: no credits can be put on hold until more do", h.Reachable(), len(h.Witnesses), h.Quorum)
 }
 
 // reach says whom this node knows for a job, beside whom the job needs. able are

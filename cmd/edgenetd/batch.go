@@ -2,12 +2,15 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 
@@ -87,11 +90,19 @@ type batchGroup struct {
 	lines []int  // number of each task's line, from 1
 	purse string // what those have in common that share a budget; "" for that of the batch
 	job   string
+	reply *api.SubmitReply // to the submission, or the dry run
+	over  bool             // the job is final
 }
 
 func (a *app) batch(ctx context.Context, path string, b *batchFlags) error {
 	if b.split < 0 || b.split > proto.MaxTasks {
 		return failf(exitUsage, "--split %d: want 1 to %d tasks", b.split, proto.MaxTasks)
+	}
+	if err := receiptsOf(b.receipts, b.wait, b.dryRun); err != nil {
+		return err
+	}
+	if err := b.fill(new(api.SubmitRequest)); err != nil { // else a line would be blamed
+		return err
 	}
 	data, err := a.readFile(path, "batch", maxBatchFile)
 	if err != nil {
@@ -137,13 +148,78 @@ func (a *app) submitAll(ctx context.Context, d *client, groups []*batchGroup, b 
 			return fmt.Errorf("job of line %d: %w", g.lines[0], err)
 		}
 		g.job = reply.Job
-		if b.dryRun || !b.wait {
-			if err := a.printSubmitted(g.req, reply); err != nil {
-				return err
-			}
-		}
+		g.reply = reply
 	}
-	return nil
+	if !b.dryRun && b.wait {
+		return nil
+	}
+	return a.printJobs(ctx, d, groups, b.dryRun)
+}
+
+// printJobs shows the jobs of a batch with the lines that each is of, and what
+// they may cost together.
+func (a *app) printJobs(ctx context.Context, d *client, groups []*batchGroup, dryRun bool) error {
+	type jobCost struct {
+		Job     string `json:"job,omitempty"`
+		Lines   []int  `json:"lines"`
+		Type    string `json:"type,omitempty"`
+		Module  string `json:"module"`
+		Tasks   int    `json:"tasks"`
+		Price   uint64 `json:"price"`
+		Hold    uint64 `json:"hold"`
+		MaxCost uint64 `json:"max_cost"`
+		Budget  uint64 `json:"max_credits"`
+	}
+	jobs, ids := []jobCost{}, []string{}
+	var total jobCost
+	for _, g := range groups {
+		r := g.reply
+		jobs = append(jobs, jobCost{r.Job, g.lines, g.req.Type, r.Module, len(g.req.Inputs), r.Price, r.Hold, r.MaxCost, r.MaxCredits})
+		ids = append(ids, cmp.Or(r.Job, r.Module))
+		total.Tasks, total.Hold, total.MaxCost, total.Budget = total.Tasks+len(g.req.Inputs), total.Hold+r.Hold, total.MaxCost+r.MaxCost, total.Budget+r.MaxCredits
+	}
+	data := map[string]any{"jobs": jobs, "dry_run": dryRun, "tasks": total.Tasks, "hold": total.Hold, "max_cost": total.MaxCost, "max_credits": total.Budget}
+	var balance *api.BalanceReply
+	if dryRun {
+		b, err := call(ctx, d.wallet.Balance, &api.BalanceRequest{})
+		if err != nil {
+			return err
+		}
+		balance, data["balance"] = b, b.Available
+	}
+	err := a.print(report{data: data, ids: ids, table: func(w io.Writer) {
+		row(w, "LINES", "TYPE", "TASKS", "PRICE", "FIRST HOLD", "AT MOST", "BUDGET", "JOB")
+		for _, j := range jobs {
+			row(w, lineRanges(j.Lines), cmp.Or(j.Type, "custom"), j.Tasks, credits(j.Price), credits(j.Hold), credits(j.MaxCost), credits(j.Budget), dash(j.Job))
+		}
+		row(w, "all", "", total.Tasks, "", credits(total.Hold), credits(total.MaxCost), credits(total.Budget), "")
+		if balance != nil {
+			row(w)
+			row(w, fmt.Sprintf("balance %s credits", credits(balance.Available)))
+		}
+	}})
+	if err != nil || balance == nil {
+		return err
+	}
+	return covers(balance, total.Hold)
+}
+
+// lineRanges is a list of line numbers with what follows each other as from-to.
+func lineRanges(lines []int) string {
+	var out []string
+	for i := 0; i < len(lines); {
+		k := i
+		for k+1 < len(lines) && lines[k+1] == lines[k]+1 {
+			k++
+		}
+		if text := strconv.Itoa(lines[i]); k > i {
+			out = append(out, text+"-"+strconv.Itoa(lines[k]))
+		} else {
+			out = append(out, text)
+		}
+		i = k + 1
+	}
+	return strings.Join(out, ",")
 }
 
 // submitPatience is how long the daemon may take to store a job.
@@ -230,7 +306,10 @@ func (a *app) readBatch(path string, data []byte, b *batchFlags) ([]*batchGroup,
 			continue
 		}
 		refuse := func(err error) error {
-			return failf(exitRefused, "%s line %d: %w; correct it, nothing was submitted", path, i+1, err)
+			// A line names an option where the command line has a flag, and a missing
+			// module's sentence says what to do by itself.
+			text := strings.TrimSuffix(optionNames.Replace(err.Error()), "; check the path")
+			return failf(exitRefused, "%s line %d: %s; correct it, nothing was submitted", path, i+1, text)
 		}
 		line, err := readLine(text)
 		if err != nil {
@@ -259,6 +338,12 @@ func (a *app) readBatch(path string, data []byte, b *batchFlags) ([]*batchGroup,
 	}
 	return order, nil
 }
+
+// optionNames are the flags that policy.fill names, as a line spells them.
+var optionNames = strings.NewReplacer(
+	"--redundancy", "options.redundancy", "--max-credits", "options.maxCredits", "--priority", "options.priority", "--timeout", "options.timeout",
+	"--run-timeout", "options.runTimeout", "--queue-timeout", "options.queueTimeout", "--fuel", "options.fuel", "--memory", "options.memory",
+)
 
 // readLine reads one JSON object and refuses whatever else a line may hold.
 func readLine(text []byte) (*batchLine, error) {
@@ -353,7 +438,7 @@ type lineResult struct {
 // finishBatch waits for every job and prints the results by line. When the user
 // interrupts, what is finished is printed and the jobs go on.
 func (a *app) finishBatch(ctx context.Context, d *client, groups []*batchGroup, budget uint64, receipts string) error {
-	var failed error
+	var failures []error
 	var spent uint64
 	for _, g := range groups {
 		j, err := a.follow(ctx, d, g.job)
@@ -363,9 +448,10 @@ func (a *app) finishBatch(ctx context.Context, d *client, groups []*batchGroup, 
 		if err != nil {
 			return err
 		}
+		g.over = true
 		spent += j.Cost
-		if err := judge(j); err != nil && failed == nil {
-			failed = err
+		if err := judge(j); err != nil {
+			failures = append(failures, err)
 		}
 	}
 	if _, err := a.printBatch(ctx, d, groups, receipts, true); err != nil {
@@ -374,7 +460,19 @@ func (a *app) finishBatch(ctx context.Context, d *client, groups []*batchGroup, 
 	if !a.quiet && a.format != "yaml" {
 		fmt.Fprintf(a.err, "batch: %s\n", spending(budget, spent))
 	}
-	return failed
+	return failedJobs(failures)
+}
+
+// failedJobs is one error of all jobs that failed, with the first one's code.
+func failedJobs(failures []error) error {
+	if len(failures) < 2 {
+		return errors.Join(failures...)
+	}
+	var texts []string
+	for _, err := range failures {
+		texts = append(texts, err.Error())
+	}
+	return failf(exitCode(failures[0]), "%d jobs failed: %s", len(failures), strings.Join(texts, "; "))
 }
 
 // interruptGrace is how long an interrupted batch may take to print what is
@@ -393,14 +491,21 @@ func (a *app) interruptBatch(d *client, groups []*batchGroup, receipts string) e
 	all := 0
 	for _, g := range groups {
 		all += len(g.req.Inputs)
+		if !g.over { // it may have ended behind the one that was waited for
+			j, err := call(ctx, d.tasks.Get, &api.GetRequest{Job: g.job})
+			g.over = err == nil && finalState(j.State)
+		}
 	}
 	return stoppedIn(groups, fmt.Sprintf("interrupted; %d of %d tasks are finished and printed", done, all))
 }
 
 // stoppedIn is the error of a batch that ends while its jobs go on.
 func stoppedIn(groups []*batchGroup, why string) error {
-	jobs := jobsOf(groups)
-	if len(jobs) == 1 {
+	jobs := jobsOf(slices.DeleteFunc(slices.Clone(groups), func(g *batchGroup) bool { return g.over }))
+	switch len(jobs) {
+	case 0:
+		return failf(exitInterrupted, "%s; every job is over", why)
+	case 1:
 		return failf(exitInterrupted, "%s; job %s goes on: see 'edgenetd task show %s', or end it with 'edgenetd task cancel %s'", why, jobs[0], jobs[0], jobs[0])
 	}
 	return failf(exitInterrupted, "%s; jobs %s go on: see 'edgenetd task show JOB' for each, or end it with 'edgenetd task cancel JOB'", why, strings.Join(jobs, ", "))
@@ -434,18 +539,20 @@ func (a *app) printBatch(ctx context.Context, d *client, groups []*batchGroup, r
 		}
 	}
 	sort.SliceStable(out, func(i, k int) bool { return out[i].Line < out[k].Line })
-	if err := saveReceipts(receipts, all); err != nil {
-		return 0, err
-	}
+	// What was paid for is printed, whatever becomes of the receipts.
+	return len(out), errors.Join(a.printLines(out, groups), saveReceipts(receipts, all))
+}
+
+func (a *app) printLines(out []lineResult, groups []*batchGroup) error {
 	if a.quiet || a.format == "yaml" {
-		return len(out), a.print(report{data: out, ids: jobsOf(groups), table: func(io.Writer) {}})
+		return a.print(report{data: out, ids: jobsOf(groups), table: func(io.Writer) {}})
 	}
 	enc := json.NewEncoder(a.out)
 	enc.SetEscapeHTML(false)
 	for _, r := range out {
 		if err := enc.Encode(r); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	return len(out), nil
+	return nil
 }

@@ -121,8 +121,14 @@ func loadConfig(path string, flags *pflag.FlagSet) (*config, error) {
 }
 
 func envKey(name, value string) (string, any) {
-	if value == "" || name == "EDGENET_DIR" || name == "EDGENET_PASSPHRASE" {
-		return "", nil // empty is not set; the two are read where they are used
+	switch name {
+	case "EDGENET_DIR", "EDGENET_PASSPHRASE": // read where they are used
+		return "", nil
+	case "EDGENET_INVITE": // read by the programs of the guides, in the same shell
+		return "", nil
+	}
+	if value == "" { // is not set
+		return "", nil
 	}
 	for _, s := range settings {
 		if envName(s.key) == name {

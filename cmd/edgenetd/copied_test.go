@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -110,6 +111,10 @@ func TestACopiedDirectoryIsNoticed(t *testing.T) {
 		out, err := exec.Command("edgenetd", "--dir", n.Dir, "status").Output()
 		if err != nil || !strings.Contains(string(out), "problem") {
 			t.Errorf("status: %v\n%s", err, out)
+		}
+		out, err = exec.Command("edgenetd", "--dir", n.Dir, "doctor").Output()
+		if err == nil || !regexp.MustCompile(`fail +account +another process runs with this identity`).Match(out) || !strings.Contains(string(out), "→ end the other one") {
+			t.Errorf("doctor: %v\n%s", err, out)
 		}
 	}
 	if now := seq(); now != before {

@@ -142,10 +142,8 @@ func (a *app) devnet(ctx context.Context, f *devnetFlags) (err error) {
 	if len(d.inputs) == 0 {
 		return failf(exitRefused, "the input text is empty; name another with --input")
 	}
-	if f.receipts != "" {
-		if _, err := os.Lstat(f.receipts); err == nil {
-			return failf(exitRefused, "%s exists already and was left alone; choose another name for --receipts", f.receipts)
-		}
+	if err := checkReceipts(f.receipts); err != nil {
+		return err
 	}
 	temporary := a.dirFlag == "" && f.dir == ""
 	if err := d.makeDir(temporary); err != nil {

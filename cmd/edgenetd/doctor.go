@@ -73,14 +73,16 @@ func (a *app) doctor(ctx context.Context) error {
 		}
 		e.ok("daemon", "version %s runs as process %d", st.Version, st.Pid)
 		examineNetwork(e, st, h)
-		network, err := a.network(dir)
-		if err != nil {
-			return err
+		if network, err := a.network(dir); err == nil { // else said above
+			if id := network.ID.String(); id != st.NetworkId {
+				e.fail("network", "put the network's own genesis.pb back, or the next start fails", "the daemon runs in network %s, and %s is of network %s by now", st.NetworkId, genesisName, id)
+			}
+			examineClock(e, h, network.Epoch())
 		}
-		examineClock(e, h, network.Epoch())
 		examineSandbox(e, st.Worker.GetEnabled() || st.Witness, h.ConfinedBy, h.Unconfined, h.SandboxError)
 	} else {
 		e.warn("daemon", "start it with 'edgenetd run' and run the doctor again", "it does not run: clock, peers, reachability, witnesses and ledger cannot be checked")
+		a.examineStores(e, dir)
 		if cfg != nil {
 			examinePorts(e, cfg)
 			if _, err := loadKey(dir); err == nil { // else there is no directory yet, and the sandbox would make one
@@ -149,6 +151,26 @@ func (a *app) examineFiles(e *exam, dir string) (cfg *config) {
 		e.ok("disk", "%s free", bytesText(free))
 	}
 	return cfg
+}
+
+// examineStores reads of which network the stores of a stopped daemon are.
+func (a *app) examineStores(e *exam, dir string) {
+	network, err := a.network(dir)
+	if err != nil {
+		return // said above
+	}
+	lock, err := takeDir(dir)
+	if err != nil {
+		e.fail("stores", "end the process that has them, or wait until it is ready", "%s", sentence(err))
+		return
+	}
+	defer lock.Close()
+	if err := checkStores(dir, network.ID); err != nil {
+		found, advice, _ := strings.Cut(sentence(err), ": ")
+		e.fail("stores", advice, "%s", found)
+		return
+	}
+	e.ok("stores", "what is there belongs to the network")
 }
 
 // examinePorts binds each port that a start would bind.
@@ -243,14 +265,20 @@ func examineNetwork(e *exam, st *api.StatusReply, h *api.HealthReply) {
 	} else {
 		e.fail("ledger", "wait a minute; if it stays, the node does not reach a witness", "it is not synchronized")
 	}
-	if h.Frozen {
+	for _, p := range st.Problems { // each says what to do behind a colon
+		found, advice, _ := strings.Cut(p, ": ")
+		e.fail("account", advice, "%s", found)
+	}
+	switch {
+	case len(st.Problems) > 0:
+	case h.Frozen:
 		e.fail("account", "use the recovery key: 'edgenetd key recover FILE'", "it is frozen: two events were signed for one place")
-	} else {
-		e.ok("account", "it is not frozen")
+	default:
+		e.ok("account", "no other process uses it, and it is not frozen")
 	}
 	if st.Worker.GetEnabled() {
 		e.ok("worker", "%s", st.Worker.Why)
-	} else if !st.Witness {
+	} else if !st.Witness && len(st.Problems) == 0 {
 		e.ok("worker", "%s", dash(st.Worker.GetWhy()))
 	}
 }

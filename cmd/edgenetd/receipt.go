@@ -5,8 +5,11 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -26,6 +29,29 @@ type receiptLine struct {
 	Task    uint32 `json:"task"`
 	Worker  string `json:"worker,omitempty"`
 	Receipt []byte `json:"receipt"` // marshalled SignedReceipt
+}
+
+// checkReceipts refuses, before anything is paid for, a file that saveReceipts
+// could not write.
+func checkReceipts(path string) error {
+	if path == "" {
+		return nil
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return failf(exitRefused, "%s exists already and was left alone; choose another name for --receipts", path)
+	}
+	dir := filepath.Dir(path)
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		var f *os.File
+		if f, err = os.CreateTemp(dir, ".receipts-*"); err == nil {
+			err = errors.Join(f.Close(), os.Remove(f.Name()))
+		}
+	}
+	if err != nil {
+		return failf(exitStorage, "--receipts %s cannot be written: %w; name a file in a directory of yours", path, err)
+	}
+	return nil
 }
 
 // saveReceipts writes the receipts of results, one JSON object a line; an

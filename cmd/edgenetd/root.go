@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/mattn/go-isatty"
@@ -57,7 +58,10 @@ func (a *app) root() *cobra.Command {
 	p.StringVar(&a.dirFlag, "dir", "", "data directory (default $EDGENET_DIR, else ~/.edgenet)")
 	p.StringVarP(&a.format, "output", "o", "table", "output format: table, json or yaml")
 	p.BoolVarP(&a.quiet, "quiet", "q", false, "print ids only")
-	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
+		if err := emptyFlag(c); err != nil {
+			return err
+		}
 		if a.format != "table" && a.format != "json" && a.format != "yaml" {
 			return failf(exitUsage, "output format %q is unknown; use -o table, -o json or -o yaml", a.format)
 		}
@@ -121,8 +125,32 @@ func takes(least, most int, names string) cobra.PositionalArgs {
 			return failf(exitUsage, "%s takes %s, not %q; run '%s --help' for an example",
 				c.CommandPath(), want, strings.Join(args, " "), c.CommandPath())
 		}
+		for i, arg := range args {
+			if strings.TrimSpace(arg) == "" && !(i == 1 && c.Name() == "set") { // a key's value may be empty
+				return failf(exitUsage, "%s needs %s, and was given an empty text; run '%s --help' for an example", c.CommandPath(), want, c.CommandPath())
+			}
+		}
 		return nil
 	}
+}
+
+// emptyFlag refuses a flag that was given an empty text: a script whose variable
+// is not set would have what happens without the flag, such as another account's
+// credits moved. A configuration key, a label and a memo may be empty.
+func emptyFlag(c *cobra.Command) (err error) {
+	c.Flags().Visit(func(f *pflag.Flag) {
+		empty := f.Value.Type() == "string" && strings.TrimSpace(f.Value.String()) == "" || f.Value.Type() == "stringSlice" && f.Value.String() == "[]"
+		key := c.Flag("no-work") != nil && slices.ContainsFunc(settings, func(s setting) bool { return s.flag == f.Name })
+		if !empty || key || f.Name == "label" || f.Name == "memo" {
+			return
+		}
+		what := "the value"
+		if f.Name == "join" {
+			what = "the invite"
+		}
+		err = failf(exitUsage, "--%s: %s is empty; give one, or leave the flag out", f.Name, what)
+	})
+	return err
 }
 
 func flagError(c *cobra.Command, err error) error {

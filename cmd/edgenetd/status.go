@@ -115,7 +115,7 @@ func (a *app) statusCmd() *cobra.Command {
 				}
 				s, err := call(c.Context(), newClient(dir).nodes.Status, &api.StatusRequest{})
 				if err == nil {
-					return a.printStatus(s)
+					return a.printStatus(c.Context(), newClient(dir), s)
 				}
 				// A daemon that has just started may end a first request.
 				if c.Context().Err() != nil || !time.Now().Before(deadline) {
@@ -160,6 +160,7 @@ type statusView struct {
 	DHTPeers        int32             `json:"dht_peers"`
 	OfferTopicPeers int32             `json:"offer_topic_peers"`
 	Witness         bool              `json:"witness"`
+	Witnesses       *witnessCount     `json:"witnesses"` // absent when nobody could tell in time
 	Worker          workerView        `json:"worker"`
 	StateHash       string            `json:"state_hash"`
 	Events          uint64            `json:"events"`
@@ -179,6 +180,33 @@ type workerView struct {
 	Failed  uint64   `json:"tasks_failed"`
 	Types   []string `json:"types"`
 	Why     string   `json:"why,omitempty"`
+
+	Payee    string `json:"payee,omitempty"` // as the configuration says it
+	Operator string `json:"operator,omitempty"`
+	Site     string `json:"site,omitempty"`
+}
+
+// witnessCount is how many witnesses answer the daemon.
+type witnessCount struct {
+	Answer uint32 `json:"answer"`
+	Of     int    `json:"of"`
+	Quorum uint32 `json:"quorum"`
+}
+
+// witnessWait is how long status waits for the witnesses, of which a silent one
+// takes three seconds.
+const witnessWait = 5 * time.Second
+
+// also asks the daemon for what its status does not hold.
+func (v *statusView) also(ctx context.Context, d *client) {
+	ctx, cancel := context.WithTimeout(ctx, witnessWait)
+	defer cancel()
+	if c, err := runningConfig(ctx, d.dir); err == nil {
+		v.Worker.Payee, v.Worker.Operator, v.Worker.Site = c.text("worker.payee"), c.text("worker.operator"), c.text("worker.site")
+	}
+	if h, err := call(ctx, d.nodes.Health, &api.HealthRequest{}); err == nil {
+		v.Witnesses = &witnessCount{h.Reachable, len(h.Witnesses), h.Quorum}
+	}
 }
 
 type store struct {
@@ -191,12 +219,15 @@ type gossip struct {
 	Received uint64 `json:"received"`
 }
 
-func (a *app) printStatus(s *api.StatusReply) error {
+func (a *app) printStatus(ctx context.Context, d *client, s *api.StatusReply) error {
 	k := s.Worker
 	v := statusView{
 		s.PeerId, s.NetworkId, s.NetworkName, s.Version, s.Pid, s.UptimeMs, s.Addresses, s.Peers, s.DhtPeers, s.OfferTopicPeers,
-		s.Witness,
-		workerView{k.GetEnabled(), k.GetSlots(), k.GetBusy(), k.GetTasksDone(), k.GetTasksFailed(), k.GetTypes(), k.GetWhy()},
+		s.Witness, nil,
+		workerView{
+			Enabled: k.GetEnabled(), Slots: k.GetSlots(), Busy: k.GetBusy(), Done: k.GetTasksDone(), Failed: k.GetTasksFailed(),
+			Types: k.GetTypes(), Why: k.GetWhy(),
+		},
 		s.StateHash, s.Events, s.RssBytes, s.BytesIn, s.BytesOut,
 		map[string]gossip{},
 		map[string]store{},
@@ -204,6 +235,9 @@ func (a *app) printStatus(s *api.StatusReply) error {
 	}
 	for _, g := range s.Gossip {
 		v.Gossip[g.Topic] = gossip{g.Sent, g.Received}
+	}
+	if !a.quiet {
+		v.also(ctx, d)
 	}
 	var kept []string
 	for _, x := range s.Stores {
@@ -226,10 +260,18 @@ func (a *app) printStatus(s *api.StatusReply) error {
 		if v.Worker.Enabled && v.Worker.Why != "" {
 			row(w, "work", v.Worker.Why)
 		}
+		for _, x := range []struct{ name, text string }{{"paid to", v.Worker.Payee}, {"operator", v.Worker.Operator}, {"site", v.Worker.Site}} {
+			if x.text != "" {
+				row(w, x.name, x.text)
+			}
+		}
 		for _, p := range v.Problems {
 			row(w, "problem", p)
 		}
 		row(w, "witness", yesNo(v.Witness))
+		if x := v.Witnesses; x != nil {
+			row(w, "witnesses", fmt.Sprintf("%d of %d answer, a quorum is %d", x.Answer, x.Of, x.Quorum))
+		}
 		row(w, "ledger", fmt.Sprintf("%d events, state %.16s", v.Events, v.StateHash))
 		for _, addr := range v.Addresses {
 			row(w, "address", addr)

@@ -116,6 +116,15 @@ func (a *app) submit(ctx context.Context, what string, s *submission) error {
 	if err := s.fill(req); err != nil {
 		return err
 	}
+	switch {
+	case s.raw && (s.dryRun || !s.wait):
+		return failf(exitUsage, "--raw needs the result: leave it out; 'edgenetd task result JOB --raw' prints it later")
+	case s.raw && (a.format != "table" || a.quiet):
+		return failf(exitUsage, "--raw prints the output's bytes alone: leave out -o and -q, or --raw")
+	}
+	if err := receiptsOf(s.receipts, s.wait, s.dryRun); err != nil {
+		return err
+	}
 	if err := a.chooseModule(req, what); err != nil {
 		return err
 	}
@@ -129,11 +138,6 @@ func (a *app) submit(ctx context.Context, what string, s *submission) error {
 		}
 	}
 	req.Inputs, req.DryRun = [][]byte{input}, s.dryRun
-	if s.receipts != "" {
-		if _, err := os.Lstat(s.receipts); err == nil {
-			return failf(exitRefused, "%s exists already and was left alone; choose another name for --receipts", s.receipts)
-		}
-	}
 	d, err := a.daemon(ctx)
 	if err != nil {
 		return err
@@ -147,8 +151,11 @@ func (a *app) submit(ctx context.Context, what string, s *submission) error {
 			a.progress().waits(j)
 		}
 	}
-	if s.dryRun || !s.wait {
-		return a.printSubmitted(req, reply)
+	if s.dryRun {
+		return a.printDryRun(ctx, d, req, reply)
+	}
+	if !s.wait {
+		return a.printSubmitted(req, reply, nil)
 	}
 	j, err := a.follow(ctx, d, reply.Job)
 	if err != nil {
@@ -158,13 +165,19 @@ func (a *app) submit(ctx context.Context, what string, s *submission) error {
 	if err != nil {
 		return err
 	}
-	if err := saveReceipts(s.receipts, rs); err != nil {
-		return err
-	}
-	if err := a.printResults(j, rs, s.raw); err != nil {
+	// What was paid for is printed, whatever becomes of the receipts.
+	if err := errors.Join(a.printResults(j, rs, s.raw), saveReceipts(s.receipts, rs)); err != nil {
 		return err
 	}
 	return judge(j)
+}
+
+// receiptsOf refuses --receipts where there will be none, or no place for them.
+func receiptsOf(path string, wait, dryRun bool) error {
+	if path != "" && (dryRun || !wait) {
+		return failf(exitUsage, "--receipts needs the results: leave it out; 'edgenetd task result JOB --receipts FILE' writes them later")
+	}
+	return checkReceipts(path)
 }
 
 // chooseModule reads the module when the argument names a file and checks it
@@ -199,17 +212,45 @@ func (a *app) taskInput(path string) ([]byte, error) {
 	return a.readFile(path, "input", proto.MaxInput)
 }
 
-func (a *app) printSubmitted(req *api.SubmitRequest, reply *api.SubmitReply) error {
+// printDryRun shows what a job would cost beside what there is to pay it, and
+// fails when that does not cover the first hold.
+func (a *app) printDryRun(ctx context.Context, d *client, req *api.SubmitRequest, reply *api.SubmitReply) error {
+	b, err := call(ctx, d.wallet.Balance, &api.BalanceRequest{})
+	if err != nil {
+		return err
+	}
+	if err := a.printSubmitted(req, reply, b); err != nil {
+		return err
+	}
+	return covers(b, reply.Hold)
+}
+
+// covers refuses what puts more on hold at first than an account has.
+func covers(b *api.BalanceReply, hold uint64) error {
+	has := b.Available + b.Held + b.Receivable
+	if has >= hold {
+		return nil
+	}
+	return failf(exitInsufficient, "the balance is %s credits and %s are put on hold at first: %s more are needed; earn them by working, or have them sent with 'edgenetd wallet transfer %s AMOUNT' on a node that has them",
+		credits(has), credits(hold), credits(hold-has), b.Account)
+}
+
+// printSubmitted shows a job and what it may cost; balance may be nil.
+func (a *app) printSubmitted(req *api.SubmitRequest, reply *api.SubmitReply, balance *api.BalanceReply) error {
 	ids := []string{reply.Module}
 	if reply.Job != "" {
 		ids = []string{reply.Job}
 	}
+	data := map[string]any{
+		"job": reply.Job, "module": reply.Module, "tasks": len(req.Inputs), "dry_run": req.DryRun,
+		"hold": reply.Hold, "max_cost": reply.MaxCost, "task_cost": reply.TaskCost, "max_credits": reply.MaxCredits, "price": reply.Price,
+	}
+	if balance != nil {
+		data["balance"] = balance.Available
+	}
 	return a.print(report{
-		data: map[string]any{
-			"job": reply.Job, "module": reply.Module, "tasks": len(req.Inputs), "dry_run": req.DryRun,
-			"hold": reply.Hold, "max_cost": reply.MaxCost, "task_cost": reply.TaskCost, "max_credits": reply.MaxCredits, "price": reply.Price,
-		},
-		ids: ids,
+		data: data,
+		ids:  ids,
 		table: func(w io.Writer) {
 			if reply.Job != "" {
 				row(w, "job", reply.Job)
@@ -220,6 +261,9 @@ func (a *app) printSubmitted(req *api.SubmitRequest, reply *api.SubmitReply) err
 			row(w, "hold", credits(reply.Hold)+" credits at first; it grows as needed")
 			row(w, "at most", fmt.Sprintf("%s credits, fee included; one task %s", credits(reply.MaxCost), credits(reply.TaskCost)))
 			row(w, "budget", credits(reply.MaxCredits)+" credits")
+			if balance != nil {
+				row(w, "balance", credits(balance.Available)+" credits")
+			}
 			if reply.Job != "" {
 				row(w, "next", "edgenetd task show "+reply.Job)
 			}

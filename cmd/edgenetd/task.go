@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -312,6 +313,12 @@ func (d *client) results(ctx context.Context, job string) ([]*api.TaskResult, er
 }
 
 func (a *app) taskResult(ctx context.Context, job, receipts string, raw bool) error {
+	if raw && (a.format != "table" || a.quiet) {
+		return failf(exitUsage, "--raw prints the output's bytes alone: leave out -o and -q, or --raw")
+	}
+	if err := checkReceipts(receipts); err != nil {
+		return err
+	}
 	d, err := a.daemon(ctx)
 	if err != nil {
 		return err
@@ -324,10 +331,7 @@ func (a *app) taskResult(ctx context.Context, job, receipts string, raw bool) er
 	if err != nil {
 		return err
 	}
-	if err := saveReceipts(receipts, rs); err != nil {
-		return err
-	}
-	if err := a.printResults(j, rs, raw); err != nil {
+	if err := errors.Join(a.printResults(j, rs, raw), saveReceipts(receipts, rs)); err != nil {
 		return err
 	}
 	return judge(j)

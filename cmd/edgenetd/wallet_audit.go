@@ -183,6 +183,12 @@ func withLedger(path string, network *proto.Network, use func(*ledger.Ledger, *p
 		return fmt.Errorf("open the ledger: %w", err)
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	// Opening it as a whole ledger would empty it.
+	if light, err := ledger.StoreLight(s); err != nil {
+		return fmt.Errorf("open the ledger: %w", err)
+	} else if light {
+		return failf(exitRefused, "%s holds this node's own account only (ledger.mode was own), so there is nothing to audit, back up or restore; the witnesses have the account's events, 'edgenetd key export' backs up its identity", path)
+	}
 	l, err := ledger.Open(network, s)
 	if err != nil {
 		return failf(exitFailure, "%s cannot be replayed (%v); keep it, move it away, and restore a backup: what is missing comes from the network", path, err)

@@ -3,6 +3,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"time"
@@ -99,12 +100,13 @@ func (s taskServer) List(_ context.Context, req *connect.Request[api.ListRequest
 	return connect.NewResponse(reply), nil
 }
 
-func (s taskServer) Get(_ context.Context, req *connect.Request[api.GetRequest]) (*connect.Response[api.Job], error) {
+func (s taskServer) Get(ctx context.Context, req *connect.Request[api.GetRequest]) (*connect.Response[api.Job], error) {
 	v, tasks, err := s.job(req.Msg.Job)
 	if err != nil {
 		return nil, failure(err)
 	}
 	m := s.jobMessage(v, tasks)
+	m.Waiting = cmp.Or(m.Waiting, s.node.Unanswered(ctx, v.Record.Job.ID))
 	logs := 0
 	for i, t := range tasks {
 		if logs == maxLostLogs {
@@ -154,6 +156,7 @@ func (s taskServer) Watch(ctx context.Context, req *connect.Request[api.GetReque
 	if err != nil {
 		return failure(err)
 	}
+	silent := "" // which witnesses do not answer, as it was found last
 	for {
 		changed := s.node.Changed(id) // before Job, or a change between the two is missed
 		v, tasks, err := s.node.Job(id)
@@ -164,28 +167,25 @@ func (s taskServer) Watch(ctx context.Context, req *connect.Request[api.GetReque
 			return out.Send(s.jobMessage(v, tasks))
 		}
 		m := s.jobMessage(v, nil)
+		if silent != "" { // the hold may have come
+			silent = s.node.Unanswered(ctx, id)
+		}
+		m.Waiting = cmp.Or(m.Waiting, silent)
 		if err := out.Send(m); err != nil {
 			return err
 		}
-		// Peers come and go without a change of the job.
-		for same := true; same && m.Waiting != ""; {
+		// Peers come and go, and witnesses fall silent, without a change of the job.
+		for same := true; same; {
 			select {
 			case <-changed:
 				same = false
 			case <-time.After(waitingLook):
 				v, _, err := s.node.Job(id)
-				same = err == nil && s.node.WaitingFor(v) == m.Waiting
+				silent = s.node.Unanswered(ctx, id)
+				same = err == nil && cmp.Or(s.node.WaitingFor(v), silent) == m.Waiting
 			case <-ctx.Done():
 				return failure(ctx.Err())
 			}
-		}
-		if m.Waiting != "" {
-			continue
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return failure(ctx.Err())
 		}
 		select { // a job of 10,000 tasks changes faster than anyone reads
 		case <-time.After(watchPause):
@@ -222,7 +222,7 @@ func (s taskServer) Results(ctx context.Context, req *connect.Request[api.GetReq
 	return nil
 }
 
-func (s taskServer) Why(_ context.Context, req *connect.Request[api.GetRequest]) (*connect.Response[api.WhyReply], error) {
+func (s taskServer) Why(ctx context.Context, req *connect.Request[api.GetRequest]) (*connect.Response[api.WhyReply], error) {
 	id, err := s.node.FindJob(req.Msg.Job)
 	if err != nil {
 		return nil, failure(err)
@@ -230,6 +230,9 @@ func (s taskServer) Why(_ context.Context, req *connect.Request[api.GetRequest])
 	lines, err := s.node.Why(id)
 	if err != nil {
 		return nil, failure(err)
+	}
+	if line := s.node.Unanswered(ctx, id); line != "" {
+		lines = append([]string{line + "."}, lines...)
 	}
 	return connect.NewResponse(&api.WhyReply{Lines: lines}), nil
 }

@@ -32,7 +32,19 @@ func (s walletServer) account(text string) (peer.ID, error) {
 	if text == "" {
 		return s.node.ID(), nil
 	}
-	return parsePeer(text)
+	id, err := parsePeer(text)
+	if err == nil && id != s.node.ID() && s.node.Light() {
+		err = proto.CodeNotFound.Errorf("this node keeps its own account only (ledger.mode is own) and knows nothing of %s; ask a node that follows the whole ledger", id)
+	}
+	return id, err
+}
+
+// whole refuses what takes the whole ledger.
+func (s walletServer) whole(what string) error {
+	if !s.node.Light() {
+		return nil
+	}
+	return proto.CodeMalformed.Errorf("this node keeps its own account only (ledger.mode is own), so there is no %s; run the command at a node that follows the whole ledger", what)
 }
 
 func (s walletServer) Balance(_ context.Context, req *connect.Request[api.BalanceRequest]) (*connect.Response[api.BalanceReply], error) {
@@ -263,6 +275,9 @@ func (s walletServer) Rewards(_ context.Context, req *connect.Request[api.Reward
 }
 
 func (s walletServer) Audit(context.Context, *connect.Request[api.AuditRequest]) (*connect.Response[api.AuditReply], error) {
+	if err := s.whole("ledger to audit"); err != nil {
+		return nil, failure(err)
+	}
 	return connect.NewResponse(AuditOf(s.node.Books())), nil
 }
 
@@ -290,6 +305,9 @@ func AuditOf(b node.Books) *api.AuditReply {
 }
 
 func (s walletServer) Backup(_ context.Context, req *connect.Request[api.BackupRequest]) (*connect.Response[api.BackupReply], error) {
+	if err := s.whole("ledger to back up: the witnesses have this account's events, and 'edgenetd key export' backs up its identity"); err != nil {
+		return nil, failure(err)
+	}
 	if !filepath.IsAbs(req.Msg.Dir) {
 		return nil, failure(proto.CodeMalformed.Errorf("backup: %q is no absolute path", req.Msg.Dir))
 	}

@@ -59,6 +59,9 @@ func readVectors(taskType string, payload []byte) (p Vectors, err error) {
 			var k uint32
 			k, err = d.count(name)
 			p.K = &k
+			if err == nil && k == 0 {
+				err = d.refuse(name, "0 asks for no result; want 1 or more, or leave it out for 10")
+			}
 		default:
 			err = d.refuse(shown([]byte(name)), "is no field of %s; there are %s", taskType, vectorFields[taskType])
 		}

@@ -77,7 +77,7 @@ func TestVectorSearchCases(t *testing.T) {
 		`{"query":[1,0],"k":3,"metric":"dot",` + vectors + `}`:                             "3:3 2:2 1:1",
 		`{"query":[1,0],"k":4,"metric":"euclidean",` + vectors + `}`:                       "1:1 2:1 4:1 0:1.414",
 		`{"query":[1,0],"k":99,"metric":"dot",` + vectors + `}`:                            "3:3 2:2 1:1 0:0 4:0 5:-1",
-		`{"query":[1,0],"k":0,` + vectors + `}`:                                            "",
+		`{"query":[1,0],` + vectors + `}`:                                                  "2:1 3:1 1:0.7071 0:0 4:0 5:-1",
 		`{"query":[0,0],"k":2,` + vectors + `}`:                                            "0:0 1:0",
 		`{"query":[3e38,3e38],"k":2,"metric":"dot","vectors":[[3e38,-3e38],[0,-1],[1,0]]}`: "2:3e+38 0:0",
 	} {
@@ -114,7 +114,7 @@ func TestVectorSearchAgainstReference(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, dim := range []int{1, 3, 7, 8, 15, 16, 17, 33, 384} {
 		for _, metric := range []string{"dot", "cosine", "euclidean"} {
-			n, k := 1+r.IntN(300), r.IntN(40)
+			n, k := 1+r.IntN(300), 1+r.IntN(40)
 			vs := make([][]float32, n+1)
 			for i := range vs {
 				vs[i] = make([]float32, dim)
@@ -250,6 +250,7 @@ func TestPayloadErrors(t *testing.T) {
 			`{"query":[1],"vectors":[[1]],"metric":1}`:                     `metric: 1 is not a string`,
 			`{"query":[1],"vectors":[[1]],"k":-1}`:                         "k: -1 is not a whole number from 0 to 4294967295",
 			`{"query":[1],"vectors":[[1]],"k":null}`:                       "k: null is not a number",
+			`{"query":[1],"vectors":[[1]],"k":0}`:                          "k: 0 asks for no result; want 1 or more, or leave it out for 10",
 			`{"query":[1],"vectors":[[1]],"colour":1}`:                     "colour: is no field of vector_search; there are query, queries, vectors, k and metric",
 			`{"query":[1],"Query":[1],"vectors":[[1]]}`:                    "Query: is no field of vector_search",
 			`{"query":[1],"query":[1],"vectors":[[1]]}`:                    "query: is given twice",
