@@ -177,8 +177,8 @@ func (m *Machine) declines(b *bid) string {
 	case o.ModuleSize > proto.MaxModule:
 		return "its module is too large"
 	case proto.Credit(o.PriceCap) < m.leastPrice(proto.Priority(o.Priority)):
-		return fmt.Sprintf("at %s priority it pays at most %d µcredit per 60 Gfuel, the minimum is %d",
-			proto.Priority(o.Priority), o.PriceCap, m.leastPrice(proto.Priority(o.Priority)))
+		return fmt.Sprintf("at %s priority it pays at most %s credits per 60 Gfuel, the minimum is %s",
+			proto.Priority(o.Priority), proto.Credit(o.PriceCap), m.leastPrice(proto.Priority(o.Priority)))
 	case o.WallMs > uint64(m.cfg.MaxRun/time.Millisecond):
 		return fmt.Sprintf("a try of it may run for %d ms, in this network it is %s at most", o.WallMs, m.cfg.MaxRun)
 	case w.room(w.customers[b.from]) == 0:

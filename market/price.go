@@ -149,7 +149,7 @@ func (q Quote) Check(o Options) error {
 		return nil
 	}
 	return proto.CodeBudget.Errorf(
-		"one task may cost up to %s credits (%d replicas of %d fuel and the fee) but max credits is %s: raise max credits or lower the fuel limit",
+		"one task may cost up to %s credits (%d replicas of %d fuel and the fee) but max credits is %s: raise max credits (--max-credits, maxCredits) or lower the fuel limit (--fuel, fuelLimit)",
 		q.Task, o.Redundancy, o.Fuel, o.MaxCredits)
 }
 
@@ -172,7 +172,7 @@ func Share(budget proto.Credit, jobs []Quote) ([]proto.Credit, error) {
 	for _, q := range jobs {
 		if q.Task > budget-least {
 			return nil, proto.CodeBudget.Errorf(
-				"the batch is %d jobs and one task of each may cost more than the %s credits that are the budget of the batch (one up to %s): raise max credits or lower the fuel limit",
+				"the batch is %d jobs and one task of each may cost more than the %s credits that are the budget of the batch (one up to %s): raise max credits (--max-credits, maxCredits) or lower the fuel limit (--fuel, fuelLimit)",
 				len(jobs), budget, q.Task)
 		}
 		least += q.Task

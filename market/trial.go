@@ -96,7 +96,7 @@ func (m *Machine) afford(t *task) {
 			return
 		}
 		m.finishTask(t, Failed, proto.CodeBudget, fmt.Sprintf(
-			"it needs more than %d fuel, which may cost up to %s credits, but %s of %s credits are spent or reserved: raise max credits",
+			"it needs more than %d fuel, which may cost up to %s credits, but %s of %s credits are spent or reserved: raise max credits (--max-credits, maxCredits)",
 			t.fuel, withFee(pay, m.cfg.FeePPM), withFee(j.spent+j.reserved, m.cfg.FeePPM), j.rec.Job.Options.MaxCredits))
 		return
 	}

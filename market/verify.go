@@ -256,6 +256,24 @@ func (m *Machine) escalate(t *task) {
 	m.again(t)
 }
 
+// howEnded says how a module failed and, where a limit did it, which one.
+func howEnded(status proto.Status, exit int32, fuel proto.Fuel, output uint64) string {
+	text := "the module ended with " + status.String()
+	switch status {
+	case proto.StatusExitNonZero:
+		return fmt.Sprintf("the module ended with exit code %d", exit)
+	case proto.StatusOutOfFuel:
+		return fmt.Sprintf("%s: all of its %d fuel is used up, raise the limit (--fuel, fuelLimit) above that", text, fuel)
+	case proto.StatusBadOutput:
+		return fmt.Sprintf("%s: the output is larger than %d bytes, or outside the module's memory", text, output)
+	case proto.StatusStackLimit:
+		return text + ": calls are nested too deeply"
+	case proto.StatusTrap:
+		return text + ": unreachable code, a division by zero, an access outside its memory or a panic; its log may say which"
+	}
+	return text
+}
+
 // accept files the agreed result and promises pay to those who found it.
 //
 // The outputs are ResultAccepted for each, SaveTask, and at the end of the
@@ -274,10 +292,7 @@ func (m *Machine) accept(t *task, best *replica) {
 	}
 	if best.status != proto.StatusOK || best.exit != 0 {
 		rec.State, rec.Code = Failed, proto.CodeTaskFailed
-		rec.Reason = "the module ended with " + best.status.String()
-		if best.status == proto.StatusExitNonZero {
-			rec.Reason = fmt.Sprintf("the module ended with exit code %d", best.exit)
-		}
+		rec.Reason = howEnded(best.status, best.exit, t.fuel, j.limits.Output)
 	}
 	was := j.spent
 	for _, r := range t.reps {

@@ -9,7 +9,7 @@ import (
 )
 
 func budgetSentence(j *job, ppm uint64) string {
-	return fmt.Sprintf("%s of %s credits are spent and another task may cost up to %s: raise max credits or lower the fuel limit",
+	return fmt.Sprintf("%s of %s credits are spent and another task may cost up to %s: raise max credits (--max-credits, maxCredits) or lower the fuel limit (--fuel, fuelLimit)",
 		withFee(j.spent, ppm), j.rec.Job.Options.MaxCredits, withFee(proto.Credit(j.k)*j.maxPay, ppm))
 }
 

@@ -33,6 +33,7 @@ func (n *Node) Ping(ctx context.Context, to peer.AddrInfo) (Pong, error) {
 	defer cancel()
 	ctx, stop := context.WithTimeout(network.WithAllowLimitedConn(ctx, "edgenet"), probeTimeout)
 	defer stop()
+	n.clearBackoff(to.ID) // an earlier failure would be all that is said
 	n.host.Peerstore().AddAddrs(to.ID, to.Addrs, peerstore.TempAddrTTL)
 	r, ok := <-ping.Ping(ctx, n.host, to.ID)
 	if ok && r.Error == nil {

@@ -56,7 +56,12 @@ type text.
 Results are printed in the order of the lines. Ctrl-C prints those that are
 finished and names the jobs, which go on.`,
 		Example: "  edgenetd batch tasks.jsonl\n  edgenetd batch book.txt --split 24",
-		RunE:    func(c *cobra.Command, args []string) error { return a.batch(c.Context(), args[0], b) },
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := checkTimes(c); err != nil {
+				return err
+			}
+			return a.batch(c.Context(), args[0], b)
+		},
 	}
 	f := c.Flags()
 	b.addFlags(f)

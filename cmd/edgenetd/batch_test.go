@@ -40,6 +40,29 @@ func TestInterruptedBatchNamesItsJobs(t *testing.T) {
 	}
 }
 
+// What is said at the end of a batch: jobs that are over do not go on, and every
+// one that failed is named.
+func TestBatchSaysWhichJobs(t *testing.T) {
+	groups := []*batchGroup{{job: "one", over: true}, {job: "two"}}
+	if err := stoppedIn(groups, "interrupted"); strings.Contains(err.Error(), "one") || !strings.Contains(err.Error(), "job two goes on") {
+		t.Error(err)
+	}
+	groups[1].over = true
+	if err := stoppedIn(groups, "interrupted"); strings.Contains(err.Error(), "goes on") || exitCode(err) != exitInterrupted {
+		t.Error(err)
+	}
+	err := failedJobs([]error{failf(exitInsufficient, "job one failed"), failf(exitTask, "job two failed")})
+	if exitCode(err) != exitInsufficient || !strings.Contains(err.Error(), "2 jobs failed: job one failed; job two failed") {
+		t.Error(err)
+	}
+	if err := failedJobs(nil); err != nil {
+		t.Error(err)
+	}
+	if got := lineRanges([]int{1, 2, 3, 5, 8, 9}); got != "1-3,5,8-9" {
+		t.Error(got)
+	}
+}
+
 // Jobs of lines that share a budget of their own share it, and do not take from
 // that of the batch.
 func TestOwnBudgetIsShared(t *testing.T) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,6 +40,9 @@ func (a *app) complete(root *cobra.Command) {
 		at("task", verb).ValidArgsFunction = a.completeJobs
 	}
 	at("ping").ValidArgsFunction = a.completePeers
+	at("peers", "forget").ValidArgsFunction = a.completePeers
+	at("wallet", "transfer").ValidArgsFunction = a.completePeers
+	at("help").ValidArgsFunction = completeCommands
 	at("submit").ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
@@ -97,10 +101,26 @@ func (a *app) completeJobs(c *cobra.Command, args []string, _ string) ([]string,
 			return
 		}
 		for _, j := range reply.Jobs {
+			switch over := finalState(j.State); {
+			case slices.Contains(args, j.Id), c.Name() == "rm" && !over, (c.Name() == "cancel" || c.Name() == "wait") && over:
+				continue
+			}
 			out = append(out, j.Id+"\t"+what(j)+" "+j.State)
 		}
 	})
 	return out, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+}
+
+// completeCommands offers the commands below those that stand there.
+func completeCommands(c *cobra.Command, args []string, _ string) (out []string, _ cobra.ShellCompDirective) {
+	if at, rest, err := c.Root().Find(args); err == nil && len(rest) == 0 {
+		for _, sub := range at.Commands() {
+			if !sub.Hidden {
+				out = append(out, sub.Name()+"\t"+sub.Short)
+			}
+		}
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
 }
 
 func (a *app) completePeers(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {

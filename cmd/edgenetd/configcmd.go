@@ -7,13 +7,18 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/knadh/koanf/v2"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"edgenet.dev/node/durable"
+	"edgenet.dev/node/identity"
+	"edgenet.dev/proto"
 	"edgenet.dev/proto/api"
 )
 
@@ -157,11 +162,50 @@ func (a *app) configValidate(args []string) error {
 	if err := mustExist(path, "configuration"); err != nil {
 		return err
 	}
-	if _, err := loadConfig(path, nil); err != nil {
+	cfg, err := loadConfig(path, nil)
+	if err == nil {
+		err = checkFits(dir, cfg)
+	}
+	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "%s is valid\n", path)
-	return err
+	return a.print(report{
+		data:  map[string]any{"file": path, "valid": true},
+		ids:   []string{path},
+		table: func(w io.Writer) { row(w, path+" is valid") },
+	})
+}
+
+// checkFits refuses what could never work in dir, where that is set up.
+func checkFits(dir string, cfg *config) error {
+	key, err := identity.Load(dir)
+	if err != nil || !exists(filepath.Join(dir, genesisName)) {
+		return nil
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, genesisName))
+	if err != nil {
+		return nil
+	}
+	network, err := proto.ParseGenesis(raw)
+	if err != nil {
+		return nil
+	}
+	self, err := peer.IDFromPrivateKey(key)
+	if err != nil {
+		return nil
+	}
+	return cfg.fits(network, self)
+}
+
+// fits refuses what could never work for this node of the network.
+func (c *config) fits(network *proto.Network, self peer.ID) error {
+	if c.text("ledger.mode") == "own" && network.IsWitness(self) {
+		return failf(exitRefused, "configuration key ledger.mode (from %s): a witness needs the whole ledger; use full", c.sources["ledger.mode"])
+	}
+	if c.text("referrer") == self.String() {
+		return failf(exitRefused, "configuration key referrer (from %s): an account cannot refer itself; name another, or take the key out", c.sources["referrer"])
+	}
+	return nil
 }
 
 func (a *app) configInit() error {
@@ -176,8 +220,10 @@ func (a *app) configInit() error {
 		}
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	_, err = fmt.Fprintf(a.out, "wrote %s\n", path)
-	return err
+	return a.print(report{
+		data: map[string]any{"file": path}, ids: []string{path},
+		table: func(w io.Writer) { row(w, "wrote "+path) },
+	})
 }
 
 // defaultConfig is a file of every key at its default, commented out so that

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"reflect"
@@ -39,6 +40,9 @@ func (a *app) configSet(key, text string) error {
 	if err != nil {
 		return failf(exitRefused, "configuration key %s: %v", key, err)
 	}
+	if err := s.refusal(value); err != nil {
+		return failf(exitRefused, "configuration key %s: %v; nothing was changed", key, err)
+	}
 	old, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read %s: %w", path, err)
@@ -47,18 +51,25 @@ func (a *app) configSet(key, text string) error {
 	if err != nil {
 		return failf(exitRefused, "%s cannot be changed by this command: %v; edit it by hand", path, err)
 	}
-	if err := replaceChecked(path, next); err != nil {
+	if err := replaceChecked(dir, path, next); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "%s is %s in %s\n", key, settingText(value), path)
-	return err
+	return a.print(report{
+		data:  map[string]any{"key": key, "value": value, "file": path},
+		ids:   []string{key},
+		table: func(w io.Writer) { row(w, fmt.Sprintf("%s is %s in %s", key, settingText(value), path)) },
+	})
 }
 
 // replaceChecked puts a configuration in place of path, whole or not at all,
 // unless it is refused.
-func replaceChecked(path string, text []byte) error {
+func replaceChecked(dir, path string, text []byte) error {
 	return durable.Replace(path, text, 0o600, func(name string) error {
-		if _, err := loadConfig(name, nil); err != nil {
+		cfg, err := loadConfig(name, nil)
+		if err == nil {
+			err = checkFits(dir, cfg)
+		}
+		if err != nil {
 			return failf(exitRefused, "nothing was changed: %s", strings.ReplaceAll(sentence(err), name, path))
 		}
 		return nil

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"strings"
 	"time"
 
@@ -176,33 +175,7 @@ func (a *app) examineStores(e *exam, dir string) {
 // examinePorts binds each port that a start would bind.
 func examinePorts(e *exam, cfg *config) {
 	for _, text := range cfg.list("listen") {
-		addr, err := ma.NewMultiaddr(text)
-		if err != nil {
-			continue // said by the configuration's check
-		}
-		plain, _ := ma.SplitFunc(addr, func(c ma.Component) bool {
-			switch c.Protocol().Code {
-			case ma.P_IP4, ma.P_IP6, ma.P_TCP, ma.P_UDP:
-				return false
-			}
-			return true
-		})
-		network, at, err := manet.DialArgs(plain)
-		if err != nil {
-			continue
-		}
-		if strings.HasPrefix(network, "udp") {
-			var c net.PacketConn
-			if c, err = net.ListenPacket(network, at); err == nil {
-				c.Close()
-			}
-		} else {
-			var l net.Listener
-			if l, err = net.Listen(network, at); err == nil {
-				l.Close()
-			}
-		}
-		if err != nil {
+		if err := tryListen(text); err != nil {
 			e.fail("port", "end the program that has it, or choose another port in 'listen'", "%s: %v", text, err)
 		} else {
 			e.ok("port", "%s is free", text)
@@ -292,7 +265,10 @@ func examineClock(e *exam, h *api.HealthReply, epoch time.Duration) {
 		offsets = append(offsets, time.Duration(us)*time.Microsecond)
 	}
 	off, known := node.Median(offsets)
-	found := fmt.Sprintf("%d others are ahead of this clock by %s in the middle", len(offsets), off.Round(time.Millisecond))
+	found := fmt.Sprintf("the median of %d other clocks is %s ahead of this one", len(offsets), off.Abs().Round(time.Millisecond))
+	if off < 0 {
+		found = strings.Replace(found, "ahead of", "behind", 1)
+	}
 	const advice = "set the clock, and keep it right with NTP (systemd-timesyncd or chrony)"
 	switch {
 	case !known:

@@ -73,6 +73,9 @@ func (a *app) init(f initFlags) error {
 	if _, err := os.Lstat(genesisFile); err == nil {
 		return failf(exitRefused, "%s is set up already and was left alone; start it with 'edgenetd run --dir %s', or choose another --dir", dir, dir)
 	}
+	if err := checkSocket(dir); err != nil {
+		return err
+	}
 	// All that can be refused is read before anything is written.
 	invite := new(proto.NetworkInvite)
 	switch {

@@ -26,8 +26,8 @@ the addresses at which this node can be reached now, and this node's account as
 the one that brought them in. It is no secret: it admits nobody to anything but
 dialling these addresses.
 
-Addresses of WebTransport are left out, and those on loopback too unless there
-are no others. Behind a router that forwards a port, name what others dial with
+Addresses of WebTransport are left out, those of WebSocket beside others, and
+those on loopback unless there are no others. Behind a router that forwards a port, name what others dial with
 --address.`,
 		Example: "  edgenetd invite\n  edgenetd invite --out friend.txt\n  edgenetd invite --address /dns4/node.example.org/tcp/4001",
 		RunE: func(c *cobra.Command, _ []string) error {

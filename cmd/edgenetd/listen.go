@@ -12,8 +12,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 	"go.uber.org/zap"
 
 	"edgenet.dev/node"
@@ -66,8 +68,11 @@ func fixPorts(addrs []string) ([]string, error) {
 	out := make([]string, len(addrs))
 	udp := 0
 	for i, text := range addrs {
-		if _, err := multiaddr.NewMultiaddr(text); err != nil {
-			return nil, failf(exitUsage, "--listen: %q is no multiaddr such as /ip4/0.0.0.0/tcp/4001", text)
+		if err := portAddress(text); err != nil {
+			return nil, failf(exitUsage, "--listen: %v", err)
+		}
+		if err := tryListen(text); errors.Is(err, syscall.EADDRINUSE) {
+			return nil, failf(exitBusy, "--listen %s: the port is in use by another program; end that, choose another port, or 0 for a free one", text)
 		}
 		out[i] = text
 		for _, network := range []string{"tcp", "udp"} {
@@ -119,6 +124,36 @@ func canBind(network, addr string) bool {
 	}
 	l.Close()
 	return true
+}
+
+// tryListen binds the port of a multiaddr and lets it go. What it does not know
+// how to bind is no error.
+func tryListen(text string) error {
+	addr, err := multiaddr.NewMultiaddr(text)
+	if err != nil {
+		return nil
+	}
+	plain, _ := multiaddr.SplitFunc(addr, func(c multiaddr.Component) bool {
+		switch c.Protocol().Code {
+		case multiaddr.P_IP4, multiaddr.P_IP6, multiaddr.P_TCP, multiaddr.P_UDP:
+			return false
+		}
+		return true
+	})
+	network, at, err := manet.DialArgs(plain)
+	if err != nil {
+		return nil
+	}
+	var l io.Closer
+	if strings.HasPrefix(network, "udp") {
+		l, err = net.ListenPacket(network, at)
+	} else {
+		l, err = net.Listen(network, at)
+	}
+	if err != nil {
+		return err
+	}
+	return l.Close()
 }
 
 // listenOn is what the daemon listens on.

@@ -20,8 +20,10 @@ func (a *app) peersCmd() *cobra.Command {
 		Long: `Lists the connected peers. A daemon remembers the peers of its network that it
 was connected to and dials them again after a restart; --known lists those, too.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := checkAccount(find); err != nil {
-				return err
+			if find != "" {
+				if err := checkPeer(find); err != nil {
+					return err
+				}
 			}
 			d, err := a.daemon(c.Context())
 			if err != nil {
@@ -49,6 +51,13 @@ was connected to and dials them again after a restart; --known lists those, too.
 	return c
 }
 
+func checkPeer(text string) error {
+	if _, err := parseAccount(text); err != nil {
+		return failf(exitUsage, "%q is no peer id such as 12D3KooW…, as 'edgenetd id' prints it", text)
+	}
+	return nil
+}
+
 func (a *app) connectPeer(ctx context.Context, addr string) error {
 	d, err := a.daemon(ctx)
 	if err != nil {
@@ -66,7 +75,7 @@ func (a *app) connectPeer(ctx context.Context, addr string) error {
 }
 
 func (a *app) forgetPeer(ctx context.Context, id string) error {
-	if err := checkAccount(id); err != nil {
+	if err := checkPeer(id); err != nil {
 		return err
 	}
 	d, err := a.daemon(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,6 +32,11 @@ func (a *app) pingCmd() *cobra.Command {
 func (a *app) ping(ctx context.Context, peer string, count uint32) error {
 	if count < 1 || count > 1000 {
 		return failf(exitUsage, "--count %d: want 1 to 1000", count)
+	}
+	if !strings.HasPrefix(peer, "/") { // else the daemon reads the multiaddr
+		if err := checkPeer(peer); err != nil {
+			return err
+		}
 	}
 	d, err := a.daemon(ctx)
 	if err != nil {

@@ -87,6 +87,9 @@ func (a *app) printResults(j *api.Job, rs []*api.TaskResult, raw bool) error {
 	if err := printLogs(a.err, onTerminal(a.err), rs); err != nil {
 		return err
 	}
+	if !raw && j.Redundancy == 1 && j.Done > 0 {
+		fmt.Fprintln(a.err, "edgenetd: not verified: at redundancy 1 one worker alone says so")
+	}
 	if !raw && onTerminal(a.err) {
 		fmt.Fprintf(a.err, "job %s %s: %d of %d tasks done, %d verified, fuel %d, %s\n",
 			j.Id, j.State, j.Done, j.Tasks, j.Verified, j.Fuel, spending(j.MaxCredits, j.Cost))

@@ -166,7 +166,27 @@ func flagError(c *cobra.Command, err error) error {
 		if near := nearest(unknown.GetSpecifiedName(), names); near != "" {
 			hint = "did you mean --" + near + "?"
 		}
+		if name := unknown.GetSpecifiedName(); strings.Trim(name, "0123456789.") == "" {
+			return failf(exitUsage, "-%s reads as a flag; an amount or number here has no sign", strings.TrimLeft(name, "-"))
+		}
 		return failf(exitUsage, "%q is no flag of %s; %s", "--"+unknown.GetSpecifiedName(), c.CommandPath(), hint)
+	}
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) {
+		want := ""
+		switch t := invalid.GetFlag().Value.Type(); {
+		case t == "duration":
+			want = "a time with its unit, such as 30s or 10m"
+		case t == "bool":
+			want = "true or false"
+		case strings.HasPrefix(t, "uint"):
+			want = "a whole number from 0 on"
+		case strings.HasPrefix(t, "int"):
+			want = "a whole number"
+		}
+		if want != "" {
+			return failf(exitUsage, "--%s %q: want %s", invalid.GetFlag().Name, invalid.GetValue(), want)
+		}
 	}
 	return failf(exitUsage, "%v; run '%s --help'", err, c.CommandPath())
 }
@@ -183,6 +203,9 @@ func (a *app) dir() (string, error) {
 			return "", failf(exitUsage, "there is no home directory to keep data in (%v); name one with --dir", err)
 		}
 		d = filepath.Join(home, ".edgenet")
+	}
+	if info, err := os.Stat(d); err == nil && !info.IsDir() {
+		return "", failf(exitUsage, "%s is a file, not a data directory; name a directory with --dir", d)
 	}
 	return filepath.Abs(d)
 }

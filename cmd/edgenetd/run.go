@@ -81,8 +81,8 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 	if err != nil {
 		return err
 	}
-	if n := len(api.SocketPath(dir)); n > api.MaxSocketPath {
-		return failf(exitUsage, "%s is too long for a socket (%d bytes, at most %d); choose a shorter --dir", api.SocketPath(dir), n, api.MaxSocketPath)
+	if err := checkSocket(dir); err != nil {
+		return err
 	}
 	lock, err := takeDir(dir)
 	if err != nil {
@@ -96,8 +96,8 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 	if err := checkLedger(dir, network.ID, network.IsWitness(self)); err != nil {
 		return err
 	}
-	if cfg.text("ledger.mode") == "own" && network.IsWitness(self) {
-		return failf(exitRefused, "configuration key ledger.mode (from %s): a witness needs the whole ledger; use full", cfg.sources["ledger.mode"])
+	if err := cfg.fits(network, self); err != nil {
+		return err
 	}
 	least := uint64(cfg.number("disk.least")) << 20 // its range is far below an overflow
 	if err := checkSpace(dir, least); err != nil {
@@ -189,8 +189,21 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 	g.Go(func() error { return page.serve(gctx, n) })
 	g.Go(func() error { return watched.serve(gctx, log, n) })
 	err = g.Wait()
-	log.Info("stopped", zap.Error(err))
+	switch {
+	case err == nil:
+		log.Info("stopped")
+	case cfg.text("log.file") != "": // else standard error has the sentence, too
+		log.Error("stopped", zap.Error(err))
+	}
 	return err
+}
+
+// checkSocket refuses a directory whose name leaves no room for the socket's.
+func checkSocket(dir string) error {
+	if n := len(api.SocketPath(dir)); n > api.MaxSocketPath {
+		return failf(exitUsage, "%s is too long for a socket (%d bytes, at most %d); choose a shorter --dir", api.SocketPath(dir), n, api.MaxSocketPath)
+	}
+	return nil
 }
 
 // announce tells where the daemon can be reached: in the log, and in plain

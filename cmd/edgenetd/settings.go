@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"net"
 	"slices"
 	"strings"
 
@@ -54,8 +55,8 @@ func label(s string) error {
 
 // settings lists every key there is, in the order in which they are shown.
 var settings = []setting{
-	{"listen", "listen", []string{}, "multiaddrs to listen on, as 'init' chooses them; none: all interfaces, on free ports that change at every start", text(multiaddress)},
-	{"announce", "announce", []string{}, "multiaddrs to tell others instead of the listened ones", text(multiaddress)},
+	{"listen", "listen", []string{}, "multiaddrs to listen on, as 'init' chooses them; none: all interfaces, on free ports that change at every start", text(portAddress)},
+	{"announce", "announce", []string{}, "multiaddrs to tell others instead of the listened ones", text(portAddress)},
 	{"bootstrap", "bootstrap", []string{}, "multiaddrs with /p2p/ of peers to join the network by", text(peerAddress)},
 	{"dht", "dht", "auto", "part in Kademlia; ask lets connected daemons look peers up", among("auto", "server", "client", "ask", "off")},
 	{"reachability", "reachability", "auto", "what to assume before others have tried; private reserves a place on the bootstrap peers' relays", among("auto", "public", "private")},
@@ -63,7 +64,7 @@ var settings = []setting{
 	{"relay", "relay", false, "relay connections for peers that cannot be dialled", values{}},
 	{"limits.bandwidth", "bandwidth", 0, "most traffic with peers, both directions together, in KiB per second; 0: no limit", between(0, math.MaxInt32, "KiB per second")},
 	{"limits.connections", "connections", 0, "connections above which those of least use are closed, down to two thirds as many; 0: 6000 on a witness, 600 on a node that relays or is public, else 128", between(0, 1<<20, "connections")},
-	{"web.listen", "web", "", "host:port on which tabs are served their genesis, this node's addresses and the browser bundle; none: off", values{}},
+	{"web.listen", "web", "", "host:port on which tabs are served their genesis, this node's addresses and the browser bundle; none: off", text(hostPort)},
 	{"web.root", "web-root", "", "directory of the browser bundle that 'make browser' builds; none: only genesis and addresses are served", values{}},
 	{"worker.enabled", "work", true, "take tasks of others", values{}},
 	{"worker.slots", "slots", 1, "tasks executed at once; for none set worker.enabled to false", between(1, 1024, "slots")},
@@ -83,7 +84,7 @@ var settings = []setting{
 	{"metrics.pprof", "metrics-pprof", false, "serve Go's profiles at /debug/pprof/ there, too", values{}},
 	{"log.level", "log-level", "info", "least level logged", among("debug", "info", "warn", "error")},
 	{"log.format", "log-format", "auto", "form of a line; auto is console on a terminal, else json", among("auto", "console", "json")},
-	{"log.file", "log-file", "", "file to log to instead of standard error", values{}},
+	{"log.file", "log-file", "", "file to log to instead of standard error; a relative name is one in the directory that the daemon is started in", values{}},
 	{"log.max-size", "log-max-size", 100, "MiB at which the log file is moved aside under a name with the time, and a new one begun; 0: never", between(0, 1<<20, "MiB")},
 	{"log.keep", "log-keep", 5, "log files that were moved aside to keep; 0: all", between(0, 1<<20, "files")},
 	{"nat.map", "map-ports", true, "ask the router, by UPnP or NAT-PMP, to let others in on the ports of listen", values{}},
@@ -139,6 +140,31 @@ func (t values) refusal(v string) error {
 func multiaddress(a string) error {
 	if _, err := multiaddr.NewMultiaddr(a); err != nil {
 		return fmt.Errorf("%q is no multiaddr such as /ip4/0.0.0.0/tcp/4001", a)
+	}
+	return nil
+}
+
+// portAddress is a multiaddr at which something can listen.
+func portAddress(a string) error {
+	m, err := multiaddr.NewMultiaddr(a)
+	if err != nil {
+		return multiaddress(a)
+	}
+	for _, code := range []int{multiaddr.P_TCP, multiaddr.P_UDP} {
+		if _, err := m.ValueForProtocol(code); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("%q names no port; want a multiaddr such as /ip4/0.0.0.0/tcp/4001", a)
+}
+
+func hostPort(a string) error {
+	_, port, err := net.SplitHostPort(a)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return fmt.Errorf("%q: want host:port such as 127.0.0.1:8080", a)
 	}
 	return nil
 }

@@ -294,11 +294,10 @@ func (a *app) stopCmd() *cobra.Command {
 			if err := waitUnlocked(c.Context(), d.dir, wait); err != nil {
 				return err
 			}
-			if a.quiet {
-				return nil
-			}
-			_, err = fmt.Fprintf(a.out, "stopped the daemon in %s\n", d.dir)
-			return err
+			return a.print(report{
+				data:  map[string]any{"dir": d.dir, "stopped": true},
+				table: func(w io.Writer) { row(w, "stopped the daemon in "+d.dir) },
+			})
 		},
 	}
 	c.Flags().DurationVar(&wait, "wait", 30*time.Second, "wait so long for it to end")

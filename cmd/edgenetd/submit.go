@@ -44,6 +44,16 @@ func (p *policy) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&p.label, "label", "", "text shown in listings, at most 64 bytes")
 }
 
+// checkTimes refuses a timeout of 0, which would be the default's other name.
+func checkTimes(c *cobra.Command) error {
+	for _, name := range []string{"timeout", "run-timeout", "queue-timeout"} {
+		if f := c.Flag(name); f.Changed && f.Value.String() == "0s" {
+			return failf(exitUsage, "--%s 0s leaves no time; leave the flag out for the default", name)
+		}
+	}
+	return nil
+}
+
 // fill checks the policy and writes it into a request.
 func (p *policy) fill(req *api.SubmitRequest) error {
 	max, err := proto.ParseCredit(p.credits)
@@ -99,7 +109,12 @@ Ctrl-C stops waiting, not the job: 'edgenetd task show JOB' finds it again.`,
 		Example: `  edgenetd submit text --input book.txt
   echo '{"query":[1,0],"vectors":[[0,1],[1,0]],"k":1}' | edgenetd submit vector_search
   edgenetd submit ./primes.wasm --input numbers.txt --redundancy 3 --max-credits 2`,
-		RunE: func(c *cobra.Command, args []string) error { return a.submit(c.Context(), args[0], s) },
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := checkTimes(c); err != nil {
+				return err
+			}
+			return a.submit(c.Context(), args[0], s)
+		},
 	}
 	f := c.Flags()
 	f.StringVar(&s.input, "input", "", "file with the task's input, or - for standard input")

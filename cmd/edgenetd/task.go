@@ -203,7 +203,9 @@ func (a *app) taskShow(ctx context.Context, job string) error {
 			var who []string
 			for _, r := range t.Replicas {
 				mark := ""
-				if !r.Agreed && r.Code != "" {
+				if r.State == "trial" { // with less fuel than the limit
+					mark = " (trial)"
+				} else if !r.Agreed && r.Code != "" {
 					mark = " (" + r.Code + ")"
 				}
 				who = append(who, shortID(r.Worker)+mark)
@@ -262,6 +264,9 @@ func (a *app) taskCancel(ctx context.Context, job string) error {
 	if err != nil {
 		return err
 	}
+	if job, err = d.wholeID(ctx, job); err != nil {
+		return err
+	}
 	reply, err := call(ctx, d.tasks.Cancel, &api.CancelRequest{Job: job})
 	if err != nil {
 		return err
@@ -277,6 +282,9 @@ func (a *app) taskWhy(ctx context.Context, job string) error {
 	if err != nil {
 		return err
 	}
+	if job, err = d.wholeID(ctx, job); err != nil {
+		return err
+	}
 	reply, err := call(ctx, d.tasks.Why, &api.GetRequest{Job: job})
 	if err != nil {
 		return err
@@ -290,6 +298,15 @@ func (a *app) taskWhy(ctx context.Context, job string) error {
 			}
 		},
 	})
+}
+
+// wholeID is the id of the job of which somebody typed the start.
+func (d *client) wholeID(ctx context.Context, start string) (string, error) {
+	j, err := call(ctx, d.tasks.Get, &api.GetRequest{Job: start})
+	if err != nil {
+		return "", err
+	}
+	return j.Id, nil
 }
 
 // results reads every finished task of a job.

@@ -220,7 +220,7 @@ func (a *app) transfer(ctx context.Context, account, to, amount, memo string, wa
 	}
 	reply, err := call(ctx, d.wallet.Transfer, &api.TransferRequest{To: to, Amount: uint64(c), Memo: memo, WaitMs: ms, Account: account})
 	if err != nil {
-		return err
+		return short(err)
 	}
 	err = a.print(report{
 		data: map[string]any{"event": reply.Event, "to": to, "amount": uint64(c), "available": reply.Available, "final": !reply.Waiting},
@@ -237,6 +237,14 @@ func (a *app) transfer(ctx context.Context, account, to, amount, memo string, wa
 	})
 	if err == nil && reply.Waiting {
 		return failf(exitWaiting, "the transfer is signed and not final: too few witnesses answered within %s; the daemon goes on asking them, so do not send it again, and see 'edgenetd wallet balance'", wait)
+	}
+	return err
+}
+
+// short adds to the error of an amount that is not there what to do about it.
+func short(err error) error {
+	if exitCode(err) == exitInsufficient {
+		return failf(exitInsufficient, "%w; name a smaller amount: 'edgenetd wallet balance' shows what there is", err)
 	}
 	return err
 }
@@ -287,7 +295,7 @@ func (a *app) stake(ctx context.Context, account string, verb api.StakeRequest_V
 	}
 	b, err := call(ctx, d.wallet.Stake, &api.StakeRequest{Verb: verb, Amount: uint64(amount), WaitMs: ms, Account: account})
 	if err != nil {
-		return err
+		return short(err)
 	}
 	return a.printBalance(b)
 }
