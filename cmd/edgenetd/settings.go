@@ -64,7 +64,7 @@ var settings = []setting{
 	{"relay", "relay", false, "relay connections for peers that cannot be dialled", values{}},
 	{"limits.bandwidth", "bandwidth", 0, "most traffic with peers, both directions together, in KiB per second; 0: no limit", between(0, math.MaxInt32, "KiB per second")},
 	{"limits.connections", "connections", 0, "connections above which those of least use are closed, down to two thirds as many; 0: 6000 on a witness, 600 on a node that relays or is public, else 128", between(0, 1<<20, "connections")},
-	{"web.listen", "web", "", "host:port on which tabs are served their genesis, this node's addresses and the browser bundle; none: off", text(hostPort)},
+	{"web.listen", "web", "", "host:port on which tabs are served their genesis, this node's addresses and the browser bundle; none: off", text(webAddress)},
 	{"web.root", "web-root", "", "directory of the browser bundle that 'make browser' builds; none: only genesis and addresses are served", values{}},
 	{"worker.enabled", "work", true, "take tasks of others", values{}},
 	{"worker.slots", "slots", 1, "tasks executed at once; for none set worker.enabled to false", between(1, 1024, "slots")},
@@ -158,7 +158,7 @@ func portAddress(a string) error {
 	return fmt.Errorf("%q names no port; want a multiaddr such as /ip4/0.0.0.0/tcp/4001", a)
 }
 
-func hostPort(a string) error {
+func webAddress(a string) error {
 	_, port, err := net.SplitHostPort(a)
 	if err == nil {
 		_, err = net.LookupPort("tcp", port)
