@@ -41,7 +41,7 @@ func (a *app) configSet(key, text string) error {
 		return failf(exitRefused, "configuration key %s: %v", key, err)
 	}
 	if err := s.refusal(value); err != nil {
-		return failf(exitRefused, "configuration key %s: %v; nothing was changed", key, err)
+		return failf(exitRefused, "nothing was changed: configuration key %s: %v", key, err)
 	}
 	old, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
