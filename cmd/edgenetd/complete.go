@@ -42,7 +42,6 @@ func (a *app) complete(root *cobra.Command) {
 	at("ping").ValidArgsFunction = a.completePeers
 	at("peers", "forget").ValidArgsFunction = a.completePeers
 	at("wallet", "transfer").ValidArgsFunction = a.completePeers
-	at("help").ValidArgsFunction = completeCommands
 	at("submit").ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
@@ -111,7 +110,7 @@ func (a *app) completeJobs(c *cobra.Command, args []string, _ string) ([]string,
 	return out, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 }
 
-// completeCommands offers the commands below those that stand there.
+// completeCommands is help's: it offers the commands below those that stand there.
 func completeCommands(c *cobra.Command, args []string, _ string) (out []string, _ cobra.ShellCompDirective) {
 	if at, rest, err := c.Root().Find(args); err == nil && len(rest) == 0 {
 		for _, sub := range at.Commands() {

@@ -79,7 +79,7 @@ func exitCodesTopic() *cobra.Command {
 // where cobra's own succeeds.
 func helpCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "help [COMMAND]", Short: "Help about any command", Args: cobra.ArbitraryArgs,
+		Use: "help [COMMAND]", Short: "Help about any command", Args: cobra.ArbitraryArgs, ValidArgsFunction: completeCommands,
 		RunE: func(c *cobra.Command, args []string) error {
 			found, rest, err := c.Root().Find(args)
 			if err != nil || len(rest) > 0 {
