@@ -120,8 +120,21 @@ func paidOnce(t *testing.T, net *daemon.Net, payer *daemon.Node, before, after b
 		}
 		for i, r := range rs {
 			paid := map[string]uint64{}
+			var price proto.Credit
+			for _, raw := range r.Receipts {
+				price = proto.Credit(receipt(t, net.Network, raw).Price)
+			}
 			for _, rep := range info.TaskInfo[i].Replicas {
 				if rep.Paid == 0 {
+					continue
+				}
+				if rep.State == "trial" { // all who agreed that the fuel ran out are paid for it
+					key := fmt.Sprintf("%s/%d/%s/%d", id, i, rep.Worker, rep.Fuel)
+					if want := uint64(proto.PayFor(proto.Fuel(rep.Fuel), price)); rep.Paid != want || seen[key] {
+						t.Errorf("task %d: %s was paid %d for a trial of %d fuel, worth %d; twice: %t", i, rep.Worker, rep.Paid, rep.Fuel, want, seen[key])
+					}
+					seen[key] = true
+					due[account(t, rep.Worker)] += rep.Paid
 					continue
 				}
 				if !rep.Agreed {
@@ -191,6 +204,15 @@ func holdsOf(t *testing.T, nd *daemon.Node) (n uint64) {
 		}
 	}
 	return n
+}
+
+func account(t *testing.T, id string) peer.ID {
+	t.Helper()
+	p, err := peer.Decode(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 // receipt checks a portable receipt offline.
