@@ -200,17 +200,7 @@ func (a *app) taskShow(ctx context.Context, job string) error {
 		row(w)
 		row(w, "TASK", "STATE", "VERIFIED", "FUEL", "COST", "WORKERS")
 		for _, t := range j.TaskInfo {
-			var who []string
-			for _, r := range t.Replicas {
-				mark := ""
-				if r.State == "trial" { // with less fuel than the limit
-					mark = " (trial)"
-				} else if !r.Agreed && r.Code != "" {
-					mark = " (" + r.Code + ")"
-				}
-				who = append(who, shortID(r.Worker)+mark)
-			}
-			row(w, t.Index, t.State, yesNo(t.Verified), t.Fuel, credits(t.Cost), dash(strings.Join(who, " ")))
+			row(w, t.Index, t.State, yesNo(t.Verified), t.Fuel, credits(t.Cost), dash(whoRan(t.Replicas)))
 		}
 		if len(j.Lost) > 0 {
 			row(w)
@@ -221,6 +211,21 @@ func (a *app) taskShow(ctx context.Context, job string) error {
 		}
 		lostLogs(w, j)
 	}})
+}
+
+// whoRan lists workers with what set their part apart.
+func whoRan(replicas []*api.ReplicaInfo) string {
+	var who []string
+	for _, r := range replicas {
+		mark := ""
+		if r.State == "trial" { // with less fuel than the limit
+			mark = " (trial)"
+		} else if !r.Agreed && r.Code != "" {
+			mark = " (" + r.Code + ")"
+		}
+		who = append(who, shortID(r.Worker)+mark)
+	}
+	return strings.Join(who, " ")
 }
 
 // lostLogs shows what tasks said that gave no result, one row a line.
