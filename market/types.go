@@ -20,7 +20,7 @@ type Task struct {
 
 // Options are the policy of a job; zero fields take the stated default.
 type Options struct {
-	Priority   proto.Priority // as given; API callers resolve "" to normal
+	Priority   proto.Priority // zero is low: half the price, half the share; command line and local API take normal when none is given
 	Redundancy int            // 1..7, default 2
 	MaxCredits proto.Credit   // cap of the whole job, fee included; default 10 credits
 	Timeout    time.Duration  // total; default 10 min
