@@ -157,8 +157,8 @@ var effects = map[string]effect{
 	"worker.slots": {
 		worker: 2,
 		seen: func(t *testing.T, n *effectNet) {
-			if c := n.claim(t); c.Slots != 128 { // 64 for each slot
-				t.Errorf("the worker claims %d places", c.Slots)
+			if c := n.claim(t); c.Parallel != 2 {
+				t.Errorf("the worker claims that it runs %d tasks at once", c.Parallel)
 			}
 			if most := n.ran(t).children; most != 2 {
 				t.Errorf("%d tasks ran at once", most)
