@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"go.uber.org/zap"
@@ -91,18 +90,4 @@ func (n *Node) selfTest(ctx context.Context) error {
 		return fmt.Errorf("a built-in module ended with %s in its sandbox", res.Status)
 	}
 	return nil
-}
-
-// writable reports whether a directory takes a little more; "" is none.
-func writable(dir string) error {
-	if dir == "" {
-		return nil
-	}
-	f, err := os.CreateTemp(dir, "self-test-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(make([]byte, selfTestDisk))
-	return errors.Join(err, f.Close())
 }
