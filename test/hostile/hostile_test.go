@@ -18,7 +18,7 @@ const (
 // undefended are attacks that still get what they want, with the reason. An
 // entry is a debt: SECURITY.md has it, too.
 var undefended = map[string]string{
-	"silent_claimers": "strangers that claim at price 0, take a task and hang up use up its tries",
+	"silent_claimers": "strangers that claim at price 0, take a task and hang up delay a first job until they are known",
 }
 
 // A few seconds of every attack against real daemons, one after the other on the
