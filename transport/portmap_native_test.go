@@ -105,6 +105,11 @@ func TestRouterOpensPorts(t *testing.T) {
 		t.Fatal(n.ListenAddresses())
 	}
 	allOpen(t, all)
+	r.mu.Lock()
+	if len(r.open) != 2 {
+		t.Errorf("open at the router are %v, want both ports", r.open)
+	}
+	r.mu.Unlock()
 	if !m.HasDiscoveredNAT() {
 		t.Error("no router was found")
 	}
