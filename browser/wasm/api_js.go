@@ -65,21 +65,15 @@ func (t *tab) pause(args []js.Value) any {
 	if len(args) > 0 && args[0].Type() == js.TypeString {
 		reason = args[0].String()
 	}
-	return t.change("pause", func(w *market.Worker) error {
-		w.Enabled, w.Reason = false, reason
-		return nil
-	})
+	return t.change("pause", func(w *market.Worker) { w.Enabled, w.Reason = false, reason })
 }
 
 func (t *tab) resume([]js.Value) any {
-	return t.change("resume", func(w *market.Worker) error {
-		w.Enabled, w.Reason = true, ""
-		return nil
-	})
+	return t.change("resume", func(w *market.Worker) { w.Enabled, w.Reason = true, "" })
 }
 
 // change alters what the node offers.
-func (t *tab) change(name string, alter func(*market.Worker) error) any {
+func (t *tab) change(name string, alter func(*market.Worker)) any {
 	return t.promise(name, func() (any, error) {
 		r, err := t.alive()
 		if err != nil {
@@ -88,9 +82,7 @@ func (t *tab) change(name string, alter func(*market.Worker) error) any {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		w := r.worker
-		if err := alter(&w); err != nil {
-			return nil, err
-		}
+		alter(&w)
 		if err := r.node.SetWorker(r.ctx, w); err != nil {
 			return nil, err
 		}
@@ -101,32 +93,11 @@ func (t *tab) change(name string, alter func(*market.Worker) error) any {
 }
 
 func (t *tab) limits(args []js.Value) any {
-	o := objectOf(args, 0)
-	slots, bandwidth, names := int(o.number("slots", maxSlots)), o.number("bandwidth", maxBytes), o.texts("types")
-	o.number("cpuPercent", 100)
-	cpu := int(o.number("taskPercent", 100))
-	if o.err != nil {
-		return rejected(o.err)
+	apply, err := limitsOf(objectOf(args, 0))
+	if err != nil {
+		return rejected(err)
 	}
-	hasBandwidth, hasTypes := o.has("bandwidth"), o.has("types")
-	t.call("setLimits", args[0])
-	return t.change("limits", func(w *market.Worker) (err error) {
-		if hasTypes {
-			if w.Types, w.Custom, err = taskTypes(names); err != nil {
-				return err
-			}
-		}
-		if slots > 0 {
-			w.Slots = slots
-		}
-		if cpu > 0 {
-			w.CPU = cpu
-		}
-		if r, err := t.alive(); err == nil && hasBandwidth {
-			r.node.SetBandwidth(bandwidth)
-		}
-		return nil
-	})
+	return t.change("limits", apply)
 }
 
 // relays tells of new addresses of relays. They are dialled at once.

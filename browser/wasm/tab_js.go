@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,8 +11,6 @@ import (
 	"syscall/js"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/crypto"
-	"github.com/libp2p/go-libp2p/core/peer"
 
 	"edgenet.dev/ledger/store/indexeddb"
 	"edgenet.dev/market"
@@ -45,47 +42,10 @@ type running struct {
 	relays []string // as the page told last
 }
 
-// A little more than any settings have.
-const (
-	maxSlots = 256
-	maxBytes = 1 << 52
-)
-
-// taskTypes checks names of task types and replaces aliases. "custom" stands
-// for modules that are not built in.
-func taskTypes(names []string) (types []string, custom bool, err error) {
-	for _, name := range names {
-		if name == "custom" {
-			custom = true
-			continue
-		}
-		if _, ok := modules.Lookup(name); !ok {
-			continue // a type that a later version of the page knows
-		}
-		types = append(types, proto.CanonicalType(name))
-	}
-	slices.Sort(types)
-	types = slices.Compact(types)
-	if len(types) == 0 && !custom {
-		return nil, false, badConfig("types %v: this node has %v, and custom", names, modules.Types())
-	}
-	return types, custom, nil
-}
-
 func (t *tab) start(args []js.Value) any {
-	o := objectOf(args, 0)
-	genesis, seed := o.bytes("genesis"), o.bytes("seed")
-	cfg := node.Config{
-		Dir: o.text("db"), Bootstrap: o.texts("bootstrap"), Bandwidth: o.number("bandwidth", maxBytes),
-		Listen: []string{}, Reachability: "private", DHT: "ask", Light: true, Version: version, Log: logger(),
-	}
-	w := market.Worker{
-		Enabled: o.flag("work"), Reason: "not asked to work", Slots: int(o.number("slots", maxSlots)),
-		MaxMemory: o.number("memory", maxBytes), CPU: int(o.number("taskPercent", 100)), Site: o.text("site"), Payee: peer.ID(""),
-	}
-	payee, names := o.text("payee"), o.texts("types")
-	if o.err != nil {
-		return rejected(o.err)
+	cfg, w, err := startOf(objectOf(args, 0))
+	if err != nil {
+		return rejected(err)
 	}
 	return t.promise("start", func() (any, error) {
 		t.mu.Lock()
@@ -95,7 +55,7 @@ func (t *tab) start(args []js.Value) any {
 		}
 		t.busy = true
 		t.mu.Unlock()
-		r, err := t.launch(cfg, w, genesis, seed, payee, names)
+		r, err := t.launch(cfg, w)
 		t.mu.Lock()
 		t.running, t.busy = r, false
 		t.mu.Unlock()
@@ -107,28 +67,7 @@ func (t *tab) start(args []js.Value) any {
 }
 
 // launch opens the stores and brings the node up.
-func (t *tab) launch(cfg node.Config, w market.Worker, genesis, seed []byte, payee string, names []string) (*running, error) {
-	var err error
-	if cfg.Network, err = proto.ParseGenesis(genesis); err != nil {
-		return nil, badConfig("genesis: %v", err)
-	}
-	if len(seed) != 32 {
-		return nil, &codeError{"BAD_KEY", fmt.Sprintf("a seed has 32 bytes, not %d", len(seed))}
-	}
-	if cfg.Key, err = keyOf(seed); err != nil {
-		return nil, err
-	}
-	if payee != "" {
-		if w.Payee, err = peer.Decode(payee); err == nil {
-			_, err = proto.ParsePeer([]byte(w.Payee))
-		}
-		if err != nil {
-			return nil, badConfig("payee %q is no account; want the peer id of an Ed25519 key, 12D3KooW…", payee)
-		}
-	}
-	if w.Types, w.Custom, err = taskTypes(names); err != nil {
-		return nil, err
-	}
+func (t *tab) launch(cfg node.Config, w market.Worker) (*running, error) {
 	engine, err := sandbox.NewTab(t.host)
 	if err != nil {
 		return nil, err
@@ -177,11 +116,6 @@ func (t *tab) launch(cfg node.Config, w market.Worker, genesis, seed []byte, pay
 	t.look(r)
 	go t.watch(r) // ends with ctx
 	return r, nil
-}
-
-// keyOf makes the account's key from its seed, RFC 8032.
-func keyOf(seed []byte) (crypto.PrivKey, error) {
-	return crypto.UnmarshalEd25519PrivateKey(ed25519.NewKeyFromSeed(seed))
 }
 
 // resolve gives what the page told last and what the host finds.

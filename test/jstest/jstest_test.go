@@ -73,6 +73,7 @@ func TestInNode(t *testing.T) {
 	}
 	exec := filepath.Join(filepath.Dir(glue), "go_js_wasm_exec")
 	for pkg, only := range map[string]string{
+		"edgenet.dev/browser/wasm":           "",
 		"edgenet.dev/proto":                  "",
 		"edgenet.dev/market":                 "",
 		"edgenet.dev/sandbox":                "",
@@ -81,7 +82,7 @@ func TestInNode(t *testing.T) {
 		"edgenet.dev/transport/webtransport": "",
 		"edgenet.dev/ledger":                 "Bonus|Mint|Reward|Claim|Close$|Curve|StateHashGolden|StateCodec|ChainRules|SecondCertificate|SplitSettle|Refus|Misconduct|Forgeries|MergeLawsWith",
 	} {
-		t.Run(pkg, func(t *testing.T) {
+		t.Run(strings.ReplaceAll(strings.TrimPrefix(pkg, "edgenet.dev/"), "/", "-"), func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), guard)
 			defer cancel()
 			args := []string{"test", "-v", "-short", "-count", "1", "-exec", exec}

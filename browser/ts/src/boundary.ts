@@ -13,8 +13,6 @@ export interface StartConfig {
   slots: number;
   /** Bytes per task. */
   memory: number;
-  /** Share of all cores. */
-  cpuPercent: number;
   /** Percent of one core that a task gets. */
   taskPercent: number;
   /** Bytes per second. */
@@ -86,7 +84,7 @@ export interface GoNode {
   stats(): GoStats | null;
   pause(reason: string): Promise<void>;
   resume(): Promise<void>;
-  limits(l: { slots?: number; cpuPercent?: number; taskPercent?: number; bandwidth?: number; types?: string[] }): Promise<void>;
+  limits(l: { slots?: number; taskPercent?: number }): Promise<void>;
   relays(addrs: string[]): Promise<void>;
   disconnect(): Promise<void>;
   /** After a collection; for tests and benchmarks. */

@@ -156,7 +156,6 @@ class Node {
       types: s.types,
       slots,
       memory,
-      cpuPercent: this.percent(1),
       taskPercent: cpu,
       work: this.look().share > 0,
       ...(s.site !== undefined && { site: s.site }),
@@ -169,10 +168,6 @@ class Node {
     this.publish(); // before any answer, so that nobody sees an older state with it
     setInterval(() => this.beat(), beat);
     post({ started: true });
-  }
-
-  private percent(share: number): number {
-    return Math.max(1, Math.round(100 * this.limit() * share));
   }
 
   /** The seed, and where things are kept unless storage is blocked. */
@@ -292,8 +287,8 @@ class Node {
       if (share > 0) {
         const { slots, cpu } = this.size(share);
         this.pool.resize(slots, cpu);
-        const given = `${slots} ${cpu} ${this.percent(share)}`;
-        if (given !== this.given) this.told(this.go.limits({ slots, cpuPercent: this.percent(share), taskPercent: cpu }));
+        const given = `${slots} ${cpu}`;
+        if (given !== this.given) this.told(this.go.limits({ slots, taskPercent: cpu }));
         this.given = given;
       }
       const because = share > 0 ? "" : reason;
