@@ -141,10 +141,20 @@ func TestSettingsOfAPageAreChecked(t *testing.T) {
 		key, code string
 		value     any
 	}{
-		{"genesis", "BAD_CONFIG", uint8Array([]byte("none"))}, {"genesis", "BAD_CONFIG", "text"}, {"seed", "BAD_KEY", uint8Array(make([]byte, 31))},
-		{"payee", "BAD_CONFIG", "somebody"}, {"types", "BAD_CONFIG", texts("unknown")}, {"types", "BAD_CONFIG", []any{1}}, {"slots", "BAD_CONFIG", maxSlots + 1},
-		{"slots", "BAD_CONFIG", -1}, {"memory", "BAD_CONFIG", "1"}, {"taskPercent", "BAD_CONFIG", 101}, {"bandwidth", "BAD_CONFIG", 1 << 53}, {"db", "BAD_CONFIG", 1},
-		{"site", "BAD_CONFIG", 1}, {"bootstrap", "BAD_CONFIG", "text"},
+		{"genesis", "BAD_CONFIG", uint8Array([]byte("none"))},
+		{"genesis", "BAD_CONFIG", "text"},
+		{"seed", "BAD_KEY", uint8Array(make([]byte, 31))},
+		{"payee", "BAD_CONFIG", "somebody"},
+		{"types", "BAD_CONFIG", texts("unknown")},
+		{"types", "BAD_CONFIG", []any{1}},
+		{"slots", "BAD_CONFIG", maxSlots + 1},
+		{"slots", "BAD_CONFIG", -1},
+		{"memory", "BAD_CONFIG", "1"},
+		{"taskPercent", "BAD_CONFIG", 101},
+		{"bandwidth", "BAD_CONFIG", 1 << 53},
+		{"db", "BAD_CONFIG", 1},
+		{"site", "BAD_CONFIG", 1},
+		{"bootstrap", "BAD_CONFIG", "text"},
 	} {
 		o := map[string]any{}
 		for k, v := range good {

@@ -11,7 +11,6 @@ import (
 	"syscall/js"
 	"time"
 
-
 	"edgenet.dev/ledger/store/indexeddb"
 	"edgenet.dev/market"
 	"edgenet.dev/node"
