@@ -119,6 +119,7 @@ type countermeasures struct {
 	majority bool // so many replicas agree that liars are unlikely to be all of them
 	share    bool // commitments of one submitter give way to others'
 	caps     bool // a worker starts nothing above its lane's cap
+	incident bool // an incident counts once, and a standstill of this node not at all
 	standing bool // what workers kept and broke decides who is asked
 	worth    bool // what a submitter's and a module's work was worth decides whose turn it is
 	silence  bool // an assignment is answered soon, or goes elsewhere
@@ -164,12 +165,16 @@ type Machine struct {
 	stoodKept time.Time        // when they were saved last
 	strangers StandingRecord   // of young identities together
 
+	stalled time.Time // when this node last went on after a standstill
+
 	work workside
 }
 
 // counterpart is what a submitter knows of one worker over all sessions.
 type counterpart struct {
 	lost   bool
+	broke  time.Time // of its last incident
+	spare  uint64    // what else that may cost its standing
 	leases []*lease
 }
 
@@ -198,6 +203,7 @@ func New(cfg Config) (*Machine, error) {
 // Step takes in what happened at now and returns what to do, in order. A now
 // before the last one counts as the last one.
 func (m *Machine) Step(now time.Time, in Input) []Output {
+	m.noteStall(now)
 	if now.After(m.now) {
 		m.now = now
 	}

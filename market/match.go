@@ -254,7 +254,7 @@ func (m *Machine) pick(s *session, j *job, t *task, n int, fuel proto.Fuel) (pic
 
 func (m *Machine) pickAmong(s *session, j *job, t *task, n int, fuel proto.Fuel, want history) ([]*lease, int) {
 	fresh := t == nil
-	trust := m.trust(s, t, want)
+	trust, known := m.trust(s, t, want), m.knownWindow(s)
 	var buf [proto.MaxRedundancy]*lease
 	picks, able := buf[:0], 0
 	for len(picks) < n {
@@ -271,7 +271,7 @@ func (m *Machine) pickAmong(s *session, j *job, t *task, n int, fuel proto.Fuel,
 				continue
 			}
 			able++
-			at := m.load(l)
+			at := m.load(l, known)
 			if !at.elsewhere {
 				idle++
 			}
@@ -355,7 +355,9 @@ func (a loaded) before(b loaded) bool {
 // counts.
 const foreignFor = 10 * time.Second
 
-func (m *Machine) load(l *lease) loaded {
+// load of a lease, whose window counts for no more than known while its worker
+// is not.
+func (m *Machine) load(l *lease, known int) loaded {
 	other := l.cp.inflight() - l.inflight
 	busy := other
 	if l.over == 0 && m.now.Sub(l.claimed) < foreignFor {
@@ -365,14 +367,30 @@ func (m *Machine) load(l *lease) loaded {
 	if share == 0 {
 		share = 100
 	}
-	queue := (l.inflight + other) * 100
+	queue, window := (l.inflight+other)*100, l.window
 	if m.class(l.worker) != classGood { // the known ones get most, strangers a share to become known by
 		queue = queue*m.strangersShare() + 100
+		window = min(window, known)
 	}
 	return loaded{
 		elsewhere: busy >= max(1, l.parallel),
-		queue:     (queue + 100 - share) * 1024 / (l.window * share),
+		queue:     (queue + 100 - share) * 1024 / (window * share),
 	}
+}
+
+// knownWindow is the most that a known worker of s may have under way. A key
+// that nobody knows claims any number of slots, which makes its load no less.
+func (m *Machine) knownWindow(s *session) int {
+	most := 0
+	for _, l := range s.leases {
+		if l.window > most && m.class(l.worker) == classGood && m.can(l) {
+			most = l.window
+		}
+	}
+	if most == 0 || m.off.standing {
+		return maxSlots
+	}
+	return most
 }
 
 // inflight is what the worker has to do for all sessions.

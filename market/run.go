@@ -97,6 +97,10 @@ func (m *Machine) unwatch(r *replica) {
 // nothing done for a whole limit, or when everything assigned before it is long
 // over.
 func (m *Machine) checkLease(l *lease) {
+	if again := m.stalled.Add(stallGrace); m.now.Before(again) {
+		m.at(l.check, again)
+		return
+	}
 	for l.head != nil && !l.head.due.After(m.now) {
 		r := l.head
 		limit := m.limit(r)
@@ -121,6 +125,21 @@ func (m *Machine) checkLease(l *lease) {
 		m.sooner(l.check, l.blocked)
 	}
 	m.mark(l.s)
+}
+
+// This node itself may have stood still: paused, suspended, waiting for a disk.
+// What workers said meanwhile is still on its way to the machine, so nobody is
+// given up for silence until it had the time to arrive.
+const (
+	stallLeast = time.Second // by which a timer is late after a standstill
+	stallGrace = 2 * time.Second
+	stallPause = 10 * time.Second // between two graces, so that a slow node gives up workers, too
+)
+
+func (m *Machine) noteStall(now time.Time) {
+	if at, waits := m.Next(); waits && now.Sub(at) >= stallLeast && now.Sub(m.stalled) >= stallPause && !m.off.incident {
+		m.stalled = now
+	}
 }
 
 // release takes r out of its worker's accounts.
@@ -164,7 +183,7 @@ func (m *Machine) loseSilent(r *replica, code proto.Code, reason string) {
 	if r.phase != phaseLost {
 		m.lostToStranger(r)
 	}
-	m.brokePromise(r.lease.worker, brokeWord)
+	m.broke(r, brokeWord)
 	m.lose(r, code, reason)
 }
 
@@ -193,9 +212,9 @@ func (m *Machine) lose(r *replica, code proto.Code, reason string) {
 	t := r.task
 	switch code {
 	case proto.CodeWorkerGone:
-		m.brokePromise(r.lease.worker, brokeReply)
+		m.broke(r, brokeReply)
 	case proto.CodeLocalFailure, proto.CodeInternal:
-		m.brokePromise(r.lease.worker, brokeTry)
+		m.broke(r, brokeTry)
 	case proto.CodeBadReceipt:
 		m.brokePromise(r.lease.worker, brokeVote)
 	}

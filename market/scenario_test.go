@@ -133,6 +133,7 @@ func (s *stage) machine(c Config) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	m.off.incident = true // a scenario leaps over what else falls due, which is no standstill
 	s.m = m
 }
 

@@ -85,10 +85,11 @@ type simNode struct {
 	life   int // raised by every crash; events of an earlier life are void
 	dead   bool
 	liar   bool
-	copier bool // commits to nothing, and then sends what its neighbours found
-	silent bool // claims for nothing and answers no assignment
-	hang   int  // percent of executions that never end; below 0 it hangs up when it is assigned work
-	flaky  int  // percent of executions that fail locally
+	copier bool      // commits to nothing, and then sends what its neighbours found
+	still  time.Time // until then it does nothing, and what it hears waits
+	silent bool      // claims for nothing and answers no assignment
+	hang   int       // percent of executions that never end; below 0 it hangs up when it is assigned work
+	flaky  int       // percent of executions that fail locally
 	tick   time.Time
 	queued map[proto.Ref]map[peer.ID]bool // executions under way
 	runs   int
@@ -152,6 +153,14 @@ func (n *simNode) deliver(d time.Duration, in Input) {
 
 func (n *simNode) step(in Input) {
 	s := n.s
+	if s.now.Before(n.still) {
+		wait := n.still.Sub(s.now)
+		if _, timer := in.(Tick); !timer { // its timers are the first to know that it goes on
+			wait += time.Millisecond
+		}
+		n.deliver(wait, in)
+		return
+	}
 	if s.trace {
 		fmt.Printf("%8s %s <- %T %+v\n", s.now.Sub(simStart), n.name(), in, in)
 	}

@@ -117,6 +117,22 @@ func (m *Machine) brokePromise(w peer.ID, much uint64) {
 	m.strange(r, 0, much)
 }
 
+// broke books that r came to nothing by no fault of its result. What a worker
+// had to do at one moment is lost in one incident, of a link or of a disk, and
+// that costs it no more than an eighth of what it kept, or what makes a
+// stranger bad.
+func (m *Machine) broke(r *replica, much uint64) {
+	w, cp := r.lease.worker, r.lease.cp
+	if cp.broke.IsZero() || r.sent.After(cp.broke) || m.off.incident {
+		cp.broke, cp.spare = m.now, max(brokeBad, m.standing(w).Kept/8)
+	}
+	much = min(much, cp.spare)
+	if !m.off.incident {
+		cp.spare -= much
+	}
+	m.brokePromise(w, much)
+}
+
 // strange books what a young identity did on all of them.
 func (m *Machine) strange(r *StandingRecord, kept, broken uint64) {
 	if uint64(m.now.UnixMilli())-r.FirstMs < uint64(newFor/time.Millisecond) {

@@ -212,3 +212,89 @@ func TestRetriesGoToTheKnown(t *testing.T) {
 		t.Errorf("with nobody known: class %d", got)
 	}
 }
+
+// A link that breaks, or a disk that stalls, costs a worker that kept its word
+// before one incident, however much it had to do.
+func TestOneIncidentIsNoHistory(t *testing.T) {
+	for _, off := range []bool{false, true} {
+		m := stander(t)
+		m.off.incident = off
+		w := simPeer(1)
+		for range 20 {
+			m.keptPromise(w)
+		}
+		l := m.addLease(m.newSession(proto.JobID{1}), w)
+		lose := func() {
+			sent := m.now
+			m.Step(m.now.Add(time.Second), Tick{})
+			for range 33 {
+				m.broke(&replica{lease: l, sent: sent}, brokeWord)
+			}
+		}
+		if lose(); (m.class(w) == classGood) == off {
+			t.Errorf("without the rule %v: after one incident it is class %d", off, m.class(w))
+		}
+		for range 8 {
+			lose()
+		}
+		if m.class(w) != classBad {
+			t.Errorf("after nine incidents it is class %d", m.class(w))
+		}
+	}
+}
+
+// A submitter that stood still, and not its workers, does not blame them: what
+// they said meanwhile is heard before anybody is given up.
+func TestAStandstillIsNobodysSilence(t *testing.T) {
+	for _, off := range []bool{false, true} {
+		s := newSim(t, 5, 4, func(i int, c *Config) { c.Worker.Slots = 8 })
+		n := s.nodes[0]
+		n.m.off.incident = off
+		s.latency = 20 * time.Millisecond
+		sent := false
+		s.observe = func(at *simNode, _ Input, outs []Output) {
+			for _, o := range outs {
+				if _, assigned := o.(SendAssign); assigned && at == n && !sent {
+					sent, n.still = true, s.now.Add(15*time.Second)
+				}
+			}
+		}
+		id := s.job(0, "a", 12, Options{Redundancy: 2, Fuel: 60_000_000})
+		s.until(5*time.Minute, s.final(id))
+		if v := s.view(id); !sent || v.Record.State != Done || (v.LostTries == 0) == off {
+			t.Errorf("without the rule %v: %s with %d tries lost", off, v.Record.State, v.LostTries)
+		}
+	}
+}
+
+// A worker that is given up for silence while this node runs on is given up
+// also when it stood still before.
+func TestAStandstillEnds(t *testing.T) {
+	s := newSim(t, 6, 4, nil)
+	n := s.nodes[0]
+	s.nodes[1].silent = true
+	for i := range 8 {
+		s.after(time.Duration(i)*4*time.Second, func() { n.still = s.now.Add(2 * time.Second) })
+	}
+	id := s.job(0, "a", 12, Options{Redundancy: 2, Fuel: 60_000_000})
+	s.until(5*time.Minute, s.final(id))
+	if v := s.view(id); v.Record.State != Done {
+		t.Errorf("%s: %s", v.Record.State, v.Record.Reason)
+	}
+}
+
+// A key that nobody knows gets no more work for saying that it has many slots.
+func TestClaimedSlotsAreNoShare(t *testing.T) {
+	m := stander(t)
+	s := m.newSession(proto.JobID{1})
+	known, stranger := m.addLease(s, simPeer(1)), m.addLease(s, simPeer(2))
+	m.keptPromise(simPeer(1))
+	for i, l := range []*lease{known, stranger} {
+		l.lane, l.expires, l.parallel = i, simStart.Add(time.Hour), 1024
+	}
+	known.window, stranger.window = 16, 1024
+	known.inflight, stranger.inflight = 15, 4
+	if k := m.knownWindow(s); !m.load(known, k).before(m.load(stranger, k)) {
+		t.Error("a stranger with four tasks comes before a known worker with fifteen")
+	}
+}
