@@ -136,7 +136,7 @@ func TestLaneOfAnother(t *testing.T) {
 	if !ok {
 		t.Fatal("the hold is not known")
 	}
-	l := newLink(n.self)
+	l := newLink(n.self, "")
 	l.holds[c.ID] = shownHold{shown, 1}
 	if lane, ok := n.work.lane(l, c.ID, 1); !ok || lane.Index != 1 {
 		t.Fatalf("the own lane: %+v, %v", lane, ok)

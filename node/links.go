@@ -1,7 +1,9 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,11 +21,10 @@ import (
 // identities cost nothing, so there are places for those that set most aside.
 
 const (
-	maxLinks = 256 // submitters served at once
-	maxHolds = 64  // that one may show
-	maxStake = 8   // holds of one that count for its place, the newest
-	// linkGrace is for how long a stream has its place before it has shown a hold.
-	linkGrace = 5 * time.Second
+	maxLinks  = 256          // submitters served at once
+	bareLinks = maxLinks / 4 // places for streams that have nothing at stake
+	maxHolds  = 64           // that one may show
+	maxStake  = 8            // holds of one that count for its place, the newest
 
 	// Certified events that a submitter may show: each costs a quorum's signatures.
 	showRate  = 100 // a second
@@ -34,6 +35,7 @@ const (
 // link is one submitter's stream.
 type link struct {
 	from  peer.ID
+	site  string // where it speaks from, see siteOf
 	out   *outbox[toSubmitter]
 	since time.Time
 	holds map[cid.Cid]shownHold // verified ones that came on this stream; the reader's
@@ -54,8 +56,8 @@ type openLane struct {
 	left  proto.Credit
 }
 
-func newLink(from peer.ID) *link {
-	return &link{from: from, out: newOutbox[toSubmitter](), since: time.Now(), holds: map[cid.Cid]shownHold{}}
+func newLink(from peer.ID, site string) *link {
+	return &link{from: from, site: site, out: newOutbox[toSubmitter](), since: time.Now(), holds: map[cid.Cid]shownHold{}}
 }
 
 // pays notes what a lane of this worker may still pay, and until when.
@@ -85,43 +87,57 @@ func (l *link) stake(now time.Time) (sum proto.Credit) {
 	return sum
 }
 
-// join gives l a place, in place of an older stream of the same submitter or, when
-// all are taken, of the one with least at stake.
-func (w *work) join(l *link) bool {
+// join gives l a place: that of an older stream of the same submitter or, when all
+// are taken, that of the one that gives way.
+func (w *work) join(l *link) {
 	w.mu.Lock()
 	old := w.links[l.from]
-	if old == nil && len(w.links) >= maxLinks {
-		if old = w.least(time.Now()); old != nil {
-			delete(w.links, old.from)
-		}
+	switch {
+	case old != nil:
+		l.inherit(old)
+	case len(w.links) >= maxLinks:
+		old = w.givesWay(time.Now())
+		delete(w.links, old.from)
 	}
-	if len(w.links) < maxLinks || old != nil {
-		w.links[l.from] = l
-	}
-	joined := w.links[l.from] == l
+	w.links[l.from] = l
 	w.mu.Unlock()
 	if old != nil {
 		old.out.close() // its writer ends, which ends its reader
 		w.n.jobs.post(market.SubmitterLost{Submitter: old.from})
 	}
-	return joined
 }
 
-// least is the stream whose submitter has the least at stake, of equals the oldest.
-// Those that have only begun come last: they have not had the time to show a hold.
-// Call with mu held.
-func (w *work) least(now time.Time) *link {
-	var least *link
-	var stake proto.Credit
-	var young bool
+// inherit takes over what an older stream of the same submitter showed.
+func (l *link) inherit(old *link) {
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	l.open = slices.Clone(old.open)
+}
+
+// givesWay is the stream that ends for a new one. Those with nothing at stake have
+// bareLinks places among themselves, in which each has some time to show a hold: of
+// these the oldest of the most crowded address goes. While they are fewer, the
+// one with least at stake goes, of equals the oldest. Call with mu held.
+func (w *work) givesWay(now time.Time) *link {
+	var bare []*link
+	crowd := map[string]int{}
+	var poorest *link
+	var least proto.Credit
 	for _, l := range w.links {
-		s := l.stake(now)
-		y := s == 0 && now.Sub(l.since) < linkGrace
-		if least == nil || !y && young || y == young && (s < stake || s == stake && l.since.Before(least.since)) {
-			least, stake, young = l, s, y
+		switch s := l.stake(now); {
+		case s == 0:
+			bare = append(bare, l)
+			crowd[crowdOf(l.from, l.site)]++
+		case poorest == nil || s < least || s == least && l.since.Before(poorest.since):
+			poorest, least = l, s
 		}
 	}
-	return least
+	if len(bare) < bareLinks {
+		return poorest
+	}
+	return slices.MinFunc(bare, func(a, b *link) int {
+		return cmp.Or(cmp.Compare(crowd[crowdOf(b.from, b.site)], crowd[crowdOf(a.from, a.site)]), a.since.Compare(b.since))
+	})
 }
 
 // shows bounds what submitters have verified.

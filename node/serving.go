@@ -230,6 +230,15 @@ func siteOf(c network.Conn) string {
 	return site(a)
 }
 
+// crowdOf names those who share their places: all behind one address, and on this
+// machine each peer for itself.
+func crowdOf(id peer.ID, site string) string {
+	if site == "" {
+		return string(id)
+	}
+	return site
+}
+
 func isTimeout(err error) bool {
 	var t interface{ Timeout() bool }
 	return errors.As(err, &t) && t.Timeout()

@@ -49,7 +49,7 @@ func newEarner(t *testing.T) *earner {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &earner{t, n, c.ID, newLink(n.self)}
+	return &earner{t, n, c.ID, newLink(n.self, "")}
 }
 
 // order is an assignment of a task that costs so many credits.

@@ -51,11 +51,8 @@ func (w *work) serve(s network.Stream) {
 	defer s.Reset()
 	ctx, cancel := context.WithCancel(w.n.ctx)
 	defer cancel()
-	l := newLink(s.Conn().RemotePeer())
-	if !w.join(l) {
-		w.n.log.Warn("too many submitters", zap.Stringer("refused", l.from))
-		return
-	}
+	l := newLink(s.Conn().RemotePeer(), siteOf(s.Conn()))
+	w.join(l)
 	var writer sync.WaitGroup
 	writer.Go(func() {
 		defer s.Reset() // ends the reader
