@@ -187,5 +187,9 @@ func (n *Node) HearOffer(from peer.ID, data []byte) pubsub.ValidationResult {
 	return n.gossip.validator(t)(context.Background(), from, &pubsub.Message{Message: &pubsubpb.Message{Data: data}})
 }
 
+// GossipAt has the budgets of gossip count by another clock. Call it before there
+// are peers.
+func (n *Node) GossipAt(now func() time.Time) { n.gossip.now = now }
+
 // What may come by gossip per second, for twice as many at once.
 const AuthorRate, StrangersRate, ForwardRate = authorRate, strangersRate, forwardRate

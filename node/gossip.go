@@ -39,6 +39,7 @@ type gossip struct {
 	looks   atomic.Uint64 // at who follows offers
 	budgets *budgets
 	faulty  *misconduct
+	now     func() time.Time // by which the budgets count; time.Now but in tests
 }
 
 const maxPassed = 1 << 16
@@ -55,7 +56,7 @@ func (n *Node) openGossip() error {
 	if err != nil {
 		return fmt.Errorf("gossipsub: %w", err)
 	}
-	g := &gossip{n: n, topics: map[string]*topic{}, passed: passed, workers: make(chan struct{}, 1), budgets: newBudgets(), faulty: newMisconduct()}
+	g := &gossip{n: n, topics: map[string]*topic{}, passed: passed, workers: make(chan struct{}, 1), budgets: newBudgets(), faulty: newMisconduct(), now: time.Now}
 	params, thresholds := peerScore(func(id peer.ID) float64 { return g.faulty.score(time.Now(), id) })
 	ps, err := pubsub.NewGossipSub(n.ctx, n.host,
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), // what we gossip is signed itself
@@ -225,7 +226,7 @@ func (g *gossip) validator(t *topic) pubsub.ValidatorEx {
 		if from == g.n.self {
 			return pubsub.ValidationAccept
 		}
-		now := time.Now()
+		now := g.now()
 		if !g.budgets.passes(from, now) {
 			return pubsub.ValidationIgnore
 		}
