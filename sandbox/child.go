@@ -12,9 +12,12 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync"
 	"time"
 
 	"github.com/tetratelabs/wazero/experimental"
+
+	"edgenet.dev/proto"
 )
 
 // ChildMain is the main function of a pool's child: it serves frames on stdin
@@ -129,15 +132,22 @@ func serve(in io.Reader, to io.Writer) error {
 				return err
 			}
 		}
+		var mu sync.Mutex // the guest's thread and the meter's both write
+		tell := func(kind byte, b []byte) {
+			mu.Lock()
+			defer mu.Unlock()
+			writeFrame(w, kind, b)
+		}
 		var last time.Time
 		task.Progress = func(permille uint32) {
 			if now := time.Now(); now.Sub(last) >= progressEvery {
 				last = now
-				writeFrame(w, frameProgress, binary.LittleEndian.AppendUint32(nil, permille))
+				tell(frameProgress, binary.LittleEndian.AppendUint32(nil, permille))
 			}
 		}
-		task.onLog = func(b []byte) { writeFrame(w, frameLog, b) }
-		task.onOut = func(b []byte) { writeFrame(w, frameOut, b) }
+		task.onLog = func(b []byte) { tell(frameLog, b) }
+		task.onOut = func(b []byte) { tell(frameOut, b) }
+		task.onRun = func(used func() proto.Fuel) func() { return meter(used, tell) }
 		rest := frames.watch()
 		res, err := e.execute(ctx, c, o, input, task)
 		rest()
@@ -150,6 +160,39 @@ func serve(in io.Reader, to io.Writer) error {
 		if err != nil {
 			return err
 		}
+	}
+}
+
+// meterEvery is how often the parent is told what a guest has used: what it did
+// since is lost to its worker when it is killed. Most tasks end sooner and cost
+// nothing here.
+const meterEvery = 200 * time.Millisecond
+
+// meter tells what a guest has used from time to time, until the function that it
+// returns is called; nothing is told afterwards. While the collector waits for
+// the guest, which no thread can interrupt, it tells nothing: what was told stays.
+func meter(used func() proto.Fuel, tell func(kind byte, b []byte)) (ended func()) {
+	var mu sync.Mutex
+	var timer *time.Timer
+	var b [8]byte
+	over := false
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(meterEvery, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if over {
+			return
+		}
+		binary.LittleEndian.PutUint64(b[:], uint64(used()))
+		tell(frameFuel, b[:])
+		timer.Reset(meterEvery)
+	})
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
+		timer.Stop()
 	}
 }
 

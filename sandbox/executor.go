@@ -29,6 +29,9 @@ type Task struct {
 
 	onLog func(b []byte) // hears the log as it grows, in the guest's own thread
 	onOut func(b []byte) // hears the start of what it writes to stdout likewise, see guest.tellOutput
+	// onRun is told how to ask what the guest has used, from any thread until what
+	// it returns is called, which is before the run ends.
+	onRun func(used func() proto.Fuel) (ended func())
 }
 
 // Result is how a run ended.
@@ -42,7 +45,9 @@ type Result struct {
 	Output []byte
 	// Fuel is what is billed: what ran. It is the whole limit when that ran
 	// out, and after a trap what had run when the counter was stored last, at
-	// most a loop's straight code less.
+	// most a loop's straight code less. With StatusTimeout it is what had run when
+	// the counter was last looked at, a moment before the end; with other statuses
+	// that do not vote 0.
 	Fuel proto.Fuel
 	// Log is what the guest wrote for people until it ended, any bytes, also
 	// when it was killed. It is never voted on.

@@ -11,7 +11,7 @@ import (
 )
 
 // Liars are what a child may do after a guest broke out of its engine.
-var Liars = []string{"compile twice", "compiled unasked", "done while compiling", "fuel", "status", "output", "log", "log while compiling", "local status", "huge frame", "silence"}
+var Liars = []string{"compile twice", "compiled unasked", "done while compiling", "fuel", "fuel so far", "less fuel so far", "status", "output", "log", "log while compiling", "local status", "huge frame", "silence"}
 
 // LyingChild is the main function of a child that answers its first run with
 // one of Liars.
@@ -48,6 +48,14 @@ func LyingChild(lie string) {
 		done(ok)
 	case "fuel":
 		ok.Fuel = task.Limits.Fuel + 1
+		done(ok)
+	case "fuel so far":
+		writeFrame(out, frameFuel, binary.LittleEndian.AppendUint64(nil, uint64(task.Limits.Fuel)+1))
+		done(ok)
+	case "less fuel so far":
+		for _, used := range []uint64{2, 1} {
+			writeFrame(out, frameFuel, binary.LittleEndian.AppendUint64(nil, used))
+		}
 		done(ok)
 	case "status":
 		ok.Status = 77

@@ -191,8 +191,8 @@ func (p *pool) Run(ctx context.Context, m *Module, input []byte, task Task) (Res
 			c.duty(p.cfg.CPUPercent, allowed.halt, done)
 		}()
 	}
-	var log, out []byte
-	res, err := p.exchange(c, allowed, m, input, task, &log, &out)
+	var told told
+	res, err := p.exchange(c, allowed, m, input, task, &told)
 	if !unhook() {
 		<-ended
 	}
@@ -200,7 +200,10 @@ func (p *pool) Run(ctx context.Context, m *Module, input []byte, task Task) (Res
 		// The child is gone or talks nonsense; the next run gets a new one.
 		c.kill(proto.StatusKilled)
 		<-c.gone
-		res = Result{Status: c.fate(), Output: out, Log: log}
+		res = Result{Status: c.fate(), Output: told.out, Log: told.log, Ran: allowed.end()}
+		if res.Status == proto.StatusTimeout {
+			res.Fuel = told.used
+		}
 		s.child = nil
 		p.ended.Add(1)
 		if res.Status == proto.StatusKilled {
@@ -212,8 +215,14 @@ func (p *pool) Run(ctx context.Context, m *Module, input []byte, task Task) (Res
 		}
 		return res, nil
 	}
-	res.Log = log
+	res.Log = told.log
 	return res, nil
+}
+
+// told is what a child said of a run so far.
+type told struct {
+	log, out []byte // the log, and the start of stdout
+	used     proto.Fuel
 }
 
 // acquire waits for a free slot, which the caller gives back.
@@ -282,9 +291,8 @@ func (p *pool) restart(ctx context.Context, s *slot) error {
 }
 
 // exchange sends one run and reads until its result. An error means that the
-// child is of no more use. What the guest logs until then is added to log, and
-// the start of what it writes to out.
-func (p *pool) exchange(c *process, allowed *allowance, m *Module, input []byte, task Task, log, out *[]byte) (Result, error) {
+// child is of no more use; what was told until then is in told.
+func (p *pool) exchange(c *process, allowed *allowance, m *Module, input []byte, task Task, told *told) (Result, error) {
 	most := task.Limits.Wall
 	if p.cfg.CPUPercent < 100 {
 		most += proto.Stretch(most, p.cfg.CPUPercent)
@@ -347,15 +355,24 @@ func (p *pool) exchange(c *process, allowed *allowance, m *Module, input []byte,
 				task.Progress(binary.LittleEndian.Uint32(f.payload))
 			}
 		case frameLog:
-			if compiling || uint64(len(*log))+uint64(len(f.payload)) > task.Limits.Log {
+			if compiling || uint64(len(told.log))+uint64(len(f.payload)) > task.Limits.Log {
 				return Result{}, errFrame
 			}
-			*log = append(*log, f.payload...)
+			told.log = append(told.log, f.payload...)
 		case frameOut:
-			if compiling || uint64(len(*out))+uint64(len(f.payload)) > min(task.Limits.Output, proto.MaxLostOutput) {
+			if compiling || uint64(len(told.out))+uint64(len(f.payload)) > min(task.Limits.Output, proto.MaxLostOutput) {
 				return Result{}, errFrame
 			}
-			*out = append(*out, f.payload...)
+			told.out = append(told.out, f.payload...)
+		case frameFuel:
+			if compiling || len(f.payload) != 8 {
+				return Result{}, errFrame
+			}
+			used := proto.Fuel(binary.LittleEndian.Uint64(f.payload))
+			if used < told.used || used > task.Limits.Fuel {
+				return Result{}, errFrame
+			}
+			told.used = used
 		case frameDone:
 			res, err := decodeDone(f.payload)
 			if err == nil && (compiling || !possible(res, task.Limits)) {

@@ -149,6 +149,30 @@ func TestLogOfAKilledGuest(t *testing.T) {
 	}
 }
 
+// TestFuelOfAKilledGuest: so it is with what a guest has used when its time is
+// over, but for the last moment.
+func TestFuelOfAKilledGuest(t *testing.T) {
+	inProcess, err := sandbox.NewInProcess(sandbox.InProcessConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inProcess.Close()
+	for name, ex := range map[string]sandbox.Executor{"pool": newPool(t, sandbox.PoolConfig{}), "in process": inProcess} {
+		for what, guest := range map[string][]byte{"a guest that spins": enginetest.Spin(), "one that logs and spins": enginetest.LogAndSpin()} {
+			res := run(t, ex, context.Background(), prepare(t, guest), "", sandbox.Task{Limits: proto.Limits{Fuel: proto.MaxFuel, Wall: time.Second}})
+			if res.Status != proto.StatusTimeout || res.Fuel == 0 || res.Fuel > proto.MaxFuel || res.Ran == 0 {
+				t.Errorf("%s: %s ended %s after %s with %d fuel", name, what, res.Status, res.Ran, res.Fuel)
+			}
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		time.AfterFunc(time.Second, cancel)
+		if res := run(t, ex, ctx, prepare(t, enginetest.Spin()), "", sandbox.Task{Limits: proto.Limits{Fuel: proto.MaxFuel}}); res.Status != proto.StatusCancelled {
+			t.Errorf("%s: ended %s", name, res.Status)
+		}
+		cancel()
+	}
+}
+
 // TestOutputOfAKilledGuest: so it is with what the guest had written, up to a
 // bound and less the last few bytes.
 func TestOutputOfAKilledGuest(t *testing.T) {

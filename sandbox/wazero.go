@@ -175,8 +175,25 @@ func (e *engine) release(ctx context.Context, c *compiled) {
 type run struct {
 	*guest
 	ctx     context.Context // of the caller; looked at between slices
-	fuel    api.MutableGlobal
-	reserve int64 // fuel not handed out yet, when sliced
+	reserve int64           // fuel not handed out yet, when sliced
+
+	mu   sync.Mutex // around what the host does with the counter: another thread may look at it meanwhile
+	fuel api.MutableGlobal
+}
+
+// remaining is the fuel that is left, as it was when the guest stored its counter
+// last: at the head of each loop and at each call.
+func (r *run) remaining() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return int64(r.fuel.Get()) + r.reserve
+}
+
+// setFuel sets the guest's counter.
+func (r *run) setFuel(left int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fuel.Set(uint64(left))
 }
 
 type runKey struct{}
@@ -260,10 +277,16 @@ func (e *engine) execute(ctx context.Context, c *compiled, o order, input []byte
 		left = min(left, slice)
 		r.reserve -= left
 	}
-	r.fuel.Set(uint64(left))
+	r.setFuel(left)
 
-	out, err := r.drive(base, mod, o, input)
-	remaining := int64(r.fuel.Get()) + r.reserve
+	var out []byte
+	func() {
+		if task.onRun != nil {
+			defer task.onRun(func() proto.Fuel { return usedOf(limit, r.remaining()) })()
+		}
+		out, err = r.drive(base, mod, o, input)
+	}()
+	remaining := r.remaining()
 
 	var exit *sys.ExitError
 	var engineFault runtime.Error
@@ -272,7 +295,9 @@ func (e *engine) execute(ctx context.Context, c *compiled, o order, input []byte
 	case alloc.failed, int32(ceiling.Get()) == -1:
 		return g.lost(proto.StatusHostOOM), nil
 	case errors.Is(err, errStopped):
-		return g.lost(stopStatus(ctx)), nil
+		res = g.lost(stopStatus(ctx))
+		res.Fuel = usedOf(limit, remaining)
+		return res, nil
 	case errors.As(err, &engineFault):
 		return Result{}, fmt.Errorf("sandbox: engine fault: %w", err)
 	case errors.As(err, &exit):
@@ -303,6 +328,11 @@ func (e *engine) execute(ctx context.Context, c *compiled, o order, input []byte
 		res.ExitCode = code
 	}
 	return res, nil
+}
+
+// usedOf is what a guest has used of its limit when so much is left.
+func usedOf(limit proto.Fuel, remaining int64) proto.Fuel {
+	return limit - min(limit, proto.Fuel(max(remaining, 0)))
 }
 
 // drive calls the guest's entry points in order and fetches the output, which
@@ -386,7 +416,7 @@ func export(b wazero.HostModuleBuilder, name, sig string, fn hostFunc) {
 		v := fn(r, linear{mod.Memory()}, stack)
 		if r.charged > 0 {
 			broke := r.broke()
-			r.fuel.Set(uint64(fuel - int64(r.charged)))
+			r.setFuel(fuel - int64(r.charged))
 			r.charged = 0
 			if broke {
 				panic(errFuel)
@@ -447,7 +477,7 @@ var hostFuncs = map[string]hostFunc{
 		r.reserve -= add
 		// The guest counts on in a local and the global keeps what it held, so
 		// that a trap finds the same there as without slices.
-		r.fuel.Set(r.fuel.Get() + uint64(add))
+		r.setFuel(int64(r.fuel.Get()) + add)
 		return uint64(fuel + add)
 	},
 }

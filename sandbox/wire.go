@@ -26,6 +26,7 @@ const (
 	frameProgress = 'P' // permille u32
 	frameLog      = 'G' // the log's next bytes, as the guest writes them: a killed child keeps nothing
 	frameOut      = 'O' // the next bytes of stdout's start, likewise; frameDone has all of it again
+	frameFuel     = 'F' // fuel u64 that the guest has used so far: a killed child tells nothing any more
 	frameDone     = 'D' // see encodeDone
 	frameFault    = 'X' // text: the engine failed, not the guest
 )

@@ -129,7 +129,7 @@ export function execute(code: Code, run: Run, host: Host): Result {
     } else if (e instanceof BadOutput) {
       status = Status.badOutput;
     } else if (e instanceof Stopped) {
-      return end(Status.timeout, 0);
+      return end(Status.timeout, limit - Math.max(0, remaining()));
     } else if (e instanceof Abort || e instanceof Spent || e instanceof WebAssembly.RuntimeError) {
       // The engine could not grow the memory as far as the guest may: local.
       if (ceiling.value === -1) return end(Status.hostOOM, 0);
