@@ -110,7 +110,7 @@ func (CheckpointAdded) output() {}
 func (Misconduct) output()      {}
 
 // Witness agrees with the other witnesses on one body per slot: the ten rules
-// of the design's page on the ledger. It reads no clock and does no I/O but
+// of the package. It reads no clock and does no I/O but
 // Store.Append; it is not safe for concurrent use. What it returns may be sent
 // at once: everything behind it is durable.
 type Witness struct {
