@@ -20,6 +20,7 @@ type customer struct {
 	execs     map[proto.Ref]*exec
 	fetching  int     // of those, that wait for their input or module
 	held      int     // fetching, queued and running
+	running   int
 	queue     []*exec // heap: priority, then arrival
 	served    turn    // slot time it had
 	commits   []*exec // that wait to be asked for, oldest first; others stay until they come up

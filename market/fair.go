@@ -48,6 +48,7 @@ func (w *workside) turn() *customer {
 func (m *Machine) begins(x *exec) {
 	w := &m.work
 	w.running++
+	x.c.running++
 	w.executing[x] = true
 	w.served = max(w.served, x.c.served)
 	x.phase, x.began = execRunning, m.now
@@ -60,6 +61,7 @@ func (m *Machine) begins(x *exec) {
 func (m *Machine) ends(x *exec) {
 	w := &m.work
 	w.running--
+	x.c.running--
 	delete(w.executing, x)
 	took := m.now.Sub(x.began)
 	x.c.served += x.dear*m.charge(took, proto.Priority(x.a.Priority)) - x.charged
@@ -159,7 +161,9 @@ func (c *customer) fix(i int) {
 
 func (w *workside) push(x *exec) {
 	c := x.c
-	if c.held == 1 { // it had nothing here: its turn is not older than the others'
+	// Whose work all waits for inputs, or was not here, asked for no slot meanwhile:
+	// its turn is not older than the others'.
+	if len(c.queue) == 0 && c.running == 0 {
 		c.served = max(c.served, w.served)
 	}
 	x.phase, x.pos = execQueued, len(c.queue)

@@ -56,6 +56,44 @@ func TestFreeSlotsGoRound(t *testing.T) {
 	}
 }
 
+// Whose input or module has to be fetched waits for it, not for a slot: it has no
+// older turn when it comes, be it a newcomer's batch or one that keeps a fetch open.
+func TestFetchedWorkHasNoOlderTurn(t *testing.T) {
+	b := newBench(t, Worker{Enabled: true, Slots: 1, InFlight: 1000, Types: []string{"text"}, Custom: true})
+	old, fetches := simPeer(1), simPeer(2)
+	for range 5 {
+		b.assign(old, 60, false, nil)
+	}
+	for range 40 { // it had its slot for long
+		b.after(time.Minute)
+	}
+	share := func(round string, refs []proto.Ref) {
+		t.Helper()
+		for _, ref := range refs {
+			b.step(Fetched{From: fetches, Ref: ref})
+		}
+		got := 0
+		for range 20 {
+			b.after(time.Second)
+			if b.running[len(b.running)-1].From == fetches {
+				got++
+			}
+		}
+		if got < 8 || got > 12 {
+			t.Errorf("%s: %d of 20 slots", round, got)
+		}
+	}
+	b.assign(fetches, 1, true, nil) // it never comes
+	share("a batch that is fetched", b.assign(fetches, 30, true, nil))
+	for range 80 {
+		b.after(time.Minute)
+	}
+	if len(b.m.work.customers[fetches].queue) > 0 || len(b.m.work.customers[old].queue) == 0 {
+		t.Fatal("it still has work, or the other has none")
+	}
+	share("another, with one fetch pending all the time", b.assign(fetches, 30, true, nil))
+}
+
 // Slot time is what goes round, not tasks: long tasks of one and short ones of
 // another get as much of it.
 func TestSlotTimeIsShared(t *testing.T) {
