@@ -18,8 +18,8 @@ type customer struct {
 	grants    map[grantKey]grant
 	lanes     map[laneKey]*workLane
 	execs     map[proto.Ref]*exec
-	fetching  int     // of those, that wait for their input or module
-	held      int     // fetching, queued and running
+	fetching  int // of those, that wait for their input or module
+	held      int // fetching, queued and running
 	running   int
 	queue     []*exec // heap: priority, then arrival
 	served    turn    // slot time it had
