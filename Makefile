@@ -113,7 +113,7 @@ soak: ## the kill tests ten times in a row (200 killed daemons of seven), all pr
 	$(GO) test -count 10 -failfast -timeout 90m -run 'Kill' ./test
 	$(GO) test -race -count 1 -timeout 60m ./test ./cmd/...
 	TEST_SIM_SEEDS=100:500 $(GO) test -count 1 -timeout 90m -run Simulation -v ./test/sim
-	$(GO) run ./test/hostile -workers 5 -total $(HOSTILE_TOTAL)
+	$(GO) run ./test/hostile -workers 5 -strict -total $(HOSTILE_TOTAL)
 	$(MAKE) --no-print-directory edgenetd browser
 	cd test/browser && npm ci --silent --no-audit --no-fund && npm test && TEST_TAB_MINUTES=30 npm run soak
 	sh test/setup.sh firefox-esr:firefox-esr

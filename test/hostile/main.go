@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"edgenet.dev/test/daemon"
@@ -24,6 +25,7 @@ type options struct {
 	quiet, long  time.Duration
 	all          time.Duration
 	workers      int
+	strict       bool
 }
 
 func main() {
@@ -34,6 +36,7 @@ func main() {
 	flag.DurationVar(&o.quiet, "quiet", 10*time.Second, "how long honest jobs are measured without an attack before each")
 	flag.DurationVar(&o.all, "total", 0, "how long all attacks last together; in place of -for")
 	flag.IntVar(&o.workers, "workers", 5, "daemons that work, beside the witness and the submitter")
+	flag.BoolVar(&o.strict, "strict", false, "fail, too, when honest jobs take more than three times as long or memory or disk grow by more than a fifth")
 	list := flag.Bool("list", false, "print the attacks and play none")
 	flag.Parse()
 	if *list {
@@ -76,14 +79,27 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, t.Net.Close()) }()
-	broken := 0
+	broken, reports := 0, []attack.Report{}
 	for _, a := range attacks {
 		r, err := attack.Play(ctx, t, a, o.quiet, o.long)
 		if err != nil {
 			return fmt.Errorf("%w\n%s", err, t.Net.Logs(1000))
 		}
 		fmt.Println(r)
-		broken += min(1, len(r.Broken()))
+		reports = append(reports, r)
+		wrong := r.Broken()
+		if o.strict {
+			for _, s := range r.Excess() {
+				fmt.Println("  EXCESS:", s)
+				wrong = append(wrong, s)
+			}
+		}
+		broken += min(1, len(wrong))
+	}
+	if o.strict {
+		if grown := attack.Growth(reports); len(grown) > 0 {
+			return fmt.Errorf("over all attacks %s", strings.Join(grown, "; "))
+		}
 	}
 	if broken > 0 {
 		return fmt.Errorf("%d of %d attacks broke something", broken, len(attacks))

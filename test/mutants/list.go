@@ -25,6 +25,7 @@ type mutant struct {
 	New     string
 	Package string // such as ./market
 	Test    string // as in TestName or TestName/row: whole names, no patterns
+	Env     map[string]string
 }
 
 // load reads the list and refuses an entry that lacks something.

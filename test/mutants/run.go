@@ -50,7 +50,7 @@ func (r *runner) run(ctx context.Context, m mutant) error {
 	if err != nil {
 		return err
 	}
-	verdicts, out, err := r.test(ctx, m.Package, overlay, m.Test)
+	verdicts, out, err := r.test(ctx, m, overlay, m.Test)
 	switch verdict := verdicts[m.Test]; {
 	case err != nil:
 		return err
@@ -76,7 +76,7 @@ func (r *runner) unedited(ctx context.Context, m mutant) error {
 			}
 		}
 	}
-	verdicts, out, err := r.test(ctx, m.Package, "", tests...)
+	verdicts, out, err := r.test(ctx, m, "", tests...)
 	if err != nil {
 		return err
 	}
@@ -108,17 +108,20 @@ func (r *runner) overlay(m mutant, text []byte) (string, error) {
 	return name, os.WriteFile(name, list, 0o600)
 }
 
-// test runs tests of a package and returns the verdicts on them: pass, fail or
+// test runs tests of m's package in m's environment and returns the verdicts on them: pass, fail or
 // skip. One that never ran has none. The overlay goes into the environment, so
 // that daemons that a test builds have the edit, too.
-func (r *runner) test(ctx context.Context, pkg, overlay string, tests ...string) (verdicts map[string]string, out []byte, err error) {
+func (r *runner) test(ctx context.Context, m mutant, overlay string, tests ...string) (verdicts map[string]string, out []byte, err error) {
 	limit := time.Duration(len(tests)) * r.limit
 	ctx, cancel := context.WithTimeout(ctx, limit+10*time.Minute) // it has to be built
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count", "1", "-timeout", limit.String(), "-run", pattern(tests), pkg)
+	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count", "1", "-timeout", limit.String(), "-run", pattern(tests), m.Package)
 	cmd.Dir = r.root
 	cmd.WaitDelay = 10 * time.Second
 	cmd.Env = os.Environ()
+	for k, v := range m.Env {
+		cmd.Env = append(cmd.Env, k+"="+v)
+	}
 	if overlay != "" {
 		cmd.Env = append(cmd.Env, strings.TrimSpace("GOFLAGS="+os.Getenv("GOFLAGS")+" -overlay="+overlay))
 	}
