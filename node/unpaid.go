@@ -226,7 +226,7 @@ func (c *claims) done(d *proto.Done, payer peer.ID, most proto.Credit) (done, cl
 	w := c.lane(hold, d.Lane, payer)
 	if w != nil && !w.done {
 		w.done = true
-		c.put(w.key('y', ""), []byte{})
+		c.put(w.key('y', ""), []byte(payer))
 	}
 	c.mu.Unlock()
 	if w == nil {

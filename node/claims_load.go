@@ -1,0 +1,88 @@
+package node
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/ipfs/go-cid"
+	"github.com/libp2p/go-libp2p/core/peer"
+	goproto "google.golang.org/protobuf/proto"
+
+	"edgenet.dev/proto"
+)
+
+// load finds what an earlier run kept.
+func (c *claims) load() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.n.kv.scan("work/", func(key string, v []byte) error {
+		part := strings.Split(key, "/")
+		if len(part) != 4 || part[3] == "" {
+			return nil
+		}
+		hold, err := cid.Decode(part[1])
+		if err != nil {
+			return nil
+		}
+		var lane uint32
+		if _, err := fmt.Sscanf(part[2], "%d", &lane); err != nil {
+			return nil
+		}
+		w := c.lanes[laneKey(hold, lane)]
+		if w == nil {
+			w = c.add(hold, lane, payerOf(part[3][0], v))
+		}
+		switch part[3][0] {
+		case 'a':
+			c.grow(w, &w.orders, len(v))
+		case 'r':
+			c.loadReceipts(w, part[3][1:], v)
+		case 'y':
+			w.done = true
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("state store: %w", err)
+	}
+	return nil
+}
+
+// payerOf is whom a record names as the payer of its lane.
+func payerOf(kind byte, v []byte) peer.ID {
+	switch kind {
+	case 'a':
+		if s, err := proto.Inspect(v, proto.KindAssignments); err == nil {
+			return s.Signer
+		}
+	case 'r':
+		var r proto.Results
+		rc := new(proto.Receipt)
+		if goproto.Unmarshal(v, &r) == nil && len(r.Items) > 0 && goproto.Unmarshal(r.Items[0].GetReceipt(), rc) == nil {
+			return peer.ID(rc.Submitter)
+		}
+	case 'y':
+		return peer.ID(v)
+	}
+	return ""
+}
+
+func (c *claims) loadReceipts(w *laneWork, number string, v []byte) {
+	var r proto.Results
+	var n uint32
+	if _, err := fmt.Sscanf(number, "%d", &n); err != nil || goproto.Unmarshal(v, &r) != nil {
+		return
+	}
+	w.records = max(w.records, n+1)
+	c.grow(w, &w.results, len(v))
+	for _, it := range r.Items {
+		rc := new(proto.Receipt)
+		if goproto.Unmarshal(it.GetReceipt(), rc) != nil {
+			continue
+		}
+		w.tasks++
+		w.delivered++
+		w.earned += proto.PayFor(proto.Fuel(rc.Fuel), proto.Credit(rc.Price))
+		c.grow(w, &w.outputs, int(min(rc.OutputSize, proto.MaxOutput)))
+	}
+}
