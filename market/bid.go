@@ -208,9 +208,11 @@ func (m *Machine) claim(b *bid) {
 		price = min(m.terms().At(priority, m.cfg.Price), proto.Credit(o.PriceCap))
 	}
 	expires := m.now.Add(proto.LeaseDuration)
-	c := m.customer(b.from, stakeNone)
-	if c == nil || !c.grant(grantKey{b.module, priority}, grant{expires: expires, price: price}, m.now) {
-		w.why = "it serves too many submitters already"
+	c := m.customer(b.from)
+	if !m.place(c, 0) { // its assignments may have a place yet, with a lane
+		c = nil
+	} else if !c.grant(grantKey{b.module, priority}, grant{expires: expires, price: price}, m.now) {
+		w.why = "it has claims for too many modules of that submitter"
 		return
 	}
 	m.send(PublishClaim{Offer: o, Claim: &proto.Claim{

@@ -55,75 +55,85 @@ type workLane struct {
 	owed      proto.Credit // earned, cumulative: results that were sent, whatever became of them, and such as wait
 	worst     proto.Credit // of what is queued or running
 	active    int          // queued or running
-	finish    bool         // the payer asked for Done
+	used      uint64
+	finish    bool // the payer asked for Done
 	done      bool
 }
 
 // exposed is what the payer may have to pay on the lane in the worst case.
 func (l *workLane) exposed() proto.Credit { return max(l.vouchered, l.owed, l.Paid) + l.worst }
 
-// stake is what a submitter has here that it would lose its place with.
-type stake uint8
+// remaining is what the payer may still pay on the lane beyond what it promised.
+func (l *workLane) remaining(now time.Time) proto.Credit {
+	if l.done || !now.Before(l.Deadline) {
+		return 0
+	}
+	return l.Cap - min(l.Cap, max(l.vouchered, l.Paid))
+}
 
-const (
-	stakeNone stake = iota // talk only
-	stakeLane              // a lane that is open
-	stakeOwed              // work done that is not promised yet
-)
-
-func (c *customer) stake(now time.Time) stake {
-	s := stakeNone
+// stake is what a submitter may still pay here on its open lanes.
+func (c *customer) stake(now time.Time) (sum proto.Credit) {
 	for _, l := range c.lanes {
-		if l.done || !now.Before(l.Deadline) {
-			continue
-		}
-		if l.owed > l.vouchered {
-			return stakeOwed
-		}
-		s = stakeLane
+		sum += l.remaining(now)
 	}
-	return s
+	return sum
 }
 
-// customer finds a submitter or makes room for it, at the cost of others with
-// a stake of most at the highest; nil when all places are taken by submitters
-// with more, or with work here.
-func (m *Machine) customer(p peer.ID, most stake) *customer {
+// idle reports whether nothing of a submitter is under way here; what it was sent
+// may still be fetched.
+func (c *customer) idle() bool { return len(c.execs) == c.sentLive }
+
+// customer finds a submitter. One without a place is made, but has none before
+// place.
+func (m *Machine) customer(p peer.ID) *customer {
+	if c := m.work.customers[p]; c != nil {
+		return c
+	}
+	return &customer{id: p, grants: map[grantKey]grant{}, lanes: map[laneKey]*workLane{}, execs: map[proto.Ref]*exec{}}
+}
+
+// place gives c a place, at the cost of another when all are taken: stake is what
+// c may pay with what it came for, 0 for talk. False when nobody gives way.
+func (m *Machine) place(c *customer, stake proto.Credit) bool {
 	w := &m.work
+	if w.customers[c.id] != c {
+		if len(w.customers) >= maxCustomers && !m.evict(stake) {
+			return false
+		}
+		w.customers[c.id] = c
+	}
 	w.seq++
-	c := w.customers[p]
-	if c == nil {
-		if len(w.customers) >= maxCustomers && !m.evict(most) {
-			return nil
-		}
-		c = &customer{id: p, grants: map[grantKey]grant{}, lanes: map[laneKey]*workLane{}, execs: map[proto.Ref]*exec{}}
-		w.customers[p] = c
-	}
 	c.used = w.seq
-	return c
+	return true
 }
 
-// evict forgets the submitter with the least at stake, of equals the one not
-// heard from for longest.
-func (m *Machine) evict(most stake) bool {
-	w := &m.work
-	var old *customer
-	least := most
-	for _, c := range w.customers {
-		if len(c.execs) > c.sentLive {
+// evict frees a place for a submitter that may pay stake. First those give way of
+// whom nothing is under way, then those of whom nothing runs now and who may pay
+// less than stake; of these who may pay least, of equals the one not heard from for
+// longest. So talk takes one place in all that somebody with a lane had, of who has
+// least at stake, and many small holds keep nobody out.
+func (m *Machine) evict(stake proto.Credit) bool {
+	var least *customer
+	var most proto.Credit // of least
+	for _, c := range m.work.customers {
+		s := c.stake(m.now)
+		if c.running > 0 || !c.idle() && s >= stake {
 			continue
 		}
-		if s := c.stake(m.now); s < least || s == least && (old == nil || c.used < old.used) {
-			old, least = c, s
+		if least == nil || cmp.Or(first(c.idle(), least.idle()), cmp.Compare(s, most), cmp.Compare(c.used, least.used)) < 0 {
+			least, most = c, s
 		}
 	}
-	if old == nil {
+	if least == nil {
 		return false
 	}
-	for _, x := range old.ordered(nil) {
+	for _, x := range least.ordered(nil) {
+		if x.phase != execSent {
+			m.refuse(least.id, x.ref, proto.CodeBusy, "it serves others who may pay more")
+		}
 		m.drop(x) // says Forget for what is kept
 	}
-	delete(w.customers, old.id)
+	delete(m.work.customers, least.id)
 	return true
 }
 
@@ -156,25 +166,13 @@ func (m *Machine) granted(c *customer, module cid.Cid, p proto.Priority) (bool, 
 	return false, m.leastPrice(p)
 }
 
-// lane finds the books of a certified lane or opens them; nil when too many
-// are open.
+// lane finds the books of a certified lane. New ones are made, but not kept before
+// open.
 func (c *customer) lane(certified Lane) *workLane {
-	key := laneKey{certified.Hold, certified.Index}
-	l := c.lanes[key]
+	l := c.lanes[laneKey{certified.Hold, certified.Index}]
 	if l == nil {
-		if len(c.lanes) >= maxLanesPer {
-			for k, o := range c.lanes {
-				if o.done {
-					delete(c.lanes, k)
-				}
-			}
-			if len(c.lanes) >= maxLanesPer {
-				return nil
-			}
-		}
-		l = &workLane{Lane: certified, vouchered: certified.Paid, owed: max(certified.Paid, certified.Earned)}
-		c.lanes[key] = l
-		return l
+		promised := max(certified.Paid, certified.Promised)
+		return &workLane{Lane: certified, vouchered: promised, owed: max(promised, certified.Earned)}
 	}
 	l.Earned = max(l.Earned, certified.Earned)
 	l.owed = max(l.owed, l.Earned)
@@ -185,6 +183,43 @@ func (c *customer) lane(certified Lane) *workLane {
 		l.Deadline = certified.Deadline
 	}
 	return l
+}
+
+// open keeps the books of a lane. Of too many one gives way on which nothing is
+// under way: one that is over, else the one not used for longest. What it earned is
+// known when it is shown again. False when there is none.
+func (c *customer) open(l *workLane, m *Machine) bool {
+	key := laneKey{l.Hold, l.Index}
+	if c.lanes[key] == nil {
+		if len(c.lanes) >= maxLanesPer && !c.forgetLane(m.now) {
+			return false
+		}
+		c.lanes[key] = l
+	}
+	m.work.seq++
+	l.used = m.work.seq
+	return true
+}
+
+func (c *customer) forgetLane(now time.Time) bool {
+	busy := map[*workLane]bool{}
+	for _, x := range c.execs {
+		if x.phase != execSent {
+			busy[x.lane] = true
+		}
+	}
+	over := func(l *workLane) bool { return l.done || !now.Before(l.Deadline) }
+	var old *workLane
+	for _, l := range c.lanes {
+		if !busy[l] && (old == nil || cmp.Or(first(over(l), over(old)), cmp.Compare(l.used, old.used)) < 0) {
+			old = l
+		}
+	}
+	if old == nil {
+		return false
+	}
+	delete(c.lanes, laneKey{old.Hold, old.Index})
+	return true
 }
 
 // ordered are the executions on lane (all, when nil) by arrival.
@@ -209,20 +244,15 @@ func (m *Machine) voucherSeen(in VoucherSeen) {
 	if err != nil {
 		return
 	}
-	c := m.work.customers[in.From]
+	c := m.customer(in.From)
+	l := c.lanes[laneKey{hold, v.Lane}]
 	certified := in.Lane.Hold.Defined() && in.Lane.Hold == hold && in.Lane.Index == v.Lane &&
 		in.Lane.Payer == in.From && in.Lane.Worker == m.cfg.Self
-	var l *workLane
-	if c != nil {
-		l = c.lanes[laneKey{hold, v.Lane}]
-	}
 	if certified && (l == nil || l.Cap < in.Lane.Cap) {
-		if c == nil {
-			if c = m.customer(in.From, stakeOwed); c == nil {
-				return
-			}
-		}
 		l = c.lane(in.Lane)
+		if !m.place(c, l.remaining(m.now)) || !c.open(l, m) {
+			return
+		}
 	}
 	if l == nil {
 		m.note(in.From, proto.Ref{}, proto.CodeNoLane, "voucher for a lane that is not known")

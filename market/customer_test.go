@@ -66,21 +66,80 @@ func crowdOffer(m *Machine, now time.Time, from peer.ID) (claimed bool) {
 	return claimed
 }
 
-func TestTalkEvictsNobodyWithALane(t *testing.T) {
+// Talk takes one place in all of those who have a lane, of who may pay least, and
+// what makes no work makes no place.
+func TestTalkTakesOnePlace(t *testing.T) {
 	m, now := crowd(t)
-	if crowdOffer(m, now, simPeer(9000)) {
-		t.Fatal("claimed without a place to serve the submitter")
-	}
-	// An assignment without a certified lane is talk, too.
-	m.Step(now, AssignSeen{From: simPeer(9001), Batch: &proto.AssignmentBatch{}})
-	for i := 1; i <= maxCustomers; i++ {
-		if m.work.customers[simPeer(i)] == nil {
-			t.Fatalf("submitter %d is gone", i)
+	for i := range 50 {
+		if !crowdOffer(m, now, simPeer(9000+i)) {
+			t.Fatal("no claim for a newcomer")
 		}
 	}
-	// Once the deadlines passed there is nothing to lose.
-	if !crowdOffer(m, now.Add(2*time.Hour), simPeer(9002)) {
-		t.Fatal("no claim though all lanes are over")
+	for i := range 50 {
+		m.Step(now, AssignSeen{From: simPeer(9500 + i), Batch: &proto.AssignmentBatch{}}) // no certified lane
+		hold := proto.CIDOf([]byte("hold"))
+		m.Step(now, AssignSeen{
+			From:  simPeer(9600 + i),
+			Lane:  Lane{Hold: hold, Payer: simPeer(9600 + i), Worker: simPeer(0), Cap: 1 << 40, Deadline: now.Add(time.Hour)},
+			Batch: &proto.AssignmentBatch{Worker: []byte(simPeer(0)), Hold: hold.Bytes(), ExpiresUnixMs: uint64(now.Add(time.Minute).UnixMilli()), Assignments: []*proto.Assignment{{Job: make([]byte, 16)}}},
+		})
+	}
+	if len(m.work.customers) != maxCustomers || m.work.customers[simPeer(9049)] == nil {
+		t.Errorf("%d places, the newest offer's among them: %v", len(m.work.customers), m.work.customers[simPeer(9049)] != nil)
+	}
+	for i := 1; i <= maxCustomers; i++ {
+		if gone := m.work.customers[simPeer(i)] == nil; gone != (i == 2) { // 1 owes, so it may pay more
+			t.Errorf("submitter %d is gone: %v", i, gone)
+		}
+	}
+}
+
+// Holds of a microcredit, for a week and with work that waits, keep nobody out: a
+// newcomer is answered, and what its lane may pay buys it a place. Neither those who
+// may pay more nor what runs give way.
+func TestTinyHoldsKeepNobodyOut(t *testing.T) {
+	b := newBench(t, Worker{Enabled: true, Slots: 1, InFlight: 1000, Types: []string{"text"}, Custom: true})
+	holding := func(from peer.ID, cap proto.Credit, replicas uint32) {
+		t.Helper()
+		hold := proto.CIDOf([]byte(from))
+		var ref proto.Ref
+		copy(ref.Task.Job[:], from[len(from)-16:])
+		b.step(AssignSeen{
+			From: from, Lane: Lane{Hold: hold, Payer: from, Worker: simPeer(0), Cap: cap, Deadline: simStart.Add(7 * 24 * time.Hour)},
+			Batch: &proto.AssignmentBatch{Worker: []byte(simPeer(0)), Hold: hold.Bytes(), ExpiresUnixMs: uint64(b.now.Add(time.Minute).UnixMilli()), Assignments: []*proto.Assignment{{
+				Job: ref.Task.Job[:], Replicas: replicas, Module: scenarioModule.Bytes(), MeterVersion: proto.MeterVersion,
+				InputHash: make([]byte, 32), FuelLimit: 60_000, Price: 1_000_000,
+			}}},
+		})
+	}
+	for i := range maxCustomers {
+		if cap := proto.Credit(1); i != 5 {
+			holding(simPeer(i+1), cap, 2)
+		} else {
+			holding(simPeer(i+1), 2000, 2)
+		}
+	}
+	commits, waits, rich, newcomer := simPeer(1), simPeer(2), simPeer(6), simPeer(9000)
+	b.end(nil) // submitter 1's result is not asked for, submitter 2's task runs
+	if !crowdOffer(b.m, b.now, newcomer) || b.m.work.customers[newcomer] != nil {
+		t.Fatal("no claim for a newcomer, or others' work gave way to talk")
+	}
+	holding(newcomer, 1, 1)
+	if b.refused[newcomer][proto.CodeBusy] != 1 || len(b.refused) > 1 {
+		t.Fatalf("one that may pay no more took a place: %v", b.refused)
+	}
+	holding(newcomer, 1000, 1)
+	if b.m.work.customers[newcomer] == nil || b.m.work.customers[commits] != nil || b.refused[commits][proto.CodeBusy] != 1 {
+		t.Fatalf("no place for one that may pay more: %v", b.refused)
+	}
+	for i := range 300 {
+		holding(simPeer(10_000+i), 1000, 1)
+	}
+	if b.m.work.customers[waits] == nil || b.m.work.customers[rich] == nil || b.m.work.customers[newcomer] == nil {
+		t.Error("what runs gave way, or one that may pay as much or more")
+	}
+	if n := b.m.work.queued; n != maxCustomers-1 {
+		t.Errorf("%d wait", n)
 	}
 }
 

@@ -68,10 +68,9 @@ func TestRivalsAreBounded(t *testing.T) {
 	}
 }
 
-// A submitter has so many lanes and modules here; expired grants and lanes that
-// are done give way, others do not.
-func TestLanesAndModulesAreBounded(t *testing.T) {
-	c := &customer{grants: map[grantKey]grant{}, lanes: map[laneKey]*workLane{}}
+// A submitter has so many modules here; expired grants give way, others do not.
+func TestModulesOfASubmitterAreBounded(t *testing.T) {
+	c := &customer{grants: map[grantKey]grant{}}
 	for i := range maxModules {
 		id := numbered(i)
 		if !c.grant(grantKey{module: proto.CIDOf(id[:])}, grant{expires: simStart.Add(time.Hour)}, simStart) {
@@ -85,22 +84,59 @@ func TestLanesAndModulesAreBounded(t *testing.T) {
 	if !c.grant(grantKey{module: more}, grant{}, simStart.Add(2*time.Hour)) || len(c.grants) != 1 {
 		t.Errorf("expired grants stay: %d", len(c.grants))
 	}
-	var first *workLane
-	for i := range maxLanesPer {
-		l := c.lane(Lane{Hold: more, Index: uint32(i)})
-		if l == nil {
-			t.Fatal("no room for a lane")
+}
+
+// A submitter has so many lanes here. Of more, one without work gives way: one that
+// is done or over, else the one not used for longest; one with work never does.
+func TestLanesOfASubmitterAreBounded(t *testing.T) {
+	b := newBench(t, Worker{Enabled: true, Slots: 1, InFlight: 1000, Types: []string{"text"}, Custom: true})
+	from := simPeer(1)
+	hold := proto.CIDOf([]byte("hold"))
+	lasts := map[uint32]time.Duration{}
+	assign := func(index uint32) {
+		t.Helper()
+		b.n++
+		var ref proto.Ref
+		b.step(AssignSeen{
+			From: from, Lane: Lane{
+				Hold: hold, Index: index, Payer: from, Worker: simPeer(0), Cap: 1000 * proto.OneCredit, Deadline: simStart.Add(time.Hour + lasts[index]),
+			},
+			Batch: &proto.AssignmentBatch{
+				Worker: []byte(simPeer(0)), Hold: hold.Bytes(), Lane: index, ExpiresUnixMs: uint64(b.now.Add(time.Minute).UnixMilli()),
+				Assignments: []*proto.Assignment{{
+					Job: ref.Task.Job[:], Task: b.n, Replicas: 2, Module: scenarioModule.Bytes(), MeterVersion: proto.MeterVersion,
+					InputHash: make([]byte, 32), FuelLimit: 60_000_000, Price: 1_000_000,
+				}},
+			},
+		})
+	}
+	has := func(index uint32) bool { return b.m.work.customers[from].lanes[laneKey{hold, index}] != nil }
+	for i := range uint32(maxLanesPer) {
+		lasts[i] = time.Hour
+		if i == 1 {
+			lasts[i] = 0
 		}
-		if first == nil {
-			first = l
+		assign(i) // 0 runs, the others wait
+	}
+	assign(100)
+	if n := b.refused[from][proto.CodeBusy]; n != 1 || has(100) || len(b.m.work.customers[from].lanes) != maxLanesPer {
+		t.Fatalf("with work on all lanes: %d refused, %d lanes", n, len(b.m.work.customers[from].lanes))
+	}
+	for range maxLanesPer { // of lane 0 a result is kept that is not asked for yet
+		if ref := b.end(nil).Ref; ref.Task.Index > 1 {
+			b.step(AbortSeen{From: from, Refs: []proto.Ref{ref}})
 		}
 	}
-	if c.lane(Lane{Hold: more, Index: 1 << 20}) != nil {
-		t.Errorf("%d lanes", len(c.lanes))
+	lasts[100], lasts[101] = time.Hour, time.Hour
+	b.now = b.now.Add(90 * time.Minute)
+	assign(2)
+	assign(100)
+	if n := b.refused[from][proto.CodeBusy]; n != 1 || !has(100) || has(1) || !has(2) || !has(3) {
+		t.Fatalf("the lane that is over stays: %d refused", n)
 	}
-	first.done = true
-	if c.lane(Lane{Hold: more, Index: 1 << 20}) == nil || len(c.lanes) != maxLanesPer {
-		t.Errorf("a lane that is done keeps its place: %d", len(c.lanes))
+	assign(101)
+	if has(3) || !has(2) || !has(0) {
+		t.Error("not the lane that was not used for longest gave way")
 	}
 }
 

@@ -171,6 +171,7 @@ type Lane struct {
 	Cap      proto.Credit
 	Deadline time.Time
 	Paid     proto.Credit // settled so far
+	Promised proto.Credit // the newest voucher that the worker keeps of it
 	Earned   proto.Credit // what the receipts are worth that the worker keeps of it
 }
 

@@ -140,15 +140,10 @@ func (m *Machine) assignSeen(in AssignSeen) {
 		return
 	}
 	code, reason := m.checkBatch(in)
-	var c *customer
-	if code == proto.CodeOK { // only a certified lane may take another's place
-		if c = m.customer(in.From, stakeOwed); c == nil {
-			code, reason = proto.CodeBusy, "too many submitters"
-		}
-	}
+	c := m.customer(in.From)
 	var lane *workLane
 	if code == proto.CodeOK {
-		if lane = c.lane(in.Lane); lane == nil || lane.done {
+		if lane = c.lane(in.Lane); lane.done {
 			code, reason = proto.CodeNoLane, "the lane is closed"
 		}
 	}
@@ -171,6 +166,17 @@ func (m *Machine) assignSeen(in AssignSeen) {
 		}
 		fetch := i < len(in.Fetch) && in.Fetch[i]
 		if code, reason := m.checkAssignment(c, lane, a, fetch); code != proto.CodeOK {
+			m.refuse(in.From, ref, code, reason)
+			continue
+		}
+		// Only an assignment that is taken makes a place for its submitter and lane.
+		switch {
+		case !m.place(c, lane.remaining(m.now)):
+			code, reason = proto.CodeBusy, "too many submitters"
+		case !c.open(lane, m):
+			code, reason = proto.CodeBusy, "too many lanes of this submitter have work here"
+		}
+		if code != proto.CodeOK {
 			m.refuse(in.From, ref, code, reason)
 			continue
 		}

@@ -73,3 +73,28 @@ func TestUnpaidTimeIsRemembered(t *testing.T) {
 		}
 	}
 }
+
+// Who has its lane forgotten, by opening others, and shows its voucher again has
+// not paid again.
+func TestVouchersCountOnce(t *testing.T) {
+	b := newBench(t, Worker{Enabled: true, Slots: 1, Types: []string{"text"}, Custom: true})
+	from := simPeer(1)
+	hold := proto.CIDOf([]byte("hold"))
+	show := func(index uint32, promised proto.Credit) {
+		b.step(VoucherSeen{
+			From: from, Voucher: &proto.Voucher{Hold: hold.Bytes(), Lane: index, Worker: []byte(simPeer(0)), Amount: 1000},
+			Lane: Lane{Hold: hold, Index: index, Payer: from, Worker: simPeer(0), Cap: 1000, Promised: promised, Deadline: simStart.Add(time.Hour)},
+		})
+	}
+	for i := range uint32(maxLanesPer + 1) {
+		show(i, 0)
+	}
+	if b.m.work.customers[from].lanes[laneKey{hold, 0}] != nil {
+		t.Fatal("the lane is not forgotten")
+	}
+	before := b.m.work.worths[worthKey{payer: from}].earned
+	show(0, 1000)
+	if now := b.m.work.worths[worthKey{payer: from}].earned; now != before || before != 1000*(maxLanesPer+1) {
+		t.Errorf("it is worth %d, %d before", now, before)
+	}
+}

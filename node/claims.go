@@ -165,14 +165,19 @@ func (c *claims) promised(hold cid.Cid, lane uint32, amount proto.Credit) {
 	}
 }
 
-// earned is what the receipts of a lane are worth.
-func (c *claims) earned(hold cid.Cid, lane uint32) proto.Credit {
+// books are what was promised on a lane and what its receipts are worth.
+func (c *claims) books(hold cid.Cid, lane uint32) (promised, earned proto.Credit) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if w := c.lanes[laneKey(hold, lane)]; w != nil {
-		return w.earned
+		return w.vouchered, w.earned
 	}
-	return 0
+	if v, err := c.n.kv.get(voucherKey(hold, lane)); err == nil {
+		if s, err := proto.Inspect(v, proto.KindVoucher); err == nil {
+			promised = proto.Credit(s.Payload.GetVoucher().GetAmount())
+		}
+	}
+	return promised, 0
 }
 
 // delivered is a result of a lane that goes to its submitter.

@@ -24,7 +24,7 @@ func TestNoFieldOfAHoldIsLost(t *testing.T) {
 		"Job": "a worker serves a lane whatever its job", "Budget": "covers other lanes, too", "Remaining": "as Budget",
 		"Closed": "such a lane is refused", "Forgotten": "as Closed", "Lanes.Done": "as Closed",
 		"Lanes.Paid": "the own ledger tells", "Lanes.Fuel": "the voucher tells",
-	}, map[string]string{"Paid": "the own ledger tells", "Index": "is 0 here", "Earned": "the receipts that this worker keeps tell"})
+	}, map[string]string{"Paid": "the own ledger tells", "Index": "is 0 here", "Earned": "the receipts that this worker keeps tell", "Promised": "the voucher that it keeps tells"})
 	notYet := map[string]string{
 		"Req": "the market's own number", "Lanes.Amount": "nothing is promised yet", "Lanes.Fuel": "as Amount",
 		"Lanes.Upto": "as Amount", "Lanes.Settled": "as Amount", "Lanes.Done": "as Amount",

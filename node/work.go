@@ -234,7 +234,7 @@ func (w *work) lane(l *link, hold cid.Cid, index uint32) (market.Lane, bool) {
 		}
 		out.Paid = now.Lanes[index].Paid
 	}
-	out.Earned = w.n.claims.earned(hold, index)
+	out.Promised, out.Earned = w.n.claims.books(hold, index)
 	l.pays(hold, out.Deadline, out.Cap-min(out.Cap, out.Paid))
 	return out, true
 }
