@@ -22,6 +22,7 @@ type bid struct {
 	slots    uint64             // Σ rivals
 	timer    *timer
 	answered bool
+	poor     bool  // its submitter cannot pay, as far as that is known
 	said     Grant // most that others said they grant, who do not grant what it asks for
 }
 
@@ -55,7 +56,7 @@ func (m *Machine) offerSeen(in OfferSeen) {
 		return // not its owner, or heard already
 	}
 	b.offer, b.module, b.round, b.answered = o, module, o.Round, false
-	b.rivals, b.slots, b.said = nil, 0, Grant{}
+	b.rivals, b.slots, b.said, b.poor = nil, 0, Grant{}, m.poor(in)
 	if w.why = m.declines(b); w.why != "" && w.why != w.below(o) {
 		m.stop(b.timer)
 		return
@@ -67,6 +68,9 @@ func (m *Machine) offerSeen(in OfferSeen) {
 	}
 	if n := m.dearest(b.from, b.module); n > 1 { // and those who know no better of the submitter
 		rank += uint64(min(w.neighbours, busySteps) * n)
+	}
+	if b.poor { // and those who take it for one that pays
+		rank += uint64(min(w.neighbours, busySteps))
 	}
 	if rank > 0 {
 		m.at(b.timer, m.now.Add(time.Duration(rank)*m.cfg.ClaimStep))
@@ -191,7 +195,7 @@ func (m *Machine) declines(b *bid) string {
 func (m *Machine) claim(b *bid) {
 	w, o := &m.work, b.offer
 	if w.why = m.declines(b); w.why != "" || b.answered {
-		if w.why == w.below(o) && !b.answered && !b.said.covers(uint64(w.cfg.MaxFuel), w.cfg.MaxMemory) {
+		if w.why == w.below(o) && !b.answered && !b.said.covers(uint64(w.cfg.MaxFuel), w.cfg.MaxMemory) && m.answers(b, w.customers[b.from]) {
 			b.answered = true
 			m.send(PublishClaim{Offer: o, Claim: m.grantsOnly(b)})
 		}
@@ -199,6 +203,10 @@ func (m *Machine) claim(b *bid) {
 	}
 	if uint32(len(b.rivals)) >= o.WorkersWanted && b.slots >= uint64(o.SlotsWanted) {
 		w.why = "enough other workers answered first"
+		return
+	}
+	if !m.answers(b, w.customers[b.from]) {
+		w.why = "more offers come than it answers, and their submitters offer again"
 		return
 	}
 	b.answered = true

@@ -187,8 +187,7 @@ func (m *Machine) apart(cs []claimant) (workers, slots int) {
 func (m *Machine) weigh(j *job) {
 	all := m.ranked(j)
 	workers, slots := m.apart(all)
-	strangers := len(m.ppm)+len(m.stakes)+len(m.standings) > 0 && // somebody is known here, and may answer yet
-		!slices.ContainsFunc(all, func(c claimant) bool { return c.class == classGood })
+	strangers := m.known(all) < j.k && len(m.ppm)+len(m.stakes)+len(m.standings) > 0 // somebody is known here, and may answer yet
 	free, _ := m.apart(slices.DeleteFunc(all, func(c claimant) bool { return !c.free() }))
 	switch {
 	case workers < j.k:
@@ -199,7 +198,40 @@ func (m *Machine) weigh(j *job) {
 	}
 }
 
-// choose turns the claims into leases of a session and asks for its hold.
+// known is how many of a task's replicas claimants can have who are known.
+func (m *Machine) known(cs []claimant) int {
+	n, _ := m.apart(slices.DeleteFunc(slices.Clone(cs), func(c claimant) bool { return c.class != classGood }))
+	return n
+}
+
+// silenced reports whether somebody who is known here has not claimed: those who
+// hear that enough others did, however little these are worth, say nothing.
+func (m *Machine) silenced(cs []claimant) bool {
+	claimed := map[peer.ID]bool{}
+	for _, c := range cs {
+		claimed[c.worker] = true
+	}
+	missing := func(w peer.ID) bool { return !claimed[w] && m.class(w) == classGood }
+	for w := range m.standings {
+		if missing(w) {
+			return true
+		}
+	}
+	for w := range m.stakes {
+		if missing(w) {
+			return true
+		}
+	}
+	for w := range m.ppm {
+		if missing(w) {
+			return true
+		}
+	}
+	return false
+}
+
+// choose turns the claims into leases of a session and asks for its hold. Where
+// strangers were faster than those who are known, these are asked once more.
 func (m *Machine) choose(j *job) {
 	m.stop(j.bid.window)
 	if j.sess != nil || j.rec.State.Final() {
@@ -208,6 +240,12 @@ func (m *Machine) choose(j *job) {
 	cs := m.ranked(j)
 	if n, _ := m.apart(cs); n < j.k {
 		return // some expired while the rest was awaited
+	}
+	if known := m.known(cs); known < j.k && j.bid.active && j.bid.strangers == 0 && m.silenced(cs) && !m.off.crowd {
+		j.bid.strangers = len(cs) - known
+		m.publish(j)
+		m.at(j.bid.window, m.now.Add(m.cfg.ClaimWindow))
+		return
 	}
 	s := m.fitting(j)
 	if s == nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/time/rate"
 
 	"edgenet.dev/proto"
 )
@@ -16,6 +17,7 @@ type customer struct {
 	id        peer.ID
 	used      uint64
 	grants    map[grantKey]grant
+	claims    *rate.Limiter // for its offers
 	lanes     map[laneKey]*workLane
 	execs     map[proto.Ref]*exec
 	fetching  int // of those, that wait for their input or module
@@ -89,7 +91,7 @@ func (m *Machine) customer(p peer.ID) *customer {
 	if c := m.work.customers[p]; c != nil {
 		return c
 	}
-	return &customer{id: p, grants: map[grantKey]grant{}, lanes: map[laneKey]*workLane{}, execs: map[proto.Ref]*exec{}}
+	return &customer{id: p, claims: claimLimit(claimsOf), grants: map[grantKey]grant{}, lanes: map[laneKey]*workLane{}, execs: map[proto.Ref]*exec{}}
 }
 
 // place gives c a place, at the cost of another when all are taken: stake is what

@@ -123,6 +123,8 @@ type countermeasures struct {
 	standing bool // what workers kept and broke decides who is asked
 	worth    bool // what a submitter's and a module's work was worth decides whose turn it is
 	silence  bool // an assignment is answered soon, or goes elsewhere
+	crowd    bool // strangers who claim first do not keep the known ones out
+	answers  bool // a worker makes so many claims a second, and few for nothing
 }
 
 // Machine is the market of one node. It is not safe for concurrent use.

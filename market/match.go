@@ -254,7 +254,8 @@ func (m *Machine) pick(s *session, j *job, t *task, n int, fuel proto.Fuel) (pic
 
 func (m *Machine) pickAmong(s *session, j *job, t *task, n int, fuel proto.Fuel, want history) ([]*lease, int) {
 	fresh := t == nil
-	trust, known := m.trust(s, t, want), m.knownWindow(s)
+	trust, known := m.trust(s, t, want)
+	window := m.knownWindow(s)
 	var buf [proto.MaxRedundancy]*lease
 	picks, able := buf[:0], 0
 	for len(picks) < n {
@@ -267,11 +268,15 @@ func (m *Machine) pickAmong(s *session, j *job, t *task, n int, fuel proto.Fuel,
 			if !m.can(l) || l.lane < 0 || m.clash(l, picks) || t.history(l.worker) != want || m.clashTask(l, t) {
 				continue
 			}
-			if m.class(l.worker) > trust {
+			class := m.class(l.worker)
+			if class > trust {
 				continue
 			}
 			able++
-			at := m.load(l, known)
+			if known && class != classGood && l.inflight+l.kept > 0 && !m.off.crowd {
+				continue // one at a time, until it is known, too
+			}
+			at := m.load(l, window)
 			if !at.elsewhere {
 				idle++
 			}
@@ -303,8 +308,8 @@ func (m *Machine) pickAmong(s *session, j *job, t *task, n int, fuel proto.Fuel,
 // trust is the class that a worker needs at least for t: the known ones while
 // there are such and strangers lost it already, and who broke more than it kept
 // only when there is nobody else.
-func (m *Machine) trust(s *session, t *task, want history) class {
-	known, others := false, 0
+func (m *Machine) trust(s *session, t *task, want history) (least class, known bool) {
+	others := 0
 	for _, l := range s.leases {
 		if !m.can(l) || l.lane < 0 || t.history(l.worker) != want {
 			continue
@@ -323,11 +328,11 @@ func (m *Machine) trust(s *session, t *task, want history) class {
 	}
 	switch {
 	case known && t != nil && t.lost > 1:
-		return classGood
+		return classGood, known
 	case t == nil && others >= s.widest() || t != nil && others >= need:
-		return classNew
+		return classNew, known
 	}
-	return classBad
+	return classBad, known
 }
 
 // widest is the redundancy of the session's job that has most.

@@ -10,16 +10,17 @@ import (
 
 // offering is a job's search for workers.
 type offering struct {
-	active  bool // an offer is out and workers are missing
-	round   uint32
-	out     *proto.Offer // as published last
-	claims  map[peer.ID]*proto.Claim
-	shunned map[peer.ID]bool // claimed and were not taken: they silence others
-	backoff time.Duration
-	sent    time.Time // the newest offer
-	early   int       // offers that went out before they were due, for newcomers
-	again   *timer
-	window  *timer
+	active    bool // an offer is out and workers are missing
+	round     uint32
+	out       *proto.Offer // as published last
+	claims    map[peer.ID]*proto.Claim
+	shunned   map[peer.ID]bool // claimed and were not taken: they silence others
+	strangers int              // claimed before those who are known, whom they silenced
+	backoff   time.Duration
+	sent      time.Time // the newest offer
+	early     int       // offers that went out before they were due, for newcomers
+	again     *timer
+	window    *timer
 }
 
 const maxReoffer = 10 * time.Second
@@ -80,6 +81,7 @@ func (m *Machine) publish(j *job) {
 		wanted += m.usable(j.sess, j) // they answer again and must not silence others
 	}
 	wanted += len(b.shunned)
+	wanted += b.strangers
 	b.out = &proto.Offer{
 		Id: spec.ID[:], Type: spec.Type, Module: j.module, MeterVersion: proto.MeterVersion, Tasks: uint32(len(j.tasks)),
 		FuelLimit: uint64(j.limits.Fuel), MemoryLimit: j.limits.Memory, PriceCap: uint64(m.price(j)),

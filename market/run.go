@@ -35,10 +35,11 @@ func (m *Machine) limit(r *replica) time.Duration {
 }
 
 // A worker says at once that it took an assignment. Who says nothing is given up
-// long before its time to run is over.
+// long before its time to run is over, and a stranger sooner than one who is known.
 const (
-	acceptWait = 10 * time.Second
-	uploadRate = 32 << 10 // bytes a second, that an assignment's input may need to get there
+	acceptWait   = 10 * time.Second
+	strangerWait = 3 * time.Second
+	uploadRate   = 32 << 10 // bytes a second, that an assignment's input may need to get there
 )
 
 // unheard reports whether r's worker has not said yet that it took it.
@@ -48,7 +49,11 @@ func (m *Machine) unheard(r *replica) bool {
 
 func (m *Machine) acceptLimit(r *replica) time.Duration {
 	size := min(r.task.job.rec.Job.Inputs[r.task.index].Size, proto.MaxInline)
-	return acceptWait + time.Duration(uint64(r.lease.inflight)*size/uploadRate)*time.Second
+	wait := acceptWait
+	if m.class(r.lease.worker) != classGood && !m.off.crowd {
+		wait = strangerWait
+	}
+	return wait + time.Duration(uint64(r.lease.inflight)*size/uploadRate)*time.Second
 }
 
 // watch gives r a deadline. The list of its lease is sorted by deadline; most
@@ -106,14 +111,18 @@ func (m *Machine) checkLease(l *lease) {
 		limit := m.limit(r)
 		switch {
 		case r.phase > phaseAssigned:
-			m.loseSilent(r, proto.CodeTimeout, fmt.Sprintf("it did not send the result it had committed to within %s", limit))
+			m.loseSilent(r, brokeWord, proto.CodeTimeout, fmt.Sprintf("it did not send the result it had committed to within %s", limit))
 		case r.running:
-			m.loseSilent(r, proto.CodeRunTimeout, fmt.Sprintf("no result within %s of its start", limit))
+			m.loseSilent(r, brokeWord, proto.CodeRunTimeout, fmt.Sprintf("no result within %s of its start", limit))
 		case m.unheard(r) && m.now.Sub(later(l.progress, r.sent)) >= limit:
 			l.dead = true // until it claims again
-			m.loseSilent(r, proto.CodeTimeout, fmt.Sprintf("it did not answer the assignment within %s", limit))
+			broke := uint64(brokeWord)
+			if limit < acceptWait { // it may just be slow to reach
+				broke = brokeTry
+			}
+			m.loseSilent(r, broke, proto.CodeTimeout, fmt.Sprintf("it did not answer the assignment within %s", limit))
 		case m.now.Sub(l.progress) >= limit && !m.unheard(r) || l.over > r.ahead+uint64(l.window):
-			m.loseSilent(r, proto.CodeQueueTimeout, fmt.Sprintf("it was not started there within %s", limit))
+			m.loseSilent(r, brokeWord, proto.CodeQueueTimeout, fmt.Sprintf("it was not started there within %s", limit))
 		default:
 			m.watch(r)
 		}
@@ -179,11 +188,11 @@ func (m *Machine) unpaid(r *replica) {
 func (l *lease) used() proto.Credit { return l.amount + l.unpaid }
 
 // loseSilent gives up on an execution of which nothing was heard any more.
-func (m *Machine) loseSilent(r *replica, code proto.Code, reason string) {
+func (m *Machine) loseSilent(r *replica, broke uint64, code proto.Code, reason string) {
 	if r.phase != phaseLost {
 		m.lostToStranger(r)
 	}
-	m.broke(r, brokeWord)
+	m.broke(r, broke)
 	m.lose(r, code, reason)
 }
 

@@ -203,12 +203,12 @@ func TestRetriesGoToTheKnown(t *testing.T) {
 		{&task{level: 2, lost: 2}, classGood},
 		{&task{level: 7}, classBad},
 	} {
-		if got := m.trust(s, x.t, unknown); got != x.want {
+		if got, _ := m.trust(s, x.t, unknown); got != x.want {
 			t.Errorf("%+v: class %d, want %d", x.t, got, x.want)
 		}
 	}
 	m.brokePromise(simPeer(1), brokeVote)
-	if got := m.trust(s, &task{level: 2, lost: 2}, unknown); got != classNew {
+	if got, _ := m.trust(s, &task{level: 2, lost: 2}, unknown); got != classNew {
 		t.Errorf("with nobody known: class %d", got)
 	}
 }

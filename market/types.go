@@ -203,9 +203,12 @@ type (
 
 	// OfferSeen, WithdrawalSeen and ClaimSeen came by gossip (or, for a
 	// Claim, by a direct stream).
+	// Funds is what an offer's submitter can pay with, as far as the ledger here
+	// shows; nil when that is not known.
 	OfferSeen struct {
 		From  peer.ID
 		Offer *proto.Offer
+		Funds *proto.Credit
 	}
 	WithdrawalSeen struct {
 		From  peer.ID

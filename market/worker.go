@@ -7,6 +7,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/time/rate"
 	goproto "google.golang.org/protobuf/proto"
 
 	"edgenet.dev/proto"
@@ -22,7 +23,10 @@ type workside struct {
 	bids     map[proto.JobID]*bid
 	bidOrder []proto.JobID
 	bidsOf   map[peer.ID]int
-	paces    map[cid.Cid]*pace
+	claims   *rate.Limiter // that it makes
+	// poorClaims are those for submitters that cannot pay.
+	poorClaims *rate.Limiter
+	paces      map[cid.Cid]*pace
 
 	customers map[peer.ID]*customer
 	queued    int           // executions in queues
@@ -74,6 +78,7 @@ func (w *workside) init(cfg Worker) {
 	w.set(cfg)
 	w.bids = map[proto.JobID]*bid{}
 	w.bidsOf = map[peer.ID]int{}
+	w.claims, w.poorClaims = claimLimit(MaxClaims), claimLimit(poorClaims)
 	w.worths = map[worthKey]*worth{}
 	w.executing = map[*exec]bool{}
 	w.paces = map[cid.Cid]*pace{}

@@ -181,8 +181,17 @@ func (n *Node) Looks() uint64 { return n.gossip.looks.Load() }
 // HearOffer gives the node a message of the offers topic of shard 0 as gossip
 // does.
 func (n *Node) HearOffer(from peer.ID, data []byte) pubsub.ValidationResult {
+	return n.hear(n.net.ID.OffersTopic(0), from, data)
+}
+
+// HearClaim is HearOffer for claims.
+func (n *Node) HearClaim(from peer.ID, data []byte) pubsub.ValidationResult {
+	return n.hear(n.net.ID.ClaimsTopic(0), from, data)
+}
+
+func (n *Node) hear(topic string, from peer.ID, data []byte) pubsub.ValidationResult {
 	n.gossip.mu.Lock()
-	t := n.gossip.topics[n.net.ID.OffersTopic(0)]
+	t := n.gossip.topics[topic]
 	n.gossip.mu.Unlock()
 	return n.gossip.validator(t)(context.Background(), from, &pubsub.Message{Message: &pubsubpb.Message{Data: data}})
 }
@@ -192,4 +201,4 @@ func (n *Node) HearOffer(from peer.ID, data []byte) pubsub.ValidationResult {
 func (n *Node) GossipAt(now func() time.Time) { n.gossip.now = now }
 
 // What may come by gossip per second, for twice as many at once.
-const AuthorRate, StrangersRate, ForwardRate = authorRate, strangersRate, forwardRate
+const AuthorRate, StrangersRate, PoorRate, ForwardRate = authorRate, strangersRate, poorRate, forwardRate

@@ -204,7 +204,7 @@ func (g *gossip) publish(ctx context.Context, name, kind string, data []byte) er
 func (n *Node) heard(s *proto.Signed) {
 	switch s.Kind {
 	case proto.KindOffer:
-		n.jobs.post(market.OfferSeen{From: s.Signer, Offer: s.Payload.GetOffer()})
+		n.jobs.post(market.OfferSeen{From: s.Signer, Offer: s.Payload.GetOffer(), Funds: n.funds(s.Signer)})
 	case proto.KindWithdrawal:
 		if id, err := proto.ToJobID(s.Payload.GetWithdrawal().GetOffer()); err == nil {
 			n.jobs.post(market.WithdrawalSeen{From: s.Signer, Offer: id})
@@ -230,6 +230,9 @@ func (g *gossip) validator(t *topic) pubsub.ValidatorEx {
 		if !g.budgets.passes(from, now) {
 			return pubsub.ValidationIgnore
 		}
+		if g.excess(t, m.Data, now) {
+			return pubsub.ValidationIgnore
+		}
 		var err error
 		switch t.kind {
 		case "offers":
@@ -251,7 +254,7 @@ func (g *gossip) validator(t *topic) pubsub.ValidatorEx {
 			if stale(s, now) {
 				return pubsub.ValidationIgnore // clocks differ: nobody's fault
 			}
-			if !g.budgets.says(s.Signer, g.n.solvent(s.Signer), now) {
+			if !g.budgets.says(s.Signer, g.n.solvent(s.Signer), t.kind == "offers", now) {
 				return pubsub.ValidationIgnore
 			}
 		}

@@ -31,6 +31,22 @@ func (l *lab) offer(key crypto.PrivKey, deadline time.Time) []byte {
 	return raw
 }
 
+// claim is a signed claim for an offer that nobody made.
+func (l *lab) claim(key crypto.PrivKey, expires time.Time) []byte {
+	l.t.Helper()
+	id := make([]byte, 16)
+	if _, err := rand.Read(id); err != nil {
+		l.t.Fatal(err)
+	}
+	raw, err := proto.Seal(key, l.net.ID, &proto.Payload{Body: &proto.Payload_Claim{Claim: &proto.Claim{
+		Offer: id, Submitter: []byte(l.nodes[0].ID()), Slots: 1, ExpiresUnixMs: uint64(expires.UnixMilli()),
+	}}})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return raw
+}
+
 func someKey(t testing.TB) crypto.PrivKey {
 	t.Helper()
 	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
@@ -90,7 +106,7 @@ func TestGossipIsCountedByItsAuthor(t *testing.T) {
 		rate    int
 	}{
 		"one author":              {l.keys[1:2], node.AuthorRate},
-		"authors without credits": {strangers, node.StrangersRate},
+		"authors without credits": {strangers, node.PoorRate},
 	} {
 		if passed := flood(x.authors...); passed != 2*x.rate {
 			t.Errorf("%d messages of %s pass at once, want %d", passed, what, 2*x.rate)
@@ -110,6 +126,22 @@ func TestGossipIsCountedByItsAuthor(t *testing.T) {
 				t.Errorf("an author with credits is not heard beside %s", what)
 			}
 		}
+		if x.rate == node.PoorRate {
+			forged := l.offer(strangers[0], later)
+			forged[len(forged)-1] ^= 1
+			if got := n.HearOffer(someID(t), forged); got != pubsub.ValidationIgnore {
+				t.Errorf("above their rate a signature is looked at: %v", got)
+			}
+		}
+	}
+	claims, other := 0, someID(t)
+	for i := range 4 * node.StrangersRate {
+		if n.HearClaim(other, l.claim(strangers[i%len(strangers)], later)) == pubsub.ValidationAccept {
+			claims++
+		}
+	}
+	if claims != 2*node.StrangersRate {
+		t.Errorf("%d claims of authors without credits pass beside their offers, want %d", claims, 2*node.StrangersRate)
 	}
 }
 
