@@ -211,10 +211,7 @@ func (m *Machine) claim(b *bid) {
 	}
 	b.answered = true
 	priority := proto.Priority(o.Priority)
-	price := m.leastPrice(priority)
-	if w.cfg.MinPrice == 0 {
-		price = min(m.terms().At(priority, m.cfg.Price), proto.Credit(o.PriceCap))
-	}
+	price := min(m.asks(priority), proto.Credit(o.PriceCap)) // which is leastPrice at least
 	expires := m.now.Add(proto.LeaseDuration)
 	c := m.customer(b.from)
 	if !m.place(c, 0) { // its assignments may have a place yet, with a lane

@@ -154,18 +154,20 @@ func (c *customer) grant(key grantKey, g grant, now time.Time) bool {
 	return true
 }
 
-// granted reports whether this worker claimed work with that module, and what
-// it asks for at priority p.
+// granted reports whether this worker claimed work with that module, and what it
+// asks for at priority p: what it claimed for, in proportion to what the priorities
+// pay, or what a claim would ask for.
 func (m *Machine) granted(c *customer, module cid.Cid, p proto.Priority) (bool, proto.Credit) {
 	if g, ok := c.grants[grantKey{module, p}]; ok && m.now.Before(g.expires) {
 		return true, g.price
 	}
+	leased, price := false, m.asks(p)
 	for k, g := range c.grants {
 		if k.module == module && m.now.Before(g.expires) {
-			return true, m.leastPrice(p)
+			leased, price = true, min(price, saturate(g.price, m.cfg.percent(p))/proto.Credit(m.cfg.percent(k.priority)))
 		}
 	}
-	return false, m.leastPrice(p)
+	return leased, max(price, m.leastPrice(p))
 }
 
 // lane finds the books of a certified lane. New ones are made, but not kept before

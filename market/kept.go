@@ -23,7 +23,8 @@ func (w *workside) maxKept() int { return 8*w.cfg.InFlight + maxSent }
 func (m *Machine) keptFor() time.Duration { return max(keptLeast, 2*(m.cfg.MaxRun+m.cfg.RunSlack)) }
 
 // keep notes that x committed and waits. When there are too many, the oldest of
-// the submitter with the most gives way, of equals the one that promised least.
+// the submitter gives way that paid least for each that it has waiting, of equals of
+// the one with most: what is never asked for pays nothing, however many come with it.
 func (m *Machine) keep(x *exec) {
 	w, c := &m.work, x.c
 	x.phase, x.kept = execCommitted, m.now
@@ -36,7 +37,7 @@ func (m *Machine) keep(x *exec) {
 	for w.kept > w.maxKept() && !m.off.share {
 		var most *customer
 		for _, o := range w.customers {
-			if most == nil || o.kept > most.kept || o.kept == most.kept && (o.promised() < most.promised() || o.promised() == most.promised() && o.used < most.used) {
+			if o.kept > 0 && (most == nil || cmp.Or(cmp.Compare(m.paidPerKept(o), m.paidPerKept(most)), cmp.Compare(most.kept, o.kept), cmp.Compare(o.used, most.used)) < 0) {
 				most = o
 			}
 		}
@@ -64,12 +65,15 @@ func (c *customer) oldest(n int) (out []*exec) {
 	return out
 }
 
-// promised is what a submitter promised on the lanes that are known.
-func (c *customer) promised() (sum proto.Credit) {
-	for _, l := range c.lanes {
-		sum += l.vouchered
+// paidPerKept is what a submitter paid here lately for each result that it has
+// waiting, in µcredits.
+func (m *Machine) paidPerKept(c *customer) float64 {
+	w := m.work.worths[worthKey{payer: c.id}]
+	if w == nil {
+		return 0
 	}
-	return sum
+	w.fade(m.now)
+	return float64(w.earned) / float64(c.kept)
 }
 
 func (m *Machine) giveUp(x *exec, why string) {

@@ -97,3 +97,35 @@ func TestCommitmentsExpire(t *testing.T) {
 		t.Fatalf("%d are kept after their time", m.work.kept)
 	}
 }
+
+// Nor do many identities with few results each: who asked for results before and
+// paid keeps the room, whoever has most.
+func TestUnpaidCommitmentsGiveWay(t *testing.T) {
+	m, err := New(Config{Self: simPeer(0), Worker: Worker{Enabled: true, Slots: 1, Custom: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	honest := simPeer(1)
+	for i := range uint32(12) {
+		commitFor(m, simStart, honest, i)
+	}
+	hold := proto.CIDOf([]byte(honest))
+	m.Step(simStart, VoucherSeen{From: honest, Voucher: &proto.Voucher{Hold: hold.Bytes(), Worker: []byte(simPeer(0)), Amount: 10}})
+	for task := range uint32(11) {
+		for i := range maxCustomers - 1 {
+			if taken, _ := commitFor(m, simStart, simPeer(2+i), task); !taken {
+				t.Fatal("no work is taken")
+			}
+		}
+	}
+	if n := m.work.customers[honest].kept; n != 12 || m.work.kept != m.work.maxKept() {
+		t.Errorf("%d of 12 results of who pays are kept, %d in all", n, m.work.kept)
+	}
+	least := m.work.maxKept()
+	for i := range maxCustomers - 1 {
+		least = min(least, m.work.customers[simPeer(2+i)].kept)
+	}
+	if least < 3 { // of equals, who has most
+		t.Errorf("of one %d are kept", least)
+	}
+}

@@ -143,6 +143,14 @@ func (m *Machine) leastPrice(p proto.Priority) proto.Credit {
 	return 0
 }
 
+// asks is what this worker asks for work of priority p unless an offer pays less.
+func (m *Machine) asks(p proto.Priority) proto.Credit {
+	if m.work.cfg.MinPrice == 0 {
+		return m.terms().At(p, m.cfg.Price)
+	}
+	return m.leastPrice(p)
+}
+
 // Check refuses a budget that does not cover one task.
 func (q Quote) Check(o Options) error {
 	if o = o.WithDefaults(); q.Task <= o.MaxCredits {

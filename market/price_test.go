@@ -3,6 +3,7 @@ package market
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -71,4 +72,42 @@ func TestShare(t *testing.T) {
 			t.Fatalf("%d shared of %d, which jobs may need %d to %d of", sum, budget, least, worst)
 		}
 	})
+}
+
+// A worker that takes any price is paid what it claimed for, in proportion at other
+// priorities, and what a claim would ask for where it made none.
+func TestPriceOfAClaimBinds(t *testing.T) {
+	b := newBench(t, Worker{Enabled: true, Slots: 1, InFlight: 1000, Types: []string{"text"}, Custom: true})
+	from := simPeer(1)
+	least := func(name string, p proto.Priority, want uint64) {
+		t.Helper()
+		for _, price := range []uint64{0, 1, want - 1} {
+			refused := b.refused[from][proto.CodePrice]
+			b.assign(from, 1, false, func(a *proto.Assignment) { a.Priority, a.Price = uint32(p), price })
+			if b.refused[from][proto.CodePrice] != refused+1 {
+				t.Errorf("%s: %s priority runs for %d", name, p, price)
+			}
+		}
+		refused := b.refused[from][proto.CodePrice]
+		b.assign(from, 1, false, func(a *proto.Assignment) { a.Priority, a.Price = uint32(p), want })
+		if b.refused[from][proto.CodePrice] != refused {
+			t.Errorf("%s: %s priority is refused at %d", name, p, want)
+		}
+	}
+	least("no claim", proto.PriorityLow, 500_000)
+	least("no claim", proto.PriorityNormal, 1_000_000)
+	least("no claim", proto.PriorityHigh, 2_000_000)
+	b.assign(from, 1, false, nil)
+	id := proto.JobID{1}
+	b.step(OfferSeen{From: from, Offer: &proto.Offer{
+		Id: id[:], Type: "text", Module: scenarioModule.Bytes(), MeterVersion: proto.MeterVersion, FuelLimit: 60_000_000, PriceCap: 400_000,
+		SlotsWanted: 5, WorkersWanted: 2, DeadlineUnixMs: uint64(b.now.Add(time.Hour).UnixMilli()), Priority: uint32(proto.PriorityNormal), Round: 1,
+	}})
+	b.now = b.now.Add(time.Second)
+	b.step(Tick{})
+	least("claimed at 400,000", proto.PriorityNormal, 400_000)
+	least("claimed at 400,000", proto.PriorityLow, 200_000)
+	least("claimed at 400,000", proto.PriorityHigh, 2_000_000) // high costs what it promises
+	b.now = b.now.Add(proto.LeaseDuration)
+	least("the claim is over", proto.PriorityNormal, 1_000_000)
 }
