@@ -59,6 +59,7 @@ func (m *Machine) offerSeen(in OfferSeen) {
 	b.rivals, b.slots, b.said, b.poor = nil, 0, Grant{}, m.poor(in)
 	if w.why = m.declines(b); w.why != "" && w.why != w.below(o) {
 		m.stop(b.timer)
+		m.turnAway(w.why)
 		return
 	}
 	m.stop(b.timer)
@@ -165,6 +166,8 @@ func (m *Machine) declines(b *bid) string {
 	switch {
 	case !w.cfg.Enabled:
 		return "the worker is paused"
+	case w.cfg.Blocked.why(b.from, b.module) != "":
+		return w.cfg.Blocked.why(b.from, b.module)
 	case o.DeadlineUnixMs <= uint64(m.now.UnixMilli()):
 		return "its deadline passed"
 	case o.MeterVersion != proto.MeterVersion:

@@ -302,7 +302,7 @@ func (m *Machine) refusedSeen(in RefusedSeen) {
 	case proto.CodeBusy:
 		l.window = max(1, l.inflight-1)
 		m.block(l, 100*time.Millisecond)
-	case proto.CodePaused, proto.CodeShutdown, proto.CodeExpired, proto.CodePrice, proto.CodeType, proto.CodeLimits:
+	case proto.CodePaused, proto.CodeShutdown, proto.CodeExpired, proto.CodePrice, proto.CodeType, proto.CodeLimits, proto.CodeBlocked:
 		l.dead = true // until it claims again
 		m.block(l, 100*time.Millisecond)
 	case proto.CodeNoLane:

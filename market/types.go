@@ -558,6 +558,7 @@ type Worker struct {
 	Payee     peer.ID // "" = self
 	Operator  string
 	Site      string
+	Blocked   Blocked
 }
 
 // JobView and TaskView are what people see.

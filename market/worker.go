@@ -123,6 +123,7 @@ func (w *workside) runsModule(module cid.Cid) bool {
 func (m *Machine) workerSettings(cfg Worker) {
 	w := &m.work
 	w.set(cfg)
+	m.expel()
 	if w.cfg.Enabled {
 		return
 	}
@@ -164,6 +165,7 @@ func (m *Machine) assignSeen(in AssignSeen) {
 		ref := proto.Ref{Task: proto.TaskID{Job: id, Index: a.Task}, Attempt: a.Attempt}
 		if code != proto.CodeOK {
 			m.refuse(in.From, ref, code, reason)
+			m.turnAway(reason)
 			continue
 		}
 		if c.execs[ref] != nil {
@@ -172,6 +174,7 @@ func (m *Machine) assignSeen(in AssignSeen) {
 		fetch := i < len(in.Fetch) && in.Fetch[i]
 		if code, reason := m.checkAssignment(c, lane, a, fetch); code != proto.CodeOK {
 			m.refuse(in.From, ref, code, reason)
+			m.turnAway(reason)
 			continue
 		}
 		// Only an assignment that is taken makes a place for its submitter and lane.
@@ -209,6 +212,8 @@ func (m *Machine) checkBatch(in AssignSeen) (proto.Code, string) {
 	switch {
 	case !m.work.cfg.Enabled:
 		return proto.CodePaused, m.work.cfg.Reason
+	case m.work.cfg.Blocked.Submitters[in.From]:
+		return proto.CodeBlocked, blockedSubmitter
 	case peer.ID(b.Worker) != m.cfg.Self || l.Worker != m.cfg.Self || l.Payer != in.From ||
 		!l.Hold.Defined() || string(b.Hold) != l.Hold.KeyString() || b.Lane != l.Index:
 		return proto.CodeNoLane, "no certified lane for this worker and payer"
@@ -230,6 +235,8 @@ func (m *Machine) checkAssignment(c *customer, lane *workLane, a *proto.Assignme
 	}
 	leased, price := m.granted(c, module, proto.Priority(a.Priority))
 	switch {
+	case w.cfg.Blocked.Modules[module]: // also under a lease of before
+		return proto.CodeBlocked, blockedModule
 	case a.MeterVersion != proto.MeterVersion:
 		return proto.CodeModule, fmt.Sprintf("meter version %d is not supported", a.MeterVersion)
 	case !leased && !w.runsModule(module):

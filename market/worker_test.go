@@ -58,6 +58,9 @@ func TestEveryFieldOfAWorkerHasItsEffect(t *testing.T) {
 		"no Builtin": {edit: func(w *Worker, o *proto.Offer) {
 			o.Module, w.Builtin = own.Bytes(), nil
 		}, is: func(*proto.Claim) bool { return true }},
+		"Blocked": {edit: func(w *Worker, _ *proto.Offer) {
+			w.Blocked.Modules = map[cid.Cid]bool{text: true}
+		}, why: "blocks this module"},
 		"MinPrice above": {edit: func(w *Worker, _ *proto.Offer) { w.MinPrice = 1_000_001 }, why: "the minimum is"},
 		"MinPrice":       {edit: func(w *Worker, _ *proto.Offer) { w.MinPrice = 7 }, is: func(c *proto.Claim) bool { return c.Price == 7 }},
 		"MaxFuel":        {edit: func(w *Worker, _ *proto.Offer) { w.MaxFuel = 999_999 }, why: "fuel, the limit is"},

@@ -50,6 +50,7 @@ const (
 	CodeInternal
 	CodeQueueTimeout // not started in the time for that
 	CodeRunTimeout   // a try ran for its whole limit
+	CodeBlocked      // an operator blocks the peer, the submitter or the module
 )
 
 var codeNames = [...]string{
@@ -57,7 +58,7 @@ var codeNames = [...]string{
 	"EXPIRED", "NO_LANE", "PRICE", "MODULE", "FETCH", "INPUT_HASH", "LIMITS", "TYPE", "CANCELLED", "TIMEOUT",
 	"WORKER_GONE", "NO_QUORUM", "NO_WORKERS", "BUDGET", "LOCAL_FAILURE", "NO_COMMIT", "BAD_RECEIPT", "MINORITY",
 	"INSUFFICIENT_BALANCE", "NOT_WITNESS", "CONFLICT", "MISSING", "INVALID_EVENT", "NOT_FINAL", "TASK_FAILED",
-	"RATE_LIMITED", "DUPLICATE", "SHUTDOWN", "INTERNAL", "QUEUE_TIMEOUT", "RUN_TIMEOUT",
+	"RATE_LIMITED", "DUPLICATE", "SHUTDOWN", "INTERNAL", "QUEUE_TIMEOUT", "RUN_TIMEOUT", "BLOCKED",
 }
 
 func (c Code) String() string {
