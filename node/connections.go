@@ -116,7 +116,7 @@ func (n *Node) candidates() []candidate {
 			out = append(out, candidate{AddrInfo: k.AddrInfo, reached: k.reached})
 		}
 	}
-	return out
+	return slices.DeleteFunc(out, func(c candidate) bool { return n.blocks.refusal(c.ID, c.Addrs...) != nil })
 }
 
 // due marks and returns whom to dial now, and says how long nothing else is due.
@@ -271,6 +271,9 @@ func (n *Node) ConnectPeer(ctx context.Context, addr string) (peer.ID, string, e
 		return "", "", proto.CodeMalformed.Errorf("%s is this node itself", addr)
 	}
 	if _, err := proto.ParsePeer([]byte(info.ID)); err != nil {
+		return "", "", err
+	}
+	if err := n.blocks.refusal(info.ID, info.Addrs...); err != nil {
 		return "", "", err
 	}
 	ctx, done := n.until(ctx)

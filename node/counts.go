@@ -5,11 +5,12 @@ import (
 	"time"
 
 	"edgenet.dev/market"
+	"edgenet.dev/node/blocklist"
 	"edgenet.dev/proto"
 )
 
 // Counts are what a node has done since its start. All maps are bounded: their
-// keys are states and codes of the schema.
+// keys are states, codes of the schema and kinds.
 type Counts struct {
 	// As a submitter:
 	JobsSubmitted uint64
@@ -25,12 +26,15 @@ type Counts struct {
 	RunTime    time.Duration           // of executions, together
 	RunFuel    proto.Fuel
 	Received   proto.Credit // income that was claimed
+	// For the operator: connections, messages, offers and tasks that were refused
+	// because the list of what is blocked has them.
+	Blocked map[blocklist.Kind]uint64
 }
 
 func newCounts() Counts {
 	return Counts{
 		JobsEnded: map[market.TaskState]uint64{}, TasksEnded: map[market.TaskState]uint64{},
-		Executions: map[proto.Status]uint64{}, Refused: map[proto.Code]uint64{},
+		Executions: map[proto.Status]uint64{}, Refused: map[proto.Code]uint64{}, Blocked: map[blocklist.Kind]uint64{},
 	}
 }
 
@@ -48,7 +52,7 @@ func (n *Node) Counts() Counts {
 	defer a.mu.Unlock()
 	c := a.counts
 	c.JobsEnded, c.TasksEnded = maps.Clone(c.JobsEnded), maps.Clone(c.TasksEnded)
-	c.Executions, c.Refused = maps.Clone(c.Executions), maps.Clone(c.Refused)
+	c.Executions, c.Refused, c.Blocked = maps.Clone(c.Executions), maps.Clone(c.Refused), maps.Clone(c.Blocked)
 	return c
 }
 

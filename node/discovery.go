@@ -110,6 +110,9 @@ func (n *Node) FindPeer(ctx context.Context, id peer.ID) (peer.AddrInfo, error) 
 	if err := n.isReady(); err != nil {
 		return peer.AddrInfo{}, err
 	}
+	if err := n.blocks.refusal(id); err != nil {
+		return peer.AddrInfo{}, err
+	}
 	if n.dht == nil {
 		return peer.AddrInfo{}, proto.CodeNotFound.Errorf("find %s: the DHT is off on this node", id)
 	}

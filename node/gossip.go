@@ -251,6 +251,9 @@ func (g *gossip) validator(t *topic) pubsub.ValidatorEx {
 			return pubsub.ValidationReject
 		}
 		if s, ok := m.ValidatorData.(*proto.Signed); ok {
+			if g.n.blocks.author(s.Signer) {
+				return pubsub.ValidationIgnore // whoever passes it on does not know
+			}
 			if stale(s, now) {
 				return pubsub.ValidationIgnore // clocks differ: nobody's fault
 			}

@@ -33,6 +33,7 @@ func (n *Node) openHost() error {
 		Connections:    n.connections(r),
 		CertificatesAt: n.cfg.CertificatesAt,
 		MapPorts:       n.cfg.MapPorts,
+		Gater:          n.blocks.gater(),
 	})
 	if err != nil {
 		return err
@@ -106,6 +107,9 @@ func (n *Node) handle(name string, serve func(network.Stream)) {
 func (n *Node) stream(ctx context.Context, to peer.ID, name string) (network.Stream, error) {
 	if name == "task" { // this node's own choice of a worker
 		n.peerbook.choose(to)
+	}
+	if err := n.blocks.refusal(to); err != nil {
+		return nil, err
 	}
 	s, err := n.host.NewStream(network.WithAllowLimitedConn(ctx, "edgenet"), to, n.net.ID.Protocol(name))
 	if err != nil {

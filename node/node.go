@@ -64,6 +64,7 @@ type Node struct {
 	settings  atomic.Pointer[market.Worker] // what was asked for: offered, unless the node is halted
 	applying  sync.Mutex                    // orders changes of offered
 	instances *instances                    // other processes with this key
+	blocks    *blocks                       // what the operator refuses to deal with
 	frozen    atomic.Bool                   // this account is
 	halting   chan struct{}                 // something may keep the node from working
 	serving   *serving                      // blobs being served
@@ -120,6 +121,11 @@ func New(cfg Config) (*Node, error) {
 	if n.secret, err = blobSecret(cfg); err != nil {
 		return nil, err
 	}
+	n.blocks = &blocks{n: n}
+	if err := n.blocks.open(); err != nil {
+		return nil, err
+	}
+	n.cfg.Worker.Blocked = n.blocks.work()
 	n.offered.Store(&n.cfg.Worker)
 	if n.needs, err = lru.New[cid.Cid, need](needsKept); err != nil {
 		return nil, fmt.Errorf("node: %w", err)
@@ -256,6 +262,7 @@ func (n *Node) start() error {
 	n.goRun("leases", n.leases.run)
 	n.goRun("activity", n.watchActivity)
 	n.goDo(n.protect)
+	n.blocks.run()
 	n.goDo(n.claims.run)
 	n.goDo(n.evidence.run)
 	if n.wallet.witness != nil && n.cfg.Executor != nil {

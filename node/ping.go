@@ -29,6 +29,9 @@ func (n *Node) Ping(ctx context.Context, to peer.AddrInfo) (Pong, error) {
 	if to.ID == n.self {
 		return Pong{}, proto.CodeMalformed.Errorf("%s is this node itself; ping another peer", to.ID)
 	}
+	if err := n.blocks.refusal(to.ID, to.Addrs...); err != nil {
+		return Pong{}, err
+	}
 	ctx, cancel := n.until(ctx)
 	defer cancel()
 	ctx, stop := context.WithTimeout(network.WithAllowLimitedConn(ctx, "edgenet"), probeTimeout)

@@ -15,19 +15,24 @@ func subnet(a ma.Multiaddr) string { return prefixOf(a, 24, 48) }
 // site is the place that an address belongs to: an IPv4 address, or a /64.
 func site(a ma.Multiaddr) string { return prefixOf(a, 32, 64) }
 
-func prefixOf(a ma.Multiaddr, bits4, bits6 int) string {
+// ipOf is an address's first IP.
+func ipOf(a ma.Multiaddr) (netip.Addr, bool) {
 	if a == nil {
-		return ""
+		return netip.Addr{}, false
 	}
 	raw, err := manet.ToIP(a)
 	if err != nil {
-		return ""
+		return netip.Addr{}, false
 	}
 	ip, ok := netip.AddrFromSlice(raw)
+	return ip.Unmap(), ok
+}
+
+func prefixOf(a ma.Multiaddr, bits4, bits6 int) string {
+	ip, ok := ipOf(a)
 	if !ok {
 		return ""
 	}
-	ip = ip.Unmap()
 	bits := bits6
 	if ip.Is4() {
 		bits = bits4

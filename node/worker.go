@@ -61,6 +61,7 @@ func (n *Node) applyWorker(ctx context.Context) error {
 		w.Enabled, w.Reason = false, "paused by whoever runs this node"
 	}
 	w = offer(w)
+	w.Blocked = n.blocks.work()
 	n.offered.Store(&w)
 	if err := n.gossip.followWork(w); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/metrics"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -60,6 +61,9 @@ type Config struct {
 	// Metrics takes libp2p's own metrics. nil = they are not counted. In a tab it
 	// does nothing.
 	Metrics Registerer
+	// Gater refuses connections, in either direction. nil = none. In a tab it does
+	// nothing.
+	Gater connmgr.ConnectionGater
 	// CertificatesAt, a test hook, is the moment for which WebTransport
 	// certificates are made, once. Zero follows the clock.
 	CertificatesAt time.Time

@@ -63,6 +63,9 @@ func NewHost(c Config) (host.Host, error) {
 	if len(c.Listen) == 0 {
 		opts = append(opts, libp2p.NoListenAddrs)
 	}
+	if c.Gater != nil {
+		opts = append(opts, libp2p.ConnectionGater(c.Gater))
+	}
 	if c.Bandwidth != nil {
 		opts = append(opts, libp2p.BandwidthReporter(c.Bandwidth))
 	}

@@ -52,6 +52,7 @@ var connectCodes = map[proto.Code]connect.Code{
 	proto.CodeInsufficient: connect.CodeFailedPrecondition,
 	proto.CodeBudget:       connect.CodeFailedPrecondition,
 	proto.CodePaused:       connect.CodeFailedPrecondition,
+	proto.CodeBlocked:      connect.CodePermissionDenied,
 	proto.CodeInvalidEvent: connect.CodeFailedPrecondition,
 	proto.CodeNotFinal:     connect.CodeFailedPrecondition,
 	proto.CodeNotWitness:   connect.CodeFailedPrecondition,

@@ -115,6 +115,8 @@ func (s *server) Status(_ context.Context, req *connect.Request[api.StatusReques
 	for _, x := range s.node.Stores() {
 		reply.Stores = append(reply.Stores, &api.StoreSize{Name: x.Name, Bytes: x.Bytes, Limit: x.Limit})
 	}
+	blocked, problem := s.node.Blocks()
+	reply.Blocked, reply.BlockedProblem = uint32(len(blocked)), problem
 	for _, g := range st.Gossip {
 		reply.Gossip = append(reply.Gossip, &api.GossipCount{Topic: g.Topic, Sent: g.Sent, Received: g.Received})
 	}

@@ -43,6 +43,9 @@ const (
 	Dropped    = "dropped"      // an event of this account was refused, and what it was for is not done
 	Start      = "start"        // the daemon started with this configuration
 	Copied     = "copied"       // another process has this identity; this one signs nothing
+	Block      = "block.add"    // the operator blocks a peer, subnet, submitter or module
+	Unblock    = "block.rm"     // and does not any more
+	Reload     = "block.reload" // the file of what is blocked was changed by hand
 	NotVoting  = "not-voting"   // a witness restored from a backup stays silent
 	ShortWrite = "short-write"  // read only: a line that a crash cut short
 )

@@ -10,6 +10,7 @@ import (
 
 	"edgenet.dev/market"
 	"edgenet.dev/node"
+	"edgenet.dev/node/blocklist"
 	"edgenet.dev/sandbox"
 )
 
@@ -78,6 +79,8 @@ var (
 	witnessUp   = gauge("witness_reachable", "Whether a witness answers this node: 1 or 0. The label is its place in the genesis.", "witness")
 	witnessRTT  = gauge("witness_rtt_seconds", "Time that a witness took to answer; absent while it does not.", "witness")
 	clockOffset = gauge("clock_offset_seconds", "Median of how far the witnesses' clocks are ahead of this one; absent when none answers.")
+	blocked     = gauge("blocked_entries", "Entries of the list of what the operator blocks, by kind.", "kind")
+	turnedAway  = counter("blocked_refusals_total", "Connections, messages, offers and tasks that were refused because of that list, by kind.", "kind")
 	isWitness   = gauge("witness", "Whether this node is a witness: 1 or 0.")
 
 	synced        = gauge("ledger_synced", "Whether the ledger is up to date, as far as this node can know: 1 or 0.")
@@ -140,6 +143,16 @@ func (c *collector) collectNode(put putter) {
 	}
 	put(reachable, map[string]float64{"public": 1, "private": 0, "unknown": -1}[c.n.Reachability()])
 	put(isWitness, bit(s.Witness))
+	entries, _ := c.n.Blocks()
+	count := map[blocklist.Kind]int{}
+	for _, e := range entries {
+		count[e.Kind]++
+	}
+	refusals := c.n.Counts().Blocked
+	for _, k := range blocklist.Kinds() {
+		put(blocked, float64(count[k]), string(k))
+		put(turnedAway, float64(refusals[k]), string(k))
+	}
 	put(workerOn, bit(s.Worker.Enabled))
 	put(slots, float64(s.Worker.Slots))
 	put(busy, float64(s.Worker.Busy))

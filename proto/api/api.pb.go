@@ -73,7 +73,7 @@ func (x StakeRequest_Verb) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StakeRequest_Verb.Descriptor instead.
 func (StakeRequest_Verb) EnumDescriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{46, 0}
+	return file_api_proto_rawDescGZIP(), []int{53, 0}
 }
 
 type StatusRequest struct {
@@ -140,8 +140,10 @@ type StatusReply struct {
 	BytesIn         uint64                 `protobuf:"varint,16,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"` // all libp2p traffic
 	BytesOut        uint64                 `protobuf:"varint,17,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
 	Gossip          []*GossipCount         `protobuf:"bytes,18,rep,name=gossip,proto3" json:"gossip,omitempty"`
-	Stores          []*StoreSize           `protobuf:"bytes,19,rep,name=stores,proto3" json:"stores,omitempty"`     // what is kept on disk
-	Problems        []string               `protobuf:"bytes,40,rep,name=problems,proto3" json:"problems,omitempty"` // sentences: why it signs nothing or takes no work, and what to do
+	Stores          []*StoreSize           `protobuf:"bytes,19,rep,name=stores,proto3" json:"stores,omitempty"`                                       // what is kept on disk
+	Blocked         uint32                 `protobuf:"varint,20,opt,name=blocked,proto3" json:"blocked,omitempty"`                                    // entries in force, see Blocks
+	BlockedProblem  string                 `protobuf:"bytes,21,opt,name=blocked_problem,json=blockedProblem,proto3" json:"blocked_problem,omitempty"` // as BlocksReply's problem
+	Problems        []string               `protobuf:"bytes,40,rep,name=problems,proto3" json:"problems,omitempty"`                                   // sentences: why it signs nothing or takes no work, and what to do
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -307,6 +309,20 @@ func (x *StatusReply) GetStores() []*StoreSize {
 		return x.Stores
 	}
 	return nil
+}
+
+func (x *StatusReply) GetBlocked() uint32 {
+	if x != nil {
+		return x.Blocked
+	}
+	return 0
+}
+
+func (x *StatusReply) GetBlockedProblem() string {
+	if x != nil {
+		return x.BlockedProblem
+	}
+	return ""
 }
 
 func (x *StatusReply) GetProblems() []string {
@@ -1684,6 +1700,402 @@ func (x *InviteReply) GetAddresses() []string {
 	return nil
 }
 
+type Blocked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // peer, subnet, submitter, module
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	SinceUnixMs   uint64                 `protobuf:"varint,3,opt,name=since_unix_ms,json=sinceUnixMs,proto3" json:"since_unix_ms,omitempty"` // 0: not known
+	UntilUnixMs   uint64                 `protobuf:"varint,4,opt,name=until_unix_ms,json=untilUnixMs,proto3" json:"until_unix_ms,omitempty"` // 0: for good
+	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Blocked) Reset() {
+	*x = Blocked{}
+	mi := &file_api_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Blocked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Blocked) ProtoMessage() {}
+
+func (x *Blocked) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Blocked.ProtoReflect.Descriptor instead.
+func (*Blocked) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Blocked) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Blocked) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Blocked) GetSinceUnixMs() uint64 {
+	if x != nil {
+		return x.SinceUnixMs
+	}
+	return 0
+}
+
+func (x *Blocked) GetUntilUnixMs() uint64 {
+	if x != nil {
+		return x.UntilUnixMs
+	}
+	return 0
+}
+
+func (x *Blocked) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type BlockRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`   // empty: follows from the value, a peer id is a peer
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"` // peer id, address, subnet, CID or task type
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	ForMs         uint64                 `protobuf:"varint,4,opt,name=for_ms,json=forMs,proto3" json:"for_ms,omitempty"` // 0: for good
+	Force         bool                   `protobuf:"varint,5,opt,name=force,proto3" json:"force,omitempty"`              // though it cuts the node off from its network
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockRequest) Reset() {
+	*x = BlockRequest{}
+	mi := &file_api_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockRequest) ProtoMessage() {}
+
+func (x *BlockRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockRequest.ProtoReflect.Descriptor instead.
+func (*BlockRequest) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *BlockRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *BlockRequest) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *BlockRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *BlockRequest) GetForMs() uint64 {
+	if x != nil {
+		return x.ForMs
+	}
+	return 0
+}
+
+func (x *BlockRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type BlockReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entry         *Blocked               `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	Replaced      bool                   `protobuf:"varint,2,opt,name=replaced,proto3" json:"replaced,omitempty"` // there was one of this kind and value
+	Notes         []string               `protobuf:"bytes,3,rep,name=notes,proto3" json:"notes,omitempty"`        // sentences: what it means here
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockReply) Reset() {
+	*x = BlockReply{}
+	mi := &file_api_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockReply) ProtoMessage() {}
+
+func (x *BlockReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockReply.ProtoReflect.Descriptor instead.
+func (*BlockReply) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *BlockReply) GetEntry() *Blocked {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+func (x *BlockReply) GetReplaced() bool {
+	if x != nil {
+		return x.Replaced
+	}
+	return false
+}
+
+func (x *BlockReply) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+type UnblockRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // empty: any, when there are not several
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnblockRequest) Reset() {
+	*x = UnblockRequest{}
+	mi := &file_api_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnblockRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnblockRequest) ProtoMessage() {}
+
+func (x *UnblockRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnblockRequest.ProtoReflect.Descriptor instead.
+func (*UnblockRequest) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *UnblockRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *UnblockRequest) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+type UnblockReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entry         *Blocked               `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnblockReply) Reset() {
+	*x = UnblockReply{}
+	mi := &file_api_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnblockReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnblockReply) ProtoMessage() {}
+
+func (x *UnblockReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnblockReply.ProtoReflect.Descriptor instead.
+func (*UnblockReply) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *UnblockReply) GetEntry() *Blocked {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+type BlocksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlocksRequest) Reset() {
+	*x = BlocksRequest{}
+	mi := &file_api_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlocksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlocksRequest) ProtoMessage() {}
+
+func (x *BlocksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlocksRequest.ProtoReflect.Descriptor instead.
+func (*BlocksRequest) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{31}
+}
+
+type BlocksReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entries       []*Blocked             `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	Problem       string                 `protobuf:"bytes,2,opt,name=problem,proto3" json:"problem,omitempty"` // why the file is not what is in force; empty: it is
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlocksReply) Reset() {
+	*x = BlocksReply{}
+	mi := &file_api_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlocksReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlocksReply) ProtoMessage() {}
+
+func (x *BlocksReply) ProtoReflect() protoreflect.Message {
+	mi := &file_api_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlocksReply.ProtoReflect.Descriptor instead.
+func (*BlocksReply) Descriptor() ([]byte, []int) {
+	return file_api_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *BlocksReply) GetEntries() []*Blocked {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *BlocksReply) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
 type SubmitRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Type           string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`     // task type; empty when module is given
@@ -1705,7 +2117,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_api_proto_msgTypes[26]
+	mi := &file_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1717,7 +2129,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[26]
+	mi := &file_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1730,7 +2142,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{26}
+	return file_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SubmitRequest) GetType() string {
@@ -1839,7 +2251,7 @@ type SubmitReply struct {
 
 func (x *SubmitReply) Reset() {
 	*x = SubmitReply{}
-	mi := &file_api_proto_msgTypes[27]
+	mi := &file_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1851,7 +2263,7 @@ func (x *SubmitReply) String() string {
 func (*SubmitReply) ProtoMessage() {}
 
 func (x *SubmitReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[27]
+	mi := &file_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1864,7 +2276,7 @@ func (x *SubmitReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitReply.ProtoReflect.Descriptor instead.
 func (*SubmitReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{27}
+	return file_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SubmitReply) GetJob() string {
@@ -1926,7 +2338,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_api_proto_msgTypes[28]
+	mi := &file_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2350,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[28]
+	mi := &file_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2363,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{28}
+	return file_api_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListRequest) GetState() string {
@@ -1977,7 +2389,7 @@ type ListReply struct {
 
 func (x *ListReply) Reset() {
 	*x = ListReply{}
-	mi := &file_api_proto_msgTypes[29]
+	mi := &file_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1989,7 +2401,7 @@ func (x *ListReply) String() string {
 func (*ListReply) ProtoMessage() {}
 
 func (x *ListReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[29]
+	mi := &file_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2002,7 +2414,7 @@ func (x *ListReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReply.ProtoReflect.Descriptor instead.
 func (*ListReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{29}
+	return file_api_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListReply) GetJobs() []*Job {
@@ -2021,7 +2433,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_api_proto_msgTypes[30]
+	mi := &file_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2033,7 +2445,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[30]
+	mi := &file_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2046,7 +2458,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{30}
+	return file_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetRequest) GetJob() string {
@@ -2091,7 +2503,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_api_proto_msgTypes[31]
+	mi := &file_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2103,7 +2515,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[31]
+	mi := &file_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2116,7 +2528,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{31}
+	return file_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Job) GetId() string {
@@ -2323,7 +2735,7 @@ type LostTry struct {
 
 func (x *LostTry) Reset() {
 	*x = LostTry{}
-	mi := &file_api_proto_msgTypes[32]
+	mi := &file_api_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2747,7 @@ func (x *LostTry) String() string {
 func (*LostTry) ProtoMessage() {}
 
 func (x *LostTry) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[32]
+	mi := &file_api_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2760,7 @@ func (x *LostTry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LostTry.ProtoReflect.Descriptor instead.
 func (*LostTry) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{32}
+	return file_api_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *LostTry) GetTask() uint32 {
@@ -2410,7 +2822,7 @@ type TaskInfo struct {
 
 func (x *TaskInfo) Reset() {
 	*x = TaskInfo{}
-	mi := &file_api_proto_msgTypes[33]
+	mi := &file_api_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2422,7 +2834,7 @@ func (x *TaskInfo) String() string {
 func (*TaskInfo) ProtoMessage() {}
 
 func (x *TaskInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[33]
+	mi := &file_api_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2435,7 +2847,7 @@ func (x *TaskInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskInfo.ProtoReflect.Descriptor instead.
 func (*TaskInfo) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{33}
+	return file_api_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TaskInfo) GetIndex() uint32 {
@@ -2517,7 +2929,7 @@ type ReplicaInfo struct {
 
 func (x *ReplicaInfo) Reset() {
 	*x = ReplicaInfo{}
-	mi := &file_api_proto_msgTypes[34]
+	mi := &file_api_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2529,7 +2941,7 @@ func (x *ReplicaInfo) String() string {
 func (*ReplicaInfo) ProtoMessage() {}
 
 func (x *ReplicaInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[34]
+	mi := &file_api_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2542,7 +2954,7 @@ func (x *ReplicaInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaInfo.ProtoReflect.Descriptor instead.
 func (*ReplicaInfo) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{34}
+	return file_api_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ReplicaInfo) GetWorker() string {
@@ -2622,7 +3034,7 @@ type TaskResult struct {
 
 func (x *TaskResult) Reset() {
 	*x = TaskResult{}
-	mi := &file_api_proto_msgTypes[35]
+	mi := &file_api_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2634,7 +3046,7 @@ func (x *TaskResult) String() string {
 func (*TaskResult) ProtoMessage() {}
 
 func (x *TaskResult) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[35]
+	mi := &file_api_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2647,7 +3059,7 @@ func (x *TaskResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskResult.ProtoReflect.Descriptor instead.
 func (*TaskResult) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{35}
+	return file_api_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TaskResult) GetIndex() uint32 {
@@ -2750,7 +3162,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_api_proto_msgTypes[36]
+	mi := &file_api_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2762,7 +3174,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[36]
+	mi := &file_api_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2775,7 +3187,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{36}
+	return file_api_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CancelRequest) GetJob() string {
@@ -2794,7 +3206,7 @@ type CancelReply struct {
 
 func (x *CancelReply) Reset() {
 	*x = CancelReply{}
-	mi := &file_api_proto_msgTypes[37]
+	mi := &file_api_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2806,7 +3218,7 @@ func (x *CancelReply) String() string {
 func (*CancelReply) ProtoMessage() {}
 
 func (x *CancelReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[37]
+	mi := &file_api_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2819,7 +3231,7 @@ func (x *CancelReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReply.ProtoReflect.Descriptor instead.
 func (*CancelReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{37}
+	return file_api_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CancelReply) GetState() string {
@@ -2838,7 +3250,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_api_proto_msgTypes[38]
+	mi := &file_api_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2850,7 +3262,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[38]
+	mi := &file_api_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2863,7 +3275,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{38}
+	return file_api_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RemoveRequest) GetJob() string {
@@ -2882,7 +3294,7 @@ type RemoveReply struct {
 
 func (x *RemoveReply) Reset() {
 	*x = RemoveReply{}
-	mi := &file_api_proto_msgTypes[39]
+	mi := &file_api_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2894,7 +3306,7 @@ func (x *RemoveReply) String() string {
 func (*RemoveReply) ProtoMessage() {}
 
 func (x *RemoveReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[39]
+	mi := &file_api_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2907,7 +3319,7 @@ func (x *RemoveReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveReply.ProtoReflect.Descriptor instead.
 func (*RemoveReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{39}
+	return file_api_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RemoveReply) GetJob() string {
@@ -2926,7 +3338,7 @@ type WhyReply struct {
 
 func (x *WhyReply) Reset() {
 	*x = WhyReply{}
-	mi := &file_api_proto_msgTypes[40]
+	mi := &file_api_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2938,7 +3350,7 @@ func (x *WhyReply) String() string {
 func (*WhyReply) ProtoMessage() {}
 
 func (x *WhyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[40]
+	mi := &file_api_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2951,7 +3363,7 @@ func (x *WhyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyReply.ProtoReflect.Descriptor instead.
 func (*WhyReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{40}
+	return file_api_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *WhyReply) GetLines() []string {
@@ -2970,7 +3382,7 @@ type BalanceRequest struct {
 
 func (x *BalanceRequest) Reset() {
 	*x = BalanceRequest{}
-	mi := &file_api_proto_msgTypes[41]
+	mi := &file_api_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2982,7 +3394,7 @@ func (x *BalanceRequest) String() string {
 func (*BalanceRequest) ProtoMessage() {}
 
 func (x *BalanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[41]
+	mi := &file_api_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2995,7 +3407,7 @@ func (x *BalanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BalanceRequest.ProtoReflect.Descriptor instead.
 func (*BalanceRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{41}
+	return file_api_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *BalanceRequest) GetAccount() string {
@@ -3027,7 +3439,7 @@ type BalanceReply struct {
 
 func (x *BalanceReply) Reset() {
 	*x = BalanceReply{}
-	mi := &file_api_proto_msgTypes[42]
+	mi := &file_api_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3039,7 +3451,7 @@ func (x *BalanceReply) String() string {
 func (*BalanceReply) ProtoMessage() {}
 
 func (x *BalanceReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[42]
+	mi := &file_api_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3052,7 +3464,7 @@ func (x *BalanceReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BalanceReply.ProtoReflect.Descriptor instead.
 func (*BalanceReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{42}
+	return file_api_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *BalanceReply) GetAccount() string {
@@ -3169,7 +3581,7 @@ type Waiting struct {
 
 func (x *Waiting) Reset() {
 	*x = Waiting{}
-	mi := &file_api_proto_msgTypes[43]
+	mi := &file_api_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3181,7 +3593,7 @@ func (x *Waiting) String() string {
 func (*Waiting) ProtoMessage() {}
 
 func (x *Waiting) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[43]
+	mi := &file_api_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3194,7 +3606,7 @@ func (x *Waiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Waiting.ProtoReflect.Descriptor instead.
 func (*Waiting) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{43}
+	return file_api_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Waiting) GetEvent() string {
@@ -3252,7 +3664,7 @@ type TransferRequest struct {
 
 func (x *TransferRequest) Reset() {
 	*x = TransferRequest{}
-	mi := &file_api_proto_msgTypes[44]
+	mi := &file_api_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3264,7 +3676,7 @@ func (x *TransferRequest) String() string {
 func (*TransferRequest) ProtoMessage() {}
 
 func (x *TransferRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[44]
+	mi := &file_api_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3277,7 +3689,7 @@ func (x *TransferRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferRequest.ProtoReflect.Descriptor instead.
 func (*TransferRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{44}
+	return file_api_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *TransferRequest) GetTo() string {
@@ -3326,7 +3738,7 @@ type TransferReply struct {
 
 func (x *TransferReply) Reset() {
 	*x = TransferReply{}
-	mi := &file_api_proto_msgTypes[45]
+	mi := &file_api_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3338,7 +3750,7 @@ func (x *TransferReply) String() string {
 func (*TransferReply) ProtoMessage() {}
 
 func (x *TransferReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[45]
+	mi := &file_api_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3351,7 +3763,7 @@ func (x *TransferReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferReply.ProtoReflect.Descriptor instead.
 func (*TransferReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{45}
+	return file_api_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *TransferReply) GetEvent() string {
@@ -3389,7 +3801,7 @@ type StakeRequest struct {
 
 func (x *StakeRequest) Reset() {
 	*x = StakeRequest{}
-	mi := &file_api_proto_msgTypes[46]
+	mi := &file_api_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3401,7 +3813,7 @@ func (x *StakeRequest) String() string {
 func (*StakeRequest) ProtoMessage() {}
 
 func (x *StakeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[46]
+	mi := &file_api_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3414,7 +3826,7 @@ func (x *StakeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StakeRequest.ProtoReflect.Descriptor instead.
 func (*StakeRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{46}
+	return file_api_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *StakeRequest) GetVerb() StakeRequest_Verb {
@@ -3458,7 +3870,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_api_proto_msgTypes[47]
+	mi := &file_api_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3470,7 +3882,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[47]
+	mi := &file_api_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3483,7 +3895,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{47}
+	return file_api_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *HistoryRequest) GetLimit() uint32 {
@@ -3530,7 +3942,7 @@ type HistoryReply struct {
 
 func (x *HistoryReply) Reset() {
 	*x = HistoryReply{}
-	mi := &file_api_proto_msgTypes[48]
+	mi := &file_api_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3542,7 +3954,7 @@ func (x *HistoryReply) String() string {
 func (*HistoryReply) ProtoMessage() {}
 
 func (x *HistoryReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[48]
+	mi := &file_api_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3555,7 +3967,7 @@ func (x *HistoryReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryReply.ProtoReflect.Descriptor instead.
 func (*HistoryReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{48}
+	return file_api_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *HistoryReply) GetEntries() []*HistoryEntry {
@@ -3588,7 +4000,7 @@ type HistoryEntry struct {
 
 func (x *HistoryEntry) Reset() {
 	*x = HistoryEntry{}
-	mi := &file_api_proto_msgTypes[49]
+	mi := &file_api_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3600,7 +4012,7 @@ func (x *HistoryEntry) String() string {
 func (*HistoryEntry) ProtoMessage() {}
 
 func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[49]
+	mi := &file_api_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3613,7 +4025,7 @@ func (x *HistoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryEntry.ProtoReflect.Descriptor instead.
 func (*HistoryEntry) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{49}
+	return file_api_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *HistoryEntry) GetEvent() string {
@@ -3734,7 +4146,7 @@ type Payment struct {
 
 func (x *Payment) Reset() {
 	*x = Payment{}
-	mi := &file_api_proto_msgTypes[50]
+	mi := &file_api_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3746,7 +4158,7 @@ func (x *Payment) String() string {
 func (*Payment) ProtoMessage() {}
 
 func (x *Payment) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[50]
+	mi := &file_api_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3759,7 +4171,7 @@ func (x *Payment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Payment.ProtoReflect.Descriptor instead.
 func (*Payment) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{50}
+	return file_api_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Payment) GetFrom() string {
@@ -3800,7 +4212,7 @@ type RewardsRequest struct {
 
 func (x *RewardsRequest) Reset() {
 	*x = RewardsRequest{}
-	mi := &file_api_proto_msgTypes[51]
+	mi := &file_api_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3812,7 +4224,7 @@ func (x *RewardsRequest) String() string {
 func (*RewardsRequest) ProtoMessage() {}
 
 func (x *RewardsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[51]
+	mi := &file_api_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3825,7 +4237,7 @@ func (x *RewardsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RewardsRequest.ProtoReflect.Descriptor instead.
 func (*RewardsRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{51}
+	return file_api_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RewardsRequest) GetAccount() string {
@@ -3852,7 +4264,7 @@ type RewardsReply struct {
 
 func (x *RewardsReply) Reset() {
 	*x = RewardsReply{}
-	mi := &file_api_proto_msgTypes[52]
+	mi := &file_api_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3864,7 +4276,7 @@ func (x *RewardsReply) String() string {
 func (*RewardsReply) ProtoMessage() {}
 
 func (x *RewardsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[52]
+	mi := &file_api_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3877,7 +4289,7 @@ func (x *RewardsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RewardsReply.ProtoReflect.Descriptor instead.
 func (*RewardsReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{52}
+	return file_api_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RewardsReply) GetRewards() []*Reward {
@@ -3916,7 +4328,7 @@ type Reward struct {
 
 func (x *Reward) Reset() {
 	*x = Reward{}
-	mi := &file_api_proto_msgTypes[53]
+	mi := &file_api_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3928,7 +4340,7 @@ func (x *Reward) String() string {
 func (*Reward) ProtoMessage() {}
 
 func (x *Reward) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[53]
+	mi := &file_api_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3941,7 +4353,7 @@ func (x *Reward) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reward.ProtoReflect.Descriptor instead.
 func (*Reward) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{53}
+	return file_api_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Reward) GetKind() string {
@@ -4043,7 +4455,7 @@ type AuditRequest struct {
 
 func (x *AuditRequest) Reset() {
 	*x = AuditRequest{}
-	mi := &file_api_proto_msgTypes[54]
+	mi := &file_api_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4055,7 +4467,7 @@ func (x *AuditRequest) String() string {
 func (*AuditRequest) ProtoMessage() {}
 
 func (x *AuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[54]
+	mi := &file_api_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4068,7 +4480,7 @@ func (x *AuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditRequest.ProtoReflect.Descriptor instead.
 func (*AuditRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{54}
+	return file_api_proto_rawDescGZIP(), []int{61}
 }
 
 type AuditReply struct {
@@ -4096,7 +4508,7 @@ type AuditReply struct {
 
 func (x *AuditReply) Reset() {
 	*x = AuditReply{}
-	mi := &file_api_proto_msgTypes[55]
+	mi := &file_api_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4108,7 +4520,7 @@ func (x *AuditReply) String() string {
 func (*AuditReply) ProtoMessage() {}
 
 func (x *AuditReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[55]
+	mi := &file_api_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4121,7 +4533,7 @@ func (x *AuditReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditReply.ProtoReflect.Descriptor instead.
 func (*AuditReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{55}
+	return file_api_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *AuditReply) GetAvailable() uint64 {
@@ -4252,7 +4664,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_api_proto_msgTypes[56]
+	mi := &file_api_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4264,7 +4676,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[56]
+	mi := &file_api_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4277,7 +4689,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{56}
+	return file_api_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *BackupRequest) GetDir() string {
@@ -4295,7 +4707,7 @@ type BackupReply struct {
 
 func (x *BackupReply) Reset() {
 	*x = BackupReply{}
-	mi := &file_api_proto_msgTypes[57]
+	mi := &file_api_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4307,7 +4719,7 @@ func (x *BackupReply) String() string {
 func (*BackupReply) ProtoMessage() {}
 
 func (x *BackupReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[57]
+	mi := &file_api_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4320,7 +4732,7 @@ func (x *BackupReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupReply.ProtoReflect.Descriptor instead.
 func (*BackupReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{57}
+	return file_api_proto_rawDescGZIP(), []int{64}
 }
 
 type KeysRequest struct {
@@ -4332,7 +4744,7 @@ type KeysRequest struct {
 
 func (x *KeysRequest) Reset() {
 	*x = KeysRequest{}
-	mi := &file_api_proto_msgTypes[58]
+	mi := &file_api_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4344,7 +4756,7 @@ func (x *KeysRequest) String() string {
 func (*KeysRequest) ProtoMessage() {}
 
 func (x *KeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[58]
+	mi := &file_api_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4357,7 +4769,7 @@ func (x *KeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysRequest.ProtoReflect.Descriptor instead.
 func (*KeysRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{58}
+	return file_api_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *KeysRequest) GetAccount() string {
@@ -4385,7 +4797,7 @@ type KeysReply struct {
 
 func (x *KeysReply) Reset() {
 	*x = KeysReply{}
-	mi := &file_api_proto_msgTypes[59]
+	mi := &file_api_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4397,7 +4809,7 @@ func (x *KeysReply) String() string {
 func (*KeysReply) ProtoMessage() {}
 
 func (x *KeysReply) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[59]
+	mi := &file_api_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4410,7 +4822,7 @@ func (x *KeysReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysReply.ProtoReflect.Descriptor instead.
 func (*KeysReply) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{59}
+	return file_api_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *KeysReply) GetAccount() string {
@@ -4497,7 +4909,7 @@ type RotateRequest struct {
 
 func (x *RotateRequest) Reset() {
 	*x = RotateRequest{}
-	mi := &file_api_proto_msgTypes[60]
+	mi := &file_api_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4509,7 +4921,7 @@ func (x *RotateRequest) String() string {
 func (*RotateRequest) ProtoMessage() {}
 
 func (x *RotateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_proto_msgTypes[60]
+	mi := &file_api_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4522,7 +4934,7 @@ func (x *RotateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRequest.ProtoReflect.Descriptor instead.
 func (*RotateRequest) Descriptor() ([]byte, []int) {
-	return file_api_proto_rawDescGZIP(), []int{60}
+	return file_api_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *RotateRequest) GetAccount() string {
@@ -4566,7 +4978,7 @@ const file_api_proto_rawDesc = "" +
 	"\n" +
 	"\tapi.proto\x12\x0eedgenet.api.v1\"'\n" +
 	"\rStatusRequest\x12\x16\n" +
-	"\x06served\x18\x01 \x01(\bR\x06served\"\x8e\x05\n" +
+	"\x06served\x18\x01 \x01(\bR\x06served\"\xd1\x05\n" +
 	"\vStatusReply\x12\x17\n" +
 	"\apeer_id\x18\x01 \x01(\tR\x06peerId\x12\x1d\n" +
 	"\n" +
@@ -4589,7 +5001,9 @@ const file_api_proto_rawDesc = "" +
 	"\bbytes_in\x18\x10 \x01(\x04R\abytesIn\x12\x1b\n" +
 	"\tbytes_out\x18\x11 \x01(\x04R\bbytesOut\x123\n" +
 	"\x06gossip\x18\x12 \x03(\v2\x1b.edgenet.api.v1.GossipCountR\x06gossip\x121\n" +
-	"\x06stores\x18\x13 \x03(\v2\x19.edgenet.api.v1.StoreSizeR\x06stores\x12\x1a\n" +
+	"\x06stores\x18\x13 \x03(\v2\x19.edgenet.api.v1.StoreSizeR\x06stores\x12\x18\n" +
+	"\ablocked\x18\x14 \x01(\rR\ablocked\x12'\n" +
+	"\x0fblocked_problem\x18\x15 \x01(\tR\x0eblockedProblem\x12\x1a\n" +
 	"\bproblems\x18( \x03(\tR\bproblems\"K\n" +
 	"\tStoreSize\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
@@ -4684,7 +5098,33 @@ const file_api_proto_rawDesc = "" +
 	"\tanonymous\x18\x02 \x01(\bR\tanonymous\"C\n" +
 	"\vInviteReply\x12\x16\n" +
 	"\x06invite\x18\x01 \x01(\tR\x06invite\x12\x1c\n" +
-	"\taddresses\x18\x02 \x03(\tR\taddresses\"\x90\x03\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\"\x93\x01\n" +
+	"\aBlocked\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\"\n" +
+	"\rsince_unix_ms\x18\x03 \x01(\x04R\vsinceUnixMs\x12\"\n" +
+	"\runtil_unix_ms\x18\x04 \x01(\x04R\vuntilUnixMs\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"}\n" +
+	"\fBlockRequest\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x15\n" +
+	"\x06for_ms\x18\x04 \x01(\x04R\x05forMs\x12\x14\n" +
+	"\x05force\x18\x05 \x01(\bR\x05force\"m\n" +
+	"\n" +
+	"BlockReply\x12-\n" +
+	"\x05entry\x18\x01 \x01(\v2\x17.edgenet.api.v1.BlockedR\x05entry\x12\x1a\n" +
+	"\breplaced\x18\x02 \x01(\bR\breplaced\x12\x14\n" +
+	"\x05notes\x18\x03 \x03(\tR\x05notes\":\n" +
+	"\x0eUnblockRequest\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"=\n" +
+	"\fUnblockReply\x12-\n" +
+	"\x05entry\x18\x01 \x01(\v2\x17.edgenet.api.v1.BlockedR\x05entry\"\x0f\n" +
+	"\rBlocksRequest\"Z\n" +
+	"\vBlocksReply\x121\n" +
+	"\aentries\x18\x01 \x03(\v2\x17.edgenet.api.v1.BlockedR\aentries\x12\x18\n" +
+	"\aproblem\x18\x02 \x01(\tR\aproblem\"\x90\x03\n" +
 	"\rSubmitRequest\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x16\n" +
 	"\x06module\x18\x02 \x01(\fR\x06module\x12\x16\n" +
@@ -4967,7 +5407,7 @@ const file_api_proto_rawDesc = "" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12!\n" +
 	"\frecovery_key\x18\x03 \x01(\tR\vrecoveryKey\x12#\n" +
 	"\rrecovery_seed\x18\x04 \x01(\fR\frecoverySeed\x12\x17\n" +
-	"\await_ms\x18\x05 \x01(\x04R\x06waitMs2\xc9\x05\n" +
+	"\await_ms\x18\x05 \x01(\x04R\x06waitMs2\x9b\a\n" +
 	"\vNodeService\x12D\n" +
 	"\x06Status\x12\x1d.edgenet.api.v1.StatusRequest\x1a\x1b.edgenet.api.v1.StatusReply\x12A\n" +
 	"\x05Peers\x12\x1c.edgenet.api.v1.PeersRequest\x1a\x1a.edgenet.api.v1.PeersReply\x12>\n" +
@@ -4978,7 +5418,10 @@ const file_api_proto_rawDesc = "" +
 	"\bSettings\x12\x1f.edgenet.api.v1.SettingsRequest\x1a\x1d.edgenet.api.v1.SettingsReply\x12G\n" +
 	"\aConnect\x12\x1e.edgenet.api.v1.ConnectRequest\x1a\x1c.edgenet.api.v1.ConnectReply\x12D\n" +
 	"\x06Forget\x12\x1d.edgenet.api.v1.ForgetRequest\x1a\x1b.edgenet.api.v1.ForgetReply\x12D\n" +
-	"\x06Invite\x12\x1d.edgenet.api.v1.InviteRequest\x1a\x1b.edgenet.api.v1.InviteReply2\x95\x04\n" +
+	"\x06Invite\x12\x1d.edgenet.api.v1.InviteRequest\x1a\x1b.edgenet.api.v1.InviteReply\x12A\n" +
+	"\x05Block\x12\x1c.edgenet.api.v1.BlockRequest\x1a\x1a.edgenet.api.v1.BlockReply\x12G\n" +
+	"\aUnblock\x12\x1e.edgenet.api.v1.UnblockRequest\x1a\x1c.edgenet.api.v1.UnblockReply\x12D\n" +
+	"\x06Blocks\x12\x1d.edgenet.api.v1.BlocksRequest\x1a\x1b.edgenet.api.v1.BlocksReply2\x95\x04\n" +
 	"\vTaskService\x12D\n" +
 	"\x06Submit\x12\x1d.edgenet.api.v1.SubmitRequest\x1a\x1b.edgenet.api.v1.SubmitReply\x12>\n" +
 	"\x04List\x12\x1b.edgenet.api.v1.ListRequest\x1a\x19.edgenet.api.v1.ListReply\x126\n" +
@@ -5012,7 +5455,7 @@ func file_api_proto_rawDescGZIP() []byte {
 }
 
 var file_api_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
+var file_api_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
 var file_api_proto_goTypes = []any{
 	(StakeRequest_Verb)(0),  // 0: edgenet.api.v1.StakeRequest.Verb
 	(*StatusRequest)(nil),   // 1: edgenet.api.v1.StatusRequest
@@ -5041,43 +5484,50 @@ var file_api_proto_goTypes = []any{
 	(*ForgetReply)(nil),     // 24: edgenet.api.v1.ForgetReply
 	(*InviteRequest)(nil),   // 25: edgenet.api.v1.InviteRequest
 	(*InviteReply)(nil),     // 26: edgenet.api.v1.InviteReply
-	(*SubmitRequest)(nil),   // 27: edgenet.api.v1.SubmitRequest
-	(*SubmitReply)(nil),     // 28: edgenet.api.v1.SubmitReply
-	(*ListRequest)(nil),     // 29: edgenet.api.v1.ListRequest
-	(*ListReply)(nil),       // 30: edgenet.api.v1.ListReply
-	(*GetRequest)(nil),      // 31: edgenet.api.v1.GetRequest
-	(*Job)(nil),             // 32: edgenet.api.v1.Job
-	(*LostTry)(nil),         // 33: edgenet.api.v1.LostTry
-	(*TaskInfo)(nil),        // 34: edgenet.api.v1.TaskInfo
-	(*ReplicaInfo)(nil),     // 35: edgenet.api.v1.ReplicaInfo
-	(*TaskResult)(nil),      // 36: edgenet.api.v1.TaskResult
-	(*CancelRequest)(nil),   // 37: edgenet.api.v1.CancelRequest
-	(*CancelReply)(nil),     // 38: edgenet.api.v1.CancelReply
-	(*RemoveRequest)(nil),   // 39: edgenet.api.v1.RemoveRequest
-	(*RemoveReply)(nil),     // 40: edgenet.api.v1.RemoveReply
-	(*WhyReply)(nil),        // 41: edgenet.api.v1.WhyReply
-	(*BalanceRequest)(nil),  // 42: edgenet.api.v1.BalanceRequest
-	(*BalanceReply)(nil),    // 43: edgenet.api.v1.BalanceReply
-	(*Waiting)(nil),         // 44: edgenet.api.v1.Waiting
-	(*TransferRequest)(nil), // 45: edgenet.api.v1.TransferRequest
-	(*TransferReply)(nil),   // 46: edgenet.api.v1.TransferReply
-	(*StakeRequest)(nil),    // 47: edgenet.api.v1.StakeRequest
-	(*HistoryRequest)(nil),  // 48: edgenet.api.v1.HistoryRequest
-	(*HistoryReply)(nil),    // 49: edgenet.api.v1.HistoryReply
-	(*HistoryEntry)(nil),    // 50: edgenet.api.v1.HistoryEntry
-	(*Payment)(nil),         // 51: edgenet.api.v1.Payment
-	(*RewardsRequest)(nil),  // 52: edgenet.api.v1.RewardsRequest
-	(*RewardsReply)(nil),    // 53: edgenet.api.v1.RewardsReply
-	(*Reward)(nil),          // 54: edgenet.api.v1.Reward
-	(*AuditRequest)(nil),    // 55: edgenet.api.v1.AuditRequest
-	(*AuditReply)(nil),      // 56: edgenet.api.v1.AuditReply
-	(*BackupRequest)(nil),   // 57: edgenet.api.v1.BackupRequest
-	(*BackupReply)(nil),     // 58: edgenet.api.v1.BackupReply
-	(*KeysRequest)(nil),     // 59: edgenet.api.v1.KeysRequest
-	(*KeysReply)(nil),       // 60: edgenet.api.v1.KeysReply
-	(*RotateRequest)(nil),   // 61: edgenet.api.v1.RotateRequest
-	nil,                     // 62: edgenet.api.v1.RewardsReply.TotalsEntry
-	nil,                     // 63: edgenet.api.v1.AuditReply.KindsEntry
+	(*Blocked)(nil),         // 27: edgenet.api.v1.Blocked
+	(*BlockRequest)(nil),    // 28: edgenet.api.v1.BlockRequest
+	(*BlockReply)(nil),      // 29: edgenet.api.v1.BlockReply
+	(*UnblockRequest)(nil),  // 30: edgenet.api.v1.UnblockRequest
+	(*UnblockReply)(nil),    // 31: edgenet.api.v1.UnblockReply
+	(*BlocksRequest)(nil),   // 32: edgenet.api.v1.BlocksRequest
+	(*BlocksReply)(nil),     // 33: edgenet.api.v1.BlocksReply
+	(*SubmitRequest)(nil),   // 34: edgenet.api.v1.SubmitRequest
+	(*SubmitReply)(nil),     // 35: edgenet.api.v1.SubmitReply
+	(*ListRequest)(nil),     // 36: edgenet.api.v1.ListRequest
+	(*ListReply)(nil),       // 37: edgenet.api.v1.ListReply
+	(*GetRequest)(nil),      // 38: edgenet.api.v1.GetRequest
+	(*Job)(nil),             // 39: edgenet.api.v1.Job
+	(*LostTry)(nil),         // 40: edgenet.api.v1.LostTry
+	(*TaskInfo)(nil),        // 41: edgenet.api.v1.TaskInfo
+	(*ReplicaInfo)(nil),     // 42: edgenet.api.v1.ReplicaInfo
+	(*TaskResult)(nil),      // 43: edgenet.api.v1.TaskResult
+	(*CancelRequest)(nil),   // 44: edgenet.api.v1.CancelRequest
+	(*CancelReply)(nil),     // 45: edgenet.api.v1.CancelReply
+	(*RemoveRequest)(nil),   // 46: edgenet.api.v1.RemoveRequest
+	(*RemoveReply)(nil),     // 47: edgenet.api.v1.RemoveReply
+	(*WhyReply)(nil),        // 48: edgenet.api.v1.WhyReply
+	(*BalanceRequest)(nil),  // 49: edgenet.api.v1.BalanceRequest
+	(*BalanceReply)(nil),    // 50: edgenet.api.v1.BalanceReply
+	(*Waiting)(nil),         // 51: edgenet.api.v1.Waiting
+	(*TransferRequest)(nil), // 52: edgenet.api.v1.TransferRequest
+	(*TransferReply)(nil),   // 53: edgenet.api.v1.TransferReply
+	(*StakeRequest)(nil),    // 54: edgenet.api.v1.StakeRequest
+	(*HistoryRequest)(nil),  // 55: edgenet.api.v1.HistoryRequest
+	(*HistoryReply)(nil),    // 56: edgenet.api.v1.HistoryReply
+	(*HistoryEntry)(nil),    // 57: edgenet.api.v1.HistoryEntry
+	(*Payment)(nil),         // 58: edgenet.api.v1.Payment
+	(*RewardsRequest)(nil),  // 59: edgenet.api.v1.RewardsRequest
+	(*RewardsReply)(nil),    // 60: edgenet.api.v1.RewardsReply
+	(*Reward)(nil),          // 61: edgenet.api.v1.Reward
+	(*AuditRequest)(nil),    // 62: edgenet.api.v1.AuditRequest
+	(*AuditReply)(nil),      // 63: edgenet.api.v1.AuditReply
+	(*BackupRequest)(nil),   // 64: edgenet.api.v1.BackupRequest
+	(*BackupReply)(nil),     // 65: edgenet.api.v1.BackupReply
+	(*KeysRequest)(nil),     // 66: edgenet.api.v1.KeysRequest
+	(*KeysReply)(nil),       // 67: edgenet.api.v1.KeysReply
+	(*RotateRequest)(nil),   // 68: edgenet.api.v1.RotateRequest
+	nil,                     // 69: edgenet.api.v1.RewardsReply.TotalsEntry
+	nil,                     // 70: edgenet.api.v1.AuditReply.KindsEntry
 }
 var file_api_proto_depIdxs = []int32{
 	5,  // 0: edgenet.api.v1.StatusReply.worker:type_name -> edgenet.api.v1.WorkerStatus
@@ -5086,76 +5536,85 @@ var file_api_proto_depIdxs = []int32{
 	8,  // 3: edgenet.api.v1.PeersReply.peers:type_name -> edgenet.api.v1.Peer
 	15, // 4: edgenet.api.v1.HealthReply.witnesses:type_name -> edgenet.api.v1.WitnessHealth
 	20, // 5: edgenet.api.v1.SettingsReply.settings:type_name -> edgenet.api.v1.Setting
-	32, // 6: edgenet.api.v1.ListReply.jobs:type_name -> edgenet.api.v1.Job
-	34, // 7: edgenet.api.v1.Job.task_info:type_name -> edgenet.api.v1.TaskInfo
-	33, // 8: edgenet.api.v1.Job.lost:type_name -> edgenet.api.v1.LostTry
-	35, // 9: edgenet.api.v1.TaskInfo.replicas:type_name -> edgenet.api.v1.ReplicaInfo
-	44, // 10: edgenet.api.v1.BalanceReply.waiting:type_name -> edgenet.api.v1.Waiting
-	0,  // 11: edgenet.api.v1.StakeRequest.verb:type_name -> edgenet.api.v1.StakeRequest.Verb
-	50, // 12: edgenet.api.v1.HistoryReply.entries:type_name -> edgenet.api.v1.HistoryEntry
-	51, // 13: edgenet.api.v1.HistoryEntry.payments:type_name -> edgenet.api.v1.Payment
-	54, // 14: edgenet.api.v1.RewardsReply.rewards:type_name -> edgenet.api.v1.Reward
-	62, // 15: edgenet.api.v1.RewardsReply.totals:type_name -> edgenet.api.v1.RewardsReply.TotalsEntry
-	63, // 16: edgenet.api.v1.AuditReply.kinds:type_name -> edgenet.api.v1.AuditReply.KindsEntry
-	1,  // 17: edgenet.api.v1.NodeService.Status:input_type -> edgenet.api.v1.StatusRequest
-	6,  // 18: edgenet.api.v1.NodeService.Peers:input_type -> edgenet.api.v1.PeersRequest
-	9,  // 19: edgenet.api.v1.NodeService.Stop:input_type -> edgenet.api.v1.StopRequest
-	11, // 20: edgenet.api.v1.NodeService.FindPeer:input_type -> edgenet.api.v1.FindPeerRequest
-	13, // 21: edgenet.api.v1.NodeService.Health:input_type -> edgenet.api.v1.HealthRequest
-	16, // 22: edgenet.api.v1.NodeService.Ping:input_type -> edgenet.api.v1.PingRequest
-	18, // 23: edgenet.api.v1.NodeService.Settings:input_type -> edgenet.api.v1.SettingsRequest
-	21, // 24: edgenet.api.v1.NodeService.Connect:input_type -> edgenet.api.v1.ConnectRequest
-	23, // 25: edgenet.api.v1.NodeService.Forget:input_type -> edgenet.api.v1.ForgetRequest
-	25, // 26: edgenet.api.v1.NodeService.Invite:input_type -> edgenet.api.v1.InviteRequest
-	27, // 27: edgenet.api.v1.TaskService.Submit:input_type -> edgenet.api.v1.SubmitRequest
-	29, // 28: edgenet.api.v1.TaskService.List:input_type -> edgenet.api.v1.ListRequest
-	31, // 29: edgenet.api.v1.TaskService.Get:input_type -> edgenet.api.v1.GetRequest
-	37, // 30: edgenet.api.v1.TaskService.Cancel:input_type -> edgenet.api.v1.CancelRequest
-	31, // 31: edgenet.api.v1.TaskService.Watch:input_type -> edgenet.api.v1.GetRequest
-	31, // 32: edgenet.api.v1.TaskService.Results:input_type -> edgenet.api.v1.GetRequest
-	31, // 33: edgenet.api.v1.TaskService.Why:input_type -> edgenet.api.v1.GetRequest
-	39, // 34: edgenet.api.v1.TaskService.Remove:input_type -> edgenet.api.v1.RemoveRequest
-	42, // 35: edgenet.api.v1.WalletService.Balance:input_type -> edgenet.api.v1.BalanceRequest
-	45, // 36: edgenet.api.v1.WalletService.Transfer:input_type -> edgenet.api.v1.TransferRequest
-	47, // 37: edgenet.api.v1.WalletService.Stake:input_type -> edgenet.api.v1.StakeRequest
-	48, // 38: edgenet.api.v1.WalletService.History:input_type -> edgenet.api.v1.HistoryRequest
-	52, // 39: edgenet.api.v1.WalletService.Rewards:input_type -> edgenet.api.v1.RewardsRequest
-	55, // 40: edgenet.api.v1.WalletService.Audit:input_type -> edgenet.api.v1.AuditRequest
-	57, // 41: edgenet.api.v1.WalletService.Backup:input_type -> edgenet.api.v1.BackupRequest
-	59, // 42: edgenet.api.v1.WalletService.Keys:input_type -> edgenet.api.v1.KeysRequest
-	61, // 43: edgenet.api.v1.WalletService.Rotate:input_type -> edgenet.api.v1.RotateRequest
-	2,  // 44: edgenet.api.v1.NodeService.Status:output_type -> edgenet.api.v1.StatusReply
-	7,  // 45: edgenet.api.v1.NodeService.Peers:output_type -> edgenet.api.v1.PeersReply
-	10, // 46: edgenet.api.v1.NodeService.Stop:output_type -> edgenet.api.v1.StopReply
-	12, // 47: edgenet.api.v1.NodeService.FindPeer:output_type -> edgenet.api.v1.FindPeerReply
-	14, // 48: edgenet.api.v1.NodeService.Health:output_type -> edgenet.api.v1.HealthReply
-	17, // 49: edgenet.api.v1.NodeService.Ping:output_type -> edgenet.api.v1.PingReply
-	19, // 50: edgenet.api.v1.NodeService.Settings:output_type -> edgenet.api.v1.SettingsReply
-	22, // 51: edgenet.api.v1.NodeService.Connect:output_type -> edgenet.api.v1.ConnectReply
-	24, // 52: edgenet.api.v1.NodeService.Forget:output_type -> edgenet.api.v1.ForgetReply
-	26, // 53: edgenet.api.v1.NodeService.Invite:output_type -> edgenet.api.v1.InviteReply
-	28, // 54: edgenet.api.v1.TaskService.Submit:output_type -> edgenet.api.v1.SubmitReply
-	30, // 55: edgenet.api.v1.TaskService.List:output_type -> edgenet.api.v1.ListReply
-	32, // 56: edgenet.api.v1.TaskService.Get:output_type -> edgenet.api.v1.Job
-	38, // 57: edgenet.api.v1.TaskService.Cancel:output_type -> edgenet.api.v1.CancelReply
-	32, // 58: edgenet.api.v1.TaskService.Watch:output_type -> edgenet.api.v1.Job
-	36, // 59: edgenet.api.v1.TaskService.Results:output_type -> edgenet.api.v1.TaskResult
-	41, // 60: edgenet.api.v1.TaskService.Why:output_type -> edgenet.api.v1.WhyReply
-	40, // 61: edgenet.api.v1.TaskService.Remove:output_type -> edgenet.api.v1.RemoveReply
-	43, // 62: edgenet.api.v1.WalletService.Balance:output_type -> edgenet.api.v1.BalanceReply
-	46, // 63: edgenet.api.v1.WalletService.Transfer:output_type -> edgenet.api.v1.TransferReply
-	43, // 64: edgenet.api.v1.WalletService.Stake:output_type -> edgenet.api.v1.BalanceReply
-	49, // 65: edgenet.api.v1.WalletService.History:output_type -> edgenet.api.v1.HistoryReply
-	53, // 66: edgenet.api.v1.WalletService.Rewards:output_type -> edgenet.api.v1.RewardsReply
-	56, // 67: edgenet.api.v1.WalletService.Audit:output_type -> edgenet.api.v1.AuditReply
-	58, // 68: edgenet.api.v1.WalletService.Backup:output_type -> edgenet.api.v1.BackupReply
-	60, // 69: edgenet.api.v1.WalletService.Keys:output_type -> edgenet.api.v1.KeysReply
-	60, // 70: edgenet.api.v1.WalletService.Rotate:output_type -> edgenet.api.v1.KeysReply
-	44, // [44:71] is the sub-list for method output_type
-	17, // [17:44] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	27, // 6: edgenet.api.v1.BlockReply.entry:type_name -> edgenet.api.v1.Blocked
+	27, // 7: edgenet.api.v1.UnblockReply.entry:type_name -> edgenet.api.v1.Blocked
+	27, // 8: edgenet.api.v1.BlocksReply.entries:type_name -> edgenet.api.v1.Blocked
+	39, // 9: edgenet.api.v1.ListReply.jobs:type_name -> edgenet.api.v1.Job
+	41, // 10: edgenet.api.v1.Job.task_info:type_name -> edgenet.api.v1.TaskInfo
+	40, // 11: edgenet.api.v1.Job.lost:type_name -> edgenet.api.v1.LostTry
+	42, // 12: edgenet.api.v1.TaskInfo.replicas:type_name -> edgenet.api.v1.ReplicaInfo
+	51, // 13: edgenet.api.v1.BalanceReply.waiting:type_name -> edgenet.api.v1.Waiting
+	0,  // 14: edgenet.api.v1.StakeRequest.verb:type_name -> edgenet.api.v1.StakeRequest.Verb
+	57, // 15: edgenet.api.v1.HistoryReply.entries:type_name -> edgenet.api.v1.HistoryEntry
+	58, // 16: edgenet.api.v1.HistoryEntry.payments:type_name -> edgenet.api.v1.Payment
+	61, // 17: edgenet.api.v1.RewardsReply.rewards:type_name -> edgenet.api.v1.Reward
+	69, // 18: edgenet.api.v1.RewardsReply.totals:type_name -> edgenet.api.v1.RewardsReply.TotalsEntry
+	70, // 19: edgenet.api.v1.AuditReply.kinds:type_name -> edgenet.api.v1.AuditReply.KindsEntry
+	1,  // 20: edgenet.api.v1.NodeService.Status:input_type -> edgenet.api.v1.StatusRequest
+	6,  // 21: edgenet.api.v1.NodeService.Peers:input_type -> edgenet.api.v1.PeersRequest
+	9,  // 22: edgenet.api.v1.NodeService.Stop:input_type -> edgenet.api.v1.StopRequest
+	11, // 23: edgenet.api.v1.NodeService.FindPeer:input_type -> edgenet.api.v1.FindPeerRequest
+	13, // 24: edgenet.api.v1.NodeService.Health:input_type -> edgenet.api.v1.HealthRequest
+	16, // 25: edgenet.api.v1.NodeService.Ping:input_type -> edgenet.api.v1.PingRequest
+	18, // 26: edgenet.api.v1.NodeService.Settings:input_type -> edgenet.api.v1.SettingsRequest
+	21, // 27: edgenet.api.v1.NodeService.Connect:input_type -> edgenet.api.v1.ConnectRequest
+	23, // 28: edgenet.api.v1.NodeService.Forget:input_type -> edgenet.api.v1.ForgetRequest
+	25, // 29: edgenet.api.v1.NodeService.Invite:input_type -> edgenet.api.v1.InviteRequest
+	28, // 30: edgenet.api.v1.NodeService.Block:input_type -> edgenet.api.v1.BlockRequest
+	30, // 31: edgenet.api.v1.NodeService.Unblock:input_type -> edgenet.api.v1.UnblockRequest
+	32, // 32: edgenet.api.v1.NodeService.Blocks:input_type -> edgenet.api.v1.BlocksRequest
+	34, // 33: edgenet.api.v1.TaskService.Submit:input_type -> edgenet.api.v1.SubmitRequest
+	36, // 34: edgenet.api.v1.TaskService.List:input_type -> edgenet.api.v1.ListRequest
+	38, // 35: edgenet.api.v1.TaskService.Get:input_type -> edgenet.api.v1.GetRequest
+	44, // 36: edgenet.api.v1.TaskService.Cancel:input_type -> edgenet.api.v1.CancelRequest
+	38, // 37: edgenet.api.v1.TaskService.Watch:input_type -> edgenet.api.v1.GetRequest
+	38, // 38: edgenet.api.v1.TaskService.Results:input_type -> edgenet.api.v1.GetRequest
+	38, // 39: edgenet.api.v1.TaskService.Why:input_type -> edgenet.api.v1.GetRequest
+	46, // 40: edgenet.api.v1.TaskService.Remove:input_type -> edgenet.api.v1.RemoveRequest
+	49, // 41: edgenet.api.v1.WalletService.Balance:input_type -> edgenet.api.v1.BalanceRequest
+	52, // 42: edgenet.api.v1.WalletService.Transfer:input_type -> edgenet.api.v1.TransferRequest
+	54, // 43: edgenet.api.v1.WalletService.Stake:input_type -> edgenet.api.v1.StakeRequest
+	55, // 44: edgenet.api.v1.WalletService.History:input_type -> edgenet.api.v1.HistoryRequest
+	59, // 45: edgenet.api.v1.WalletService.Rewards:input_type -> edgenet.api.v1.RewardsRequest
+	62, // 46: edgenet.api.v1.WalletService.Audit:input_type -> edgenet.api.v1.AuditRequest
+	64, // 47: edgenet.api.v1.WalletService.Backup:input_type -> edgenet.api.v1.BackupRequest
+	66, // 48: edgenet.api.v1.WalletService.Keys:input_type -> edgenet.api.v1.KeysRequest
+	68, // 49: edgenet.api.v1.WalletService.Rotate:input_type -> edgenet.api.v1.RotateRequest
+	2,  // 50: edgenet.api.v1.NodeService.Status:output_type -> edgenet.api.v1.StatusReply
+	7,  // 51: edgenet.api.v1.NodeService.Peers:output_type -> edgenet.api.v1.PeersReply
+	10, // 52: edgenet.api.v1.NodeService.Stop:output_type -> edgenet.api.v1.StopReply
+	12, // 53: edgenet.api.v1.NodeService.FindPeer:output_type -> edgenet.api.v1.FindPeerReply
+	14, // 54: edgenet.api.v1.NodeService.Health:output_type -> edgenet.api.v1.HealthReply
+	17, // 55: edgenet.api.v1.NodeService.Ping:output_type -> edgenet.api.v1.PingReply
+	19, // 56: edgenet.api.v1.NodeService.Settings:output_type -> edgenet.api.v1.SettingsReply
+	22, // 57: edgenet.api.v1.NodeService.Connect:output_type -> edgenet.api.v1.ConnectReply
+	24, // 58: edgenet.api.v1.NodeService.Forget:output_type -> edgenet.api.v1.ForgetReply
+	26, // 59: edgenet.api.v1.NodeService.Invite:output_type -> edgenet.api.v1.InviteReply
+	29, // 60: edgenet.api.v1.NodeService.Block:output_type -> edgenet.api.v1.BlockReply
+	31, // 61: edgenet.api.v1.NodeService.Unblock:output_type -> edgenet.api.v1.UnblockReply
+	33, // 62: edgenet.api.v1.NodeService.Blocks:output_type -> edgenet.api.v1.BlocksReply
+	35, // 63: edgenet.api.v1.TaskService.Submit:output_type -> edgenet.api.v1.SubmitReply
+	37, // 64: edgenet.api.v1.TaskService.List:output_type -> edgenet.api.v1.ListReply
+	39, // 65: edgenet.api.v1.TaskService.Get:output_type -> edgenet.api.v1.Job
+	45, // 66: edgenet.api.v1.TaskService.Cancel:output_type -> edgenet.api.v1.CancelReply
+	39, // 67: edgenet.api.v1.TaskService.Watch:output_type -> edgenet.api.v1.Job
+	43, // 68: edgenet.api.v1.TaskService.Results:output_type -> edgenet.api.v1.TaskResult
+	48, // 69: edgenet.api.v1.TaskService.Why:output_type -> edgenet.api.v1.WhyReply
+	47, // 70: edgenet.api.v1.TaskService.Remove:output_type -> edgenet.api.v1.RemoveReply
+	50, // 71: edgenet.api.v1.WalletService.Balance:output_type -> edgenet.api.v1.BalanceReply
+	53, // 72: edgenet.api.v1.WalletService.Transfer:output_type -> edgenet.api.v1.TransferReply
+	50, // 73: edgenet.api.v1.WalletService.Stake:output_type -> edgenet.api.v1.BalanceReply
+	56, // 74: edgenet.api.v1.WalletService.History:output_type -> edgenet.api.v1.HistoryReply
+	60, // 75: edgenet.api.v1.WalletService.Rewards:output_type -> edgenet.api.v1.RewardsReply
+	63, // 76: edgenet.api.v1.WalletService.Audit:output_type -> edgenet.api.v1.AuditReply
+	65, // 77: edgenet.api.v1.WalletService.Backup:output_type -> edgenet.api.v1.BackupReply
+	67, // 78: edgenet.api.v1.WalletService.Keys:output_type -> edgenet.api.v1.KeysReply
+	67, // 79: edgenet.api.v1.WalletService.Rotate:output_type -> edgenet.api.v1.KeysReply
+	50, // [50:80] is the sub-list for method output_type
+	20, // [20:50] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_api_proto_init() }
@@ -5169,7 +5628,7 @@ func file_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_proto_rawDesc), len(file_api_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   63,
+			NumMessages:   70,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

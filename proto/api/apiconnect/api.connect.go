@@ -60,6 +60,12 @@ const (
 	NodeServiceForgetProcedure = "/edgenet.api.v1.NodeService/Forget"
 	// NodeServiceInviteProcedure is the fully-qualified name of the NodeService's Invite RPC.
 	NodeServiceInviteProcedure = "/edgenet.api.v1.NodeService/Invite"
+	// NodeServiceBlockProcedure is the fully-qualified name of the NodeService's Block RPC.
+	NodeServiceBlockProcedure = "/edgenet.api.v1.NodeService/Block"
+	// NodeServiceUnblockProcedure is the fully-qualified name of the NodeService's Unblock RPC.
+	NodeServiceUnblockProcedure = "/edgenet.api.v1.NodeService/Unblock"
+	// NodeServiceBlocksProcedure is the fully-qualified name of the NodeService's Blocks RPC.
+	NodeServiceBlocksProcedure = "/edgenet.api.v1.NodeService/Blocks"
 	// TaskServiceSubmitProcedure is the fully-qualified name of the TaskService's Submit RPC.
 	TaskServiceSubmitProcedure = "/edgenet.api.v1.TaskService/Submit"
 	// TaskServiceListProcedure is the fully-qualified name of the TaskService's List RPC.
@@ -112,6 +118,11 @@ type NodeServiceClient interface {
 	// Forget drops what is remembered of a peer, and its connections.
 	Forget(context.Context, *connect.Request[api.ForgetRequest]) (*connect.Response[api.ForgetReply], error)
 	Invite(context.Context, *connect.Request[api.InviteRequest]) (*connect.Response[api.InviteReply], error)
+	// Block refuses a peer, a subnet, a submitter or a module from now on.
+	Block(context.Context, *connect.Request[api.BlockRequest]) (*connect.Response[api.BlockReply], error)
+	Unblock(context.Context, *connect.Request[api.UnblockRequest]) (*connect.Response[api.UnblockReply], error)
+	// Blocks are what is refused now.
+	Blocks(context.Context, *connect.Request[api.BlocksRequest]) (*connect.Response[api.BlocksReply], error)
 }
 
 // NewNodeServiceClient constructs a client for the edgenet.api.v1.NodeService service. By default,
@@ -185,6 +196,24 @@ func NewNodeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(nodeServiceMethods.ByName("Invite")),
 			connect.WithClientOptions(opts...),
 		),
+		block: connect.NewClient[api.BlockRequest, api.BlockReply](
+			httpClient,
+			baseURL+NodeServiceBlockProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("Block")),
+			connect.WithClientOptions(opts...),
+		),
+		unblock: connect.NewClient[api.UnblockRequest, api.UnblockReply](
+			httpClient,
+			baseURL+NodeServiceUnblockProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("Unblock")),
+			connect.WithClientOptions(opts...),
+		),
+		blocks: connect.NewClient[api.BlocksRequest, api.BlocksReply](
+			httpClient,
+			baseURL+NodeServiceBlocksProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("Blocks")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -200,6 +229,9 @@ type nodeServiceClient struct {
 	connect  *connect.Client[api.ConnectRequest, api.ConnectReply]
 	forget   *connect.Client[api.ForgetRequest, api.ForgetReply]
 	invite   *connect.Client[api.InviteRequest, api.InviteReply]
+	block    *connect.Client[api.BlockRequest, api.BlockReply]
+	unblock  *connect.Client[api.UnblockRequest, api.UnblockReply]
+	blocks   *connect.Client[api.BlocksRequest, api.BlocksReply]
 }
 
 // Status calls edgenet.api.v1.NodeService.Status.
@@ -252,6 +284,21 @@ func (c *nodeServiceClient) Invite(ctx context.Context, req *connect.Request[api
 	return c.invite.CallUnary(ctx, req)
 }
 
+// Block calls edgenet.api.v1.NodeService.Block.
+func (c *nodeServiceClient) Block(ctx context.Context, req *connect.Request[api.BlockRequest]) (*connect.Response[api.BlockReply], error) {
+	return c.block.CallUnary(ctx, req)
+}
+
+// Unblock calls edgenet.api.v1.NodeService.Unblock.
+func (c *nodeServiceClient) Unblock(ctx context.Context, req *connect.Request[api.UnblockRequest]) (*connect.Response[api.UnblockReply], error) {
+	return c.unblock.CallUnary(ctx, req)
+}
+
+// Blocks calls edgenet.api.v1.NodeService.Blocks.
+func (c *nodeServiceClient) Blocks(ctx context.Context, req *connect.Request[api.BlocksRequest]) (*connect.Response[api.BlocksReply], error) {
+	return c.blocks.CallUnary(ctx, req)
+}
+
 // NodeServiceHandler is an implementation of the edgenet.api.v1.NodeService service.
 type NodeServiceHandler interface {
 	Status(context.Context, *connect.Request[api.StatusRequest]) (*connect.Response[api.StatusReply], error)
@@ -268,6 +315,11 @@ type NodeServiceHandler interface {
 	// Forget drops what is remembered of a peer, and its connections.
 	Forget(context.Context, *connect.Request[api.ForgetRequest]) (*connect.Response[api.ForgetReply], error)
 	Invite(context.Context, *connect.Request[api.InviteRequest]) (*connect.Response[api.InviteReply], error)
+	// Block refuses a peer, a subnet, a submitter or a module from now on.
+	Block(context.Context, *connect.Request[api.BlockRequest]) (*connect.Response[api.BlockReply], error)
+	Unblock(context.Context, *connect.Request[api.UnblockRequest]) (*connect.Response[api.UnblockReply], error)
+	// Blocks are what is refused now.
+	Blocks(context.Context, *connect.Request[api.BlocksRequest]) (*connect.Response[api.BlocksReply], error)
 }
 
 // NewNodeServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -337,6 +389,24 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(nodeServiceMethods.ByName("Invite")),
 		connect.WithHandlerOptions(opts...),
 	)
+	nodeServiceBlockHandler := connect.NewUnaryHandler(
+		NodeServiceBlockProcedure,
+		svc.Block,
+		connect.WithSchema(nodeServiceMethods.ByName("Block")),
+		connect.WithHandlerOptions(opts...),
+	)
+	nodeServiceUnblockHandler := connect.NewUnaryHandler(
+		NodeServiceUnblockProcedure,
+		svc.Unblock,
+		connect.WithSchema(nodeServiceMethods.ByName("Unblock")),
+		connect.WithHandlerOptions(opts...),
+	)
+	nodeServiceBlocksHandler := connect.NewUnaryHandler(
+		NodeServiceBlocksProcedure,
+		svc.Blocks,
+		connect.WithSchema(nodeServiceMethods.ByName("Blocks")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/edgenet.api.v1.NodeService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case NodeServiceStatusProcedure:
@@ -359,6 +429,12 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 			nodeServiceForgetHandler.ServeHTTP(w, r)
 		case NodeServiceInviteProcedure:
 			nodeServiceInviteHandler.ServeHTTP(w, r)
+		case NodeServiceBlockProcedure:
+			nodeServiceBlockHandler.ServeHTTP(w, r)
+		case NodeServiceUnblockProcedure:
+			nodeServiceUnblockHandler.ServeHTTP(w, r)
+		case NodeServiceBlocksProcedure:
+			nodeServiceBlocksHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -406,6 +482,18 @@ func (UnimplementedNodeServiceHandler) Forget(context.Context, *connect.Request[
 
 func (UnimplementedNodeServiceHandler) Invite(context.Context, *connect.Request[api.InviteRequest]) (*connect.Response[api.InviteReply], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.NodeService.Invite is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) Block(context.Context, *connect.Request[api.BlockRequest]) (*connect.Response[api.BlockReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.NodeService.Block is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) Unblock(context.Context, *connect.Request[api.UnblockRequest]) (*connect.Response[api.UnblockReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.NodeService.Unblock is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) Blocks(context.Context, *connect.Request[api.BlocksRequest]) (*connect.Response[api.BlocksReply], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("edgenet.api.v1.NodeService.Blocks is not implemented"))
 }
 
 // TaskServiceClient is a client for the edgenet.api.v1.TaskService service.
