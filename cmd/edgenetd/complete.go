@@ -41,6 +41,8 @@ func (a *app) complete(root *cobra.Command) {
 	}
 	at("ping").ValidArgsFunction = a.completePeers
 	at("peers", "forget").ValidArgsFunction = a.completePeers
+	at("block", "add").ValidArgsFunction = a.completeBlock
+	at("block", "rm").ValidArgsFunction = a.completeBlock
 	at("wallet", "transfer").ValidArgsFunction = a.completePeers
 	at("submit").ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {

@@ -137,7 +137,7 @@ func remote(err error) error {
 	switch ce.Code() {
 	case connect.CodeCanceled:
 		return &exitError{exitInterrupted, errors.New("interrupted")}
-	case connect.CodeInvalidArgument, connect.CodeResourceExhausted:
+	case connect.CodeInvalidArgument, connect.CodeResourceExhausted, connect.CodePermissionDenied:
 		return &exitError{exitRefused, text}
 	case connect.CodeNotFound:
 		return &exitError{exitNotFound, text}

@@ -49,6 +49,7 @@ var flagTests = map[string]string{
 	"edgenetd key recovery --out": "recovery.txtar", "edgenetd key recovery --passphrase-file": "recovery.txtar",
 
 	"edgenetd network create --out": "network.txtar", "edgenetd network create --witness": "network.txtar",
+	"edgenetd block add --for": "block.txtar", "edgenetd block add --force": "block.txtar", "edgenetd block add --reason": "block.txtar",
 	"edgenetd wallet audit --expect": "wallet.txtar", "edgenetd wallet audit --log": "wallet.txtar", "edgenetd wallet audit --offline": "wallet.txtar",
 	"edgenetd wallet history --kind": "wallet.txtar", "edgenetd wallet history --with": "wallet.txtar",
 	"edgenetd wallet restore --stop-voting": "backup.txtar",

@@ -82,15 +82,16 @@ func (l *daemonLog) openFile(cfg *config, name string) (zapcore.WriteSyncer, err
 	return zapcore.AddSync(l.file), nil
 }
 
-// reopen closes the file at every SIGHUP until ctx ends; the next line opens it
-// again under its name. So logrotate and the like can move it away.
-func (l *daemonLog) reopen(ctx context.Context) error {
+// reopen closes the file at every SIGHUP until ctx ends, and calls also; the next
+// line opens it again under its name. So logrotate and the like can move it away.
+func (l *daemonLog) reopen(ctx context.Context, also func()) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Ignore(syscall.SIGHUP) // Stop would let it end the process, which has not ended in order yet
 	for {
 		select {
 		case <-hup:
+			also()
 			if l.file == nil {
 				continue
 			}

@@ -96,7 +96,7 @@ func TestLogIsReopenedOnHangup(t *testing.T) {
 	l := testLog(t, map[string]any{"log.file": name})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- l.reopen(ctx) }()
+	go func() { done <- l.reopen(ctx, func() {}) }()
 	defer func() {
 		cancel()
 		if err := <-done; err != nil {

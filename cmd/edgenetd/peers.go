@@ -45,7 +45,7 @@ was connected to and dials them again after a restart; --known lists those, too.
 		},
 		&cobra.Command{
 			Use: "forget PEER", Short: "Hang up on a peer and forget its addresses", Args: takes(1, 1, "one PEER id"),
-			Long: "Ends the connections to a peer and forgets its addresses. It is no ban: the peer may\nconnect again, and a peer of 'bootstrap' is dialled again.",
+			Long: "Ends the connections to a peer and forgets its addresses. It is no ban, as 'block\nadd' is: the peer may connect again, and a peer of 'bootstrap' is dialled again.",
 			RunE: func(c *cobra.Command, args []string) error { return a.forgetPeer(c.Context(), args[0]) },
 		})
 	return c

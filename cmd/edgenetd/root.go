@@ -48,7 +48,7 @@ func run(args []string, in io.Reader, out, errw io.Writer) int {
 func (a *app) root() *cobra.Command {
 	root := family("edgenetd", "A node of an EdgeNet network, and the commands that talk to it",
 		a.initCmd(), a.runCmd(), a.devnetCmd(), a.submitCmd(), a.batchCmd(), a.taskCmd(), a.walletCmd(), a.keyCmd(),
-		a.configCmd(), a.networkCmd(), a.moduleCmd(), a.receiptCmd(), a.inviteCmd(), a.peersCmd(), a.pingCmd(), a.idCmd(), a.statusCmd(), a.workerCmd(), a.doctorCmd(), a.stopCmd(),
+		a.configCmd(), a.networkCmd(), a.moduleCmd(), a.receiptCmd(), a.inviteCmd(), a.peersCmd(), a.blockCmd(), a.pingCmd(), a.idCmd(), a.statusCmd(), a.workerCmd(), a.doctorCmd(), a.stopCmd(),
 		a.versionCmd(), a.completionCmd(), a.manCmd(), exitCodesTopic())
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(helpCmd())

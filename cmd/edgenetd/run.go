@@ -157,7 +157,7 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 	nc.Metrics = watched.registerer()
 	n, err := node.New(nc)
 	if err != nil {
-		return errors.Join(otherNetwork(dir, busyPort(cfg, err)), nc.Store.Close())
+		return errors.Join(blockFailure(otherNetwork(dir, busyPort(cfg, err))), nc.Store.Close())
 	}
 	defer func() { err = errors.Join(err, n.Close()) }()
 	// After New, which refuses what is of another network, and before anything is signed.
@@ -171,7 +171,7 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return busyPort(cfg, n.Run(gctx)) })
 	g.Go(func() error { return watchSpace(gctx, dir, least) })
-	g.Go(func() error { return logs.reopen(gctx) })
+	g.Go(func() error { return logs.reopen(gctx, n.ReloadBlocks) })
 	g.Go(func() error {
 		select {
 		case <-n.Ready():

@@ -170,6 +170,8 @@ type statusView struct {
 	Gossip          map[string]gossip `json:"gossip"`
 	Stores          map[string]store  `json:"stores"`   // what is kept on disk
 	Problems        []string          `json:"problems"` // why it signs nothing or takes no work
+	Blocked         uint32            `json:"blocked"`  // entries of 'block list'
+	BlockedProblem  string            `json:"blocked_problem,omitempty"`
 }
 
 type workerView struct {
@@ -232,6 +234,7 @@ func (a *app) printStatus(ctx context.Context, d *client, s *api.StatusReply) er
 		map[string]gossip{},
 		map[string]store{},
 		append([]string{}, s.Problems...),
+		s.Blocked, s.BlockedProblem,
 	}
 	for _, g := range s.Gossip {
 		v.Gossip[g.Topic] = gossip{g.Sent, g.Received}
@@ -267,6 +270,12 @@ func (a *app) printStatus(ctx context.Context, d *client, s *api.StatusReply) er
 		}
 		for _, p := range v.Problems {
 			row(w, "problem", p)
+		}
+		if v.Blocked > 0 {
+			row(w, "blocked", fmt.Sprintf("%d peers, subnets, submitters and modules; see 'edgenetd block list'", v.Blocked))
+		}
+		if v.BlockedProblem != "" {
+			row(w, "problem", "the list of what is blocked stays as it was, because the file cannot be read: "+v.BlockedProblem)
 		}
 		row(w, "witness", yesNo(v.Witness))
 		if x := v.Witnesses; x != nil {
