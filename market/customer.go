@@ -21,7 +21,7 @@ type customer struct {
 	lanes     map[laneKey]*workLane
 	execs     map[proto.Ref]*exec
 	fetching  int // of those, that wait for their input or module
-	held      int // fetching, queued and running
+	held      int // queued and running
 	running   int
 	queue     []*exec // heap: priority, then arrival
 	served    turn    // slot time it had
@@ -55,8 +55,8 @@ type workLane struct {
 	Lane
 	vouchered proto.Credit
 	owed      proto.Credit // earned, cumulative: results that were sent, whatever became of them, and such as wait
-	worst     proto.Credit // of what is queued or running
-	active    int          // queued or running
+	worst     proto.Credit // of those that are active
+	active    int          // fetching, queued or running
 	used      uint64
 	finish    bool // the payer asked for Done
 	done      bool

@@ -72,13 +72,9 @@ func (m *Machine) ends(x *exec) {
 
 // room is how many more assignments of c this worker takes. Above what it holds
 // in all there is room for one for each slot of every submitter, so that nobody
-// finds it full of another's.
+// finds it full of others'. What waits for its input is counted apart.
 func (w *workside) room(c *customer) int {
-	free := w.cfg.InFlight - w.held
-	if own := min(w.cfg.Slots, w.cfg.InFlight) - c.heldNow(); own > free && w.held < 2*w.cfg.InFlight {
-		free = own
-	}
-	return max(0, free)
+	return max(0, w.cfg.InFlight-w.held, min(w.cfg.Slots, w.cfg.InFlight)-c.heldNow())
 }
 
 // startsSoon is how soon a worker begins what it claims: it makes no claim for
@@ -167,6 +163,8 @@ func (w *workside) push(x *exec) {
 		c.served = max(c.served, w.served)
 	}
 	x.phase, x.pos = execQueued, len(c.queue)
+	w.held++
+	c.held++
 	c.queue = append(c.queue, x)
 	c.fix(x.pos)
 	w.queued++

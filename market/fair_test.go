@@ -56,6 +56,18 @@ func TestFreeSlotsGoRound(t *testing.T) {
 	}
 }
 
+// However many fill a worker, everybody else has room for a task for each slot.
+func TestEverybodyHasRoomForATask(t *testing.T) {
+	b := newBench(t, Worker{Enabled: true, Slots: 2, InFlight: 8, Types: []string{"text"}, Custom: true})
+	b.assign(simPeer(1), 8, false, nil)
+	for i := range 40 {
+		from := simPeer(2 + i)
+		if b.assign(from, 3, false, nil); b.refused[from][proto.CodeBusy] != 1 {
+			t.Fatalf("submitter %d: refused %v", i, b.refused[from])
+		}
+	}
+}
+
 // Whose input or module has to be fetched waits for it, not for a slot: it has no
 // older turn when it comes, be it a newcomer's batch or one that keeps a fetch open.
 func TestFetchedWorkHasNoOlderTurn(t *testing.T) {

@@ -18,12 +18,54 @@ const maxFetches = 3
 // fetchShare is how many executions of one submitter may wait for their inputs.
 func (w *workside) fetchShare() int { return max(1, w.cfg.InFlight/2) }
 
+// maxFetching is how many wait for their inputs in all: they are counted apart from
+// what waits for a slot, and every submitter can have one.
+func (w *workside) maxFetching() int { return maxCustomers + 2*w.cfg.InFlight }
+
+// fetchRoom makes room for one more execution of c to wait for its input. When all
+// places are taken the newest of the submitter with most gives way, if that has more
+// than c would have.
+func (m *Machine) fetchRoom(c *customer) bool {
+	w := &m.work
+	if c.fetching >= w.fetchShare() {
+		return false
+	}
+	if w.fetching < w.maxFetching() {
+		return true
+	}
+	var most *customer
+	for _, o := range w.customers {
+		if most == nil || cmp.Or(cmp.Compare(most.fetching, o.fetching), cmp.Compare(o.used, most.used)) < 0 {
+			most = o
+		}
+	}
+	if most.fetching <= c.fetching+1 {
+		return false
+	}
+	var newest *exec
+	for _, x := range most.execs {
+		if x.phase == execFetching && (newest == nil || x.seq > newest.seq) {
+			newest = x
+		}
+	}
+	m.refuse(most.id, newest.ref, proto.CodeBusy, "others wait for their inputs, too")
+	m.drop(newest)
+	return true
+}
+
 // fetch makes x wait for its input and module, outside the slots.
 func (m *Machine) fetch(x *exec) {
 	x.phase = execFetching
+	m.work.fetching++
 	x.c.fetching++
 	x.fetches++
 	m.send(Fetch{From: x.c.id, Ref: x.ref, Assignment: x.a})
+}
+
+// unfetch notes that x waits for its input no more.
+func (m *Machine) unfetch(x *exec) {
+	m.work.fetching--
+	x.c.fetching--
 }
 
 // fetched queues an execution whose input and module are here now.
@@ -44,7 +86,7 @@ func (m *Machine) fetched(in Fetched) {
 		m.refuse(in.From, in.Ref, in.Code, in.Reason)
 		return
 	}
-	c.fetching--
+	m.unfetch(x)
 	m.work.push(x)
 }
 

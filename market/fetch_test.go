@@ -134,3 +134,43 @@ func TestFetchingTakesNoSlot(t *testing.T) {
 		t.Error(fmt.Sprint(b.m.work.held, " are held"))
 	}
 }
+
+// Inputs that are never served take nothing from work whose input is here, and
+// leave every submitter room for inputs of its own: those of who has most give way.
+func TestFetchesAreCountedApart(t *testing.T) {
+	b := newBench(t, Worker{Enabled: true, Slots: 1, InFlight: 64, Types: []string{"text"}, Custom: true})
+	share, most := b.m.work.fetchShare(), b.m.work.maxFetching()
+	for i := range most / share {
+		b.assign(simPeer(1+i), share, true, nil)
+	}
+	if len(b.refused) > 0 || b.m.work.fetching != most || b.m.Waiting() != most {
+		t.Fatalf("%d of %d wait for inputs, refused %v", b.m.work.fetching, most, b.refused)
+	}
+	honest := simPeer(100)
+	b.assign(honest, 60, false, nil)
+	b.assign(honest, 4, true, nil)
+	if b.refused[honest] != nil || b.m.work.fetching != most || b.m.work.customers[honest].fetching != 4 {
+		t.Errorf("refused %v", b.refused[honest])
+	}
+	gaveWay := 0
+	for from, codes := range b.refused {
+		if gaveWay += codes[proto.CodeBusy]; b.m.work.customers[from].fetching < share-1 {
+			t.Errorf("one that has most has %d now", b.m.work.customers[from].fetching)
+		}
+	}
+	if gaveWay != 4 {
+		t.Errorf("%d gave way", gaveWay)
+	}
+	for i := range maxCustomers - most/share - 1 { // as many identities as there may be
+		from := simPeer(200 + i)
+		if b.assign(from, 3, true, nil); b.m.work.customers[from].fetching == 0 {
+			t.Fatalf("newcomer %d has none", i)
+		}
+	}
+	if n := b.m.work.customers[honest].fetching; n == 0 || b.m.work.fetching > most {
+		t.Errorf("the honest submitter has %d, all %d", n, b.m.work.fetching)
+	}
+	if b.assign(simPeer(1), share, true, nil); b.m.work.customers[honest].fetching == 0 {
+		t.Error("one with many takes the only one of another")
+	}
+}

@@ -81,8 +81,9 @@ func (t *task) view() TaskRecord {
 	return rec
 }
 
-// Waiting is the number of executions that were taken and wait for a slot.
-func (m *Machine) Waiting() int { return m.work.held - m.work.running }
+// Waiting is the number of executions that were taken and wait for their input or a
+// slot.
+func (m *Machine) Waiting() int { return m.work.fetching + m.work.held - m.work.running }
 
 // Busy is the number of executions this node runs for others now.
 func (m *Machine) Busy() int { return m.work.running }

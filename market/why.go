@@ -158,7 +158,7 @@ func (m *Machine) WhyWorker() string {
 	case !w.cfg.Enabled:
 		return "Not taking work: the worker is switched off."
 	case w.running > 0:
-		return fmt.Sprintf("Running %d of at most %d tasks, %d more wait.", w.running, w.cfg.Slots, w.held-w.running)
+		return fmt.Sprintf("Running %d of at most %d tasks, %d more wait.", w.running, w.cfg.Slots, m.Waiting())
 	case w.heard == 0:
 		return "No offers were heard yet."
 	case w.why != "":

@@ -38,6 +38,7 @@ type workside struct {
 	worths    map[worthKey]*worth
 	worth     worth // of all submitters' work
 	held      int   // queued and running
+	fetching  int   // that wait for their input or module
 	kept      int   // committed, not asked for
 	stale     *timer
 }
@@ -248,14 +249,15 @@ func (m *Machine) checkAssignment(c *customer, lane *workLane, a *proto.Assignme
 		return proto.CodePrice, fmt.Sprintf("price %d, asked was %d", a.Price, price)
 	case w.room(c) == 0:
 		return proto.CodeBusy, "all slots are taken"
-	case fetch && c.fetching >= w.fetchShare():
-		return proto.CodeBusy, "inputs of this submitter are awaited already"
 	}
 	if late := w.late(module, proto.Fuel(a.FuelLimit), proto.Millis(a.WallMs)); late != "" {
 		return proto.CodeLimits, late
 	}
 	if pay := proto.PayFor(proto.Fuel(a.FuelLimit), proto.Credit(a.Price)); lane.exposed()+pay > lane.Cap && !m.off.caps {
 		return proto.CodeNoLane, fmt.Sprintf("the lane has %s credits left, this could cost %s", lane.Cap-min(lane.Cap, lane.exposed()), pay)
+	}
+	if fetch && !m.fetchRoom(c) {
+		return proto.CodeBusy, "inputs of this submitter are awaited already"
 	}
 	return proto.CodeOK, ""
 }
@@ -268,8 +270,6 @@ func (m *Machine) enqueue(c *customer, lane *workLane, ref proto.Ref, a *proto.A
 	c.execs[ref] = x
 	lane.worst += x.pay
 	lane.active++
-	w.held++
-	c.held++
 	if fetch {
 		m.fetch(x)
 		return
@@ -296,14 +296,16 @@ func (m *Machine) drop(x *exec) {
 	w := &m.work
 	switch x.phase {
 	case execFetching:
-		x.c.fetching--
+		m.unfetch(x)
 		m.idle(x)
 		m.send(StopExecution{From: x.c.id, Ref: x.ref})
 	case execQueued:
 		w.unqueue(x)
+		m.unhold(x)
 		m.idle(x)
 	case execRunning:
 		m.ends(x)
+		m.unhold(x)
 		m.idle(x)
 		m.send(StopExecution{From: x.c.id, Ref: x.ref})
 	case execCommitted: // nobody had it, so nobody owes for it
@@ -320,10 +322,14 @@ func (m *Machine) drop(x *exec) {
 	m.answerFinish(x.lane)
 }
 
-// idle ends the part of x's life in which it is queued or running.
-func (m *Machine) idle(x *exec) {
+// unhold notes that x neither waits for a slot nor has one.
+func (m *Machine) unhold(x *exec) {
 	m.work.held--
 	x.c.held--
+}
+
+// idle ends the part of x's life in which it is fetched, queued or running.
+func (m *Machine) idle(x *exec) {
 	x.lane.active--
 	x.lane.worst -= x.pay
 }
@@ -340,6 +346,7 @@ func (m *Machine) executed(in Executed) {
 		return
 	}
 	m.ends(x)
+	m.unhold(x)
 	if in.Missing {
 		m.fetch(x)
 		return

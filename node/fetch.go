@@ -17,8 +17,8 @@ import (
 // own only, and those not for long.
 
 const (
-	inputFetches   = 256 // at once, of all submitters
-	inputFetchesOf = 4   // of one; others of its own wait
+	inputFetches   = 1024 // at once, of all submitters: of as many as the market has places for
+	inputFetchesOf = 4    // of one; others of its own wait
 
 	fetchRate = 32 << 10 // bytes a second after the grace, on average
 )
@@ -26,6 +26,10 @@ const (
 // fetchGrace is for the first byte, and what a pause may last at the beginning;
 // tests have another one.
 var fetchGrace = 30 * time.Second
+
+// fetchWait is how long an execution waits for others of its submitter to be
+// fetched before it is refused as busy; tests have another one.
+var fetchWait = time.Minute
 
 var errDropped = proto.CodeFetch.Errorf("the input was dropped: too many assignments at once")
 
@@ -61,7 +65,9 @@ func (w *work) fetch(o market.Fetch) {
 
 // bring waits for a place among its submitter's fetches and fetches.
 func (w *work) bring(ctx context.Context, k execKey, e *execution, a *proto.Assignment) error {
-	release, ok := w.fetching.take(ctx, k.from)
+	waits, cancel := context.WithTimeout(ctx, fetchWait)
+	release, ok := w.fetching.take(waits, k.from)
+	cancel()
 	if !ok {
 		return proto.CodeBusy.Errorf("too many inputs are awaited")
 	}

@@ -1,0 +1,32 @@
+package node
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"edgenet.dev/proto"
+)
+
+// An execution whose submitter's other inputs do not come waits for them so long,
+// and is refused as busy: that costs its submitter no try.
+func TestWaitForAFetchEnds(t *testing.T) {
+	was := fetchWait
+	fetchWait = 20 * time.Millisecond
+	defer func() { fetchWait = was }()
+	from := peer.ID("a submitter")
+	w := &work{fetching: newSlots(inputFetches, inputFetchesOf, func(peer.ID) bool { return false })}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for range inputFetchesOf {
+		if _, ok := w.fetching.take(ctx, from); !ok {
+			t.Fatal("no place")
+		}
+	}
+	err := w.bring(ctx, execKey{from, proto.Ref{}}, &execution{}, nil)
+	if proto.CodeOf(err) != proto.CodeBusy || ctx.Err() != nil {
+		t.Errorf("it ended with %v, %v", err, ctx.Err())
+	}
+}
