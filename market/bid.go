@@ -59,7 +59,6 @@ func (m *Machine) offerSeen(in OfferSeen) {
 	b.rivals, b.slots, b.said, b.poor = nil, 0, Grant{}, m.poor(in)
 	if w.why = m.declines(b); w.why != "" && w.why != w.below(o) {
 		m.stop(b.timer)
-		m.turnAway(w.why)
 		return
 	}
 	m.stop(b.timer)
@@ -163,11 +162,12 @@ func (m *Machine) rank(b *bid) uint64 {
 // declines says why this worker does not answer an offer, "" when it does.
 func (m *Machine) declines(b *bid) string {
 	w, o := &m.work, b.offer
+	if why := w.cfg.Blocked.why(b.from, b.module); why != "" {
+		return why
+	}
 	switch {
 	case !w.cfg.Enabled:
 		return "the worker is paused"
-	case w.cfg.Blocked.why(b.from, b.module) != "":
-		return w.cfg.Blocked.why(b.from, b.module)
 	case o.DeadlineUnixMs <= uint64(m.now.UnixMilli()):
 		return "its deadline passed"
 	case o.MeterVersion != proto.MeterVersion:

@@ -12,18 +12,16 @@ import (
 )
 
 // aloud is what the last Step says beside refusals.
-func (b *bench) aloud() (stopped []proto.Ref, turned []bool, claims int) {
+func (b *bench) aloud() (stopped []proto.Ref, claims int) {
 	for _, o := range b.outs {
 		switch o := o.(type) {
 		case StopExecution:
 			stopped = append(stopped, o.Ref)
-		case TurnedAway:
-			turned = append(turned, o.Submitter)
 		case PublishClaim:
 			claims++
 		}
 	}
-	return stopped, turned, claims
+	return stopped, claims
 }
 
 func offerOf(name string, module cid.Cid) *proto.Offer {
@@ -42,17 +40,17 @@ func TestBlockedWorkIsTurnedAway(t *testing.T) {
 	other := proto.CIDOf([]byte("another module"))
 	with := func(m cid.Cid) func(*proto.Assignment) { return func(a *proto.Assignment) { a.Module = m.Bytes() } }
 	for name, x := range map[string]struct {
-		blocked   Blocked
-		submitter bool
+		blocked Blocked
+		why     string
 	}{
-		"submitter": {Blocked{Submitters: map[peer.ID]bool{simPeer(1): true}}, true},
-		"module":    {Blocked{Modules: map[cid.Cid]bool{scenarioModule: true}}, false},
+		"submitter": {Blocked{Submitters: map[peer.ID]bool{simPeer(1): true}}, "the operator of this worker blocks this submitter"},
+		"module":    {Blocked{Modules: map[cid.Cid]bool{scenarioModule: true}}, "the operator of this worker blocks this module"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, w)
 			bad, good := simPeer(1), simPeer(2)
 			b.step(OfferSeen{From: bad, Offer: offerOf("before", scenarioModule)})
-			if _, _, claims := b.aloud(); claims != 1 {
+			if _, claims := b.aloud(); claims != 1 {
 				t.Fatal("the offer is not claimed though nothing is blocked")
 			}
 			b.assign(good, 1, false, with(other))
@@ -64,24 +62,21 @@ func TestBlockedWorkIsTurnedAway(t *testing.T) {
 			w := w
 			w.Blocked = x.blocked
 			b.step(WorkerSettings{w})
-			stopped, turned, _ := b.aloud()
+			stopped, _ := b.aloud()
 			slices.SortFunc(stopped, func(p, q proto.Ref) int { return int(p.Task.Index) - int(q.Task.Index) })
 			if b.refused[bad][proto.CodeBlocked] != 4 || !slices.Equal(stopped, []proto.Ref{refs[0], refs[1], refs[3]}) || b.m.Busy() != 1 || b.m.Waiting() != 0 {
 				t.Errorf("refused %v, stopped %v, %d run, %d wait", b.refused[bad], stopped, b.m.Busy(), b.m.Waiting())
 			}
-			if !slices.Equal(turned, []bool{x.submitter, x.submitter, x.submitter, x.submitter}) {
-				t.Errorf("turned away: %v", turned)
-			}
 			b.assign(bad, 1, false, nil)
-			if _, turned, _ := b.aloud(); b.refused[bad][proto.CodeBlocked] != 5 || !slices.Equal(turned, []bool{x.submitter}) {
-				t.Errorf("an assignment of later: refused %v, turned away %v", b.refused[bad], turned)
+			if r, ok := b.outs[0].(SendRefused); b.refused[bad][proto.CodeBlocked] != 5 || !ok || r.Reason != x.why {
+				t.Errorf("an assignment of later: refused %v, %+v", b.refused[bad], b.outs)
 			}
 			b.step(OfferSeen{From: bad, Offer: offerOf("after", scenarioModule)})
-			if _, turned, claims := b.aloud(); claims != 0 || !slices.Equal(turned, []bool{x.submitter}) || b.m.work.why == "" {
-				t.Errorf("an offer of later: %d claims, turned away %v, because %q", claims, turned, b.m.work.why)
+			if _, claims := b.aloud(); claims != 0 || b.m.work.why != x.why {
+				t.Errorf("an offer of later: %d claims, because %q", claims, b.m.work.why)
 			}
 			b.step(OfferSeen{From: good, Offer: offerOf("good", other)})
-			if _, _, claims := b.aloud(); claims != 1 {
+			if _, claims := b.aloud(); claims != 1 {
 				t.Errorf("another's offer is not claimed: %s", b.m.work.why)
 			}
 			b.assign(good, 1, false, with(other))

@@ -2,7 +2,6 @@ package market
 
 import (
 	"cmp"
-	"slices"
 	"time"
 
 	"edgenet.dev/proto"
@@ -107,16 +106,6 @@ func (c *customer) heldNow() int {
 		return 0
 	}
 	return c.held
-}
-
-// inQueue are all executions that wait for a slot, by arrival.
-func (w *workside) inQueue() []*exec {
-	var out []*exec
-	for _, c := range w.customers {
-		out = append(out, c.queue...)
-	}
-	slices.SortFunc(out, func(a, b *exec) int { return cmp.Compare(a.seq, b.seq) })
-	return out
 }
 
 // A submitter's queue: a heap by priority, then arrival.

@@ -1,11 +1,6 @@
 package market
 
-import (
-	"cmp"
-	"slices"
-
-	"edgenet.dev/proto"
-)
+import "edgenet.dev/proto"
 
 // Inputs and modules that are not here are fetched before an execution may have
 // a slot: a submitter that serves them slowly, or never, keeps nobody but itself
@@ -88,18 +83,4 @@ func (m *Machine) fetched(in Fetched) {
 	}
 	m.unfetch(x)
 	m.work.push(x)
-}
-
-// awaited are the executions that wait for their input or module, by arrival.
-func (w *workside) awaited() []*exec {
-	var out []*exec
-	for _, c := range w.customers {
-		for _, x := range c.execs {
-			if x.phase == execFetching {
-				out = append(out, x)
-			}
-		}
-	}
-	slices.SortFunc(out, func(a, b *exec) int { return cmp.Compare(a.seq, b.seq) })
-	return out
 }

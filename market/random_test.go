@@ -284,11 +284,16 @@ func books(t *rapid.T, m *Machine) {
 	if w.running < 0 || w.held < w.running || w.kept < 0 {
 		t.Fatalf("worker: running %d, held %d, kept %d", w.running, w.held, w.kept)
 	}
-	queued, fetching, held := 0, 0, 0
+	queued, fetching, held, awaited := 0, 0, 0, 0
 	for _, c := range w.customers {
 		queued, fetching, held = queued+len(c.queue), fetching+c.fetching, held+c.held
+		for _, x := range c.execs {
+			if x.phase == execFetching {
+				awaited++
+			}
+		}
 	}
-	if queued != w.queued || held != w.held || fetching < 0 || queued+fetching+w.running != held || fetching != len(w.awaited()) {
+	if queued != w.queued || held != w.held || fetching < 0 || queued+fetching+w.running != held || fetching != awaited {
 		t.Fatalf("worker: %d queued of %d, %d fetching, %d running, %d held of %d", queued, w.queued, fetching, w.running, held, w.held)
 	}
 	for _, s := range m.sessions {

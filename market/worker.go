@@ -2,6 +2,7 @@ package market
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -124,15 +125,19 @@ func (w *workside) runsModule(module cid.Cid) bool {
 func (m *Machine) workerSettings(cfg Worker) {
 	w := &m.work
 	w.set(cfg)
-	m.expel()
-	if w.cfg.Enabled {
-		return
-	}
-	queued := w.inQueue()
-	queued = append(queued, w.awaited()...)
-	for _, x := range queued { // what runs may end, what waits goes elsewhere
-		m.drop(x)
-		m.refuse(x.c.id, x.ref, proto.CodePaused, w.cfg.Reason)
+	for _, id := range slices.Sorted(maps.Keys(w.customers)) {
+		for _, x := range w.customers[id].ordered(nil) {
+			code, why := proto.CodeBlocked, w.cfg.Blocked.why(id, x.module)
+			switch {
+			case why != "" && x.phase <= execRunning: // the operator wants it off the machine, also in the middle
+			case !w.cfg.Enabled && x.phase <= execQueued: // what runs may end, what waits goes elsewhere
+				code, why = proto.CodePaused, w.cfg.Reason
+			default:
+				continue
+			}
+			m.drop(x)
+			m.refuse(id, x.ref, code, why)
+		}
 	}
 }
 
@@ -166,7 +171,6 @@ func (m *Machine) assignSeen(in AssignSeen) {
 		ref := proto.Ref{Task: proto.TaskID{Job: id, Index: a.Task}, Attempt: a.Attempt}
 		if code != proto.CodeOK {
 			m.refuse(in.From, ref, code, reason)
-			m.turnAway(reason)
 			continue
 		}
 		if c.execs[ref] != nil {
@@ -175,7 +179,6 @@ func (m *Machine) assignSeen(in AssignSeen) {
 		fetch := i < len(in.Fetch) && in.Fetch[i]
 		if code, reason := m.checkAssignment(c, lane, a, fetch); code != proto.CodeOK {
 			m.refuse(in.From, ref, code, reason)
-			m.turnAway(reason)
 			continue
 		}
 		// Only an assignment that is taken makes a place for its submitter and lane.
