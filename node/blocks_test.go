@@ -96,9 +96,9 @@ func TestBlockedConnections(t *testing.T) {
 			if err := a.Dial(ctx, infoOf(t, b)); err == nil {
 				t.Error("it can be dialled")
 			}
-			before := a.Counts().Blocked[x.kind]
+			before := a.Counts().Blocked[string(x.kind)]
 			_ = b.Dial(ctx, infoOf(t, a)) // the one that dials may learn a moment later that nobody is there
-			until(t, "a call from there is counted", func() bool { return a.Counts().Blocked[x.kind] > before })
+			until(t, "a call from there is counted", func() bool { return a.Counts().Blocked[string(x.kind)] > before })
 			until(t, "and it ended", func() bool { return !connected(b, a.ID()) })
 			if connected(a, b.ID()) {
 				t.Error("it can dial")
@@ -148,7 +148,7 @@ func TestBlockedAuthorsAreNotHeard(t *testing.T) {
 			t.Errorf("an offer of %d: %v, want %v", i, got, want)
 		}
 	}
-	if got := n.Counts().Blocked[blocklist.Peer]; got != 1 {
+	if got := n.Counts().Blocked[string(blocklist.Peer)]; got != 1 {
 		t.Errorf("%d messages are counted", got)
 	}
 	unblock(t, n, "", id(1))
@@ -193,8 +193,8 @@ func TestBlockedWorkIsNotDone(t *testing.T) {
 			v, _, err := payer.Job(id)
 			return err == nil && len(v.Lost) > 0 && v.Lost[0].Code == proto.CodeBlocked && strings.Contains(v.Lost[0].Reason, "the operator of this worker blocks this "+string(x.kind))
 		})
-		before := worker.Counts().Blocked[x.kind]
-		l.until("the offer is turned away", func() bool { return worker.Counts().Blocked[x.kind] > before })
+		before := worker.Counts().Blocked[string(x.kind)]
+		l.until("the offer is turned away", func() bool { return worker.Counts().Blocked[string(x.kind)] > before })
 		if why := worker.Stats().Worker.Why; !strings.Contains(why, "blocks this "+string(x.kind)) {
 			t.Errorf("the worker says %q", why)
 		}

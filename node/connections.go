@@ -116,7 +116,7 @@ func (n *Node) candidates() []candidate {
 			out = append(out, candidate{AddrInfo: k.AddrInfo, reached: k.reached})
 		}
 	}
-	return slices.DeleteFunc(out, func(c candidate) bool { return n.blocks.refusal(c.ID, c.Addrs...) != nil })
+	return n.blocks.without(out)
 }
 
 // due marks and returns whom to dial now, and says how long nothing else is due.

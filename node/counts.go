@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"edgenet.dev/market"
-	"edgenet.dev/node/blocklist"
 	"edgenet.dev/proto"
 )
 
@@ -28,13 +27,13 @@ type Counts struct {
 	Received   proto.Credit // income that was claimed
 	// For the operator: connections, messages, offers and tasks that were refused
 	// because the list of what is blocked has them.
-	Blocked map[blocklist.Kind]uint64
+	Blocked map[string]uint64 // by kind
 }
 
 func newCounts() Counts {
 	return Counts{
 		JobsEnded: map[market.TaskState]uint64{}, TasksEnded: map[market.TaskState]uint64{},
-		Executions: map[proto.Status]uint64{}, Refused: map[proto.Code]uint64{}, Blocked: map[blocklist.Kind]uint64{},
+		Executions: map[proto.Status]uint64{}, Refused: map[proto.Code]uint64{}, Blocked: map[string]uint64{},
 	}
 }
 

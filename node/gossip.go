@@ -204,6 +204,7 @@ func (g *gossip) publish(ctx context.Context, name, kind string, data []byte) er
 func (n *Node) heard(s *proto.Signed) {
 	switch s.Kind {
 	case proto.KindOffer:
+		n.blocks.heard(s)
 		n.jobs.post(market.OfferSeen{From: s.Signer, Offer: s.Payload.GetOffer(), Funds: n.funds(s.Signer)})
 	case proto.KindWithdrawal:
 		if id, err := proto.ToJobID(s.Payload.GetWithdrawal().GetOffer()); err == nil {
@@ -251,7 +252,7 @@ func (g *gossip) validator(t *topic) pubsub.ValidatorEx {
 			return pubsub.ValidationReject
 		}
 		if s, ok := m.ValidatorData.(*proto.Signed); ok {
-			if g.n.blocks.author(s.Signer) {
+			if g.n.blocks.mutes(s.Signer) {
 				return pubsub.ValidationIgnore // whoever passes it on does not know
 			}
 			if stale(s, now) {

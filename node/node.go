@@ -121,8 +121,7 @@ func New(cfg Config) (*Node, error) {
 	if n.secret, err = blobSecret(cfg); err != nil {
 		return nil, err
 	}
-	n.blocks = &blocks{n: n}
-	if err := n.blocks.open(); err != nil {
+	if n.blocks, err = newBlocks(n); err != nil {
 		return nil, err
 	}
 	n.cfg.Worker.Blocked = n.blocks.work()

@@ -297,7 +297,7 @@ func yesLast(x, y bool) int {
 // add remembers p, keeps what an older entry knew better, and makes room. It
 // refuses a peer without an address, whom nobody could dial.
 func (b *peerbook) add(id peer.ID, p *knownPeer) error {
-	if _, blocked := b.n.blocks.peer(id); blocked || id == b.n.self {
+	if id == b.n.self || b.n.blocks.hides(id) {
 		return nil
 	}
 	if len(p.addrs) == 0 {

@@ -60,11 +60,12 @@ func (j *jobs) act(ctx context.Context, outs []market.Output) {
 		case market.SendStarted:
 			n.work.send(o.To, progressItem{o.Ref, 0})
 		case market.SendRefused:
+			if o.Code == proto.CodeBlocked {
+				n.blocks.refused(o.To)
+			}
 			output, log, _, _ := n.work.result(execKey{o.To, o.Ref}) // of one that ran
 			n.work.forget(o.To, o.Ref)
 			n.work.send(o.To, refusedItem{o.Ref, o.Code, o.Reason, log, output[:min(len(output), proto.MaxLostOutput)]})
-		case market.TurnedAway:
-			n.blocks.turnedAway(o.Submitter)
 		case market.SendCommit:
 			n.work.send(o.To, commitItem{o.Ref, o.Hash})
 		case market.SendResult:

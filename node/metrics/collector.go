@@ -151,7 +151,7 @@ func (c *collector) collectNode(put putter) {
 	refusals := c.n.Counts().Blocked
 	for _, k := range blocklist.Kinds() {
 		put(blocked, float64(count[k]), string(k))
-		put(turnedAway, float64(refusals[k]), string(k))
+		put(turnedAway, float64(refusals[string(k)]), string(k))
 	}
 	put(workerOn, bit(s.Worker.Enabled))
 	put(slots, float64(s.Worker.Slots))
