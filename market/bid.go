@@ -224,7 +224,7 @@ func (m *Machine) claim(b *bid) {
 		return
 	}
 	m.send(PublishClaim{Offer: o, Claim: &proto.Claim{
-		Offer: o.Id, Submitter: []byte(b.from), Slots: uint32(max(1, min(w.room(c), m.soon()))), Price: uint64(price),
+		Offer: o.Id, Submitter: []byte(b.from), Slots: uint32(max(1, min(w.room(c), m.soon(c, b.module)))), Price: uint64(price),
 		ExpiresUnixMs: uint64(expires.UnixMilli()), Payee: payeeBytes(w.cfg.Payee, m.cfg.Self),
 		Operator: w.cfg.Operator, Site: w.cfg.Site, Round: b.round,
 		CpuPercent: uint32(w.share()), Parallel: uint32(w.cfg.Slots), Held: uint32(w.held),

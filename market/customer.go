@@ -23,9 +23,10 @@ type customer struct {
 	fetching  int // of those, that wait for their input or module
 	held      int // queued and running
 	running   int
-	queue     []*exec // heap: priority, then arrival
-	served    turn    // slot time it had
-	commits   []*exec // that wait to be asked for, oldest first; others stay until they come up
+	queue     []*exec       // heap: priority, then arrival
+	served    turn          // slot time it had
+	takes     time.Duration // that its executions keep a slot, smoothed
+	commits   []*exec       // that wait to be asked for, oldest first; others stay until they come up
 	kept      int
 	sent      []*exec // delivered, oldest first; dropped ones stay until they come up
 	sentBytes uint64

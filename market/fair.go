@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
 	"edgenet.dev/proto"
 )
 
@@ -66,7 +68,10 @@ func (m *Machine) ends(x *exec) {
 	x.c.served += x.dear*m.charge(took, proto.Priority(x.a.Priority)) - x.charged
 	m.book(worthKey{payer: x.c.id}, 0, took)
 	m.book(worthKey{module: x.module}, 0, took)
-	w.typical += (took - w.typical) / 8
+	w.typical = smoothed(w.typical, took)
+	x.c.takes = smoothed(x.c.takes, took)
+	p := w.pace(x.module)
+	p.takes = smoothed(p.takes, took)
 }
 
 // room is how many more assignments of c this worker takes. Above what it holds
@@ -80,25 +85,45 @@ func (w *workside) room(c *customer) int {
 // more than that.
 const startsSoon = 10 * time.Second
 
-// soon is how many executions could start within startsSoon, from how long they
-// take here and those under way took already; at least one.
-func (m *Machine) soon() int {
+// soon is how many executions of c with module could start within startsSoon, from
+// how long the module's take here or the submitter's, whichever is less; at least
+// one. Of what is not known an idle worker takes what it has room for.
+func (m *Machine) soon(c *customer, module cid.Cid) int {
 	w := &m.work
-	takes := w.typical
-	if w.running >= w.cfg.Slots {
-		shortest := time.Duration(-1)
-		for x := range w.executing {
-			if d := m.now.Sub(x.began); shortest < 0 || d < shortest {
-				shortest = d
-			}
-		}
-		takes = max(takes, shortest)
+	free, left := max(0, w.cfg.Slots-w.held), startsSoon
+	takes := time.Duration(0)
+	if p := w.paces[module]; p != nil {
+		takes = p.takes
 	}
-	free := max(0, w.cfg.Slots-w.held)
-	if takes <= 0 {
+	if c != nil && c.takes > 0 && (takes == 0 || c.takes < takes) {
+		takes = c.takes
+	}
+	if w.running >= w.cfg.Slots {
+		takes = cmp.Or(takes, w.typical)
+		left -= m.untilFree()
+	}
+	switch {
+	case left <= 0:
+		return 1
+	case takes == 0:
 		return w.cfg.InFlight
 	}
-	return max(1, free+int(min(int64(w.cfg.Slots)*int64(startsSoon)/int64(takes), int64(w.cfg.InFlight))))
+	return max(1, free+int(min(int64(w.cfg.Slots)*int64(left)/int64(takes), int64(w.cfg.InFlight))))
+}
+
+// untilFree is when the first slot becomes free, as far as is known how long the
+// modules take; what runs for longer than that may take as long again.
+func (m *Machine) untilFree() time.Duration {
+	soonest := startsSoon
+	for x := range m.work.executing {
+		ran := m.now.Sub(x.began)
+		left := ran
+		if p := m.work.paces[x.module]; p != nil && p.takes > ran {
+			left = p.takes - ran
+		}
+		soonest = min(soonest, left)
+	}
+	return soonest
 }
 
 func (c *customer) heldNow() int {

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"edgenet.dev/proto"
@@ -201,21 +202,25 @@ func TestPriorityHasItsPrice(t *testing.T) {
 }
 
 // A worker claims what it can start soon: much when tasks are short, little when
-// they are long or when long ones hold its slots.
+// they are long or when long ones hold its slots. What others' tasks took says
+// nothing of a module that is not known here.
 func TestBusyWorkerClaimsWhatItStartsSoon(t *testing.T) {
-	slots := func(runs, busy time.Duration) uint32 {
+	other := proto.CIDOf([]byte("another module"))
+	slots := func(runs, busy time.Duration, from int, module cid.Cid) uint32 {
 		b := newBench(t, Worker{Enabled: true, Slots: 2, InFlight: 128, Types: []string{"text"}, Custom: true})
 		for range 60 {
 			b.assign(simPeer(1), 1, false, nil)
 			b.after(runs)
 		}
+		b.assign(simPeer(2), 1, false, func(a *proto.Assignment) { a.Module = proto.CIDOf([]byte("a short one")).Bytes() })
+		b.after(time.Millisecond)
 		if busy > 0 {
 			b.assign(simPeer(1), 2, false, nil)
 			b.now = b.now.Add(busy)
 		}
 		id := proto.JobID{1}
-		b.step(OfferSeen{From: simPeer(5), Offer: &proto.Offer{
-			Id: id[:], Type: "text", Module: scenarioModule.Bytes(), MeterVersion: proto.MeterVersion, FuelLimit: 60_000_000, PriceCap: 1_000_000,
+		b.step(OfferSeen{From: simPeer(from), Offer: &proto.Offer{
+			Id: id[:], Type: "text", Module: module.Bytes(), MeterVersion: proto.MeterVersion, FuelLimit: 60_000_000, PriceCap: 1_000_000,
 			SlotsWanted: 500, WorkersWanted: 2, DeadlineUnixMs: uint64(b.now.Add(time.Hour).UnixMilli()), Priority: uint32(proto.PriorityNormal), Round: 1,
 		}})
 		for _, o := range b.outs {
@@ -226,13 +231,23 @@ func TestBusyWorkerClaimsWhatItStartsSoon(t *testing.T) {
 		t.Fatal("no claim")
 		return 0
 	}
-	if n := slots(2*time.Millisecond, 0); n != 128 {
-		t.Errorf("claims %d short tasks", n)
-	}
-	if n := slots(10*time.Second, 0); n < 3 || n > 5 {
-		t.Errorf("claims %d tasks of ten seconds", n)
-	}
-	if n := slots(2*time.Millisecond, time.Minute); n != 1 {
-		t.Errorf("claims %d while its slots are taken for a minute", n)
+	for name, x := range map[string]struct {
+		runs, busy  time.Duration
+		from        int
+		module      cid.Cid
+		least, most uint32
+	}{
+		"short tasks":                        {2 * time.Millisecond, 0, 5, scenarioModule, 128, 128},
+		"tasks of ten seconds":               {10 * time.Second, 0, 5, scenarioModule, 3, 5},
+		"slots taken for a minute":           {2 * time.Millisecond, time.Minute, 5, scenarioModule, 1, 1},
+		"slots to be taken for a minute":     {time.Minute, 5 * time.Second, 5, other, 1, 1},
+		"slots that are free again in a bit": {10 * time.Second, 8 * time.Second, 5, scenarioModule, 1, 2},
+		"unknown after long ones":            {time.Minute, 0, 5, other, 126, 128},
+		"who had long ones":                  {time.Minute, 0, 1, other, 1, 3},
+		"who had short ones":                 {time.Minute, 0, 2, scenarioModule, 126, 128},
+	} {
+		if n := slots(x.runs, x.busy, x.from, x.module); n < x.least || n > x.most {
+			t.Errorf("%s: claims %d, want %d to %d", name, n, x.least, x.most)
+		}
 	}
 }

@@ -95,6 +95,7 @@ type replica struct {
 	phase   phase
 	sent    time.Time    // to the worker
 	running bool         // the worker says that it runs
+	prompt  bool         // it ran soon after it was sent
 	waits   bool         // the worker said that it does not run yet
 	price   proto.Credit // of the assignment
 	epoch   uint64       // of the assignment

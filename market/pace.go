@@ -14,9 +14,10 @@ import (
 
 // pace is what a module's executions showed.
 type pace struct {
-	most proto.Fuel // of one execution
-	rate proto.Fuel // per second that it was let run, smoothed; 0 = not known
-	used uint64
+	most  proto.Fuel    // of one execution
+	rate  proto.Fuel    // per second that it was let run, smoothed; 0 = not known
+	takes time.Duration // that an execution keeps its slot, smoothed; 0 = not known
+	used  uint64
 }
 
 const (
@@ -28,9 +29,8 @@ const (
 	builtinFuel = proto.ReferenceRate
 )
 
-// learn notes an execution that ended by itself. ran is how long the sandbox
-// let it run, 0 when that is not known.
-func (w *workside) learn(module cid.Cid, fuel proto.Fuel, ran time.Duration) {
+// pace is what is known of a module; it may be nothing yet.
+func (w *workside) pace(module cid.Cid) *pace {
 	w.seq++
 	p := w.paces[module]
 	if p == nil {
@@ -41,6 +41,21 @@ func (w *workside) learn(module cid.Cid, fuel proto.Fuel, ran time.Duration) {
 		w.paces[module] = p
 	}
 	p.used = w.seq
+	return p
+}
+
+// smoothed is a mean that follows what is new by an eighth.
+func smoothed(mean, now time.Duration) time.Duration {
+	if mean == 0 {
+		return now
+	}
+	return mean + (now-mean)/8
+}
+
+// learn notes an execution that ended by itself. ran is how long the sandbox
+// let it run, 0 when that is not known.
+func (w *workside) learn(module cid.Cid, fuel proto.Fuel, ran time.Duration) {
+	p := w.pace(module)
 	p.most = max(p.most, fuel)
 	if ran < leastRun || ran > 24*time.Hour {
 		return
@@ -82,7 +97,7 @@ func (w *workside) late(module cid.Cid, limit proto.Fuel, wall time.Duration) st
 	limit = min(limit, proto.Fuel(wall.Seconds()*float64(proto.ReferenceRate)))
 	fuel := limit
 	rate := proto.ReferenceRate
-	if p := w.paces[module]; p != nil {
+	if p := w.paces[module]; p != nil && p.most > 0 {
 		fuel = min(limit, p.most)
 		if p.rate > 0 {
 			rate = p.rate

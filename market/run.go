@@ -274,12 +274,26 @@ func (m *Machine) acceptedSeen(in AcceptedSeen) {
 	}
 }
 
+// promptly is how soon after it was sent an assignment runs at a worker that could
+// have had more.
+const promptly = time.Second
+
+// widen lets a worker have one more at once when it could do with more: up to what
+// it claimed, after refusals, and beyond that while what it gets runs promptly. It
+// may have been busy with others' work when it claimed.
+func (m *Machine) widen(r *replica) {
+	l := r.lease
+	if l.inflight >= l.window/2 && (l.window < l.slots || r.prompt && l.window < maxBatch) {
+		l.window++
+	}
+}
+
 // started notes that r runs: its own time counts from here.
 func (m *Machine) started(r *replica) {
 	if r.running || r.phase != phaseAssigned {
 		return
 	}
-	r.running = true
+	r.running, r.prompt = true, m.now.Sub(r.sent) <= promptly
 	if r.task.state == Assigned {
 		r.task.state = Running
 	}

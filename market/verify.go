@@ -35,9 +35,7 @@ func (m *Machine) commitSeen(in CommitSeen) {
 	l.kept++
 	l.over++
 	l.progress, l.refusals = m.now, 0
-	if l.window < l.slots && l.inflight >= l.window/2 {
-		l.window++ // recovers from a Busy as work flows
-	}
+	m.widen(r)
 	r.phase, r.commit = phaseCommitted, in.Hash
 	m.began(r.task.job)
 	m.unwatch(r)
@@ -98,9 +96,7 @@ func (m *Machine) resultSeen(in ResultSeen) {
 		l.inflight--
 		l.kept++
 		l.over++
-		if l.window < l.slots && l.inflight >= l.window/2 {
-			l.window++
-		}
+		m.widen(r)
 	}
 	l.progress, l.refusals = m.now, 0
 	m.unwatch(r)
