@@ -1,6 +1,10 @@
 package market
 
-import "edgenet.dev/proto"
+import (
+	"cmp"
+
+	"edgenet.dev/proto"
+)
 
 // Inputs and modules that are not here are fetched before an execution may have
 // a slot: a submitter that serves them slowly, or never, keeps nobody but itself
