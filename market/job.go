@@ -96,6 +96,7 @@ type replica struct {
 	sent    time.Time    // to the worker
 	running bool         // the worker says that it runs
 	prompt  bool         // it ran soon after it was sent
+	began   time.Time    // when it said so
 	waits   bool         // the worker said that it does not run yet
 	price   proto.Credit // of the assignment
 	epoch   uint64       // of the assignment
@@ -109,7 +110,7 @@ type replica struct {
 	output proto.Hash
 	size   uint64
 	log    proto.Hash
-	fuel   proto.Fuel
+	fuel   proto.Fuel // of a lost one that it may be paid for in part, see partial.go
 
 	// The lease's list of executions with a deadline, in order of deadline.
 	prev, next *replica
@@ -325,8 +326,19 @@ func (m *Machine) finishTask(t *task, state TaskState, code proto.Code, reason s
 			m.abort(r.lease, r.ref(), abort)
 			r.code = abort
 		}
-		rec.Replicas = append(rec.Replicas, r.record())
 	}
+	t.job.reserved -= t.reserved
+	t.reserved = 0
+	was := t.job.spent
+	for i, pay := range m.partial(t) {
+		rr := t.reps[i].record()
+		if pay > 0 {
+			m.credit(t.reps[i], pay, &rr)
+			rr.Partial = true
+		}
+		rec.Replicas = append(rec.Replicas, rr)
+	}
+	rec.Cost += withFee(t.job.spent, m.cfg.FeePPM) - withFee(was, m.cfg.FeePPM)
 	m.recordTask(t, rec)
 }
 
@@ -334,7 +346,7 @@ func (m *Machine) finishTask(t *task, state TaskState, code proto.Code, reason s
 func (r *replica) record() ReplicaRecord {
 	out := ReplicaRecord{Worker: r.lease.worker, Attempt: r.attempt, State: Cancelled, Code: r.code}
 	if r.phase == phaseLost {
-		out.State = Failed
+		out.State, out.Fuel = Failed, r.fuel
 	}
 	if r.phase == phaseResulted {
 		out.State, out.Status, out.Output, out.Fuel = Failed, r.status, r.output, r.fuel

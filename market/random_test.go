@@ -165,7 +165,7 @@ func (w *world) input(t *rapid.T, now time.Time) Input {
 	case 9:
 		return AcceptedSeen{From: w.peer(t), Refs: []proto.Ref{w.ref(t)}}
 	case 10:
-		return RefusedSeen{From: w.peer(t), Ref: w.ref(t), Code: w.code(t)}
+		return RefusedSeen{From: w.peer(t), Ref: w.ref(t), Code: w.code(t), Fuel: proto.Fuel(w.amount(t))}
 	case 11:
 		return CommitSeen{From: w.peer(t), Ref: w.ref(t)}
 	case 12:

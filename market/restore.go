@@ -43,7 +43,7 @@ func (m *Machine) restore(in Restore) {
 	})
 	for _, rec := range tasks {
 		for _, r := range rec.Replicas {
-			if !r.Agreed && !r.Trial || !r.Hold.Defined() {
+			if !r.Agreed && !r.Trial && !r.Partial || !r.Hold.Defined() {
 				continue
 			}
 			if totals[r.Hold] == nil {

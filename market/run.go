@@ -293,7 +293,7 @@ func (m *Machine) started(r *replica) {
 	if r.running || r.phase != phaseAssigned {
 		return
 	}
-	r.running, r.prompt = true, m.now.Sub(r.sent) <= promptly
+	r.running, r.began, r.prompt = true, m.now, m.now.Sub(r.sent) <= promptly
 	if r.task.state == Assigned {
 		r.task.state = Running
 	}
@@ -324,6 +324,9 @@ func (m *Machine) refusedSeen(in RefusedSeen) {
 	default:
 		if in.Code == proto.CodeOK {
 			in.Code = proto.CodeLocalFailure
+		}
+		if in.Code == proto.CodeRunTimeout {
+			r.fuel = m.plausible(r, in.Fuel)
 		}
 		l.progress = m.now
 		if len(in.Log)+len(in.Output) > 0 { // once for each assignment: a lost one is not heard again

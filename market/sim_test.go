@@ -85,11 +85,12 @@ type simNode struct {
 	life   int // raised by every crash; events of an earlier life are void
 	dead   bool
 	liar   bool
-	copier bool      // commits to nothing, and then sends what its neighbours found
-	still  time.Time // until then it does nothing, and what it hears waits
-	silent bool      // claims for nothing and answers no assignment
-	hang   int       // percent of executions that never end; below 0 it hangs up when it is assigned work
-	flaky  int       // percent of executions that fail locally
+	copier bool       // commits to nothing, and then sends what its neighbours found
+	still  time.Time  // until then it does nothing, and what it hears waits
+	silent bool       // claims for nothing and answers no assignment
+	hang   int        // percent of executions that never end; below 0 it hangs up when it is assigned work
+	flaky  int        // percent of executions that fail locally
+	late   proto.Fuel // it says that its time ran out after so much
 	tick   time.Time
 	queued map[proto.Ref]map[peer.ID]bool // executions under way
 	runs   int
@@ -287,7 +288,7 @@ func (n *simNode) act(o Output) {
 		n.to(o.To, ProgressSeen{From: n.id, Ref: o.Ref}, false)
 	case SendRefused:
 		n.notes[o.Code]++
-		n.to(o.To, RefusedSeen{From: n.id, Ref: o.Ref, Code: o.Code, Reason: o.Reason}, false)
+		n.to(o.To, RefusedSeen{From: n.id, Ref: o.Ref, Code: o.Code, Reason: o.Reason, Fuel: o.Fuel}, false)
 	case SendCommit:
 		n.to(o.To, CommitSeen{From: n.id, Ref: o.Ref, Hash: o.Hash}, false)
 	case SendResult:
@@ -338,6 +339,9 @@ func (n *simNode) execute(o Execute) {
 	}
 	if n.flaky > 0 && s.rnd.IntN(100) < n.flaky {
 		in.Status, in.Fuel = proto.StatusHostOOM, 0
+	}
+	if n.late > 0 {
+		in.Status, in.Fuel = proto.StatusTimeout, n.late
 	}
 	if n.hang > 0 && s.rnd.IntN(100) < n.hang {
 		return

@@ -178,10 +178,10 @@ func (s *sim) check() {
 		for id, rec := range n.tasks {
 			workers := map[peer.ID]bool{}
 			for _, r := range rec.Replicas {
-				if (r.Agreed || r.Trial) != (r.Paid > 0) || r.Agreed && r.Trial {
+				if (r.Agreed || r.Trial || r.Partial) != (r.Paid > 0) || r.Agreed && r.Trial || r.Partial && (r.Agreed || r.Trial || rec.State == Done) {
 					s.t.Fatalf("task %s: agreed %v, paid %d", id, r.Agreed, r.Paid)
 				}
-				if r.Trial {
+				if r.Trial || r.Partial {
 					owed[r.Worker] += r.Paid
 					perJob[id.Job] += r.Paid
 				}

@@ -48,6 +48,7 @@ func (m *Machine) grow(t *task, best *replica) {
 	j := t.job
 	was := j.spent
 	for _, r := range t.reps {
+		m.belied(r)
 		rr := r.record()
 		if r.phase != phaseResulted {
 			if rr.bad() {

@@ -126,6 +126,7 @@ type ReplicaRecord struct {
 	Fuel    proto.Fuel
 	Agreed  bool
 	Trial   bool `json:",omitempty"` // paid, and the task went on with a higher fuel limit
+	Partial bool `json:",omitempty"` // paid a part, though its time ran out; see partial.go
 	Paid    proto.Credit
 	Code    proto.Code
 
@@ -231,8 +232,9 @@ type (
 		Ref    proto.Ref
 		Code   proto.Code
 		Reason string
-		Log    []byte // of an execution that ran: nothing vouches for it; within proto.MaxLog
-		Output []byte // likewise, what it wrote to stdout; within proto.MaxLostOutput
+		Fuel   proto.Fuel // with CodeRunTimeout what it says that it used
+		Log    []byte     // of an execution that ran: nothing vouches for it; within proto.MaxLog
+		Output []byte     // likewise, what it wrote to stdout; within proto.MaxLostOutput
 	}
 	CommitSeen struct {
 		From peer.ID
@@ -457,6 +459,7 @@ type (
 		Ref    proto.Ref
 		Code   proto.Code
 		Reason string
+		Fuel   proto.Fuel // with CodeRunTimeout, that it used
 	}
 	SendCommit struct {
 		To   peer.ID

@@ -301,6 +301,7 @@ func (m *Machine) accept(t *task, best *replica) {
 			m.verdict(r, agrees, &rr)
 			rr.Agreed = agrees
 		}
+		m.belied(r)
 		rec.Replicas = append(rec.Replicas, rr)
 	}
 	// What the task adds to the job's cost, so that tasks add up to it: the fee
@@ -335,14 +336,20 @@ func (m *Machine) verdict(r *replica, agrees bool, rr *ReplicaRecord) {
 		return
 	}
 	m.keptPromise(l.worker)
-	pay := proto.PayFor(r.fuel, r.price)
-	l.amount += pay
 	l.fuel += r.fuel
 	l.upto++
-	l.owing = true
-	j.spent += pay
 	j.fuel += r.fuel
-	rr.State, rr.Paid, rr.Code = Done, pay, proto.CodeOK
+	m.credit(r, proto.PayFor(r.fuel, r.price), rr)
+	rr.State, rr.Code = Done, proto.CodeOK
+}
+
+// credit adds pay for r, which is released, to what its lane's next voucher says.
+func (m *Machine) credit(r *replica, pay proto.Credit, rr *ReplicaRecord) {
+	l := r.lease
+	l.amount += pay
+	l.owing = true
+	r.task.job.spent += pay
+	rr.Paid = pay
 	rr.Hold, rr.Lane, rr.LaneAmount, rr.LaneFuel, rr.LaneUpto = l.s.hold, uint32(l.lane), l.amount, l.fuel, l.upto
 	m.owe(l.s)
 }

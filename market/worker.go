@@ -370,7 +370,11 @@ func (m *Machine) executed(in Executed) {
 				reason = fmt.Sprintf("it ran for its whole limit of %s", proto.Millis(x.a.WallMs))
 			}
 		}
-		m.refuse(in.From, in.Ref, code, reason)
+		refused := SendRefused{To: in.From, Ref: in.Ref, Code: code, Reason: proto.Clip(reason, 256)}
+		if code == proto.CodeRunTimeout {
+			refused.Fuel = min(in.Fuel, proto.Fuel(x.a.FuelLimit))
+		}
+		m.send(refused)
 		m.answerFinish(x.lane)
 		return
 	}

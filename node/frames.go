@@ -189,6 +189,7 @@ type (
 		ref    proto.Ref
 		code   proto.Code
 		reason string
+		fuel   proto.Fuel
 		log    []byte
 		output []byte
 	}

@@ -326,7 +326,7 @@ func (ls *leases) received(l *lease, f *proto.TaskFrame) error {
 		}
 		j.post(market.RefusedSeen{
 			From: l.worker, Ref: ref, Code: proto.Code(b.Refused.Code), Reason: proto.Clip(b.Refused.Reason, 256),
-			Log: b.Refused.Log, Output: b.Refused.Output,
+			Fuel: proto.Fuel(b.Refused.Fuel), Log: b.Refused.Log, Output: b.Refused.Output,
 		})
 	case *proto.TaskFrame_Commits:
 		for _, c := range b.Commits.GetCommitments() {

@@ -65,7 +65,7 @@ func (j *jobs) act(ctx context.Context, outs []market.Output) {
 			}
 			output, log, _, _ := n.work.result(execKey{o.To, o.Ref}) // of one that ran
 			n.work.forget(o.To, o.Ref)
-			n.work.send(o.To, refusedItem{o.Ref, o.Code, o.Reason, log, output[:min(len(output), proto.MaxLostOutput)]})
+			n.work.send(o.To, refusedItem{o.Ref, o.Code, o.Reason, o.Fuel, log, output[:min(len(output), proto.MaxLostOutput)]})
 		case market.SendCommit:
 			n.work.send(o.To, commitItem{o.Ref, o.Hash})
 		case market.SendResult:

@@ -337,7 +337,7 @@ func (w *work) frames(l *link, items []toSubmitter) ([]*proto.TaskFrame, error) 
 			results = append(results, i)
 		case refusedItem:
 			out = append(out, &proto.TaskFrame{Body: &proto.TaskFrame_Refused{Refused: &proto.Refused{
-				Task: wireRef(i.ref), Code: uint32(i.code), Reason: proto.Clip(i.reason, 256), Log: i.log, Output: i.output,
+				Task: wireRef(i.ref), Code: uint32(i.code), Reason: proto.Clip(i.reason, 256), Fuel: uint64(i.fuel), Log: i.log, Output: i.output,
 			}}})
 		case progressItem:
 			out = append(out, &proto.TaskFrame{Body: &proto.TaskFrame_Progress{Progress: &proto.Progress{Task: wireRef(i.ref), Permille: i.permille}}})

@@ -2366,6 +2366,7 @@ type Refused struct {
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"` // at most 256 bytes
 	Log           []byte                 `protobuf:"bytes,4,opt,name=log,proto3" json:"log,omitempty"`       // of an execution that ran and gave no result: its capped task log
 	Output        []byte                 `protobuf:"bytes,5,opt,name=output,proto3" json:"output,omitempty"` // and what it wrote to stdout, the first 64 KiB
+	Fuel          uint64                 `protobuf:"varint,6,opt,name=fuel,proto3" json:"fuel,omitempty"`    // of one that ran out of time: what it had used by then
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2433,6 +2434,13 @@ func (x *Refused) GetOutput() []byte {
 		return x.Output
 	}
 	return nil
+}
+
+func (x *Refused) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
+	}
+	return 0
 }
 
 type Commits struct {
@@ -8220,13 +8228,14 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\x05where\"d\n" +
 	"\bAccepted\x12)\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x13.edgenet.v1.TaskRefR\x05tasks\x12-\n" +
-	"\awaiting\x18\x02 \x03(\v2\x13.edgenet.v1.TaskRefR\awaiting\"\x88\x01\n" +
+	"\awaiting\x18\x02 \x03(\v2\x13.edgenet.v1.TaskRefR\awaiting\"\x9c\x01\n" +
 	"\aRefused\x12'\n" +
 	"\x04task\x18\x01 \x01(\v2\x13.edgenet.v1.TaskRefR\x04task\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\rR\x04code\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x10\n" +
 	"\x03log\x18\x04 \x01(\fR\x03log\x12\x16\n" +
-	"\x06output\x18\x05 \x01(\fR\x06output\"C\n" +
+	"\x06output\x18\x05 \x01(\fR\x06output\x12\x12\n" +
+	"\x04fuel\x18\x06 \x01(\x04R\x04fuel\"C\n" +
 	"\aCommits\x128\n" +
 	"\vcommitments\x18\x01 \x03(\v2\x16.edgenet.v1.CommitmentR\vcommitments\"a\n" +
 	"\n" +

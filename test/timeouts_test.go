@@ -135,13 +135,17 @@ func TestTimeouts(t *testing.T) {
 	// The job's.
 	whole := heavyJob(t, 1, 1_000_000)
 	whole.TimeoutMs = 1500
-	if j := outcome(t, payer, submit(t, payer, whole)); j.State != "expired" || j.Code != "TIMEOUT" {
+	id = submit(t, payer, whole)
+	if j := outcome(t, payer, id); j.State != "expired" || j.Code != "TIMEOUT" {
 		t.Errorf("a job that takes too long: %s", describe(j))
 	}
 	// A try's: it is told while the job runs, and the others are asked before one
 	// is asked again.
 	endless := heavyJob(t, 1, 1_000_000)
-	endless.RunTimeoutMs = 300
+	endless.RunTimeoutMs = 1000
+	workers := []*daemon.Node{slow, net.Node("fast0"), net.Node("fast1")}
+	settled(t, payer, id)
+	was := balances(t, payer, workers)
 	id = submit(t, payer, endless)
 	eventually(t, "lost tries are told", func() (bool, string) {
 		j = job(t, payer, id)
@@ -156,10 +160,51 @@ func TestTimeouts(t *testing.T) {
 	if j := outcome(t, payer, id); j.State != "failed" || j.Code != "RUN_TIMEOUT" || j.LostTries < 3 {
 		t.Errorf("a task that no try ends: %s, %d lost", describe(j), j.LostTries)
 	}
+	paidInPart(t, settled(t, payer, id), was, balances(t, payer, workers))
 
 	// The network's cap.
 	endless.RunTimeoutMs, endless.TimeoutMs = uint64(2*time.Hour/time.Millisecond), uint64(3*time.Hour/time.Millisecond)
 	if _, err := daemon.Call(t.Context(), payer.Tasks.Submit, endless); err == nil || !strings.Contains(err.Error(), "at most 1h0m0s") {
 		t.Errorf("a run timeout above the cap: %v", err)
+	}
+}
+
+// balances are what accounts have, as a node's ledger says.
+func balances(t *testing.T, at *daemon.Node, of []*daemon.Node) map[string]uint64 {
+	t.Helper()
+	out := map[string]uint64{}
+	for _, nd := range of {
+		r, err := daemon.Call(t.Context(), at.Wallet.Balance, &api.BalanceRequest{Account: nd.ID.String()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[nd.ID.String()] = r.Available + r.Receivable
+	}
+	return out
+}
+
+// paidInPart wants at least two workers of a task whose time ran out everywhere to
+// have been paid for what they used, and no more than a second of the reference
+// CPU costs, once each; what a record says of it they have in the ledger.
+func paidInPart(t *testing.T, j *api.Job, was, now map[string]uint64) {
+	t.Helper()
+	paid := map[string]uint64{}
+	most := uint64(proto.PayFor(proto.ReferenceRate*proto.Fuel(j.RunTimeoutMs)/1000, proto.OneCredit))
+	for _, r := range j.TaskInfo[0].Replicas {
+		if (r.State == "partial") != (r.Paid > 0) && r.State != "trial" {
+			t.Errorf("execution on %s is %s, paid %d", r.Worker, r.State, r.Paid)
+		}
+		if r.State == "partial" && (r.Paid > most || r.Fuel == 0 || r.Code != "RUN_TIMEOUT") {
+			t.Errorf("paid %d for %d fuel, at most %d: %s", r.Paid, r.Fuel, most, r.Code)
+		}
+		paid[r.Worker] += r.Paid
+	}
+	if len(paid) < 2 {
+		t.Errorf("paid in part: %v; %v", paid, j.TaskInfo[0].Replicas)
+	}
+	for w, is := range now {
+		if is-was[w] != paid[w] {
+			t.Errorf("%s is paid %d, its record says %d", w, is-was[w], paid[w])
+		}
 	}
 }

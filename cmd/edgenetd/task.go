@@ -220,6 +220,8 @@ func whoRan(replicas []*api.ReplicaInfo) string {
 		mark := ""
 		if r.State == "trial" { // with less fuel than the limit
 			mark = " (trial)"
+		} else if r.State == "partial" {
+			mark = " (" + r.Code + ", paid in part)"
 		} else if !r.Agreed && r.Code != "" {
 			mark = " (" + r.Code + ")"
 		}

@@ -299,8 +299,11 @@ func taskMessage(t market.TaskView) *api.TaskInfo {
 	}
 	for _, r := range t.Replicas {
 		state := string(r.State)
-		if r.Trial {
+		switch {
+		case r.Trial:
 			state = "trial"
+		case r.Partial:
+			state = "partial"
 		}
 		m.Replicas = append(m.Replicas, &api.ReplicaInfo{
 			Worker: r.Worker.String(), State: state, Fuel: uint64(r.Fuel), OutputHash: hashName(r.Output),

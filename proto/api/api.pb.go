@@ -2916,7 +2916,7 @@ func (x *TaskInfo) GetLostLog() []byte {
 type ReplicaInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Worker        string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
-	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"` // "trial": paid, and the task went on with a higher fuel limit
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"` // "trial": paid, and the task went on with a higher fuel limit; "partial": paid a part, though its time ran out
 	Fuel          uint64                 `protobuf:"varint,3,opt,name=fuel,proto3" json:"fuel,omitempty"`
 	OutputHash    string                 `protobuf:"bytes,4,opt,name=output_hash,json=outputHash,proto3" json:"output_hash,omitempty"`
 	Agreed        bool                   `protobuf:"varint,5,opt,name=agreed,proto3" json:"agreed,omitempty"`
