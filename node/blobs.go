@@ -50,10 +50,12 @@ const (
 	maxBlobStreams = 16 // blobs served at once, each in memory whole
 	maxBlobsOfPeer = 4  // of these to one peer; others of its own wait
 	blobRequest    = 10 * time.Second
-	blobWait       = 30 * time.Second // for its turn
-	blobGrace      = 10 * time.Second // before the least rate counts
+	blobWait       = 30 * time.Second // for a place, of one that is not told meanwhile
+	blobQueue      = 2 * time.Minute  // for a place, of one that is
+	blobTurn       = 10 * time.Second // before the least rate counts
 	blobLongest    = 10 * time.Minute // to serve one, at the least rate
-	blobPatience   = time.Minute      // to fetch one
+	blobPatience   = time.Minute      // to fetch one, once it is served
+	blobTries      = 4                // to fetch one from a peer that is busy
 )
 
 // serveBlob answers one BlobRequest per stream: a BlobReply, then the bytes.
@@ -64,22 +66,34 @@ func (n *Node) serveBlob(s network.Stream) {
 		s.Reset()
 		return
 	}
-	wait, cancel := context.WithTimeout(n.ctx, blobWait) // only now: a stream without a question must not keep others waiting
-	release, ok := n.serving.take(wait, s.Conn().RemotePeer(), siteOf(s.Conn()))
+	from := s.Conn().RemotePeer()
+	longest, beat := blobWait, (func() error)(nil)
+	if req.Waits {
+		longest, beat = blobQueue, func() error {
+			s.SetWriteDeadline(time.Now().Add(blobTurn))
+			return proto.WriteFrame(s, &proto.BlobReply{Waiting: true}, proto.MaxBlobFrame)
+		}
+	}
+	wait, cancel := context.WithTimeout(n.ctx, longest) // only now: a stream without a question must not keep others waiting
+	place, ok := n.serving.take(wait, from, siteOf(s.Conn()), beat)
 	cancel()
+	s.SetDeadline(time.Now().Add(blobTurn))
 	if !ok {
-		s.Reset()
+		if proto.WriteFrame(s, &proto.BlobReply{Code: uint32(proto.CodeBusy)}, proto.MaxBlobFrame) != nil {
+			s.Reset()
+		}
+		s.Close()
 		return
 	}
-	defer release()
-	s.SetDeadline(time.Now().Add(blobGrace))
+	defer n.serving.leave(place)
+	defer context.AfterFunc(place, func() { s.Reset() })() // its turn is over
 	reply, body := &proto.BlobReply{}, []byte(nil)
 	c, err := proto.ParseCID(req.Cid)
 	if err == nil {
 		var h proto.Hash
 		if h, err = proto.CIDHash(c); err == nil {
-			if !n.mayHave(s.Conn().RemotePeer(), h, req.Key) { // nor does it learn whether the blob is here
-				err = proto.CodeNotFound.Errorf("blob %s is not for %s", h.CID(), s.Conn().RemotePeer())
+			if !n.mayHave(from, h, req.Key) { // nor does it learn whether the blob is here
+				err = proto.CodeNotFound.Errorf("blob %s is not for %s", h.CID(), from)
 			} else {
 				body, err = n.blob(h)
 			}
@@ -108,14 +122,26 @@ func (n *Node) serveBlob(s network.Stream) {
 
 // fetchBlob asks from for the blob with hash h of at most limit bytes, checks
 // it and returns it; keeping it is the caller's choice. key is what lets this
-// node have it.
+// node have it. One that is busy is asked again a few times.
 func (n *Node) fetchBlob(ctx context.Context, from peer.ID, h proto.Hash, key []byte, limit uint64) (b []byte, err error) {
 	if b, err := n.blob(h); err == nil {
 		return b, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, blobPatience)
+	for range blobTries {
+		b, err = n.fetchOnce(ctx, from, h, key, limit)
+		if proto.CodeOf(err) != proto.CodeBusy || ctx.Err() != nil {
+			break
+		}
+	}
+	return b, err
+}
+
+func (n *Node) fetchOnce(ctx context.Context, from peer.ID, h proto.Hash, key []byte, limit uint64) (b []byte, err error) {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	err = n.readBlob(ctx, from, h, key, 0, limit, func(r io.Reader) error {
+	patience := time.AfterFunc(blobPatience, cancel)
+	defer patience.Stop()
+	err = n.readBlob(ctx, from, h, key, 0, limit, func() { patience.Reset(blobPatience) }, func(r io.Reader) error {
 		b, err = io.ReadAll(r)
 		return err
 	})
@@ -151,7 +177,7 @@ func (n *Node) hearBlob(ctx context.Context, from peer.ID, h proto.Hash, part *p
 	if _, err := n.blob(h); err == nil {
 		return nil
 	}
-	err := n.readBlob(ctx, from, h, nil, part.size, proto.MaxOutput, func(r io.Reader) error {
+	err := n.readBlob(ctx, from, h, nil, part.size, proto.MaxOutput, nil, func(r io.Reader) error {
 		_, err := io.Copy(part, r)
 		return err
 	})
@@ -162,25 +188,42 @@ func (n *Node) hearBlob(ctx context.Context, from peer.ID, h proto.Hash, part *p
 }
 
 // readBlob asks from for the blob with hash h of at most limit bytes and hands
-// over those from offset on. It ends with ctx. Errors carry CodeFetch or
-// CodeTooLarge.
-func (n *Node) readBlob(ctx context.Context, from peer.ID, h proto.Hash, key []byte, offset, limit uint64, read func(io.Reader) error) error {
+// over those from offset on. It ends with ctx. waits hears each time that from says
+// that this node waits for its turn there, and when the turn comes; nil asks from
+// not to say so. Errors carry CodeFetch, CodeTooLarge, or CodeBusy when the turn did
+// not come.
+func (n *Node) readBlob(ctx context.Context, from peer.ID, h proto.Hash, key []byte, offset, limit uint64, waits func(), read func(io.Reader) error) error {
 	s, err := n.stream(ctx, from, "blob")
 	if err != nil {
 		return proto.CodeFetch.Errorf("blob %s: %v", h.CID(), err)
 	}
 	defer s.Reset() // a no-op once both sides closed
 	defer context.AfterFunc(ctx, func() { s.Reset() })()
-	if err := proto.WriteFrame(s, &proto.BlobRequest{Cid: h.CID().Bytes(), Offset: offset, Key: key}, proto.MaxBlobFrame); err != nil {
+	if err := proto.WriteFrame(s, &proto.BlobRequest{Cid: h.CID().Bytes(), Offset: offset, Key: key, Waits: waits != nil}, proto.MaxBlobFrame); err != nil {
 		return proto.CodeFetch.Errorf("blob %s: %v", h.CID(), err)
 	}
 	s.CloseWrite() // fails when the peer has answered and closed already
 	r := bufio.NewReader(s)
+	in := proto.NewFrameReader(r, proto.MaxBlobFrame)
 	var reply proto.BlobReply
-	if err := proto.NewFrameReader(r, proto.MaxBlobFrame).Read(&reply); err != nil {
-		return proto.CodeFetch.Errorf("blob %s from %s: %v", h.CID(), from, err)
+	for asked := time.Now(); ; {
+		reply.Reset()
+		if err := in.Read(&reply); err != nil {
+			return proto.CodeFetch.Errorf("blob %s from %s: %v", h.CID(), from, err)
+		}
+		if waits != nil {
+			waits()
+		}
+		if !reply.Waiting {
+			break
+		}
+		if waits == nil || time.Since(asked) > 2*blobQueue {
+			return proto.CodeFetch.Errorf("blob %s from %s: it says that we wait for our turn for ever", h.CID(), from)
+		}
 	}
 	switch {
+	case proto.Code(reply.Code) == proto.CodeBusy:
+		return proto.CodeBusy.Errorf("blob %s from %s: it serves too many others", h.CID(), from)
 	case reply.Code != 0:
 		return proto.CodeFetch.Errorf("blob %s from %s: %s", h.CID(), from, proto.Code(reply.Code))
 	case reply.Size > min(limit, maxBlob):

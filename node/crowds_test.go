@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -54,11 +55,15 @@ func TestWorthOfACaller(t *testing.T) {
 	}
 }
 
-// A partner takes a stranger's place in reconciliation at once; strangers behind
-// one address take each other's when they have half of them.
+// After its turn a reconciliation ends for one of a peer with more at stake; peers
+// with nothing at stake behind one address take each other's when they have half of
+// the places.
 func TestPlacesOfPartnersAndCrowds(t *testing.T) {
 	c := newCrowd(t, 4, true)
-	c.partner = func(p peer.ID) bool { return p[0] == 'P' }
+	c.stake = func(p peer.ID) proto.Credit { // its name tells
+		n, _ := strconv.Atoi(string(p[1:]))
+		return proto.Credit(n)
+	}
 	at := func(site string, id peer.ID, want bool) {
 		t.Helper()
 		s := newSyncSession(t.Context())
@@ -70,46 +75,117 @@ func TestPlacesOfPartnersAndCrowds(t *testing.T) {
 			c.all[id] = s
 		}
 	}
+	later := func(by time.Duration) { // nobody is quiet
+		c.now = c.now.Add(by)
+		for _, s := range c.of {
+			s.moved(c.now)
+		}
+	}
 	at("1.2.3.4", "a", true)
-	c.now = c.now.Add(time.Millisecond)
 	at("1.2.3.4", "b", true)
 	at("1.2.3.4", "c", false)
 	at("", "local", true)
 	at("5.6.7.8", "d", true)
+	later(syncTurn - 1)
+	at("1.2.3.4", "P1", false) // they have their turn
+	later(1)
+	c.of["b"].moved(c.now.Add(1))
+	c.of["local"].moved(c.now.Add(1))
+	c.of["d"].moved(c.now.Add(1))
 	at("1.2.3.4", "P1", true)
 	c.ended("a")
 	at("9.9.9.9", "e", false)
-	c.now = c.now.Add(2 * syncQuiet)
-	at("1.2.3.4", "f", true) // half were theirs before P1 came: now one place is
+	for _, id := range []peer.ID{"Q1", "R1", "S1"} {
+		at("1.2.3.4", id, true)
+	}
+	c.ended("b", "d", "local")
+	later(syncTurn) // all places are held with a microcredit, by peers that trickle
+	at("7.7.7.7", "T1", false)
+	at("7.7.7.7", "T2", true)
+	if len(c.of) != 4 || c.of["T2"] == nil {
+		t.Errorf("%d places", len(c.of))
+	}
 }
 
-// A witness proves for others in some places, of which one peer has a few.
+// A witness proves for others in some places, of which one peer has a few, and keys
+// that own nothing half, whatever they do with what they asked for.
 func TestProofsPerPeer(t *testing.T) {
 	n := witness(t)
-	var leave []func()
-	for range maxProofsOf {
-		release, ok := n.proving.take(soon(t), "greedy")
-		if !ok {
-			t.Fatal("no place")
+	if rich, poor := n.proving.stake(n.self), n.proving.stake("poor"); rich == 0 || poor != 0 {
+		t.Errorf("%s and %s count for places", rich, poor)
+	}
+	n.proving.turn = 100 * time.Millisecond
+	ask := func(c *claimant) network.Stream {
+		t.Helper()
+		s, err := c.host.NewStream(inTime(t), n.self, n.net.ID.Protocol("proof"))
+		if err == nil {
+			err = proto.WriteFrame(s, &proto.ProofRequest{Account: []byte(n.self)}, maxProofRequest)
 		}
-		leave = append(leave, release)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
 	}
-	if _, ok := n.proving.take(soon(t), "greedy"); ok {
-		t.Error("one peer has more than its places")
+	var seats []*guest
+	take := func(id peer.ID, site string) bool {
+		g, ok := n.proving.take(soon(t), id, site, nil)
+		if ok {
+			seats = append(seats, g)
+		}
+		return ok
 	}
-	for i := range maxProofs/maxProofsOf - 1 {
+	for i := range 2 {
 		for range maxProofsOf {
-			if _, ok := n.proving.take(soon(t), peer.ID(fmt.Sprint("other", i))); !ok {
-				t.Fatal("others have no place")
+			if !take(peer.ID(fmt.Sprint("greedy", i)), fmt.Sprint("1.2.3.", i)) {
+				t.Fatal("no place")
 			}
 		}
 	}
-	if _, ok := n.proving.take(soon(t), "late"); ok {
-		t.Error("more places than there are")
+	if take("greedy0", "1.2.3.0") {
+		t.Error("one peer has more than its places")
 	}
-	leave[0]()
-	if _, ok := n.proving.take(inTime(t), "late"); !ok {
-		t.Error("a place that was left is not given away")
+	if got := n.proving.strange; got != maxProofs/2 {
+		t.Fatalf("keys that own nothing have %d places", got)
+	}
+	// None of them reads. Another that owns nothing has its turn, and one with
+	// credits at once.
+	late := ask(newClaimant(t, n, nil))
+	late.SetReadDeadline(time.Now().Add(proofWait + time.Second))
+	var r proto.ProofReply
+	if err := frames(late, maxProof).Read(&r); err != nil {
+		t.Fatalf("an honest light node gets no proof: %v", err)
+	}
+	if r.Code == uint32(proto.CodeBusy) {
+		t.Error("an honest light node is told that the witness is busy")
+	}
+	lost := 0
+	for _, g := range seats {
+		if g.Err() != nil {
+			lost++
+		}
+	}
+	if lost != 1 {
+		t.Errorf("%d lost their places for one", lost)
+	}
+}
+
+// Who is told BUSY hears so.
+func TestProofSaysBusy(t *testing.T) {
+	n := witness(t)
+	c := newClaimant(t, n, nil)
+	id := c.host.ID()
+	n.proving.queueOf = 0
+	s, err := c.host.NewStream(inTime(t), n.self, n.net.ID.Protocol("proof"))
+	if err == nil {
+		err = proto.WriteFrame(s, &proto.ProofRequest{Account: []byte(id)}, maxProofRequest)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetReadDeadline(time.Now().Add(30 * time.Second))
+	var r proto.ProofReply
+	if err := frames(s, maxProof).Read(&r); err != nil || r.Code != uint32(proto.CodeBusy) {
+		t.Errorf("%v, %v", &r, err)
 	}
 }
 

@@ -31,3 +31,21 @@ func (n *Node) ServeNoBlobs() (asked func() int64) {
 	n.host.SetStreamHandler(n.net.ID.Protocol("blob"), func(network.Stream) { count.Add(1) })
 	return count.Load
 }
+
+// KeepBlobsBack lets who asks this node for blobs wait for a place, or tells it at
+// once that there is none, until it is called again. waited says how many wait.
+func (n *Node) KeepBlobsBack(busy bool) (waited func() int, end func()) {
+	s := n.serving
+	change := func(most, queueOf int) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.most, s.queueOf, s.beat = most, queueOf, 100*time.Millisecond
+		s.seat(time.Now())
+	}
+	if busy {
+		change(0, 0)
+	} else {
+		change(0, maxWaitingOf)
+	}
+	return s.wants, func() { change(maxBlobStreams, maxWaitingOf) }
+}

@@ -17,8 +17,9 @@ import (
 // own only, and those not for long.
 
 const (
-	inputFetches   = 1024 // at once, of all submitters: of as many as the market has places for
-	inputFetchesOf = 4    // of one; others of its own wait
+	inputFetches   = 1024             // at once, of all submitters: of as many as the market has places for
+	inputFetchesOf = 4                // of one; others of its own wait
+	fetchTurn      = 30 * time.Second // before one gives its place to a submitter with more at stake
 
 	fetchRate = 32 << 10 // bytes a second after the grace, on average
 )
@@ -30,6 +31,8 @@ var fetchGrace = 30 * time.Second
 // fetchWait is how long an execution waits for others of its submitter to be
 // fetched before it is refused as busy; tests have another one.
 var fetchWait = time.Minute
+
+var errAwaited = proto.CodeBusy.Errorf("too many inputs are awaited")
 
 var errDropped = proto.CodeFetch.Errorf("the input was dropped: too many assignments at once")
 
@@ -65,13 +68,24 @@ func (w *work) fetch(o market.Fetch) {
 
 // bring waits for a place among its submitter's fetches and fetches.
 func (w *work) bring(ctx context.Context, k execKey, e *execution, a *proto.Assignment) error {
-	waits, cancel := context.WithTimeout(ctx, fetchWait)
-	release, ok := w.fetching.take(waits, k.from)
-	cancel()
+	waits, stop := context.WithTimeout(ctx, fetchWait)
+	place, ok := w.fetching.take(waits, k.from, w.siteOf(k.from), nil)
+	stop()
 	if !ok {
-		return proto.CodeBusy.Errorf("too many inputs are awaited")
+		return errAwaited
 	}
-	defer release()
+	defer w.fetching.leave(place)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(place, func() { cancel(errAwaited) })()
+	err := w.bringNow(ctx, k, e, a)
+	if err != nil && context.Cause(ctx) == errAwaited {
+		return errAwaited
+	}
+	return err
+}
+
+func (w *work) bringNow(ctx context.Context, k execKey, e *execution, a *proto.Assignment) error {
 	if _, err := w.module(ctx, k.from, a); err != nil {
 		return err
 	}
@@ -136,11 +150,11 @@ func (n *Node) fetchPaced(ctx context.Context, from peer.ID, h proto.Hash, key [
 	slow := proto.CodeFetch.Errorf("blob %s from %s: it came slower than %d KiB a second", h.CID(), from, fetchRate>>10)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	p := &paced{count: count, began: time.Now()}
+	p := &paced{count: count, began: time.Now()} // once it is served
 	p.timer = time.AfterFunc(fetchGrace, func() { cancel(slow) })
 	defer p.timer.Stop()
 	var body []byte
-	err := n.readBlob(ctx, from, h, key, 0, limit, func(r io.Reader) (err error) {
+	err := n.readBlob(ctx, from, h, key, 0, limit, p.waits, func(r io.Reader) (err error) {
 		p.from = r
 		body, err = io.ReadAll(p)
 		return err
@@ -166,6 +180,12 @@ type paced struct {
 	timer   *time.Timer
 	read    int64
 	refused error
+}
+
+// waits starts its patience anew: the other side serves others first.
+func (p *paced) waits() {
+	p.began = time.Now()
+	p.timer.Reset(fetchGrace)
 }
 
 func (p *paced) Read(b []byte) (int, error) {

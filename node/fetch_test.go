@@ -63,3 +63,41 @@ func TestSlowInputIsGivenUp(t *testing.T) {
 		})
 	})
 }
+
+// A worker that waits for its turn to fetch an input, and one that is told that the
+// submitter serves too many, lose no try.
+func TestWaitingForAnInputIsNoLostTry(t *testing.T) {
+	const grace = time.Second
+	node.FetchGrace(t, grace)
+	l := newLab(t, 3)
+	l.startAll(3, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	_, end := l.nodes[1].KeepBlobsBack(true)
+	id, err := l.nodes[1].Start(ctx, node.JobSpec{
+		Type: "text", Inputs: [][]byte{bytes.Repeat([]byte("a"), proto.MaxInline+1)}, Options: market.Options{Redundancy: 1},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := func(code proto.Code) bool {
+		v, _, err := l.nodes[1].Job(id)
+		return err == nil && slices.ContainsFunc(v.Lost, func(try market.LostTry) bool { return try.Code == code })
+	}
+	l.until("the worker is told that the submitter is busy", func() bool { return lost(proto.CodeBusy) })
+	end()
+	waiting, end := l.nodes[1].KeepBlobsBack(false)
+	l.until("the worker waits", func() bool { return waiting() > 0 })
+	time.Sleep(3 * grace) // far longer than it would wait for one that says nothing
+	if waiting() == 0 {
+		t.Error("it waits no longer")
+	}
+	end()
+	l.until("the job is done", func() bool {
+		v, _, err := l.nodes[1].Job(id)
+		return err == nil && v.Done == 1
+	})
+	if lost(proto.CodeFetch) {
+		t.Error("to wait for the input was a lost try")
+	}
+}

@@ -1,3 +1,5 @@
+//go:build !js
+
 package node
 
 import (
@@ -17,11 +19,11 @@ func TestWaitForAFetchEnds(t *testing.T) {
 	fetchWait = 20 * time.Millisecond
 	defer func() { fetchWait = was }()
 	from := peer.ID("a submitter")
-	w := &work{fetching: newSlots(inputFetches, inputFetchesOf, func(peer.ID) bool { return false })}
+	w := &work{fetching: newServing(inputFetches, inputFetchesOf, fetchTurn, nobody, func(peer.ID) proto.Credit { return 1 })}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	for range inputFetchesOf {
-		if _, ok := w.fetching.take(ctx, from); !ok {
+		if _, ok := w.fetching.take(ctx, from, "", nil); !ok {
 			t.Fatal("no place")
 		}
 	}

@@ -161,9 +161,22 @@ func (w *wallet) holdEvents(id cid.Cid) []*proto.CertifiedEvent {
 	return out
 }
 
+// setAside is what open lanes of this node may still pay a worker.
+func (w *wallet) setAside(worker peer.ID) (sum proto.Credit) {
+	w.lanesOf(worker, func(l ledger.Lane) { sum += l.Cap - min(l.Cap, l.Paid) })
+	return sum
+}
+
 // hasLane reports whether an open hold of this node has an open lane for a
 // worker. After deadline and grace the worker is not waited for any more.
-func (w *wallet) hasLane(worker peer.ID) bool {
+func (w *wallet) hasLane(worker peer.ID) (has bool) {
+	w.lanesOf(worker, func(ledger.Lane) { has = true })
+	return has
+}
+
+// lanesOf visits the open lanes of this node for a worker, until deadline and grace
+// of their holds are over.
+func (w *wallet) lanesOf(worker peer.ID, visit func(ledger.Lane)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	late := uint64(time.Now().Add(-w.n.net.Grace()).UnixMilli())
@@ -172,8 +185,7 @@ func (w *wallet) hasLane(worker peer.ID) bool {
 			continue
 		}
 		if _, l, ok := h.Lane(worker); ok && !l.Done {
-			return true
+			visit(l)
 		}
 	}
-	return false
 }

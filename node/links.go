@@ -87,6 +87,27 @@ func (l *link) stake(now time.Time) (sum proto.Credit) {
 	return sum
 }
 
+// stakeOf is what a submitter's open holds may still pay this worker.
+func (w *work) stakeOf(id peer.ID) proto.Credit {
+	w.mu.Lock()
+	l := w.links[id]
+	w.mu.Unlock()
+	if l == nil {
+		return 0
+	}
+	return l.stake(time.Now())
+}
+
+// siteOf is where a submitter speaks from.
+func (w *work) siteOf(id peer.ID) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if l := w.links[id]; l != nil {
+		return l.site
+	}
+	return ""
+}
+
 // join gives l a place: that of an older stream of the same submitter or, when all
 // are taken, that of the one that gives way.
 func (w *work) join(l *link) {

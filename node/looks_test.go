@@ -334,14 +334,14 @@ func TestBlobsForEverybody(t *testing.T) {
 	n.serving.mu.Lock()
 	n.serving.taken, n.serving.strange = maxBlobStreams, maxBlobStreams/2
 	n.serving.mu.Unlock()
-	if release, ok := n.serving.take(ctx, n.self, ""); !ok { // a witness
+	if place, ok := n.serving.take(ctx, n.self, "", nil); !ok { // a witness
 		t.Fatal("a witness waits for others")
 	} else {
-		release()
+		n.serving.leave(place)
 	}
 	soon, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
-	if _, ok := n.serving.take(soon, good.host.ID(), ""); ok {
+	if _, ok := n.serving.take(soon, good.host.ID(), "", nil); ok {
 		t.Fatal("more are served than have room")
 	}
 	n.serving.mu.Lock()

@@ -69,7 +69,7 @@ type Node struct {
 	halting   chan struct{}                 // something may keep the node from working
 	serving   *serving                      // blobs being served
 	secret    []byte                        // of the keys for its blobs
-	proving   *slots                        // proofs being made
+	proving   *serving                      // proofs being made
 	failing   chan struct{}                 // an execution failed for a reason of this machine's own
 	fault     atomic.Pointer[string]        // what the worker's self-test found, "" for nothing
 	sizes     storeSizes
@@ -115,9 +115,10 @@ func New(cfg Config) (*Node, error) {
 		cfg: cfg, addrs: addrs, self: self, net: cfg.Network, log: cfg.Log,
 		started: time.Now(), builtins: builtinBlobs(), store: store,
 		traffic: newBandwidth(cfg.Bandwidth), activity: newActivity(cfg.Log), health: newHealthCheck(),
-		ready: make(chan struct{}), done: make(chan struct{}), proving: newSlots(maxProofs, maxProofsOf, cfg.Network.IsWitness),
+		ready: make(chan struct{}), done: make(chan struct{}),
 	}
-	n.serving = newServing(maxBlobStreams, maxBlobsOfPeer, cfg.Network.IsWitness, n.partner)
+	n.serving = newServing(maxBlobStreams, maxBlobsOfPeer, blobTurn, cfg.Network.IsWitness, n.stakeWith)
+	n.proving = newServing(maxProofs, maxProofsOf, proofTurn, cfg.Network.IsWitness, func(id peer.ID) proto.Credit { return n.wallet.worth(id) })
 	if n.secret, err = blobSecret(cfg); err != nil {
 		return nil, err
 	}

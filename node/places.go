@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"sync/atomic"
@@ -8,26 +9,32 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"edgenet.dev/proto"
 )
 
 // A reconciliation that says nothing for syncQuiet gives its place away when
 // somebody wants it.
 const syncQuiet = 2 * time.Second
 
+// syncTurn is for how long a reconciliation keeps its place, unless it is quiet, from
+// one with more at stake.
+const syncTurn = 10 * time.Second
+
 // places bound sessions that run at once, one per peer. Who takes them to keep
 // others out does not: of the sessions that are quiet the one that is so for the
 // longest ends for a new one. Peers whose newest session failed lose their
 // place first, whatever they say, and take nobody's: else a few of them that
-// hang up and begin anew would hold all places. Partners, with whom this node has
-// work under way, take places of strangers, and strangers behind one address have
-// half of them at most.
+// hang up and begin anew would hold all places. After its turn a session ends for
+// one of a peer with more at stake here. Peers with nothing at stake have half of
+// the places at most behind one address.
 type places struct {
 	most    int
 	witness func(peer.ID) bool
 	// apart: witnesses need none of the places. Else they take one of somebody
 	// else when all are taken.
-	apart   bool
-	partner func(peer.ID) bool // nil: there are none
+	apart bool
+	stake func(peer.ID) proto.Credit // nil: nobody has anything
 
 	mu     sync.Mutex
 	of     map[peer.ID]*syncSession
@@ -46,9 +53,11 @@ func newPlaces(most int, witness func(peer.ID) bool, apart bool) *places {
 // syncSession is a reconciliation that runs: until its context ends.
 type syncSession struct {
 	context.Context
-	end  context.CancelFunc
-	last atomic.Int64 // Unix time in ns of the newest progress
-	site string       // where the peer speaks from, see siteOf
+	end   context.CancelFunc
+	last  atomic.Int64 // Unix time in ns of the newest progress
+	site  string       // where the peer speaks from, see siteOf
+	began time.Time    // it has its place
+	stake proto.Credit // of the peer, then
 }
 
 func newSyncSession(ctx context.Context) *syncSession {
@@ -67,6 +76,10 @@ func (p *places) take(now time.Time, id peer.ID, s *syncSession) bool {
 	if p.of[id] != nil {
 		return false
 	}
+	s.began = now
+	if p.stake != nil && !p.witness(id) {
+		s.stake = p.stake(id)
+	}
 	taken := len(p.of)
 	if p.apart {
 		taken = 0
@@ -76,9 +89,12 @@ func (p *places) take(now time.Time, id peer.ID, s *syncSession) bool {
 			}
 		}
 	}
-	beside := p.crowded(id, s.site)
+	beside := p.crowded(s)
+	if p.witness(id) {
+		beside = ""
+	}
 	if (taken >= p.most || beside != "") && !(p.apart && p.witness(id)) {
-		x, ok := p.dispensable(now, id, beside)
+		x, ok := p.dispensable(now, id, s, beside)
 		if !ok {
 			return false
 		}
@@ -89,70 +105,59 @@ func (p *places) take(now time.Time, id peer.ID, s *syncSession) bool {
 	return true
 }
 
-// crowded is the address of a stranger when half of the places are taken by
-// strangers from there. Call with mu held.
-func (p *places) crowded(id peer.ID, site string) string {
-	if site == "" || p.rank(id) < rankStranger {
+// crowded is the address of a session when half of the places are taken from there
+// by peers with nothing at stake, as this one. Call with mu held.
+func (p *places) crowded(s *syncSession) string {
+	if s.site == "" || s.stake > 0 {
 		return ""
 	}
 	n := 0
-	for x, s := range p.of {
-		if s.site == site && p.rank(x) == rankStranger {
+	for x, o := range p.of {
+		if o.site == s.site && o.stake == 0 && !p.witness(x) {
 			n++
 		}
 	}
 	if n < (p.most+1)/2 {
 		return ""
 	}
-	return site
+	return s.site
 }
 
-const (
-	rankWitness = iota
-	rankPartner
-	rankStranger
-	rankFailed
-)
-
-func (p *places) rank(id peer.ID) int {
-	switch {
-	case p.witness(id):
-		return rankWitness
-	case p.partner != nil && p.partner(id):
-		return rankPartner
-	}
-	return rankStranger
-}
-
-// dispensable is whose session ends for one of id, one from site unless that is
-// "". Call with mu held.
-func (p *places) dispensable(now time.Time, id peer.ID, site string) (least peer.ID, ok bool) {
+// dispensable is whose session ends for s of id, one from site unless that is
+// "": of a peer that failed, then of one with least at stake, then the quietest.
+// Call with mu held.
+func (p *places) dispensable(now time.Time, id peer.ID, s *syncSession, site string) (least peer.ID, ok bool) {
 	witness := p.witness(id)
 	if !witness && p.fails(now, id) {
 		return "", false
 	}
-	rank := func(x peer.ID) int {
-		r := p.rank(x)
-		if r > rankWitness && p.fails(now, x) {
-			return rankFailed
-		}
-		return r
-	}
-	own := rank(id)
-	for x, s := range p.of {
-		r := rank(x)
-		if r == rankWitness && (p.apart || !witness) || site != "" && s.site != site {
+	for x, o := range p.of {
+		if p.witness(x) && (p.apart || !witness) || site != "" && (o.site != site || o.stake > 0) {
 			continue
 		}
-		prefers := r == rankFailed || own < r // no matter whether it is quiet
-		if !prefers && now.UnixNano()-s.last.Load() < int64(syncQuiet) {
+		prefers := p.fails(now, x) || witness && !p.witness(x) || s.stake > o.stake && now.Sub(o.began) >= syncTurn // no matter whether it is quiet
+		if !prefers && now.UnixNano()-o.last.Load() < int64(syncQuiet) {
 			continue
 		}
-		if !ok || r > rank(least) || r == rank(least) && s.last.Load() < p.of[least].last.Load() {
+		if !ok || p.goesBefore(now, x, least) {
 			least, ok = x, true
 		}
 	}
 	return least, ok
+}
+
+func (p *places) goesBefore(now time.Time, a, b peer.ID) bool {
+	rank := func(id peer.ID) int {
+		switch {
+		case p.witness(id):
+			return 2
+		case p.fails(now, id):
+			return 0
+		}
+		return 1
+	}
+	x, y := p.of[a], p.of[b]
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(x.stake, y.stake), cmp.Compare(x.last.Load(), y.last.Load())) < 0
 }
 
 func (p *places) fails(now time.Time, id peer.ID) bool {

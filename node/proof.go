@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"time"
@@ -20,37 +21,43 @@ const (
 	maxProofs    = 16 // served at once, beside witnesses
 	maxProofsOf  = 4  // of these to one peer
 	proofTimeout = 30 * time.Second
-	proofWait    = 5 * time.Second // for its turn
+	proofWait    = 8 * time.Second // for a place: the turns of others are shorter
+	proofTurn    = 3 * time.Second // before the least rate counts
 	maxProof     = proto.MaxSyncFrame + 1024
 	// maxProofRequest holds a live request with as many lanes as it may name.
 	maxProofRequest = 16 << 10
 )
 
 func (n *Node) serveProof(s network.Stream) {
-	s.SetDeadline(time.Now().Add(proofTimeout))
-	var q proto.ProofRequest
-	err := frames(s, maxProofRequest).Read(&q)
-	if err == nil { // only now: a stream without a question must not keep others waiting
-		wait, cancel := context.WithTimeout(n.ctx, proofWait)
-		release, ok := n.proving.take(wait, s.Conn().RemotePeer())
-		cancel()
-		switch {
-		case ok:
-			defer release()
-		case n.ctx.Err() != nil:
-			err = ErrClosed
-		default:
-			err = proto.CodeBusy.Errorf("too many proofs at once")
-		}
-	}
-	if err == nil {
-		err = proto.WriteFrame(s, n.prove(&q), maxProof)
-	}
-	if err != nil {
+	if err := n.answerProof(s); err != nil {
 		s.Reset()
 		return
 	}
 	s.Close()
+}
+
+func (n *Node) answerProof(s network.Stream) error {
+	s.SetDeadline(time.Now().Add(proofTimeout))
+	var q proto.ProofRequest
+	if err := frames(s, maxProofRequest).Read(&q); err != nil {
+		return err
+	}
+	wait, cancel := context.WithTimeout(n.ctx, proofWait) // only now: a stream without a question must not keep others waiting
+	place, ok := n.proving.take(wait, s.Conn().RemotePeer(), siteOf(s.Conn()), nil)
+	cancel()
+	if !ok {
+		if n.ctx.Err() != nil {
+			return ErrClosed
+		}
+		return proto.WriteFrame(s, &proto.ProofReply{Code: uint32(proto.CodeBusy)}, maxProof)
+	}
+	defer n.proving.leave(place)
+	defer context.AfterFunc(place, func() { s.Reset() })() // its turn is over
+	var reply bytes.Buffer
+	if err := proto.WriteFrame(&reply, n.prove(&q), maxProof); err != nil {
+		return err
+	}
+	return n.proving.send(s, reply.Bytes(), proofTimeout)
 }
 
 func (n *Node) prove(q *proto.ProofRequest) *proto.ProofReply {

@@ -73,7 +73,7 @@ func newSyncer(n *Node, witness func(peer.ID) bool) *syncer {
 		n: n, peers: map[peer.ID]*syncPeer{}, asking: map[peer.ID]bool{}, changed: make(chan struct{}, 1),
 		serving: newPlaces(maxSyncs, witness, true), joining: newPlaces(maxJoins, witness, false),
 	}
-	s.serving.partner = n.partner
+	s.serving.stake = n.stakeWith
 	return s
 }
 

@@ -11,39 +11,60 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"edgenet.dev/proto"
 )
 
-// serving decides who is served blobs, each of which is in memory whole
-// meanwhile. Whom this node works with comes first: one with whom it has an
-// assignment under way. Others have half of the places at most, and those behind
-// one address half of these. Witnesses need none. Whoever reads slowly holds a
-// place for as long as nobody else wants it.
+// serving decides who has one of a few places, in which a peer is served that
+// decides itself how long that takes. A place goes to who has most at stake here
+// for each place that it has then: who splits its stake among many identities
+// gains nothing. Of equals it goes to the address with fewest places, the peer with
+// fewest, and who came first. Peers with nothing at stake have half of the places
+// at most, and those behind one address half of these.
+//
+// Whoever has a place keeps it for a turn. After that it gives it to one who
+// waits and has more at stake for each place, or at equal stakes fewer behind its
+// address. Some peers, witnesses, need none of the places.
 type serving struct {
-	most, each int
-	witness    func(peer.ID) bool
-	partner    func(peer.ID) bool
+	most, each     int
+	queue, queueOf int // requests that wait, in all and of one peer
+	apart          func(peer.ID) bool
+	stake          func(peer.ID) proto.Credit
 
-	grace time.Duration // before the rate counts
-	rate  int           // bytes a second that a reader takes on average, while others wait
+	turn time.Duration
+	beat time.Duration // between two words to one that waits
+	rate int           // bytes a second that a reader takes on average after its turn, while others wait
 
 	mu       sync.Mutex
-	taken    int // by others than witnesses
-	strange  int // of these by others than partners
+	taken    int // by others than those apart
+	strange  int // of these by peers with nothing at stake
 	of       map[peer.ID]int
-	sites    map[string]int // strangers by address
+	origins  map[origin]int
+	seated   []*guest // of those who count
 	waiting  []*guest
 	arrivals uint64
+	timer    *time.Timer // when the next turn ends that somebody waits for
+}
+
+// origin is whose peers share places: all behind one address, and on this machine
+// each peer for itself. Those with something at stake count for themselves.
+type origin struct {
+	place    string
+	stranger bool
 }
 
 // guest has a place or waits for one.
 type guest struct {
-	id      peer.ID
-	site    string // "" when it is not known
-	witness bool
-	partner bool
-	since   uint64
-	ready   chan struct{} // closed with the place, or when there is none for it
-	gone    bool          // there is none
+	context.Context // ends when the place is lost or left
+	end             context.CancelFunc
+	id              peer.ID
+	apart           bool
+	stake           proto.Credit
+	origin          origin
+	since           uint64
+	began           time.Time // it has its place
+	ready           chan struct{}
+	gone            bool // there is no place for it
 }
 
 const (
@@ -51,136 +72,250 @@ const (
 	maxWaitingOf = 64   // of these of one peer
 )
 
-func newServing(most, each int, witness, partner func(peer.ID) bool) *serving {
+func newServing(most, each int, turn time.Duration, apart func(peer.ID) bool, stake func(peer.ID) proto.Credit) *serving {
 	return &serving{
-		most: most, each: each, witness: witness, partner: partner, grace: blobGrace, rate: fetchRate,
-		of: map[peer.ID]int{}, sites: map[string]int{},
+		most: most, each: each, queue: maxWaiting, queueOf: maxWaitingOf, apart: apart, stake: stake, turn: turn, beat: servingBeat, rate: fetchRate,
+		of: map[peer.ID]int{}, origins: map[origin]int{},
 	}
 }
 
-// take waits for a place until ctx ends.
-func (s *serving) take(ctx context.Context, id peer.ID, site string) (release func(), ok bool) {
-	g := &guest{id: id, site: site, witness: s.witness(id), partner: s.partner(id), ready: make(chan struct{})}
+// servingBeat is how often one that waits is told so.
+const servingBeat = 5 * time.Second
+
+// take waits for a place until ctx ends, or beat fails, which is called now and
+// then meanwhile unless it is nil. The guest's context ends when it loses its
+// place; it calls leave in any case.
+func (s *serving) take(ctx context.Context, id peer.ID, site string, beat func() error) (*guest, bool) {
+	g := s.guest(id, site)
 	s.mu.Lock()
 	if !s.join(g) {
 		s.mu.Unlock()
 		return nil, false
 	}
-	s.seat()
+	s.seat(time.Now())
+	every := s.beat
 	s.mu.Unlock()
-	select {
-	case <-g.ready:
-	case <-ctx.Done():
+	var tick <-chan time.Time
+	if beat != nil {
+		t := time.NewTicker(every)
+		defer t.Stop()
+		tick = t.C
+	}
+	for waits := true; waits; {
+		select {
+		case <-g.ready:
+			waits = false
+		case <-ctx.Done():
+			waits = false
+		case <-tick:
+			waits = beat() == nil
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i := slices.Index(s.waiting, g); i >= 0 {
 		s.waiting = slices.Delete(s.waiting, i, i+1)
-		return nil, false
+		g.gone = true
 	}
-	return func() { s.leave(g) }, !g.gone
+	return g, !g.gone
 }
 
-// join queues a request. When too many wait, the newest stranger's gives way to
-// one of a partner or a witness. Call with mu held.
+func (s *serving) guest(id peer.ID, site string) *guest {
+	g := &guest{id: id, apart: s.apart(id), ready: make(chan struct{})}
+	if !g.apart {
+		g.stake = s.stake(id)
+	}
+	g.origin = origin{crowdOf(id, site), g.stake == 0}
+	g.Context, g.end = context.WithCancel(context.Background())
+	return g
+}
+
+// join queues a request. When too many wait, one with least at stake gives way, of
+// these the newest of the most crowded address. Call with mu held.
 func (s *serving) join(g *guest) bool {
-	own, last := 0, -1
-	for i, x := range s.waiting {
+	s.arrivals++
+	g.since = s.arrivals
+	own := 0
+	for _, x := range s.waiting {
 		if x.id == g.id {
 			own++
 		}
-		if x.rank() == 0 {
-			last = i
+	}
+	if own >= s.queueOf {
+		return false
+	}
+	s.waiting = append(s.waiting, g)
+	if len(s.waiting) <= s.queue {
+		return true
+	}
+	origins := map[origin]int{}
+	for _, x := range s.waiting {
+		origins[x.origin]++
+	}
+	last := slices.MaxFunc(s.waiting, func(a, b *guest) int {
+		return cmp.Or(byApart(a, b), cmp.Compare(b.stake, a.stake), cmp.Compare(origins[a.origin], origins[b.origin]), cmp.Compare(a.since, b.since))
+	})
+	s.waiting = slices.DeleteFunc(s.waiting, func(x *guest) bool { return x == last })
+	last.gone = true
+	close(last.ready)
+	return last != g
+}
+
+// byApart sorts those first who need no place.
+func byApart(a, b *guest) int {
+	switch {
+	case a.apart == b.apart:
+		return 0
+	case a.apart:
+		return -1
+	}
+	return 1
+}
+
+// seat gives places away, those of guests whose turn is over, too. Call with mu
+// held.
+func (s *serving) seat(now time.Time) {
+	for s.give(now) || s.swap(now, false) || s.swap(now, true) {
+	}
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	if len(s.waiting) == 0 {
+		return
+	}
+	var next time.Time
+	for _, h := range s.seated {
+		if end := h.began.Add(s.turn); end.After(now) && (next.IsZero() || end.Before(next)) {
+			next = end
 		}
 	}
-	switch {
-	case own >= maxWaitingOf:
-		return false
-	case len(s.waiting) < maxWaiting:
-	case g.rank() > 0 && last >= 0:
-		gone := s.waiting[last]
-		s.waiting = slices.Delete(s.waiting, last, last+1)
-		gone.gone = true
-		close(gone.ready)
-	default:
+	if !next.IsZero() {
+		s.timer = time.AfterFunc(next.Sub(now), func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.seat(time.Now())
+		})
+	}
+}
+
+// give gives a free place to the first who may have it.
+func (s *serving) give(now time.Time) bool {
+	next := s.first(s.fits)
+	if next == nil {
 		return false
 	}
-	s.arrivals++
-	g.since = s.arrivals
-	s.waiting = append(s.waiting, g)
+	s.begin(now, next)
 	return true
 }
 
-func (g *guest) rank() int {
-	switch {
-	case g.witness:
-		return 2
-	case g.partner:
-		return 1
+// swap gives the place of a guest whose turn is over to one who waits with a better
+// right to it: to one with nothing at stake, or to one with something.
+func (s *serving) swap(now time.Time, stranger bool) bool {
+	next := s.first(func(g *guest) bool {
+		return !g.apart && g.origin.stranger == stranger && s.of[g.id] < s.each && (!stranger || s.origins[g.origin] < s.ofOrigin())
+	})
+	if next == nil {
+		return false
 	}
-	return 0
+	full := stranger && s.strange >= s.most/2 // then only another stranger's place will do
+	var least *guest
+	for _, h := range s.seated {
+		if now.Sub(h.began) < s.turn || full && !h.origin.stranger {
+			continue
+		}
+		if least == nil || cmp.Or(
+			cmp.Compare(s.claim(h, 0), s.claim(least, 0)), cmp.Compare(s.origins[least.origin], s.origins[h.origin]), h.began.Compare(least.began),
+		) < 0 {
+			least = h
+		}
+	}
+	if least == nil {
+		return false
+	}
+	has, wants := s.claim(least, 0), s.claim(next, 1)
+	if wants < has || wants == has && s.origins[least.origin] <= s.origins[next.origin]+1 {
+		return false
+	}
+	s.count(least, -1)
+	least.end()
+	s.begin(now, next)
+	return true
 }
 
-// seat gives free places away. Call with mu held.
-func (s *serving) seat() {
-	for {
-		var next *guest
-		for _, g := range s.waiting {
-			if s.fits(g) && (next == nil || s.before(g, next)) {
-				next = g
-			}
+// first is the one that waits for longest of those with the best right to a place.
+func (s *serving) first(may func(*guest) bool) (next *guest) {
+	for _, g := range s.waiting {
+		if may(g) && (next == nil || s.before(g, next)) {
+			next = g
 		}
-		if next == nil {
-			return
-		}
-		s.waiting = slices.DeleteFunc(s.waiting, func(g *guest) bool { return g == next })
-		s.count(next, 1)
-		close(next.ready)
 	}
+	return next
 }
+
+func (s *serving) begin(now time.Time, g *guest) {
+	s.waiting = slices.DeleteFunc(s.waiting, func(x *guest) bool { return x == g })
+	s.count(g, 1)
+	g.began = now
+	close(g.ready)
+}
+
+// claim is what g has at stake for each place that it has, and so many more.
+func (s *serving) claim(g *guest, more int) proto.Credit {
+	return g.stake / proto.Credit(max(1, s.of[g.id]+more))
+}
+
+// ofOrigin is how many places strangers behind one address have at most.
+func (s *serving) ofOrigin() int { return max(1, s.most/4) }
 
 func (s *serving) fits(g *guest) bool {
 	switch {
 	case s.of[g.id] >= s.each:
 		return false
-	case g.witness:
+	case g.apart:
 		return true
 	case s.taken >= s.most:
 		return false
-	case g.partner:
-		return true
 	}
-	return s.strange < s.most/2 && (g.site == "" || s.sites[g.site] < s.most/4)
+	return !g.origin.stranger || s.strange < s.most/2 && s.origins[g.origin] < s.ofOrigin()
 }
 
 func (s *serving) before(a, b *guest) bool {
 	return cmp.Or(
-		cmp.Compare(b.rank(), a.rank()), cmp.Compare(s.of[a.id], s.of[b.id]),
-		cmp.Compare(s.sites[a.site], s.sites[b.site]), cmp.Compare(a.since, b.since),
+		byApart(a, b), cmp.Compare(s.claim(b, 1), s.claim(a, 1)),
+		cmp.Compare(s.origins[a.origin], s.origins[b.origin]), cmp.Compare(s.of[a.id], s.of[b.id]), cmp.Compare(a.since, b.since),
 	) < 0
 }
 
+// leave ends the use of a place, unless that was taken from g.
 func (s *serving) leave(g *guest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if g.Err() != nil {
+		return
+	}
+	g.end()
 	s.count(g, -1)
-	s.seat()
+	s.seat(time.Now())
 }
 
 func (s *serving) count(g *guest, by int) {
 	if s.of[g.id] += by; s.of[g.id] == 0 {
 		delete(s.of, g.id)
 	}
-	if g.witness {
+	if g.apart {
 		return
 	}
 	s.taken += by
-	if g.partner {
-		return
+	if s.origins[g.origin] += by; s.origins[g.origin] == 0 {
+		delete(s.origins, g.origin)
 	}
-	s.strange += by
-	if s.sites[g.site] += by; s.sites[g.site] == 0 {
-		delete(s.sites, g.site)
+	if g.origin.stranger {
+		s.strange += by
+	}
+	if by > 0 {
+		s.seated = append(s.seated, g)
+	} else {
+		s.seated = slices.DeleteFunc(s.seated, func(x *guest) bool { return x == g })
 	}
 }
 
@@ -194,16 +329,16 @@ func (s *serving) wanted() bool {
 // blobChunk is what is written at once: a reader's pace shows after each.
 const blobChunk = 64 << 10
 
-// send writes a blob. A reader that falls behind the least rate after the grace
+// send writes body. A reader that falls behind the least rate after its turn
 // loses its place to the first who wants it, and every one after longest.
 func (s *serving) send(out network.Stream, body []byte, longest time.Duration) error {
 	began, sent := time.Now(), 0
 	for len(body) > 0 {
 		chunk := body[:min(len(body), blobChunk)]
-		due := began.Add(s.grace + time.Duration(sent+len(chunk))*time.Second/time.Duration(s.rate))
+		due := began.Add(s.turn + time.Duration(sent+len(chunk))*time.Second/time.Duration(s.rate))
 		now := time.Now()
 		if due.Before(now) { // it is late and nobody minded so far
-			due = now.Add(s.grace / 4)
+			due = now.Add(s.turn / 4)
 		}
 		if end := began.Add(longest); due.After(end) {
 			due = end
@@ -244,17 +379,14 @@ func isTimeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
-// partner reports whether this node and id have work for each other under way: a
-// lease that it pays for, or a lane of this node that id showed.
-func (n *Node) partner(id peer.ID) bool {
+// stakeWith is what this node and id set aside for each other's work: what id's
+// lanes may still pay this node, and this node's lanes id.
+func (n *Node) stakeWith(id peer.ID) (sum proto.Credit) {
 	n.leases.mu.Lock()
-	_, ok := n.leases.m[id]
+	_, leased := n.leases.m[id]
 	n.leases.mu.Unlock()
-	if ok {
-		return true
+	if leased {
+		sum = n.wallet.setAside(id)
 	}
-	n.work.mu.Lock()
-	defer n.work.mu.Unlock()
-	l := n.work.links[id]
-	return l != nil && l.stake(time.Now()) > 0
+	return sum + n.work.stakeOf(id)
 }

@@ -7,7 +7,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -33,80 +36,150 @@ func soon(t *testing.T) context.Context {
 	return ctx
 }
 
-// Strangers have half of the places, those behind one address half of these, and
-// one peer a few; partners have all of them and come first, witnesses need none.
-func TestBlobPlacesArePartners(t *testing.T) {
-	partner := func(id peer.ID) bool { return id[0] == 'p' }
-	witness := func(id peer.ID) bool { return id[0] == 'w' }
-	s := newServing(16, 4, witness, partner)
-	var releases []func()
-	take := func(id peer.ID, site string) bool {
-		t.Helper()
-		release, ok := s.take(soon(t), id, site)
-		if ok {
-			releases = append(releases, release)
-		}
-		return ok
-	}
-	for i := range 4 {
-		if !take(peer.ID(fmt.Sprint("s", i)), "1.2.3.4") {
-			t.Fatalf("stranger %d of an address has no place", i)
-		}
-	}
-	if take("s9", "1.2.3.4") {
-		t.Error("one address has more than a quarter of the places")
-	}
-	for i := range 4 {
-		if !take("t", fmt.Sprint("5.6.7.", i)) {
-			t.Fatal("a stranger has no place")
-		}
-	}
-	if take("u", "9.9.9.9") {
-		t.Error("strangers have more than half of the places")
-	}
-	for range 4 {
-		if !take("p", "1.2.3.4") {
-			t.Fatal("a partner has no place")
-		}
-	}
-	if take("p", "1.2.3.4") {
-		t.Error("one partner has five places")
-	}
-	for range 4 {
-		if !take("pp", "1.2.3.4") {
-			t.Fatal("a partner has no place")
-		}
-	}
-	if take("ppp", "1.2.3.4") {
-		t.Error("17 places")
-	}
-	if !take("w", "") {
-		t.Error("a witness waits")
-	}
+// stakes reads what a peer has at stake from its name: p7 has 7.
+func stakes(id peer.ID) proto.Credit {
+	n, _ := strconv.Atoi(string(id[1:]))
+	return proto.Credit(n)
+}
 
-	// Of those that wait a partner is first, though it came last.
-	order := make(chan peer.ID, 2)
-	wait := func(id peer.ID) {
-		before := s.wants()
-		go func() {
-			release, ok := s.take(inTime(t), id, "8.8.8.8")
-			if ok {
-				order <- id
-				<-t.Context().Done()
-				release()
+// hall drives a serving by virtual time.
+type hall struct {
+	t *testing.T
+	*serving
+	seats []*guest
+}
+
+func newHall(t *testing.T, most, each int) *hall {
+	return &hall{t: t, serving: newServing(most, each, 10*time.Second, func(id peer.ID) bool { return id[0] == 'w' }, stakes)}
+}
+
+// comes asks for a place and, unless it is told at once, waits.
+func (h *hall) comes(id peer.ID, site string) *guest {
+	h.t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	g := h.guest(id, site)
+	if !h.join(g) {
+		h.t.Fatalf("%s may not wait", id)
+	}
+	h.seat(time.Now())
+	h.seats = append(h.seats, g)
+	return g
+}
+
+func (h *hall) has(g *guest, want bool) {
+	h.t.Helper()
+	synctest.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if got := !g.began.IsZero() && g.Err() == nil; got != want {
+		h.t.Errorf("%s has a place: %v, want %v", g.id, got, want)
+	}
+}
+
+// of counts the places of peers whose names begin so.
+func (h *hall) places(name string) (n int) {
+	synctest.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, g := range h.seated {
+		if strings.HasPrefix(string(g.id), name) {
+			n++
+		}
+	}
+	return n
+}
+
+func (h *hall) turn(times int) { time.Sleep(time.Duration(times) * h.serving.turn) }
+
+// Peers with nothing at stake have half of the places, those behind one address half
+// of these, and one peer a few; those with something at stake have all of them and
+// come first, witnesses need none.
+func TestBlobPlacesArePartners(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(t, 16, 4)
+		for i := range 4 {
+			h.has(h.comes(peer.ID(fmt.Sprint("s", i, "-")), "1.2.3.4"), true)
+		}
+		h.has(h.comes("s9-", "1.2.3.4"), false) // one address
+		for i := range 4 {
+			h.has(h.comes("t", fmt.Sprint("5.6.7.", i)), true)
+		}
+		h.has(h.comes("t", "5.6.7.8"), false) // one peer
+		h.has(h.comes("u", "9.9.9.9"), false) // half
+		for range 4 {
+			h.has(h.comes("p1000", "1.2.3.4"), true)
+		}
+		h.has(h.comes("p1000", "1.2.3.4"), false)
+		for range 4 {
+			h.has(h.comes("q1000", "1.2.3.4"), true)
+		}
+		first := h.comes("r10", "1.2.3.4") // all are taken
+		h.has(first, false)
+		h.has(h.comes("w", ""), true)
+		more := h.comes("r20", "8.8.8.8")
+		h.leave(h.seats[5]) // a stranger's
+		h.has(more, true)
+		h.has(first, false)
+		h.leave(h.seats[6])
+		h.has(first, true)
+		for i := range 100 { // nobody is left behind, and the counts are right
+			if i < len(h.seats) {
+				h.leave(h.seats[i])
 			}
-		}()
-		eventually(t, "it waits", func() bool { return s.wants() > before })
-	}
-	wait("stranger")
-	wait("p3")
-	releases[0]()
-	if first := <-order; first != "p3" {
-		t.Errorf("%s is served first", first)
-	}
-	releases[1]()
-	if second := <-order; second != "stranger" {
-		t.Errorf("%s is served then", second)
+		}
+	})
+}
+
+// A microcredit at stake holds a place for one turn: then who has more at stake for
+// each of its places comes, into how many identities others split theirs.
+func TestPlacesGoByStake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(t, 16, 4)
+		for i := range 64 { // 16 of them with places
+			h.comes(peer.ID(fmt.Sprint(string(rune('a'+i%16)), "1")), fmt.Sprint("6.6.6.", i%16))
+		}
+		honest := []*guest{h.comes("p100", "1.2.3.4"), h.comes("p100", "1.2.3.4")}
+		h.turn(0)
+		h.has(honest[0], false)
+		h.turn(1)
+		h.has(honest[0], true)
+		h.has(honest[1], true)
+		if got := h.places(""); got != 16 {
+			t.Errorf("%d places are taken", got)
+		}
+		h.turn(10)
+		h.has(honest[0], true) // nobody has more at stake
+		// For each place, not in all.
+		h = newHall(t, 4, 4)
+		for range 4 {
+			h.comes("p100", "1.2.3.4")
+		}
+		other := []*guest{h.comes("q50", "5.6.7.8"), h.comes("q50", "5.6.7.8")}
+		h.turn(2)
+		h.has(other[0], true) // 50 for one is more than 100 for four
+		h.has(other[1], false)
+		if got := h.places("p"); got != 3 {
+			t.Errorf("twice as much at stake has %d of four places", got)
+		}
+	})
+}
+
+// At equal stakes the places go round addresses.
+func TestPlacesGoRoundAddresses(t *testing.T) {
+	for _, stake := range []string{"", "7"} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHall(t, 16, 4)
+			for i := range 40 { // two addresses hold what they may
+				h.comes(peer.ID(fmt.Sprint(string(rune('A'+i)), stake)), fmt.Sprint("6.6.6.", i%2))
+			}
+			late := h.comes(peer.ID("p"+stake), "1.2.3.4")
+			h.has(late, false)
+			h.turn(1)
+			h.has(late, true)
+			h.turn(5)
+			h.has(late, true)
+		})
 	}
 }
 
@@ -117,81 +190,121 @@ func (s *serving) wants() int {
 	return len(s.waiting)
 }
 
-// Requests that wait are bounded, by peer and in all; a partner's finds room.
+// Requests that wait are bounded, by peer and in all; one of a peer with more at
+// stake finds room, and one from an address where fewer wait.
 func TestWaitingForBlobsIsBounded(t *testing.T) {
-	s := newServing(2, 1, nobody, func(id peer.ID) bool { return id == "partner" })
-	s.taken, s.strange = 2, 1
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	left := make(chan bool, maxWaiting+1)
-	want := 0
-	wait := func(id peer.ID) {
-		go func() { _, ok := s.take(ctx, id, ""); left <- ok }()
-	}
-	for i := range maxWaiting / maxWaitingOf {
-		for range maxWaitingOf {
-			wait(peer.ID(fmt.Sprint(i)))
-			want++
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(t, 2, 1)
+		h.taken, h.strange = 2, 1
+		for i := range maxWaiting / maxWaitingOf {
+			for range maxWaitingOf {
+				h.comes(peer.ID(string(rune('A'+i))), "6.6.6.6")
+			}
+			h.mu.Lock()
+			if h.join(h.guest(peer.ID(string(rune('A'+i))), "6.6.6.6")) {
+				t.Fatal("one peer waits for more")
+			}
+			h.mu.Unlock()
 		}
-		eventually(t, "they wait", func() bool { return s.wants() == want })
-		s.mu.Lock()
-		more := s.join(&guest{id: peer.ID(fmt.Sprint(i)), ready: make(chan struct{})})
-		s.mu.Unlock()
-		if more {
-			t.Fatal("one peer waits for more")
+		if h.wants() != maxWaiting {
+			t.Fatalf("%d wait", h.wants())
+		}
+		for i, g := range []*guest{h.comes("p1", "6.6.6.6"), h.comes("z", "1.2.3.4")} {
+			if last := h.seats[maxWaiting-1-i]; g.gone || !last.gone || h.wants() != maxWaiting {
+				t.Errorf("%s waits: %v, %s gave way: %v, %d wait", g.id, !g.gone, last.id, last.gone, h.wants())
+			}
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.join(h.guest("Z", "6.6.6.6")) || len(h.waiting) != maxWaiting {
+			t.Error("one more of the most crowded address waits")
+		}
+	})
+}
+
+// ask opens a stream to n and asks for a blob.
+func (c *claimant) ask(b []byte, waits bool) network.Stream {
+	c.t.Helper()
+	s, err := c.host.NewStream(inTime(c.t), c.n.self, c.n.net.ID.Protocol("blob"))
+	if err == nil {
+		err = proto.WriteFrame(s, &proto.BlobRequest{Cid: proto.CIDOf(b).Bytes(), Waits: waits}, proto.MaxBlobFrame)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return s
+}
+
+// bigAndSmall are modules that n has.
+func bigAndSmall(t *testing.T, n *Node) (big, small []byte) {
+	t.Helper()
+	big, small = bytes.Repeat([]byte("big"), maxBlob/3), []byte("small")
+	for _, b := range [][]byte{big, small} {
+		if err := n.putModule(proto.HashOf(b), b); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if _, ok := s.take(ctx, "one more", ""); ok || s.wants() != maxWaiting {
-		t.Fatalf("%d wait", s.wants())
-	}
-	wait("partner")
-	if <-left {
-		t.Fatal("whoever gave way has a place")
-	}
-	if s.wants() != maxWaiting {
-		t.Fatalf("%d wait", s.wants())
-	}
+	return big, small
 }
 
 // Peers that ask for blobs and do not read them lose their places to those who
 // want them.
 func TestSlowReadersLoseTheirPlaces(t *testing.T) {
 	n := witness(t)
-	n.serving.grace = 100 * time.Millisecond // at the real rate
-	big := bytes.Repeat([]byte("big"), maxBlob/3)
-	small := []byte("small")
-	for _, b := range [][]byte{big, small} {
-		if err := n.putModule(proto.HashOf(b), b); err != nil {
-			t.Fatal(err)
-		}
+	n.serving.turn, n.serving.rate = 100*time.Millisecond, 4*fetchRate
+	big, small := bigAndSmall(t, n)
+	for range maxBlobStreams / 2 { // all that strangers may have
+		newClaimant(t, n, nil).ask(big, false)
 	}
-	ask := func(c *claimant, b []byte) network.Stream {
-		t.Helper()
-		s, err := c.host.NewStream(inTime(t), n.self, n.net.ID.Protocol("blob"))
-		if err == nil {
-			err = proto.WriteFrame(s, &proto.BlobRequest{Cid: proto.CIDOf(b).Bytes()}, proto.MaxBlobFrame)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	strangers := func() int {
+	eventually(t, "the slow ones have the places", func() bool {
 		n.serving.mu.Lock()
 		defer n.serving.mu.Unlock()
-		return n.serving.strange
-	}
-	one, two := newClaimant(t, n, nil), newClaimant(t, n, nil)
-	for range maxBlobsOfPeer { // all that strangers may have
-		ask(one, big)
-		ask(two, big)
-	}
-	eventually(t, "the slow ones have the places", func() bool { return strangers() == maxBlobStreams/2 })
-	s := ask(newClaimant(t, n, nil), small)
+		return n.serving.strange == maxBlobStreams/2
+	})
+	s := newClaimant(t, n, nil).ask(small, false) // each has one place: nobody has too many
 	s.SetReadDeadline(time.Now().Add(blobWait + 5*time.Second))
 	var r proto.BlobReply
 	in := frames(s, proto.MaxBlobFrame)
 	if err := in.Read(&r); err != nil || r.Size != uint64(len(small)) {
+		t.Fatal(&r, err)
+	}
+}
+
+// Submitters with a microcredit each hold all places and read at the least rate: one
+// with a credit at stake is served after a turn.
+func TestMicrocreditsDoNotHoldThePlaces(t *testing.T) {
+	n := witness(t)
+	n.serving.turn = time.Second
+	big, small := bigAndSmall(t, n)
+	pledge := func(c *claimant, left proto.Credit) {
+		l := newLink(c.host.ID(), "")
+		l.pays(proto.CIDOf([]byte(l.from)), time.Now().Add(time.Hour), left)
+		n.work.join(l)
+	}
+	for range maxBlobStreams / maxBlobsOfPeer {
+		c := newClaimant(t, n, nil)
+		pledge(c, 1)
+		for range maxBlobsOfPeer {
+			s := c.ask(big, false)
+			go func() { // until the test ends
+				b := make([]byte, fetchRate)
+				for _, err := io.ReadFull(s, b); err == nil; _, err = io.ReadFull(s, b) {
+					time.Sleep(500 * time.Millisecond)
+				}
+			}()
+		}
+	}
+	eventually(t, "they have all places", func() bool {
+		n.serving.mu.Lock()
+		defer n.serving.mu.Unlock()
+		return n.serving.taken == maxBlobStreams
+	})
+	honest := newClaimant(t, n, nil)
+	pledge(honest, proto.OneCredit)
+	s := honest.ask(small, false)
+	s.SetReadDeadline(time.Now().Add(20 * time.Second)) // less than they take: 16 MiB at twice the rate
+	var r proto.BlobReply
+	if err := frames(s, proto.MaxBlobFrame).Read(&r); err != nil || r.Size != uint64(len(small)) {
 		t.Fatal(&r, err)
 	}
 }

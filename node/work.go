@@ -30,8 +30,8 @@ type work struct {
 	inputsOf   map[peer.ID]int
 
 	modules      *moduleCache
-	shows        *shows // holds that are verified
-	fetching     *slots // inputs and modules on their way here
+	shows        *shows   // holds that are verified
+	fetching     *serving // inputs and modules on their way here
 	done, failed atomic.Uint64
 	accepted     atomic.Uint64 // results that vouchers paid for
 }
@@ -39,10 +39,12 @@ type work struct {
 type toSubmitter interface{}
 
 func newWork(n *Node) *work {
-	return &work{
+	w := &work{
 		n: n, links: map[peer.ID]*link{}, execs: map[execKey]*execution{}, inputsOf: map[peer.ID]int{}, modules: newModuleCache(), shows: newShows(),
-		fetching: newSlots(inputFetches, inputFetchesOf, func(peer.ID) bool { return false }),
 	}
+	w.fetching = newServing(inputFetches, inputFetchesOf, fetchTurn, func(peer.ID) bool { return false }, w.stakeOf)
+	w.fetching.queue, w.fetching.queueOf = maxExecutions, maxExecutions/4
+	return w
 }
 
 // serve handles a stream that a submitter opened, until it ends. A newer

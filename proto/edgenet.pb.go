@@ -3032,7 +3032,8 @@ type BlobRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cid           []byte                 `protobuf:"bytes,1,opt,name=cid,proto3" json:"cid,omitempty"`
 	Offset        uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
-	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"` // that came with the assignment's input or the result; none for modules
+	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`      // that came with the assignment's input or the result; none for modules
+	Waits         bool                   `protobuf:"varint,4,opt,name=waits,proto3" json:"waits,omitempty"` // replies may say first that it waits for its turn
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3088,10 +3089,18 @@ func (x *BlobRequest) GetKey() []byte {
 	return nil
 }
 
+func (x *BlobRequest) GetWaits() bool {
+	if x != nil {
+		return x.Waits
+	}
+	return false
+}
+
 type BlobReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
-	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"` // whole blob; the bytes from offset follow raw
+	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`       // whole blob; the bytes from offset follow raw
+	Waiting       bool                   `protobuf:"varint,3,opt,name=waiting,proto3" json:"waiting,omitempty"` // for its turn; another reply follows
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3138,6 +3147,13 @@ func (x *BlobReply) GetSize() uint64 {
 		return x.Size
 	}
 	return 0
+}
+
+func (x *BlobReply) GetWaiting() bool {
+	if x != nil {
+		return x.Waiting
+	}
+	return false
 }
 
 // DirectoryRequest asks a daemon where peers can be dialled; one request and
@@ -8276,14 +8292,16 @@ const file_proto_edgenet_proto_rawDesc = "" +
 	"\aextends\x18\x04 \x03(\v2\x1a.edgenet.v1.CertifiedEventR\aextends\"5\n" +
 	"\tDoneReply\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\fR\x04done\x12\x14\n" +
-	"\x05claim\x18\x02 \x01(\fR\x05claim\"I\n" +
+	"\x05claim\x18\x02 \x01(\fR\x05claim\"_\n" +
 	"\vBlobRequest\x12\x10\n" +
 	"\x03cid\x18\x01 \x01(\fR\x03cid\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x10\n" +
-	"\x03key\x18\x03 \x01(\fR\x03key\"3\n" +
+	"\x03key\x18\x03 \x01(\fR\x03key\x12\x14\n" +
+	"\x05waits\x18\x04 \x01(\bR\x05waits\"M\n" +
 	"\tBlobReply\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x12\n" +
-	"\x04size\x18\x02 \x01(\x04R\x04size\"(\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x18\n" +
+	"\awaiting\x18\x03 \x01(\bR\awaiting\"(\n" +
 	"\x10DirectoryRequest\x12\x14\n" +
 	"\x05peers\x18\x01 \x03(\fR\x05peers\"=\n" +
 	"\x0eDirectoryReply\x12+\n" +
