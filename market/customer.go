@@ -268,7 +268,7 @@ func (m *Machine) voucherSeen(in VoucherSeen) {
 		m.note(in.From, proto.Ref{}, proto.CodeConflict, "voucher for %s credits, had %s before, cap is %s", amount, l.vouchered, l.Cap)
 		return
 	}
-	m.book(worthKey{payer: in.From}, amount-l.vouchered, 0)
+	m.paid(in.From, amount-l.vouchered)
 	l.vouchered = amount
 	l.owed = max(l.owed, amount)
 	if in.Finish {

@@ -58,16 +58,19 @@ func (m *Machine) begins(x *exec) {
 	x.c.served += x.charged
 }
 
-// ends takes x out of its slot.
-func (m *Machine) ends(x *exec) {
+// ends takes x out of its slot. What it earned, if its submitter pays, and what it
+// took decide how often its time counts; a failure of this worker is nobody's.
+func (m *Machine) ends(x *exec, earned proto.Credit, failed bool) {
 	w := &m.work
 	w.running--
 	x.c.running--
 	delete(w.executing, x)
 	took := m.now.Sub(x.began)
+	if !failed {
+		m.tookSlot(x.c.id, x.module, took, earned)
+		x.dear = turn(m.dearest(x.c.id, x.module))
+	}
 	x.c.served += x.dear*m.charge(took, proto.Priority(x.a.Priority)) - x.charged
-	m.book(worthKey{payer: x.c.id}, 0, took)
-	m.book(worthKey{module: x.module}, 0, took)
 	w.typical = smoothed(w.typical, took)
 	x.c.takes = smoothed(x.c.takes, took)
 	p := w.pace(x.module)

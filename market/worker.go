@@ -115,6 +115,8 @@ func (w *workside) runs(typ string, module cid.Cid) bool {
 	return slices.Contains(w.cfg.Types, typ)
 }
 
+func (w *workside) builtin(module cid.Cid) bool { return len(w.cfg.Builtin[module]) > 0 }
+
 // runsModule reports whether some task type allows the module.
 func (w *workside) runsModule(module cid.Cid) bool {
 	types := w.cfg.Builtin[module]
@@ -307,12 +309,13 @@ func (m *Machine) drop(x *exec) {
 		m.unhold(x)
 		m.idle(x)
 	case execRunning:
-		m.ends(x)
+		m.ends(x, 0, false)
 		m.unhold(x)
 		m.idle(x)
 		m.send(StopExecution{From: x.c.id, Ref: x.ref})
 	case execCommitted: // nobody had it, so nobody owes for it
 		m.unkeep(x)
+		m.notDue(x.c.id, x.pay)
 		x.lane.owed -= min(x.lane.owed, x.pay)
 		x.lane.owed = max(x.lane.owed, x.lane.vouchered)
 		m.send(Forget{From: x.c.id, Ref: x.ref})
@@ -348,7 +351,17 @@ func (m *Machine) executed(in Executed) {
 	if x == nil || x.phase != execRunning {
 		return
 	}
-	m.ends(x)
+	earned, code := proto.Credit(0), in.Code
+	switch {
+	case in.Missing:
+	case in.Status.Votable():
+		earned = proto.PayFor(min(in.Fuel, proto.Fuel(x.a.FuelLimit)), proto.Credit(x.a.Price))
+	case code == proto.CodeOK && in.Status == proto.StatusTimeout:
+		code = proto.CodeRunTimeout
+	case code == proto.CodeOK:
+		code = proto.CodeLocalFailure
+	}
+	m.ends(x, earned, in.Code == proto.CodeLocalFailure)
 	m.unhold(x)
 	if in.Missing {
 		m.fetch(x)
@@ -357,13 +370,7 @@ func (m *Machine) executed(in Executed) {
 	m.idle(x)
 	if !in.Status.Votable() {
 		delete(c.execs, x.ref)
-		code, reason := in.Code, in.Reason
-		if code == proto.CodeOK {
-			code = proto.CodeLocalFailure
-			if in.Status == proto.StatusTimeout {
-				code = proto.CodeRunTimeout
-			}
-		}
+		reason := in.Reason
 		if reason == "" {
 			reason = "the execution ended with " + in.Status.String()
 			if in.Status == proto.StatusTimeout {
@@ -399,9 +406,8 @@ func (m *Machine) executed(in Executed) {
 		m.refuse(in.From, in.Ref, proto.CodeInternal, err.Error())
 		return
 	}
-	x.pay = proto.PayFor(fuel, proto.Credit(a.Price))
+	x.pay = earned
 	x.lane.owed = max(x.lane.owed, x.lane.vouchered) + x.pay
-	m.book(worthKey{module: x.module}, x.pay, 0)
 	x.receipt, x.size = raw, in.OutputSize
 	if a.Replicas == 1 {
 		m.deliver(x)

@@ -3,6 +3,7 @@ package market
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -24,22 +25,34 @@ type worthKey struct {
 }
 
 // worth is what was earned in the time that it took; both fade by half in
-// worthHalf, so that the ratio stays and its weight goes.
+// worthHalf, so that the ratio stays and its weight goes. Pay comes after the work,
+// when other replicas have ended, too: what is due counts as earned at first, and
+// fades by half in dueHalf.
 type worth struct {
 	earned proto.Credit
 	took   time.Duration
 	at     time.Time
+	due    proto.Credit
+	dueAt  time.Time
 }
 
 const (
 	maxWorths = 1024
 	worthHalf = 6 * time.Hour
-	// Somebody is judged by no less time than this: pay comes after the work.
+	dueHalf   = 5 * time.Minute
+	// Somebody is judged by no less time than this.
 	worthLeast = 10 * time.Second
+	// worthShare is how much of a submitter's time tells something of its modules:
+	// anybody may run them, and so nobody spoils those of others.
+	worthShare = time.Minute
 	worthWorst = 8 // a slot's time counts so often at most
 )
 
 func (w *worth) fade(now time.Time) {
+	if gone := now.Sub(w.dueAt); w.due > 0 && gone >= dueHalf/64 {
+		w.due = proto.Credit(float64(w.due) * math.Exp2(-gone.Seconds()/dueHalf.Seconds()))
+		w.dueAt = now
+	}
 	gone := now.Sub(w.at)
 	if gone < worthHalf/64 {
 		return
@@ -52,8 +65,8 @@ func (w *worth) fade(now time.Time) {
 	w.took -= time.Duration(float64(w.took) * float64(rest) / float64(2*worthHalf))
 }
 
-// book adds to what a submitter or module is worth, and to what all are.
-func (m *Machine) book(k worthKey, earned proto.Credit, took time.Duration) {
+// worthOf finds or makes what is remembered of a submitter or module.
+func (m *Machine) worthOf(k worthKey) *worth {
 	w := &m.work
 	x := w.worths[k]
 	if x == nil {
@@ -63,13 +76,44 @@ func (m *Machine) book(k worthKey, earned proto.Credit, took time.Duration) {
 		x = &worth{at: m.now}
 		w.worths[k] = x
 	}
-	for _, x := range []*worth{x, &w.worth} {
-		if x == &w.worth && k.payer == "" {
-			continue // it is counted with the submitter
-		}
-		x.fade(m.now)
-		x.earned = min(x.earned+min(earned, 1<<50), 1<<60)
-		x.took = min(x.took+min(took, 24*time.Hour), 1<<60)
+	x.fade(m.now)
+	return x
+}
+
+func (x *worth) add(earned proto.Credit, took time.Duration) {
+	x.earned = min(x.earned+min(earned, 1<<50), 1<<60)
+	x.took = min(x.took+min(took, 24*time.Hour), 1<<60)
+}
+
+// paid books what a submitter promised.
+func (m *Machine) paid(p peer.ID, amount proto.Credit) {
+	x := m.worthOf(worthKey{payer: p})
+	x.due -= min(x.due, amount)
+	x.add(amount, 0)
+	m.work.worth.fade(m.now)
+	m.work.worth.add(amount, 0)
+}
+
+// tookSlot books what an execution took, and what it earned when its submitter pays.
+func (m *Machine) tookSlot(p peer.ID, module cid.Cid, took time.Duration, earned proto.Credit) {
+	x := m.worthOf(worthKey{payer: p})
+	share := min(took, worthShare-min(x.took, worthShare))
+	if x.due == 0 {
+		x.dueAt = m.now
+	}
+	x.due = min(x.due+min(earned, 1<<50), 1<<60)
+	x.add(0, took)
+	m.work.worth.fade(m.now)
+	m.work.worth.add(0, took)
+	if share > 0 && !m.work.builtin(module) {
+		m.worthOf(worthKey{module: module}).add(proto.Credit(float64(earned)*share.Seconds()/took.Seconds()), share)
+	}
+}
+
+// notDue takes back what a submitter does not want.
+func (m *Machine) notDue(p peer.ID, amount proto.Credit) {
+	if x := m.work.worths[worthKey{payer: p}]; x != nil {
+		x.due -= min(x.due, amount)
 	}
 }
 
@@ -91,7 +135,7 @@ func (k worthKey) compare(o worthKey) int {
 }
 
 // perSecond is in µcredits.
-func (w worth) perSecond() float64 { return float64(w.earned) / max(w.took.Seconds(), 1e-9) }
+func (w worth) perSecond() float64 { return float64(w.earned+w.due) / max(w.took.Seconds(), 1e-9) }
 
 // dear is how often a slot's time counts for work of a submitter or module: once,
 // and more the less it is worth beside what this worker's time is usually worth.
@@ -116,9 +160,19 @@ func (m *Machine) dear(k worthKey) int {
 	return max(1, int(usual/own))
 }
 
-// dearest is dear for work of a submitter with a module.
+// dearest is dear for work of a submitter with a module: who is known here is judged
+// by its own work, others by what came of the module, unless it is a built-in one,
+// which everybody uses.
 func (m *Machine) dearest(from peer.ID, module cid.Cid) int {
-	return max(m.dear(worthKey{payer: from}), m.dear(worthKey{module: module}))
+	if x := m.work.worths[worthKey{payer: from}]; x != nil {
+		if x.fade(m.now); x.took >= worthLeast {
+			return m.dear(worthKey{payer: from})
+		}
+	}
+	if m.work.builtin(module) {
+		return 1
+	}
+	return m.dear(worthKey{module: module})
 }
 
 // WhyServed says what this worker's time was worth to it, the worst first: whose
@@ -140,7 +194,7 @@ func (m *Machine) WhyServed() []string {
 		if who = "submitter " + k.payer.String(); k.payer == "" {
 			who = "module " + k.module.String()
 		}
-		s := fmt.Sprintf("For %s: %s credits in %s of a slot", who, x.earned, x.took.Round(100*time.Millisecond))
+		s := fmt.Sprintf("For %s: %s credits in %s of a slot", who, x.earned+x.due, x.took.Round(100*time.Millisecond))
 		if n := m.dear(k); n > 1 {
 			s += fmt.Sprintf(", %.0f %% of what that time is usually worth here: its time counts %d times, so others come first", 100*x.perSecond()/w.worth.perSecond(), n)
 		}
