@@ -228,8 +228,7 @@ func (b *blocks) change(ctx context.Context, edit func(*blocklist.File) error, d
 		if err := text.Save(f.path); err != nil {
 			return fmt.Errorf("nothing was changed: %w", err)
 		}
-		f.problem = ""
-		f.stamp, _ = blocklist.Stat(f.path) // else it is read once more
+		f.problem = "" // the next look reads it once more, as somebody may write at this moment
 	}
 	f.text = text
 	done()

@@ -219,6 +219,38 @@ func TestListIsBounded(t *testing.T) {
 	}
 }
 
+// A list that a link leads to stays where it is.
+func TestSaveFollowsALink(t *testing.T) {
+	dir := t.TempDir()
+	shared, path := filepath.Join(dir, "shared"), filepath.Join(dir, Name)
+	if err := os.WriteFile(shared, []byte("# ours\n"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(shared, path); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Load(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := New("", "192.0.2.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Add(e); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Save(path); err != nil {
+		t.Fatal(err)
+	}
+	if raw, err := os.ReadFile(shared); err != nil || string(raw) != "# ours\nsubnet 192.0.2.1/32\n" {
+		t.Errorf("%q, %v", raw, err)
+	}
+	if to, err := os.Readlink(path); err != nil || to != shared {
+		t.Errorf("the link leads to %q, %v", to, err)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("# a\npeer x\n203.0.113.0/24 since=2026-01-01 until=2027-01-01T00:00:00Z # why\nmodule text"))
 	self := someID(f)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -65,5 +66,11 @@ func Load(path string, self peer.ID) (*File, error) {
 	return f, nil
 }
 
-// Save writes the file in place of what is there; a crash leaves either.
-func (f *File) Save(path string) error { return durable.Replace(path, f.Bytes(), 0o600, nil) }
+// Save writes the file in place of what is there, or of what a link there leads
+// to; a crash leaves either.
+func (f *File) Save(path string) error {
+	if to, err := filepath.EvalSymlinks(path); err == nil {
+		path = to
+	}
+	return durable.Replace(path, f.Bytes(), 0o600, nil)
+}
