@@ -91,6 +91,9 @@ func TestMetrics(t *testing.T) {
 	if err := watch.Err(); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := net.Node("worker").Nodes.Block(ctx, connect.NewRequest(&localapi.BlockRequest{Value: proto.TypeVectors})); err != nil {
+		t.Fatal(err)
+	}
 	text := until("after a task", "/metrics", 200, `(?m)^edgenet_received_microcredits_total [1-9]`)
 
 	check := exec.Command("promtool", "check", "metrics")
@@ -104,7 +107,7 @@ func TestMetrics(t *testing.T) {
 		`edgenet_account_microcredits\{kind="available"\} [1-9]`, `edgenet_witnesses_reachable 1`, `edgenet_witness_quorum 1`,
 		`edgenet_witness_reachable\{witness="0"\} 1`, `edgenet_ready 1`, `edgenet_ledger_synced 1`, `edgenet_ledger_events [1-9]`,
 		`edgenet_sandbox_children_started_total [1-9]`, `edgenet_store_bytes\{store="ledger"\} [1-9]`, `edgenet_store_bytes\{store="claims"\} \d`, `edgenet_store_limit_bytes\{store="claims"\} [1-9]`, `edgenet_disk_free_bytes [1-9]`,
-		`edgenet_clock_offset_seconds `, `edgenet_peers [1-9]`, `libp2p_swarm_connections_opened_total\{`, `process_resident_memory_bytes `, `go_goroutines `,
+		`edgenet_clock_offset_seconds `, `edgenet_blocked_entries\{kind="module"\} 1`, `edgenet_blocked_refusals_total\{kind="submitter"\} 0`, `edgenet_peers [1-9]`, `libp2p_swarm_connections_opened_total\{`, `process_resident_memory_bytes `, `go_goroutines `,
 	} {
 		if !regexp.MustCompile(`(?m)^` + line).MatchString(text) {
 			t.Errorf("no metric matches %s", line)
