@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 	"sync"
 	"time"
 
@@ -25,7 +26,8 @@ const (
 	maxClaimLanes   = 1024
 	maxPayerLanes   = 64       // of one payer
 	maxClaimTasks   = 1024     // of one lane, as many as a claim may hold
-	maxClaimOutputs = 64 << 20 // bytes of one lane's outputs
+	maxKeptTasks    = 2048     // of one lane, before those that no claim shows are forgotten
+	maxClaimOutputs = 64 << 20 // bytes of one lane's outputs, before it gets no more work
 	maxClaimBytes   = 240 << 10
 	maxClaimOrders  = 4 << 20   // bytes of one lane's assignments
 	maxPayerClaims  = 256 << 20 // bytes of all that is kept of one payer
@@ -64,28 +66,34 @@ type laneWork struct {
 	outputs int  // bytes
 	orders  int  // bytes of assignments
 	results int  // bytes of receipts
+	shown   int  // bytes that a claim of all receipts would have
 	done    bool // Done was signed: it takes no more work
 
-	earned    proto.Credit // by all that was delivered
+	earned    proto.Credit // by all that was delivered and not outvoted
+	forgotten proto.Credit // of that, by work of which the proof is not kept
 	vouchered proto.Credit
 	provable  proto.Credit // by a claim, when tallied results had been delivered
 	delivered int
 	tallied   int
 	gathered  time.Time
+	crowded   time.Time // nothing more could be forgotten
 	// Of run alone:
 	tried   time.Time // to claim
 	claimed uint64    // deadline of the hold for which a quorum keeps the claim
 }
 
-func (w *laneWork) bytes() int { return w.orders + w.results + min(w.outputs, maxClaimOutputs) }
+func (w *laneWork) bytes() int { return w.orders + w.results + w.outputs }
 
 func newClaims(n *Node) *claims {
 	return &claims{n: n, lanes: map[string]*laneWork{}, payers: map[peer.ID]*payerWork{}}
 }
 
-// Keys: work/<hold>/<lane>/ and a with the batch's hash for assignments, r with a
-// number for receipts, x with a receipt's hash for one that proves nothing, y with the
-// payer once Done was signed; out/<hash>/<hold>/<lane> for outputs.
+// Keys: work/<hold>/<lane>/ and a with the batch's hash for assignments, c for the
+// claim of older work (compact), e for what was earned by work that is in none, r
+// with a number for receipts, x with an outvoted receipt's hash for what it would
+// have earned, y with the payer once Done was signed; out/<hash>/<hold>/<lane> for
+// outputs. A record of receipts has all that were signed at once; those of other
+// lanes are marked by_cid.
 func laneKey(hold cid.Cid, lane uint32) string { return doneKey(hold, lane)[len("done/"):] }
 
 func outputKey(h proto.Hash, lane string) string { return "out/" + h.String() + "/" + lane }
@@ -119,18 +127,10 @@ func (c *claims) admits(hold cid.Cid, lane uint32, payer peer.ID, batch []byte) 
 	if w.done {
 		return proto.CodeNoLane.Errorf("Done was signed for the lane")
 	}
-	if w.orders+len(batch) > maxClaimOrders || w.tasks >= maxClaimTasks {
-		if w.vouchered < w.earned {
-			return proto.CodeBusy.Errorf("too many assignments on this lane for what was paid")
-		}
-		if err := c.clear(w); err != nil { // the voucher is worth as much
-			c.n.log.Error("forget proof of work", zap.Error(err))
-		}
-	}
 	if c.payers[payer].bytes > maxPayerClaims || c.bytes > maxClaims {
 		return proto.CodeBusy.Errorf("too much work is not settled yet")
 	}
-	return c.room(w)
+	return c.room(w, len(batch))
 }
 
 // taken keeps signed assignments of which the market took some.
@@ -201,23 +201,21 @@ func (c *claims) delivered(batch []byte, receipts [][]byte, list []delivered) {
 		}
 		rc := new(proto.Receipt)
 		if goproto.Unmarshal(receipts[i], rc) == nil {
-			w.earned += proto.PayFor(proto.Fuel(rc.Fuel), proto.Credit(rc.Price))
+			w.earned += payOf(rc)
 		}
 		w.tasks++
 		w.delivered++
+		w.shown += shownSize(receipts[i], batch, len(receipts))
 		c.grow(w, &w.outputs, len(d.output))
-		if w.outputs <= maxClaimOutputs {
-			c.put(outputKey(proto.HashOf(d.output), laneKey(d.hold, d.lane)), d.output)
-		} else { // one that cannot be shown would spoil the claim
-			c.put(w.key('x', proto.HashOf(receipts[i]).String()), []byte{})
-		}
+		c.put(outputKey(proto.HashOf(d.output), laneKey(d.hold, d.lane)), d.output)
 		if done[w] {
 			continue
 		}
 		done[w] = true
 		r := &proto.Results{Batch: batch}
-		for _, raw := range receipts { // all of them: the signature is over all
-			r.Items = append(r.Items, &proto.ResultItem{Receipt: raw})
+		for i, raw := range receipts { // all of them: the signature is over all
+			other := c.lanes[laneKey(list[i].hold, list[i].lane)] != w
+			r.Items = append(r.Items, &proto.ResultItem{Receipt: raw, ByCid: other})
 		}
 		v, err := goproto.Marshal(r)
 		if err != nil {
@@ -227,6 +225,12 @@ func (c *claims) delivered(batch []byte, receipts [][]byte, list []delivered) {
 		c.put(w.key('r', fmt.Sprint(w.records)), v)
 		w.records++
 	}
+}
+
+// shownSize is how many bytes a claim has for a receipt that was signed with so
+// many others.
+func shownSize(receipt, batch []byte, of int) int {
+	return len(receipt) + len(batch) + 34*bits.Len(uint(of-1)) + 2*around
 }
 
 // output finds an output that a claim names.

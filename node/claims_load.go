@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/ipfs/go-cid"
@@ -35,8 +36,18 @@ func (c *claims) load() error {
 		switch part[3][0] {
 		case 'a':
 			c.grow(w, &w.orders, len(v))
+		case 'c':
+			c.grow(w, &w.results, len(v))
+			for _, sr := range claimOf(v).GetReceipts() {
+				c.loadReceipt(w, sr.GetReceipt(), goproto.Size(sr)+around)
+			}
+		case 'e':
+			w.forgotten = creditsOf(v)
+			w.earned += w.forgotten
 		case 'r':
 			c.loadReceipts(w, part[3][1:], v)
+		case 'x':
+			w.earned -= min(w.earned, creditsOf(v))
 		case 'y':
 			w.done = true
 		}
@@ -54,6 +65,10 @@ func payerOf(kind byte, v []byte) peer.ID {
 	case 'a':
 		if s, err := proto.Inspect(v, proto.KindAssignments); err == nil {
 			return s.Signer
+		}
+	case 'c':
+		if m := claimOf(v); len(m.GetAssignments()) > 0 {
+			return payerOf('a', m.Assignments[0])
 		}
 	case 'r':
 		var r proto.Results
@@ -76,13 +91,31 @@ func (c *claims) loadReceipts(w *laneWork, number string, v []byte) {
 	w.records = max(w.records, n+1)
 	c.grow(w, &w.results, len(v))
 	for _, it := range r.Items {
-		rc := new(proto.Receipt)
-		if goproto.Unmarshal(it.GetReceipt(), rc) != nil {
-			continue
+		if !it.GetByCid() {
+			c.loadReceipt(w, it.GetReceipt(), shownSize(it.GetReceipt(), r.Batch, len(r.Items)))
 		}
-		w.tasks++
-		w.delivered++
-		w.earned += proto.PayFor(proto.Fuel(rc.Fuel), proto.Credit(rc.Price))
-		c.grow(w, &w.outputs, int(min(rc.OutputSize, proto.MaxOutput)))
 	}
 }
+
+func (c *claims) loadReceipt(w *laneWork, raw []byte, shown int) {
+	rc := new(proto.Receipt)
+	if goproto.Unmarshal(raw, rc) != nil {
+		return
+	}
+	w.tasks++
+	w.delivered++
+	w.shown += shown
+	w.earned += payOf(rc)
+	c.grow(w, &w.outputs, sizeOf(rc))
+}
+
+// creditsOf reads what creditsText wrote; nothing counts as 0.
+func creditsOf(v []byte) proto.Credit {
+	n, err := strconv.ParseUint(string(v), 10, 63)
+	if err != nil {
+		return 0
+	}
+	return proto.Credit(n)
+}
+
+func creditsText(c proto.Credit) []byte { return strconv.AppendUint(nil, uint64(c), 10) }

@@ -31,6 +31,9 @@ func (c *claims) add(hold cid.Cid, lane uint32, payer peer.ID) *laneWork {
 	if v, err := c.n.kv.get(voucherKey(hold, lane)); err == nil {
 		if s, err := proto.Inspect(v, proto.KindVoucher); err == nil {
 			w.vouchered = proto.Credit(s.Payload.GetVoucher().GetAmount())
+			if payer == "" {
+				w.payer = s.Signer
+			}
 		}
 	}
 	c.lanes[laneKey(hold, lane)] = w
@@ -111,26 +114,117 @@ func (c *claims) makeRoom(may func(*laneWork) bool) bool {
 	return true
 }
 
-// room reports why a lane gets no more work: more of what was earned there is not
-// promised than its claim has room to prove, be it that the assignments take so
-// much or the outputs. Call with mu held.
-func (c *claims) room(w *laneWork) error {
-	if w.orders+w.results < maxClaimBytes && w.tasks < maxClaimTasks && w.outputs < maxClaimOutputs {
-		return nil // all of it fits
+// owes reports that more of what was earned on a lane than a small part is neither
+// promised nor among what its receipts prove.
+func (w *laneWork) owes(provable proto.Credit) bool {
+	return w.earned > max(w.vouchered, provable)+w.earned/unprovenPart
+}
+
+// fits reports that a claim has room for all that was earned on a lane.
+func (w *laneWork) fits() bool {
+	return w.forgotten == 0 && w.orders+w.shown < maxClaimBytes && w.tasks < maxClaimTasks
+}
+
+// room reports why a lane gets no more work, of which the signed assignments have
+// so many bytes: more of what was earned there is not promised than its claim has
+// room to prove. Call with mu held.
+func (c *claims) room(w *laneWork, batch int) error {
+	if w.orders+batch > maxClaimOrders || w.tasks >= maxKeptTasks || w.outputs >= maxClaimOutputs {
+		if err := c.compact(w); err != nil {
+			return err
+		}
+		if w.orders+batch > maxClaimOrders {
+			return proto.CodeBusy.Errorf("too many assignments on this lane are under way")
+		}
 	}
-	owed := func() bool { return w.earned > max(w.vouchered, w.provable)+w.earned/unprovenPart }
-	if owed() && w.delivered != w.tallied && time.Since(w.gathered) > gatherEvery {
-		m, provable, err := c.gather(w)
-		if err != nil || m == nil {
+	if w.fits() {
+		return nil
+	}
+	return c.covered(w)
+}
+
+// covered reports what of a lane's earnings is neither promised nor provable, if
+// that is too much. Call with mu held.
+func (c *claims) covered(w *laneWork) error {
+	if w.owes(w.provable) && w.delivered != w.tallied && time.Since(w.gathered) > gatherEvery {
+		_, provable, err := c.gather(w)
+		if err != nil {
 			return err
 		}
 		w.provable, w.tallied, w.gathered = provable, w.delivered, time.Now()
 	}
-	if owed() {
+	if w.owes(w.provable) {
 		return proto.CodeBusy.Errorf("%s credits were earned on this lane, %s are promised and a claim has no room for more than %s", w.earned, w.vouchered, w.provable)
 	}
 	return nil
 }
+
+// compact forgets of a lane's work what its claim would not show: nothing when the
+// payer promised what was earned, else what is worth most, so that no more than a
+// small part is lost if the payer never pays again. Assignments of work under way
+// stay. Call with mu held.
+func (c *claims) compact(w *laneWork) error {
+	if time.Since(w.crowded) < gatherEvery {
+		return errCrowded
+	}
+	var best []proven
+	var pay proto.Credit
+	if w.vouchered < w.earned {
+		work, err := c.proven(w)
+		if err != nil {
+			return err
+		}
+		best, pay = choose(work, maxClaimBytes, maxClaimOutputs/2)
+		if w.owes(pay) {
+			w.crowded = time.Now()
+			return errCrowded
+		}
+	}
+	stays := map[string]bool{w.key('y', ""): true}
+	for h := range c.n.work.underWay(w.hold, w.lane) {
+		stays[w.key('a', h.String())] = true
+	}
+	next := laneWork{orders: 0, tasks: len(best)}
+	for _, p := range best {
+		stays[outputKey(p.output, laneKey(w.hold, w.lane))] = true
+		next.shown += p.size
+		next.outputs += p.outputs
+	}
+	writes, err := c.records(w, stays)
+	if err != nil {
+		return err
+	}
+	for key := range stays {
+		if kind := key[strings.LastIndexByte(key, '/')+1]; kind == 'a' {
+			if v, err := c.n.kv.get(key); err == nil {
+				next.orders += len(v)
+			}
+		}
+	}
+	if next.tasks > 0 {
+		m := &proto.WorkClaim{Hold: w.hold.Bytes(), Lane: w.lane}
+		show(m, best)
+		v, err := goproto.Marshal(m)
+		if err != nil {
+			return fmt.Errorf("proof of work: %w", err)
+		}
+		next.results = len(v)
+		writes = append(writes, write{w.key('c', ""), v})
+	}
+	if w.earned > pay {
+		writes = append(writes, write{w.key('e', ""), creditsText(w.earned - pay)})
+	}
+	if err := c.n.kv.commit(writes); err != nil {
+		return fmt.Errorf("state store: %w", err)
+	}
+	c.count(w.payer, next.bytes()-w.bytes())
+	w.tasks, w.outputs, w.orders, w.results, w.shown = next.tasks, next.outputs, next.orders, next.results, next.shown
+	w.forgotten = w.earned - min(w.earned, pay)
+	w.provable, w.tallied = pay, w.delivered
+	return nil
+}
+
+var errCrowded = proto.CodeBusy.Errorf("too much was done on this lane for what was paid")
 
 // forget drops what was kept of a lane that is paid for good.
 func (c *claims) forget(w *laneWork) error {
@@ -143,26 +237,11 @@ func (c *claims) forget(w *laneWork) error {
 	return nil
 }
 
-// clear forgets a lane's work, which its voucher covers. Call with mu held.
-func (c *claims) clear(w *laneWork) error {
-	writes, err := c.records(w)
-	if err == nil {
-		err = c.n.kv.commit(writes)
-	}
-	if err != nil {
-		return fmt.Errorf("state store: %w", err)
-	}
-	c.count(w.payer, -w.bytes())
-	w.tasks, w.outputs, w.orders, w.results = 0, 0, 0, 0
-	w.provable, w.tallied = 0, 0
-	return nil
-}
-
 // erase drops a lane's records, and its voucher.
 func (c *claims) erase(w *laneWork) error {
-	writes, err := c.records(w)
+	writes, err := c.records(w, nil)
 	if err == nil {
-		err = c.n.kv.commit(append(writes, write{voucherKey(w.hold, w.lane), nil}, write{w.key('y', ""), nil}))
+		err = c.n.kv.commit(append(writes, write{voucherKey(w.hold, w.lane), nil}))
 	}
 	if err != nil {
 		return fmt.Errorf("state store: %w", err)
@@ -170,27 +249,46 @@ func (c *claims) erase(w *laneWork) error {
 	return nil
 }
 
-// records lists the deletion of what is kept of a lane's work.
-func (c *claims) records(w *laneWork) (writes []write, err error) {
-	key := laneKey(w.hold, w.lane)
-	err = c.n.kv.scan("work/"+key+"/", func(k string, v []byte) error {
-		kind := k[strings.LastIndexByte(k, '/')+1]
-		if kind == 'y' {
-			return nil
+// records lists the deletion of what is kept of a lane's work, but what stays.
+func (c *claims) records(w *laneWork, stays map[string]bool) (writes []write, err error) {
+	lane := laneKey(w.hold, w.lane)
+	remove := func(key string) {
+		if !stays[key] {
+			writes = append(writes, write{key, nil})
 		}
-		writes = append(writes, write{k, nil})
-		var r proto.Results
-		if kind == 'r' && goproto.Unmarshal(v, &r) == nil {
-			for _, it := range r.Items {
-				rc := new(proto.Receipt)
-				if goproto.Unmarshal(it.GetReceipt(), rc) == nil {
-					if h, err := proto.ToHash(rc.OutputHash); err == nil {
-						writes = append(writes, write{outputKey(h, key), nil})
-					}
+	}
+	err = c.n.kv.scan("work/"+lane+"/", func(k string, v []byte) error {
+		remove(k)
+		for _, raw := range rawReceipts(k[strings.LastIndexByte(k, '/')+1], v) {
+			rc := new(proto.Receipt)
+			if goproto.Unmarshal(raw, rc) == nil {
+				if h, err := proto.ToHash(rc.OutputHash); err == nil {
+					remove(outputKey(h, lane))
 				}
 			}
 		}
 		return nil
 	})
-	return writes, err
+	if err != nil {
+		return nil, fmt.Errorf("state store: %w", err)
+	}
+	return writes, nil
+}
+
+// rawReceipts are the receipts in a record, of other lanes, too.
+func rawReceipts(kind byte, record []byte) (out [][]byte) {
+	switch kind {
+	case 'c':
+		for _, sr := range claimOf(record).GetReceipts() {
+			out = append(out, sr.GetReceipt())
+		}
+	case 'r':
+		var r proto.Results
+		if goproto.Unmarshal(record, &r) == nil {
+			for _, it := range r.Items {
+				out = append(out, it.GetReceipt())
+			}
+		}
+	}
+	return out
 }

@@ -30,6 +30,7 @@ type execution struct {
 	log    []byte
 	hash   proto.Hash
 	ended  bool
+	orders proto.Hash // of the signed assignments that it is under way for: taken, not delivered
 }
 
 // input is given inline or fetched from the submitter, and then inline, too.
@@ -97,7 +98,9 @@ func (w *work) taken(from peer.ID, refs []proto.Ref) {
 		var in input
 		if e != nil {
 			in = e.input
-			e.input.batch = nil
+			if e.input.batch = nil; in.batch != nil {
+				e.orders = proto.HashOf(in.batch)
+			}
 		}
 		w.mu.Unlock()
 		if in.batch != nil {
@@ -228,6 +231,31 @@ func (w *work) result(k execKey) (output, log []byte, lane delivered, ok bool) {
 		return nil, nil, delivered{}, false
 	}
 	return e.output, e.log, delivered{hold: e.input.hold, lane: e.input.lane}, true
+}
+
+// underWay are the signed assignments on a lane of which work was taken and is not
+// delivered.
+func (w *work) underWay(hold cid.Cid, lane uint32) map[proto.Hash]bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[proto.Hash]bool{}
+	for _, e := range w.execs {
+		if e.orders != (proto.Hash{}) && e.input.lane == lane && e.input.hold.Equals(hold) {
+			out[e.orders] = true
+		}
+	}
+	return out
+}
+
+// delivered notes that results are on their way and kept as proof.
+func (w *work) delivered(keys []execKey) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, k := range keys {
+		if e := w.execs[k]; e != nil {
+			e.orders = proto.Hash{}
+		}
+	}
 }
 
 // output finds a large result that a submitter fetches by hash.

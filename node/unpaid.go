@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -48,6 +49,8 @@ type proven struct {
 	batch   *batch
 	pay     proto.Credit
 	size    int
+	output  proto.Hash
+	outputs int // bytes
 }
 
 // claim makes the signed claim of a lane from what is kept; nil when nothing is.
@@ -60,9 +63,7 @@ func (c *claims) claim(w *laneWork) ([]byte, error) {
 }
 
 // gather makes a lane's claim, nil when nothing is kept, and says what its
-// receipts prove. The payer decides what the assignments are that come with them,
-// so these must not use up the claim's room: of two choices the better one is
-// taken, the dearest work first or what is worth most for the room it takes.
+// receipts prove.
 func (c *claims) gather(w *laneWork) (*proto.WorkClaim, proto.Credit, error) {
 	m := &proto.WorkClaim{Hold: w.hold.Bytes(), Lane: w.lane}
 	if v, err := c.n.kv.get(voucherKey(w.hold, w.lane)); err == nil {
@@ -72,27 +73,40 @@ func (c *claims) gather(w *laneWork) (*proto.WorkClaim, proto.Credit, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	room := maxClaimBytes - goproto.Size(m)
+	best, pay := choose(work, maxClaimBytes-goproto.Size(m), math.MaxInt)
+	show(m, best)
+	if len(m.Voucher)+len(m.Receipts) == 0 {
+		return nil, 0, nil
+	}
+	return m, pay, nil
+}
+
+// choose takes the work that a claim shows: at most so many bytes of it, and of
+// outputs. The payer decides what the assignments are that come with it, so these
+// must not use up the claim's room: of two choices the better one is taken, the
+// dearest work first or what is worth most for the room it takes.
+func choose(work []proven, room, outputs int) (best []proven, pay proto.Credit) {
 	slices.SortStableFunc(work, func(x, y proven) int { return cmp.Compare(y.pay, x.pay) })
-	best, pay := fitting(work, room)
+	best, pay = fitting(work, room, outputs)
 	slices.SortStableFunc(work, func(x, y proven) int {
 		return cmp.Compare(float64(y.batch.pay)/float64(y.batch.cost), float64(x.batch.pay)/float64(x.batch.cost))
 	})
-	if dense, more := fitting(work, room); more > pay {
+	if dense, more := fitting(work, room, outputs); more > pay {
 		best, pay = dense, more
 	}
+	return best, pay
+}
+
+// show puts work into a claim.
+func show(m *proto.WorkClaim, work []proven) {
 	has := map[*batch]bool{}
-	for _, p := range best {
+	for _, p := range work {
 		if !has[p.batch] {
 			has[p.batch] = true
 			m.Assignments = append(m.Assignments, p.batch.raw)
 		}
 		m.Receipts = append(m.Receipts, p.receipt)
 	}
-	if len(m.Voucher)+len(m.Receipts) == 0 {
-		return nil, 0, nil
-	}
-	return m, pay, nil
 }
 
 // around is how many bytes there are around an item in a claim, at most.
@@ -100,17 +114,18 @@ const around = 8
 
 // fitting takes work in its order as long as a claim has room for it, with the
 // assignments that order it.
-func fitting(work []proven, room int) (out []proven, pay proto.Credit) {
+func fitting(work []proven, room, outputs int) (out []proven, pay proto.Credit) {
 	has := map[*batch]bool{}
 	for _, p := range work {
 		more := p.size
 		if !has[p.batch] {
 			more += len(p.batch.raw) + around
 		}
-		if more > room || len(out) == maxClaimTasks {
+		if more > room || p.outputs > outputs || len(out) == maxClaimTasks {
 			continue
 		}
 		room -= more
+		outputs -= p.outputs
 		has[p.batch] = true
 		pay += p.pay
 		out = append(out, p)
@@ -133,36 +148,41 @@ func (c *claims) proven(w *laneWork) ([]proven, error) {
 		hash  string
 	}
 	var list []done
+	ordered := func(raw []byte) {
+		b := c.ordered(w, raw)
+		if b == nil {
+			return
+		}
+		x := &batch{raw: raw, cost: len(raw) + around}
+		byPayer[x] = b.Signer
+		for _, a := range b.Payload.GetAssignments().GetAssignments() {
+			o := order{string(a.GetJob()), string(a.GetModule()), string(a.GetInputHash()), a.GetTask(), a.GetReplica(), a.GetMeterVersion(), a.GetPrice(), a.GetFuelLimit()}
+			orders[o] = append(orders[o], x)
+		}
+	}
 	err := c.n.kv.scan("work/"+laneKey(w.hold, w.lane)+"/", func(key string, v []byte) error {
-		switch name := key[strings.LastIndexByte(key, '/')+1:]; name[0] {
+		name := key[strings.LastIndexByte(key, '/')+1:]
+		switch name[0] {
 		case 'a':
-			s, err := proto.Inspect(v, proto.KindAssignments)
-			if err != nil {
-				return nil
-			}
-			b := s.Payload.GetAssignments()
-			if !c.ours(w, b, s.Signer) {
-				return nil
-			}
-			x := &batch{raw: v, cost: len(v) + around}
-			byPayer[x] = s.Signer
-			for _, a := range b.GetAssignments() {
-				o := order{string(a.GetJob()), string(a.GetModule()), string(a.GetInputHash()), a.GetTask(), a.GetReplica(), a.GetMeterVersion(), a.GetPrice(), a.GetFuelLimit()}
-				orders[o] = append(orders[o], x)
-			}
-		case 'r':
-			for _, sr := range c.signed(v) {
-				rc := new(proto.Receipt)
-				if goproto.Unmarshal(sr.Receipt, rc) != nil || !proto.Status(rc.Status).Votable() || rc.Fuel > rc.FuelLimit {
-					continue
-				}
-				list = append(list, done{
-					proven{receipt: sr, pay: proto.PayFor(proto.Fuel(rc.Fuel), proto.Credit(rc.Price)), size: goproto.Size(sr) + around},
-					receiptOrder(rc), peer.ID(rc.Submitter), proto.HashOf(sr.Receipt).String(),
-				})
+			ordered(v)
+		case 'c':
+			for _, raw := range claimOf(v).GetAssignments() {
+				ordered(raw)
 			}
 		case 'x':
 			useless[name[1:]] = true
+		}
+		for _, sr := range c.receipts(name[0], v) {
+			rc := new(proto.Receipt)
+			if goproto.Unmarshal(sr.Receipt, rc) != nil || !proto.Status(rc.Status).Votable() || rc.Fuel > rc.FuelLimit {
+				continue
+			}
+			d := done{
+				proven{receipt: sr, pay: payOf(rc), size: goproto.Size(sr) + around, outputs: sizeOf(rc)},
+				receiptOrder(rc), peer.ID(rc.Submitter), proto.HashOf(sr.Receipt).String(),
+			}
+			d.output, _ = proto.ToHash(rc.OutputHash) // of a receipt that this node signed
+			list = append(list, d)
 		}
 		return nil
 	})
@@ -191,13 +211,30 @@ func (c *claims) proven(w *laneWork) ([]proven, error) {
 	return out, nil
 }
 
-// ours reports whether assignments are a lane's: for this worker, by its payer.
-func (c *claims) ours(w *laneWork, b *proto.AssignmentBatch, signer peer.ID) bool {
-	return b != nil && peer.ID(b.Worker) == c.n.self && string(b.Hold) == w.hold.KeyString() && b.Lane == w.lane && (w.payer == "" || w.payer == signer)
+// ordered are a record's assignments if they are a lane's: for this worker, by its
+// payer.
+func (c *claims) ordered(w *laneWork, raw []byte) *proto.Signed {
+	s, err := proto.Inspect(raw, proto.KindAssignments)
+	if err != nil {
+		return nil
+	}
+	b := s.Payload.GetAssignments()
+	if b == nil || peer.ID(b.Worker) != c.n.self || string(b.Hold) != w.hold.KeyString() || b.Lane != w.lane || w.payer != "" && w.payer != s.Signer {
+		return nil
+	}
+	return s
 }
 
-// signed are the receipts of a record, with their places in the signed batch.
-func (c *claims) signed(record []byte) []*proto.SignedReceipt {
+// receipts are those of a record that are its lane's, with their places in the
+// signed batch.
+func (c *claims) receipts(kind byte, record []byte) (out []*proto.SignedReceipt) {
+	switch kind {
+	case 'c':
+		return claimOf(record).GetReceipts()
+	case 'r':
+	default:
+		return nil
+	}
 	var r proto.Results
 	if goproto.Unmarshal(record, &r) != nil {
 		return nil
@@ -206,12 +243,32 @@ func (c *claims) signed(record []byte) []*proto.SignedReceipt {
 	for _, it := range r.Items {
 		raws = append(raws, it.GetReceipt())
 	}
-	_, out, err := proto.OpenReceipts(c.n.net.ID, r.Batch, raws)
+	_, all, err := proto.OpenReceipts(c.n.net.ID, r.Batch, raws)
 	if err != nil {
 		return nil
 	}
+	for i, sr := range all {
+		if !r.Items[i].GetByCid() {
+			out = append(out, sr)
+		}
+	}
 	return out
 }
+
+// claimOf reads what compact wrote.
+func claimOf(record []byte) *proto.WorkClaim {
+	m := new(proto.WorkClaim)
+	if goproto.Unmarshal(record, m) != nil {
+		return nil
+	}
+	return m
+}
+
+func payOf(rc *proto.Receipt) proto.Credit {
+	return proto.PayFor(proto.Fuel(rc.Fuel), proto.Credit(rc.Price))
+}
+
+func sizeOf(rc *proto.Receipt) int { return int(min(rc.OutputSize, proto.MaxOutput)) }
 
 // done signs Done for a lane whose payer asked for it, and takes no more work on
 // it. The amount is what the payer promised, or what the receipts kept here prove,
@@ -288,19 +345,31 @@ func (c *claims) outvoted(from peer.ID, a *proto.Abort) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.n.kv.scan(w.key('r', ""), func(_ string, v []byte) error {
-		var res proto.Results
-		if goproto.Unmarshal(v, &res) != nil {
-			return nil
-		}
-		for _, it := range res.Items {
+	var lost []write
+	var less proto.Credit
+	err = c.n.kv.scan("work/"+laneKey(w.hold, w.lane)+"/", func(key string, v []byte) error {
+		for _, sr := range c.receipts(key[strings.LastIndexByte(key, '/')+1], v) {
 			r := new(proto.Receipt)
-			if goproto.Unmarshal(it.GetReceipt(), r) == nil && sameTask(r, first) && !sameResult(r, first) {
-				c.put(w.key('x', proto.HashOf(it.GetReceipt()).String()), []byte{})
+			if goproto.Unmarshal(sr.GetReceipt(), r) != nil || !sameTask(r, first) || sameResult(r, first) {
+				continue
 			}
+			x := w.key('x', proto.HashOf(sr.GetReceipt()).String())
+			if _, err := c.n.kv.get(x); err == nil {
+				continue // shown before
+			}
+			lost = append(lost, write{x, creditsText(payOf(r))})
+			less += payOf(r)
 		}
 		return nil
 	})
+	if err == nil {
+		err = c.n.kv.lazily(lost)
+	}
+	if err != nil {
+		return fmt.Errorf("state store: %w", err)
+	}
+	w.earned -= min(w.earned, less)
+	return nil
 }
 
 // sameTask reports whether two receipts are for the same work. Replicas may be

@@ -27,8 +27,8 @@ type earner struct {
 
 const earnerCap = 100 * proto.OneCredit
 
-func newEarner(t *testing.T) *earner {
-	n := alone(t, func(c *Config) {
+func newEarner(t *testing.T, change ...func(*Config)) *earner {
+	n := alone(t, append(change, func(c *Config) {
 		raw, err := goproto.Marshal(&proto.Genesis{
 			Name: "unpaid", Nonce: make([]byte, 16), Witnesses: c.Network.Genesis.Witnesses,
 			Grants: []*proto.Grant{{Account: c.Network.Genesis.Witnesses[0], Amount: uint64(1000 * proto.OneCredit)}},
@@ -39,7 +39,7 @@ func newEarner(t *testing.T) *earner {
 		if c.Network, err = proto.ParseGenesis(raw); err != nil {
 			t.Fatal(err)
 		}
-	})
+	})...)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	c, err := n.wallet.certify(ctx, &proto.Hold{

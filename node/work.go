@@ -381,6 +381,7 @@ func (w *work) resultFrame(l *link, results []resultItem) (f *proto.TaskFrame, t
 	var receipts [][]byte
 	var items []*proto.ResultItem
 	var kept []delivered
+	var keys []execKey
 	size := 0
 	for _, r := range results {
 		if taken == proto.MaxReceipts || size > proto.MaxTaskFrame/2 {
@@ -392,7 +393,7 @@ func (w *work) resultFrame(l *link, results []resultItem) (f *proto.TaskFrame, t
 			continue // forgotten meanwhile: the submitter no longer wants it
 		}
 		lane.output, lane.payer = out, l.from
-		kept = append(kept, lane)
+		kept, keys = append(kept, lane), append(keys, execKey{l.from, r.ref})
 		it := &proto.ResultItem{Receipt: r.receipt, Attempt: r.ref.Attempt, Log: log}
 		if len(out) > proto.MaxInline {
 			it.ByCid, it.Key = true, w.n.keyFor(proto.HashOf(out), l.from)
@@ -411,5 +412,6 @@ func (w *work) resultFrame(l *link, results []resultItem) (f *proto.TaskFrame, t
 		return nil, 0, err
 	}
 	w.n.claims.delivered(batch, receipts, kept)
+	w.delivered(keys)
 	return &proto.TaskFrame{Body: &proto.TaskFrame_Results{Results: &proto.Results{Batch: batch, Items: items}}}, taken, nil
 }
