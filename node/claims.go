@@ -41,6 +41,9 @@ const (
 	// gatherEvery is between two times that a lane's claim is made up to see how
 	// much it has room for.
 	gatherEvery = time.Second
+	// withheldFor is for how long a lane gets no work while its results wait for a
+	// voucher: they may not be wanted any more.
+	withheldFor = 10 * time.Second
 )
 
 // claims is this worker's side of unpaid work.
@@ -77,6 +80,7 @@ type laneWork struct {
 	tallied   int
 	gathered  time.Time
 	crowded   time.Time // nothing more could be forgotten
+	withheld  time.Time // a result had to wait for a voucher, see mayLeave; none came since
 	// Of run alone:
 	tried   time.Time // to claim
 	claimed uint64    // deadline of the hold for which a quorum keeps the claim
@@ -161,7 +165,9 @@ func (c *claims) promised(hold cid.Cid, lane uint32, amount proto.Credit) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if w := c.lanes[laneKey(hold, lane)]; w != nil {
-		w.vouchered = max(w.vouchered, amount)
+		if amount > w.vouchered {
+			w.vouchered, w.withheld = amount, time.Time{}
+		}
 	}
 }
 
@@ -204,8 +210,13 @@ func (c *claims) delivered(batch []byte, receipts [][]byte, list []delivered) {
 			w.earned += payOf(rc)
 		}
 		w.tasks++
-		w.delivered++
 		w.shown += shownSize(receipts[i], batch, len(receipts))
+		if w.fits(0, 0) { // with all before it
+			if w.provable += payOf(rc); w.tallied == w.delivered {
+				w.tallied++
+			}
+		}
+		w.delivered++
 		c.grow(w, &w.outputs, len(d.output))
 		c.put(outputKey(proto.HashOf(d.output), laneKey(d.hold, d.lane)), d.output)
 		if done[w] {
@@ -226,6 +237,9 @@ func (c *claims) delivered(batch []byte, receipts [][]byte, list []delivered) {
 		w.records++
 	}
 }
+
+// signatureSize is what a batch of receipts has at most.
+const signatureSize = 256
 
 // shownSize is how many bytes a claim has for a receipt that was signed with so
 // many others.

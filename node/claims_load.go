@@ -38,8 +38,9 @@ func (c *claims) load() error {
 			c.grow(w, &w.orders, len(v))
 		case 'c':
 			c.grow(w, &w.results, len(v))
+			w.shown += len(v)
 			for _, sr := range claimOf(v).GetReceipts() {
-				c.loadReceipt(w, sr.GetReceipt(), goproto.Size(sr)+around)
+				c.loadReceipt(w, sr.GetReceipt(), 0)
 			}
 		case 'e':
 			w.forgotten = creditsOf(v)

@@ -120,15 +120,19 @@ func (w *laneWork) owes(provable proto.Credit) bool {
 	return w.earned > max(w.vouchered, provable)+w.earned/unprovenPart
 }
 
-// fits reports that a claim has room for all that was earned on a lane.
-func (w *laneWork) fits() bool {
-	return w.forgotten == 0 && w.orders+w.shown < maxClaimBytes && w.tasks < maxClaimTasks
+// fits reports that a claim has room for all that is kept of a lane, and for so
+// many more receipts of so many bytes.
+func (w *laneWork) fits(bytes, receipts int) bool {
+	return w.orders+w.shown+bytes < maxClaimBytes && w.tasks+receipts <= maxClaimTasks
 }
 
 // room reports why a lane gets no more work, of which the signed assignments have
 // so many bytes: more of what was earned there is not promised than its claim has
 // room to prove. Call with mu held.
 func (c *claims) room(w *laneWork, batch int) error {
+	if time.Since(w.withheld) < withheldFor {
+		return proto.CodeBusy.Errorf("results on this lane wait until what was earned is promised: %s were earned, %s are promised", w.earned, w.vouchered)
+	}
 	if w.orders+batch > maxClaimOrders || w.tasks >= maxKeptTasks || w.outputs >= maxClaimOutputs {
 		if err := c.compact(w); err != nil {
 			return err
@@ -137,8 +141,8 @@ func (c *claims) room(w *laneWork, batch int) error {
 			return proto.CodeBusy.Errorf("too many assignments on this lane are under way")
 		}
 	}
-	if w.fits() {
-		return nil
+	if w.forgotten == 0 && w.fits(0, 1) {
+		return nil // all of it
 	}
 	return c.covered(w)
 }
@@ -159,6 +163,42 @@ func (c *claims) covered(w *laneWork) error {
 	return nil
 }
 
+// leaving is what goes to a submitter with the next signature.
+type leaving struct {
+	pay             proto.Credit
+	bytes, receipts int
+}
+
+// mayLeave reports whether a result goes to its submitter now, beside others of
+// its lane, and counts it among them. One that no claim would have room for waits
+// until the payer has promised enough of what it got before.
+func (c *claims) mayLeave(d delivered, receipt []byte, with *leaving) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	rc := new(proto.Receipt)
+	w := c.lanes[laneKey(d.hold, d.lane)]
+	if w == nil || goproto.Unmarshal(receipt, rc) != nil {
+		return true
+	}
+	next := *with
+	next.pay, next.bytes, next.receipts = next.pay+payOf(rc), next.bytes+shownSize(receipt, nil, proto.MaxReceipts)+signatureSize, next.receipts+1
+	for _, first := range []bool{true, false} {
+		then := laneWork{earned: w.earned + next.pay, vouchered: w.vouchered, provable: w.provable}
+		if w.fits(next.bytes, next.receipts) {
+			then.provable += next.pay
+		}
+		if !then.owes(then.provable) {
+			*with, w.withheld = next, time.Time{}
+			return true
+		}
+		if first && c.covered(w) == nil && !w.fits(next.bytes, next.receipts) {
+			_ = c.compact(w) // else it waits
+		}
+	}
+	w.withheld = time.Now()
+	return false
+}
+
 // compact forgets of a lane's work what its claim would not show: nothing when the
 // payer promised what was earned, else what is worth most, so that no more than a
 // small part is lost if the payer never pays again. Assignments of work under way
@@ -174,9 +214,12 @@ func (c *claims) compact(w *laneWork) error {
 		if err != nil {
 			return err
 		}
-		best, pay = choose(work, maxClaimBytes, maxClaimOutputs/2)
+		best, pay = choose(work, maxClaimBytes/2, maxClaimOutputs/2)
 		if w.owes(pay) {
-			w.crowded = time.Now()
+			w.crowded = time.Now() // or nearly: this takes long for what it brings
+			best, pay = choose(work, maxClaimBytes, maxClaimOutputs/2)
+		}
+		if w.owes(pay) {
 			return errCrowded
 		}
 	}
@@ -187,7 +230,6 @@ func (c *claims) compact(w *laneWork) error {
 	next := laneWork{orders: 0, tasks: len(best)}
 	for _, p := range best {
 		stays[outputKey(p.output, laneKey(w.hold, w.lane))] = true
-		next.shown += p.size
 		next.outputs += p.outputs
 	}
 	writes, err := c.records(w, stays)
@@ -208,7 +250,7 @@ func (c *claims) compact(w *laneWork) error {
 		if err != nil {
 			return fmt.Errorf("proof of work: %w", err)
 		}
-		next.results = len(v)
+		next.results, next.shown = len(v), len(v)
 		writes = append(writes, write{w.key('c', ""), v})
 	}
 	if w.earned > pay {

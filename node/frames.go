@@ -201,7 +201,8 @@ type (
 		ref     proto.Ref
 		receipt []byte
 	}
-	doneItem struct {
+	promisedItem struct{} // a voucher came: what is withheld may leave
+	doneItem     struct {
 		done *proto.Done
 		most proto.Credit // the lane's cap
 	}

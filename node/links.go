@@ -40,6 +40,8 @@ type link struct {
 	since time.Time
 	holds map[cid.Cid]shownHold // verified ones that came on this stream; the reader's
 
+	withheld []resultItem // until more is promised; the writer's
+
 	mu   sync.Mutex
 	open []openLane // the newest last
 }

@@ -369,6 +369,7 @@ func (c *claims) outvoted(from peer.ID, a *proto.Abort) error {
 		return fmt.Errorf("state store: %w", err)
 	}
 	w.earned -= min(w.earned, less)
+	w.provable -= min(w.provable, less)
 	return nil
 }
 

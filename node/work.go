@@ -275,6 +275,7 @@ func (w *work) paid(l *link, p *proto.Pay) error {
 		if err := w.keepVoucher(hold, v, p.Voucher); err != nil {
 			return err
 		}
+		l.out.push(promisedItem{})
 	}
 	w.n.light.soon() // the settlement is on its way
 	w.n.jobs.post(market.VoucherSeen{From: l.from, Voucher: v, Finish: p.Finish, Lane: lane})
@@ -328,7 +329,8 @@ func (w *work) frames(l *link, items []toSubmitter) ([]*proto.TaskFrame, error) 
 	var out []*proto.TaskFrame
 	var accepted, waiting []proto.Ref
 	var commits []*proto.Commitment
-	var results []resultItem
+	results := l.withheld // some may leave now
+	l.withheld = nil
 	for _, item := range items {
 		switch i := item.(type) {
 		case acceptedItem:
@@ -376,12 +378,14 @@ func (w *work) frames(l *link, items []toSubmitter) ([]*proto.TaskFrame, error) 
 	return out, nil
 }
 
-// resultFrame signs as many results as fit one frame; taken counts them.
+// resultFrame signs as many results as fit one frame; taken counts them. Those that
+// have to wait for a voucher are withheld.
 func (w *work) resultFrame(l *link, results []resultItem) (f *proto.TaskFrame, taken int, err error) {
 	var receipts [][]byte
 	var items []*proto.ResultItem
 	var kept []delivered
 	var keys []execKey
+	with := map[string]*leaving{}
 	size := 0
 	for _, r := range results {
 		if taken == proto.MaxReceipts || size > proto.MaxTaskFrame/2 {
@@ -393,6 +397,15 @@ func (w *work) resultFrame(l *link, results []resultItem) (f *proto.TaskFrame, t
 			continue // forgotten meanwhile: the submitter no longer wants it
 		}
 		lane.output, lane.payer = out, l.from
+		beside := with[laneKey(lane.hold, lane.lane)]
+		if beside == nil {
+			beside = &leaving{}
+			with[laneKey(lane.hold, lane.lane)] = beside
+		}
+		if !w.n.claims.mayLeave(lane, r.receipt, beside) {
+			l.withheld = append(l.withheld, r)
+			continue
+		}
 		kept, keys = append(kept, lane), append(keys, execKey{l.from, r.ref})
 		it := &proto.ResultItem{Receipt: r.receipt, Attempt: r.ref.Attempt, Log: log}
 		if len(out) > proto.MaxInline {
