@@ -48,7 +48,11 @@ func TestPeerbookWritesLazily(t *testing.T) {
 		}
 		return id, &knownPeer{addrs: []ma.Multiaddr{ma.StringCast(fmt.Sprintf("/ip4/192.0.2.%d/tcp/1", i%250))}, since: time.Now(), seen: time.Now()}
 	}
-	b := newPeerbook(&Node{kv: counting})
+	n := &Node{kv: counting}
+	if n.blocks, err = newBlocks(n); err != nil {
+		t.Fatal(err)
+	}
+	b := newPeerbook(n)
 	for i := range 3 * maxMet {
 		if err := b.add(some(b, i)); err != nil {
 			t.Fatal(err)
@@ -67,7 +71,7 @@ func TestPeerbookWritesLazily(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	again := newPeerbook(&Node{kv: counting})
+	again := newPeerbook(n)
 	if err := again.load(); err != nil {
 		t.Fatal(err)
 	}
