@@ -29,9 +29,8 @@ const (
 	maxKeptTasks    = 2048     // of one lane, before those that no claim shows are forgotten
 	maxClaimOutputs = 64 << 20 // bytes of one lane's outputs, before it gets no more work
 	maxClaimBytes   = 240 << 10
-	maxClaimOrders  = 4 << 20   // bytes of one lane's assignments
-	maxPayerClaims  = 256 << 20 // bytes of all that is kept of one payer
-	maxClaims       = 2 << 30   // bytes of all
+	maxClaimOrders  = 4 << 20 // bytes of one lane's assignments
+	payerClaims     = 8       // the part of Config.MaxClaims that one payer may have
 	// maxBatchBytes is what a signed batch of assignments has at most for each of
 	// them: with a larger one no claim has room for what it orders.
 	maxBatchBytes = 256
@@ -131,7 +130,7 @@ func (c *claims) admits(hold cid.Cid, lane uint32, payer peer.ID, batch []byte) 
 	if w.done {
 		return proto.CodeNoLane.Errorf("Done was signed for the lane")
 	}
-	if c.payers[payer].bytes > maxPayerClaims || c.bytes > maxClaims {
+	if most := c.n.cfg.MaxClaims; uint64(c.payers[payer].bytes) > most/payerClaims || uint64(c.bytes) > most {
 		return proto.CodeBusy.Errorf("too much work is not settled yet")
 	}
 	return c.room(w, len(batch))

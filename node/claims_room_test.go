@@ -59,16 +59,53 @@ func TestPayersShareOfClaims(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.taken(proto.CIDOf([]byte("hold")), 0, "payer", []byte("some"))
-	c.payers["payer"].bytes += maxPayerClaims
-	c.bytes += maxPayerClaims
+	most := int(c.n.cfg.MaxClaims)
+	c.payers["payer"].bytes += most / payerClaims
+	c.bytes += most / payerClaims
 	if err := admits("hold", "payer"); proto.CodeOf(err) != proto.CodeBusy {
 		t.Errorf("above its share: %v", err)
 	}
 	if err := admits("another hold", "another"); err != nil {
 		t.Errorf("another payer: %v", err)
 	}
-	c.bytes = maxClaims + 1
+	c.bytes = most + 1
 	if err := admits("another hold", "another"); proto.CodeOf(err) != proto.CodeBusy {
 		t.Errorf("above what all have: %v", err)
+	}
+}
+
+// What all claims may take is what the configuration says, and of it an eighth is
+// one payer's.
+func TestSizeOfClaimsIsConfigured(t *testing.T) {
+	n := alone(t)
+	n.cfg.MaxClaims = 8000
+	if err := (Config{Network: n.net, Key: n.cfg.Key, MaxClaims: 1 << 61}).Validate(); err == nil {
+		t.Error("2⁶¹ bytes of claims are accepted")
+	}
+	c := n.claims
+	fill := func(payer peer.ID, bytes int) error {
+		hold := proto.CIDOf([]byte("hold of " + payer))
+		if err := c.admits(hold, 0, payer, []byte("a batch")); err != nil {
+			return err
+		}
+		c.taken(hold, 0, payer, make([]byte, bytes))
+		return c.admits(hold, 0, payer, []byte("another batch"))
+	}
+	if err := fill("small", 900); err != nil {
+		t.Errorf("900 of 1000 bytes: %v", err)
+	}
+	if err := fill("large", 1100); proto.CodeOf(err) != proto.CodeBusy {
+		t.Errorf("1100 of 1000 bytes: %v", err)
+	}
+	for i := range 7 {
+		_ = fill(peer.ID(fmt.Sprint("payer ", i)), 950)
+	}
+	if err := fill("last", 10); proto.CodeOf(err) != proto.CodeBusy {
+		t.Errorf("above what all have: %v", err)
+	}
+	for _, s := range n.Stores() {
+		if s.Name == "claims" && (s.Limit != 8000 || s.Bytes < 8000) {
+			t.Errorf("claims are said to take %d of %d bytes", s.Bytes, s.Limit)
+		}
 	}
 }

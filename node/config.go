@@ -97,6 +97,13 @@ type Config struct {
 	// MaxState bounds the bytes of all jobs that are over; the oldest go first.
 	// 0 = no bound. What is not settled stays in any case.
 	MaxState uint64
+	// MaxClaims bounds the bytes that a worker keeps to prove unpaid work with, an
+	// eighth of them for one payer; above it new work is refused. 0 =
+	// DefaultMaxClaims.
+	MaxClaims uint64
+	// MaxCache is what Executor keeps of compiled code at most, in bytes, to be
+	// shown with the size of it. 0 = sandbox.DefaultCacheSize.
+	MaxCache uint64
 	// Light keeps this node's own account only, as a tab does: it does not
 	// follow the ledger but asks the witnesses. No witness can be light.
 	Light bool
@@ -120,7 +127,8 @@ type Config struct {
 
 // Defaults that others show to people.
 const (
-	DefaultKeepEpochs  = 24 // a day of the default epochs
+	DefaultKeepEpochs  = 24      // a day of the default epochs
+	DefaultMaxClaims   = 2 << 30 // bytes
 	DefaultConnections = transport.DefaultConnections
 	ServiceConnections = transport.ServiceConnections
 	WitnessConnections = transport.WitnessConnections
@@ -142,6 +150,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.KeepEpochs == 0 {
 		c.KeepEpochs = DefaultKeepEpochs
+	}
+	if c.MaxClaims == 0 {
+		c.MaxClaims = DefaultMaxClaims
+	}
+	if c.MaxCache == 0 {
+		c.MaxCache = sandbox.DefaultCacheSize
 	}
 	if c.DHT == "" {
 		c.DHT = "auto"

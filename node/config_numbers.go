@@ -32,6 +32,8 @@ var configNumbers = map[string]configNumber{
 	"KeepEpochs":       {0, 1 << 40, "epochs"},
 	"KeepJobs":         lasting(0, proto.MaxDuration),
 	"MaxState":         {0, 1 << 60, "bytes"},
+	"MaxClaims":        {0, 1 << 60, "bytes"},
+	"MaxCache":         {0, 1 << 60, "bytes"},
 	"Linger":           lasting(0, 24*time.Hour),
 	"Worker.Slots":     {0, 1024, "slots"},
 	"Worker.InFlight":  {0, 1 << 16, "assignments"},

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"edgenet.dev/sandbox"
 )
 
 // Store is something that a node keeps on disk.
@@ -41,13 +39,13 @@ func (n *Node) Stores() []Store {
 			if size, err := sizeBelow(filepath.Join(n.cfg.Dir, name)); err == nil {
 				x := Store{Name: name, Bytes: size}
 				if name == "cache" {
-					x.Limit = sandbox.DefaultCacheSize
+					x.Limit = n.cfg.MaxCache
 				}
 				s.list = append(s.list, x)
 			}
 		}
 	}
-	out := append(slices.Clone(s.list), Store{"claims", n.claims.kept(), maxClaims})
+	out := append(slices.Clone(s.list), Store{"claims", n.claims.kept(), n.cfg.MaxClaims})
 	slices.SortFunc(out, func(a, b Store) int {
 		if a.Name < b.Name {
 			return -1

@@ -376,7 +376,7 @@ func TestStoresAreCounted(t *testing.T) {
 		return Store{}
 	}
 	before := claims()
-	if before.Bytes == 0 || before.Limit != maxClaims {
+	if before.Bytes == 0 || before.Limit != DefaultMaxClaims {
 		t.Fatalf("%+v", before)
 	}
 	e.n.claims = newClaims(e.n)

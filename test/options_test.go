@@ -50,6 +50,8 @@ var effectsOf = map[string]map[string]string{
 		"KeepEpochs":     "key=ledger.keep",
 		"KeepJobs":       "key=state.keep",
 		"MaxState":       "key=state.max-size",
+		"MaxClaims":      "key=claims.max-size",
+		"MaxCache":       "key=cache.max-size",
 		"Light":          "key=ledger.mode",
 		"Referrer":       "node/peerbook_test.go TestReferrerIsNamedOnce",
 		"Version":        "node/api/mend_test.go TestTextsOfPeersCanBeRead",

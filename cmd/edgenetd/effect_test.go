@@ -221,6 +221,24 @@ var effects = map[string]effect{
 			}
 		},
 	},
+	"worker.max-fuel": {
+		worker: 31,
+		seen: func(t *testing.T, n *effectNet) {
+			refused(t, n, "heavy")
+			if c := n.claim(t); c.MaxFuel != 31_000_000_000 {
+				t.Errorf("the worker grants %d fuel", c.MaxFuel)
+			}
+		},
+	},
+	"worker.max-memory": {
+		worker: 700,
+		seen: func(t *testing.T, n *effectNet) {
+			refused(t, n, "large")
+			if c := n.claim(t); c.MaxMemory != 700<<20 {
+				t.Errorf("the worker grants %d bytes of memory", c.MaxMemory)
+			}
+		},
+	},
 	"ledger.mode": {
 		worker: "own",
 		seen: func(t *testing.T, n *effectNet) {
@@ -261,6 +279,33 @@ var effects = map[string]effect{
 	},
 	"state.keep":     {seen: func(t *testing.T, n *effectNet) { n.drops(t, "state.keep", "1ms") }},
 	"state.max-size": {seen: func(t *testing.T, n *effectNet) { n.drops(t, "state.max-size", 1) }},
+	// The bound itself: node/claims_room_test.go TestSizeOfClaimsIsConfigured.
+	"claims.max-size": {
+		worker: 77,
+		seen: func(t *testing.T, n *effectNet) {
+			if got := storeLimit(t, n.worker, "claims"); got != 77<<20 {
+				t.Errorf("proof of unpaid work may take %d bytes", got)
+			}
+		},
+	},
+	"cache.max-size": {
+		worker: func(n *effectNet) any { // more than that is there already
+			if err := os.MkdirAll(filepath.Join(n.worker.dir, "cache", "old"), 0o700); err != nil {
+				panic(err)
+			}
+			n.write(n.oldCode(), strings.Repeat("old code", 3<<17))
+			return 2
+		},
+		seen: func(t *testing.T, n *effectNet) {
+			n.eventually(t, "what is too much of the compiled code goes", func() (bool, string) {
+				_, err := os.Stat(n.oldCode())
+				return os.IsNotExist(err), fmt.Sprint(err)
+			})
+			if got := storeLimit(t, n.worker, "cache"); got != 2<<20 {
+				t.Errorf("compiled code may take %d bytes", got)
+			}
+		},
+	},
 	"metrics.listen": {
 		founder: func(n *effectNet) any { return n.metricsAddr },
 		seen: func(t *testing.T, n *effectNet) {
@@ -368,6 +413,21 @@ func TestEveryOptionHasItsEffect(t *testing.T) {
 			effects[s.key].seen(t, n)
 		})
 	}
+}
+
+// oldCode is a file of compiled code that was there before the worker started.
+func (n *effectNet) oldCode() string { return filepath.Join(n.worker.dir, "cache", "old", "code") }
+
+// storeLimit is what status says that a store of a daemon may take.
+func storeLimit(t *testing.T, d *effectDaemon, name string) uint64 {
+	t.Helper()
+	for _, s := range ask(t, d.client.nodes.Status, new(api.StatusRequest)).Stores {
+		if s.Name == name {
+			return s.Limit
+		}
+	}
+	t.Errorf("status does not tell of %s", name)
+	return 0
 }
 
 func isRelayed(t *testing.T, n *effectNet) {

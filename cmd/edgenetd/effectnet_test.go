@@ -368,11 +368,15 @@ func (n *effectNet) offer(t *testing.T) {
 		for _, o := range []struct {
 			name, typ string
 			price     proto.Credit
+			fuel      proto.Fuel
+			memory    uint64
 		}{
-			{proto.TypeVectors, proto.TypeVectors, proto.OneCredit},
-			{"custom", "", proto.OneCredit},
-			{"cheap", proto.TypeText, proto.OneCredit / 4},
-			{"plain", proto.TypeText, proto.OneCredit},
+			{proto.TypeVectors, proto.TypeVectors, proto.OneCredit, offerFuel, proto.DefaultMemory},
+			{"custom", "", proto.OneCredit, offerFuel, proto.DefaultMemory},
+			{"cheap", proto.TypeText, proto.OneCredit / 4, offerFuel, proto.DefaultMemory},
+			{"heavy", proto.TypeText, proto.OneCredit, 32_000_000_000, proto.DefaultMemory},
+			{"large", proto.TypeText, proto.OneCredit, offerFuel, 701 << 20},
+			{"plain", proto.TypeText, proto.OneCredit, offerFuel, proto.DefaultMemory},
 		} {
 			hash := proto.HashOf([]byte(o.name))
 			id := proto.JobID(hash[:16])
@@ -382,8 +386,8 @@ func (n *effectNet) offer(t *testing.T) {
 				module = b.ID
 			}
 			msg, err := proto.Seal(n.key, n.network.ID, &proto.Payload{Body: &proto.Payload_Offer{Offer: &proto.Offer{
-				Id: id[:], Type: o.typ, Module: module.Bytes(), MeterVersion: proto.MeterVersion, Tasks: 1, FuelLimit: uint64(offerFuel),
-				MemoryLimit: proto.DefaultMemory, PriceCap: uint64(o.price), Redundancy: 1, SlotsWanted: 1, WorkersWanted: 1,
+				Id: id[:], Type: o.typ, Module: module.Bytes(), MeterVersion: proto.MeterVersion, Tasks: 1, FuelLimit: uint64(o.fuel),
+				MemoryLimit: o.memory, PriceCap: uint64(o.price), Redundancy: 1, SlotsWanted: 1, WorkersWanted: 1,
 				DeadlineUnixMs: uint64(time.Now().Add(time.Hour).UnixMilli()), Priority: uint32(proto.PriorityNormal), Round: round,
 			}}})
 			if err != nil {

@@ -126,6 +126,8 @@ func (a *app) runDaemon(ctx context.Context, stop func(), dir string, cfg *confi
 		return failf(exitRefused, "state.keep: %w", err)
 	}
 	nc.MaxState = uint64(cfg.number("state.max-size")) << 20
+	nc.MaxClaims = uint64(cfg.number("claims.max-size")) << 20
+	nc.MaxCache = uint64(cfg.number("cache.max-size")) << 20
 	nc.Keys, nc.Record = datadir.SigningKeys(dir), audit.Open(dir).Add
 	if nc.Worker, err = workerOf(cfg); err != nil {
 		return err
@@ -228,8 +230,11 @@ func workerOf(cfg *config) (market.Worker, error) {
 	}
 	w := market.Worker{
 		Enabled: cfg.on("worker.enabled"), Slots: cfg.number("worker.slots"), Custom: cfg.on("worker.custom"), MinPrice: price,
-		MaxFuel: proto.MaxFuel, MaxMemory: sandbox.MaxMemory, Operator: cfg.text("worker.operator"), Site: cfg.text("worker.site"),
+		MaxFuel: proto.MaxFuel, MaxMemory: uint64(cfg.number("worker.max-memory")) << 20, Operator: cfg.text("worker.operator"), Site: cfg.text("worker.site"),
 		CPU: cfg.number("worker.cpu"),
+	}
+	if most := cfg.number("worker.max-fuel"); most > 0 {
+		w.MaxFuel = proto.Fuel(most) * 1_000_000_000
 	}
 	if !w.Enabled {
 		w.Reason = "turned off by worker.enabled"
@@ -255,7 +260,7 @@ func openPool(dir string, cfg *config, log *zap.Logger) (sandbox.Executor, error
 	}
 	pool, err := sandbox.NewPool(sandbox.PoolConfig{
 		Slots: cfg.number("worker.slots"), Command: []string{exe, sandboxChild}, CacheDir: filepath.Join(dir, "cache"),
-		CPUPercent: cfg.number("worker.cpu"), Log: log.Named("sandbox").Sugar().Infof,
+		CacheSize: uint64(cfg.number("cache.max-size")) << 20, CPUPercent: cfg.number("worker.cpu"), Log: log.Named("sandbox").Sugar().Infof,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start the sandbox: %w", err)

@@ -13,6 +13,7 @@ import (
 	"edgenet.dev/node"
 	"edgenet.dev/node/metrics"
 	"edgenet.dev/proto"
+	"edgenet.dev/sandbox"
 	"edgenet.dev/sandbox/modules"
 )
 
@@ -45,6 +46,9 @@ func between(least, most int, unit string) values {
 
 func text(check func(string) error) values { return values{check: check} }
 
+// maxGfuel is the largest fuel limit of a task.
+const maxGfuel = int(proto.MaxFuel / 1_000_000_000)
+
 // label bounds what is told to others about a worker.
 func label(s string) error {
 	if len(s) > proto.MaxLabel {
@@ -75,11 +79,15 @@ var settings = []setting{
 	{"worker.operator", "operator", "", "label of who runs this node, at most 64 bytes; replicas avoid sharing one", text(label)},
 	{"worker.site", "site", "", "label of the site this node works for, at most 64 bytes", text(label)},
 	{"worker.cpu", "cpu", 100, "percent of a slot's CPU that a task may use", between(1, 100, "percent")},
+	{"worker.max-fuel", "max-fuel", 0, "most fuel, in Gfuel, that a task of others may be given here; 0: whatever it asks for", between(0, maxGfuel, "Gfuel")},
+	{"worker.max-memory", "max-memory", sandbox.MaxMemory >> 20, "most MiB of memory that a task of others may be given here", between(1, sandbox.MaxMemory>>20, "MiB")},
 	{"ledger.mode", "ledger", "full", "full follows every account; own asks the witnesses about this node's account only, as a tab does", among("full", "own")},
 	{"ledger.keep", "keep-epochs", node.DefaultKeepEpochs, "epochs for which certified events stay after a checkpoint covers them; this node's own stay for ever", between(1, math.MaxInt32, "epochs")},
 	{"disk.least", "disk-least", 24, "MiB of free disk below which the daemon stops, while its stores can still be closed", between(0, 1<<40, "MiB")},
 	{"state.keep", "state-keep", "30d", "time for which jobs that are over are kept with their results, such as 30d or 36h; 0: for ever", text(age)},
 	{"state.max-size", "state-max-size", 1024, "MiB that jobs which are over may take together, the oldest go first; 0: no bound", between(0, 1<<20, "MiB")},
+	{"claims.max-size", "claims-max-size", node.DefaultMaxClaims >> 20, "MiB kept of unpaid work as proof, an eighth of them for one submitter; above it no more of its work is taken", between(1, 1<<20, "MiB")},
+	{"cache.max-size", "cache-max-size", sandbox.DefaultCacheSize >> 20, "MiB of compiled code to keep; what was not used for longest goes", between(1, 1<<20, "MiB")},
 	{"metrics.listen", "metrics", "", "port, or host:port, for /metrics, /healthz and /readyz; a port alone is on loopback; none: off", text(metricsAddress)},
 	{"metrics.pprof", "metrics-pprof", false, "serve Go's profiles at /debug/pprof/ there, too", values{}},
 	{"log.level", "log-level", "info", "least level logged", among("debug", "info", "warn", "error")},
