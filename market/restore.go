@@ -20,6 +20,7 @@ func (m *Machine) restore(in Restore) {
 	}
 	m.restoreCosts(in.Costs)
 	m.restoreStandings(in.Standings)
+	m.restoreWorths(in.Worths)
 	recs := slices.Clone(in.Jobs)
 	slices.SortStableFunc(recs, func(a, b JobRecord) int {
 		if c := a.Job.Created.Compare(b.Job.Created); c != 0 {

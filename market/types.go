@@ -200,6 +200,7 @@ type (
 		Costs []CostRecord
 
 		Standings []StandingRecord
+		Worths    []WorthRecord
 	}
 
 	// OfferSeen, WithdrawalSeen and ClaimSeen came by gossip (or, for a
@@ -389,6 +390,10 @@ type (
 	// SaveStanding keeps what is remembered of a worker; one without Kept and
 	// Broken is forgotten. Losing it loses no money.
 	SaveStanding struct{ Record StandingRecord }
+
+	// SaveWorth keeps what work was worth to this worker; one without TookMs is
+	// forgotten. Losing it loses no money, so it need not be durable.
+	SaveWorth struct{ Record WorthRecord }
 
 	// PublishOffer, PublishWithdrawal and PublishClaim gossip after signing.
 	PublishOffer      struct{ Offer *proto.Offer }
@@ -615,6 +620,7 @@ func (SaveHold) isOutput()          {}
 func (SaveLost) isOutput()          {}
 func (SaveCost) isOutput()          {}
 func (SaveStanding) isOutput()      {}
+func (SaveWorth) isOutput()         {}
 func (PublishOffer) isOutput()      {}
 func (PublishWithdrawal) isOutput() {}
 func (PublishClaim) isOutput()      {}

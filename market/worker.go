@@ -37,10 +37,12 @@ type workside struct {
 	running   int
 	executing map[*exec]bool // those
 	worths    map[worthKey]*worth
-	worth     worth // of all submitters' work
-	held      int   // queued and running
-	fetching  int   // that wait for their input or module
-	kept      int   // committed, not asked for
+	worth     worth             // of all submitters' work
+	booked    map[worthKey]bool // whose worth changed since it was saved
+	booksKept time.Time
+	held      int // queued and running
+	fetching  int // that wait for their input or module
+	kept      int // committed, not asked for
 	stale     *timer
 }
 
@@ -82,6 +84,7 @@ func (w *workside) init(cfg Worker) {
 	w.bidsOf = map[peer.ID]int{}
 	w.claims, w.poorClaims = claimLimit(MaxClaims), claimLimit(poorClaims)
 	w.worths = map[worthKey]*worth{}
+	w.booked = map[worthKey]bool{}
 	w.executing = map[*exec]bool{}
 	w.paces = map[cid.Cid]*pace{}
 	w.customers = map[peer.ID]*customer{}

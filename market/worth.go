@@ -3,6 +3,7 @@ package market
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -34,6 +35,19 @@ type worth struct {
 	at     time.Time
 	due    proto.Credit
 	dueAt  time.Time
+	kept   bool // on disk
+}
+
+// WorthRecord is what work of a submitter, work with a module or, when it names
+// neither, all work was worth to this worker, as it was at AtMs.
+type WorthRecord struct {
+	Payer   peer.ID `json:",omitempty"`
+	Module  cid.Cid
+	Earned  proto.Credit
+	TookMs  uint64 // slot time
+	AtMs    uint64 // Unix time
+	Due     proto.Credit
+	DueAtMs uint64
 }
 
 const (
@@ -45,7 +59,8 @@ const (
 	// worthShare is how much of a submitter's time tells something of its modules:
 	// anybody may run them, and so nobody spoils those of others.
 	worthShare = time.Minute
-	worthWorst = 8 // a slot's time counts so often at most
+	worthWorst = 8                // a slot's time counts so often at most
+	worthsKept = 10 * time.Second // between two times that they are saved
 )
 
 func (w *worth) fade(now time.Time) {
@@ -71,12 +86,13 @@ func (m *Machine) worthOf(k worthKey) *worth {
 	x := w.worths[k]
 	if x == nil {
 		if len(w.worths) >= maxWorths {
-			w.forgetWorth()
+			m.forgetWorth()
 		}
 		x = &worth{at: m.now}
 		w.worths[k] = x
 	}
 	x.fade(m.now)
+	w.booked[k] = true
 	return x
 }
 
@@ -92,6 +108,7 @@ func (m *Machine) paid(p peer.ID, amount proto.Credit) {
 	x.add(amount, 0)
 	m.work.worth.fade(m.now)
 	m.work.worth.add(amount, 0)
+	m.keepWorths()
 }
 
 // tookSlot books what an execution took, and what it earned when its submitter pays.
@@ -108,6 +125,63 @@ func (m *Machine) tookSlot(p peer.ID, module cid.Cid, took time.Duration, earned
 	if share > 0 && !m.work.builtin(module) {
 		m.worthOf(worthKey{module: module}).add(proto.Credit(float64(earned)*share.Seconds()/took.Seconds()), share)
 	}
+	m.keepWorths()
+}
+
+// keepWorths saves from time to time what changed, of those that took long enough
+// to count. A crash costs what changed since the last time.
+func (m *Machine) keepWorths() {
+	w := &m.work
+	if m.now.Before(w.booksKept.Add(worthsKept)) {
+		return
+	}
+	w.booksKept = m.now
+	for _, k := range slices.SortedFunc(maps.Keys(w.booked), worthKey.compare) {
+		if x := w.worths[k]; x != nil && x.took >= worthLeast {
+			x.kept = true
+			m.saves = append(m.saves, SaveWorth{Record: x.record(k)})
+		}
+	}
+	clear(w.booked)
+	if w.worth.took >= worthLeast {
+		m.saves = append(m.saves, SaveWorth{Record: w.worth.record(worthKey{})})
+	}
+}
+
+func (w *worth) record(k worthKey) WorthRecord {
+	ms := func(t time.Time) uint64 { return uint64(max(0, t.UnixMilli())) }
+	return WorthRecord{
+		Payer: k.payer, Module: k.module, Earned: w.earned, TookMs: uint64(w.took / time.Millisecond), AtMs: ms(w.at),
+		Due: w.due, DueAtMs: ms(w.dueAt),
+	}
+}
+
+// restoreWorths takes over what an earlier run saved. What faded since to too
+// little to count is forgotten, and so are those for whom there is no place.
+func (m *Machine) restoreWorths(recs []WorthRecord) {
+	w := &m.work
+	at := func(ms uint64) time.Time {
+		if t := proto.UnixMs(ms); t.Before(m.now) {
+			return t
+		}
+		return m.now // the clock went back
+	}
+	for _, r := range recs {
+		k := worthKey{r.Payer, r.Module}
+		x := worth{
+			earned: min(r.Earned, 1<<60), took: min(proto.Millis(r.TookMs), 1<<60), at: at(r.AtMs),
+			due: min(r.Due, 1<<60), dueAt: at(r.DueAtMs), kept: true,
+		}
+		x.fade(m.now)
+		switch {
+		case x.took < worthLeast || k != (worthKey{}) && len(w.worths) >= maxWorths:
+			m.saves = append(m.saves, SaveWorth{Record: WorthRecord{Payer: k.payer, Module: k.module}})
+		case k == worthKey{}:
+			w.worth = x
+		default:
+			w.worths[k] = &x
+		}
+	}
 }
 
 // notDue takes back what a submitter does not want.
@@ -119,7 +193,8 @@ func (m *Machine) notDue(p peer.ID, amount proto.Credit) {
 
 // forgetWorth makes room: of those that took little time, which need not be
 // remembered, the oldest goes first.
-func (w *workside) forgetWorth() {
+func (m *Machine) forgetWorth() {
+	w := &m.work
 	var old worthKey
 	var least *worth
 	for k, x := range w.worths {
@@ -128,6 +203,10 @@ func (w *workside) forgetWorth() {
 		}
 	}
 	delete(w.worths, old)
+	delete(w.booked, old)
+	if least.kept {
+		m.saves = append(m.saves, SaveWorth{Record: WorthRecord{Payer: old.payer, Module: old.module}})
+	}
 }
 
 func (k worthKey) compare(o worthKey) int {

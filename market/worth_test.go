@@ -1,6 +1,7 @@
 package market
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -229,5 +230,73 @@ func TestModulesAreNobodysToSpoil(t *testing.T) {
 	}
 	if n := b.m.dearest(spoils, scenarioModule); n != worthWorst {
 		t.Errorf("who spoils it counts %d times", n)
+	}
+}
+
+// A worker that starts again remembers what work was worth to it, fades it by the
+// time that it was away, and keeps no more on disk than in memory.
+func TestWorthOutlivesARestart(t *testing.T) {
+	b := newBench(t, Worker{Enabled: true, Slots: 1, Types: []string{"text"}, Custom: true})
+	disk := map[worthKey]WorthRecord{}
+	keep := func(outs []Output) {
+		for _, o := range outs {
+			if save, ok := o.(SaveWorth); ok {
+				k := worthKey{save.Record.Payer, save.Record.Module}
+				if disk[k] = save.Record; save.Record.TookMs == 0 {
+					delete(disk, k)
+				}
+			}
+		}
+	}
+	pays, wastes, stranger, endless := simPeer(1), simPeer(2), simPeer(3), proto.CIDOf([]byte("never ends"))
+	book := func(p peer.ID, module cid.Cid, paid proto.Credit) {
+		b.now = b.now.Add(10 * time.Second)
+		b.step(Tick{})
+		b.m.tookSlot(p, module, 10*time.Second, 0)
+		b.m.paid(p, paid)
+		keep(b.step(Tick{}))
+	}
+	for range 20 {
+		book(pays, scenarioModule, 1000)
+		book(wastes, endless, 0)
+	}
+	counts := func(m *Machine) string {
+		return fmt.Sprint(m.dearest(pays, scenarioModule), m.dearest(wastes, scenarioModule), m.dearest(stranger, endless))
+	}
+	want := fmt.Sprint(1, worthWorst, worthWorst)
+	if got := counts(b.m); got != want || len(disk) != 5 {
+		t.Fatalf("they count %s times, want %s; %d records", got, want, len(disk))
+	}
+	restart := func(later time.Duration) *Machine {
+		in := Restore{}
+		for _, r := range disk {
+			in.Worths = append(in.Worths, r)
+		}
+		raw, err := json.Marshal(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in = Restore{}
+		if err := json.Unmarshal(raw, &in); err != nil {
+			t.Fatal(err)
+		}
+		m, err := New(Config{Self: simPeer(0), Worker: Worker{Enabled: true, Slots: 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		keep(m.Step(b.now.Add(later), in))
+		return m
+	}
+	if got := counts(restart(0)); got != want {
+		t.Errorf("after a restart they count %s times, want %s", got, want)
+	}
+	if m := restart(10 * worthHalf); counts(m) != "1 1 1" || len(disk) != 0 {
+		t.Errorf("after %s they count %s times, %d records", 10*worthHalf, counts(m), len(disk))
+	}
+	for i := range 2 * maxWorths {
+		book(simPeer(100+i), scenarioModule, 1)
+	}
+	if len(disk) < maxWorths/2 || len(disk) > maxWorths+1 {
+		t.Errorf("%d records on disk", len(disk))
 	}
 }

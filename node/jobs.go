@@ -155,6 +155,7 @@ func (j *jobs) restore() (market.Restore, error) {
 		{"hold/", appendTo(&r.Holds)},
 		{"cost/", appendTo(&r.Costs)},
 		{"standing/", appendTo(&r.Standings)},
+		{"worth/", appendTo(&r.Worths)},
 	} {
 		err := j.n.kv.scan(t.prefix, func(key string, v []byte) error {
 			if err := t.add(v); err != nil {

@@ -108,9 +108,11 @@ func (j *jobs) act(ctx context.Context, outs []market.Output) {
 	}
 }
 
-// save makes one durable commit of everything that outs want to survive.
+// save makes one commit of everything that outs want to survive, durable where
+// money depends on it.
 func (j *jobs) save(outs []market.Output) error {
 	var writes []write
+	commit := j.n.kv.lazily
 	for _, out := range outs {
 		var w write
 		var err error
@@ -140,6 +142,16 @@ func (j *jobs) save(outs []market.Output) error {
 			if o.Record.Kept == 0 && o.Record.Broken == 0 {
 				w.value = nil
 			}
+		case market.SaveWorth:
+			w, err = record(worthKey(o.Record), o.Record)
+			if o.Record.TookMs == 0 {
+				w.value = nil
+			}
+			writes = append(writes, w)
+			if err != nil {
+				return err
+			}
+			continue
 		case market.ResultAccepted:
 			var kept []write
 			kept, err = j.keepResult(o.Ref, o.Worker)
@@ -151,6 +163,9 @@ func (j *jobs) save(outs []market.Output) error {
 		if w.key != "" {
 			writes = append(writes, w)
 		}
+		if len(writes) > 0 {
+			commit = j.n.kv.commit
+		}
 	}
 	if len(writes) == 0 {
 		return nil
@@ -160,7 +175,7 @@ func (j *jobs) save(outs []market.Output) error {
 	for _, w := range writes {
 		j.begun.note(w.key)
 	}
-	if err := j.n.kv.commit(writes); err != nil {
+	if err := commit(writes); err != nil {
 		return fmt.Errorf("state store: %w", err)
 	}
 	return nil
@@ -177,6 +192,16 @@ func record(key string, v any) (write, error) {
 func holdKey(hold cid.Cid) string { return "hold/" + hold.String() }
 
 func costKey(module cid.Cid) string { return "cost/" + module.String() }
+
+func worthKey(r market.WorthRecord) string {
+	switch {
+	case r.Payer != "":
+		return "worth/" + r.Payer.String()
+	case r.Module.Defined():
+		return "worth/" + r.Module.String()
+	}
+	return "worth/all"
+}
 
 func standingKey(worker peer.ID) string { return "standing/" + worker.String() }
 
