@@ -368,15 +368,13 @@ func (n *effectNet) offer(t *testing.T) {
 		for _, o := range []struct {
 			name, typ string
 			price     proto.Credit
-			fuel      proto.Fuel
 			memory    uint64
 		}{
-			{proto.TypeVectors, proto.TypeVectors, proto.OneCredit, offerFuel, proto.DefaultMemory},
-			{"custom", "", proto.OneCredit, offerFuel, proto.DefaultMemory},
-			{"cheap", proto.TypeText, proto.OneCredit / 4, offerFuel, proto.DefaultMemory},
-			{"heavy", proto.TypeText, proto.OneCredit, 32_000_000_000, proto.DefaultMemory},
-			{"large", proto.TypeText, proto.OneCredit, offerFuel, 701 << 20},
-			{"plain", proto.TypeText, proto.OneCredit, offerFuel, proto.DefaultMemory},
+			{proto.TypeVectors, proto.TypeVectors, proto.OneCredit, proto.DefaultMemory},
+			{"custom", "", proto.OneCredit, proto.DefaultMemory},
+			{"cheap", proto.TypeText, proto.OneCredit / 4, proto.DefaultMemory},
+			{"large", proto.TypeText, proto.OneCredit, 701 << 20},
+			{"plain", proto.TypeText, proto.OneCredit, proto.DefaultMemory},
 		} {
 			hash := proto.HashOf([]byte(o.name))
 			id := proto.JobID(hash[:16])
@@ -386,7 +384,7 @@ func (n *effectNet) offer(t *testing.T) {
 				module = b.ID
 			}
 			msg, err := proto.Seal(n.key, n.network.ID, &proto.Payload{Body: &proto.Payload_Offer{Offer: &proto.Offer{
-				Id: id[:], Type: o.typ, Module: module.Bytes(), MeterVersion: proto.MeterVersion, Tasks: 1, FuelLimit: uint64(o.fuel),
+				Id: id[:], Type: o.typ, Module: module.Bytes(), MeterVersion: proto.MeterVersion, Tasks: 1, FuelLimit: uint64(offerFuel),
 				MemoryLimit: o.memory, PriceCap: uint64(o.price), Redundancy: 1, SlotsWanted: 1, WorkersWanted: 1,
 				DeadlineUnixMs: uint64(time.Now().Add(time.Hour).UnixMilli()), Priority: uint32(proto.PriorityNormal), Round: round,
 			}}})
