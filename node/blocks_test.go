@@ -4,6 +4,7 @@ package node_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 
 	"edgenet.dev/market"
 	"edgenet.dev/node"
@@ -93,8 +95,8 @@ func TestBlockedConnections(t *testing.T) {
 			if slices.Contains(a.Redials(), b.ID()) {
 				t.Error("it would be dialled again")
 			}
-			if err := a.Dial(ctx, infoOf(t, b)); err == nil {
-				t.Error("it can be dialled")
+			if err := a.Dial(ctx, infoOf(t, b)); !errors.Is(err, swarm.ErrGaterDisallowedConnection) {
+				t.Errorf("it is dialled: %v", err)
 			}
 			before := a.Counts().Blocked[string(x.kind)]
 			_ = b.Dial(ctx, infoOf(t, a)) // the one that dials may learn a moment later that nobody is there

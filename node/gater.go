@@ -59,7 +59,7 @@ type gater struct{ b *blocks }
 
 func (g gater) InterceptPeerDial(id peer.ID) bool { return !g.b.refuses(id, nil) }
 
-func (g gater) InterceptAddrDial(id peer.ID, a ma.Multiaddr) bool { return !g.b.refuses(id, a) }
+func (g gater) InterceptAddrDial(_ peer.ID, a ma.Multiaddr) bool { return !g.b.refuses("", a) }
 
 func (g gater) InterceptAccept(c network.ConnMultiaddrs) bool {
 	return !g.b.refuses("", c.RemoteMultiaddr())
