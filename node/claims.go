@@ -23,7 +23,8 @@ import (
 
 // Bounds of what is kept.
 const (
-	maxClaimLanes   = 1024
+	maxClaimLanes   = 1024     // with proofs
+	maxLaneEntries  = 16 << 10 // with those of which only the voucher is kept
 	maxPayerLanes   = 64       // of one payer
 	maxClaimTasks   = 1024     // of one lane, as many as a claim may hold
 	maxKeptTasks    = 2048     // of one lane, before those that no claim shows are forgotten
@@ -52,11 +53,16 @@ type claims struct {
 	// lanes by laneKey; what they say is in the state store, too.
 	lanes  map[string]*laneWork
 	payers map[peer.ID]*payerWork // that have lanes
+	proofs int                    // lanes that have a place for proofs
 	bytes  int
 }
 
 // payerWork is what is kept of one payer.
-type payerWork struct{ lanes, bytes int }
+type payerWork struct {
+	entries int
+	lanes   int // of those, with a place for proofs
+	bytes   int
+}
 
 // laneWork counts what is kept of a lane.
 type laneWork struct {
@@ -70,6 +76,7 @@ type laneWork struct {
 	results int  // bytes of receipts
 	shown   int  // bytes that a claim of all receipts would have
 	done    bool // Done was signed: it takes no more work
+	bare    bool // only its voucher is kept, and what was earned
 
 	earned    proto.Credit // by all that was delivered and not outvoted
 	forgotten proto.Credit // of that, by work of which the proof is not kept
@@ -116,11 +123,12 @@ var errReplay = errors.New("these assignments were taken before")
 
 // admits reports why a payer's signed assignments for a lane are not taken:
 // errReplay, or that what proves the work could not be kept or would not fit the
-// lane's claim. Nothing is written: the market has not judged them.
-func (c *claims) admits(hold cid.Cid, lane uint32, payer peer.ID, batch []byte) error {
+// lane's claim. stake is what the lane may still pay. Nothing is written: the
+// market has not judged them.
+func (c *claims) admits(hold cid.Cid, lane uint32, payer peer.ID, batch []byte, stake proto.Credit) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w := c.lane(hold, lane, payer)
+	w := c.lane(hold, lane, payer, stake)
 	if w == nil {
 		return proto.CodeBusy.Errorf("too many lanes are not settled yet")
 	}
@@ -130,7 +138,7 @@ func (c *claims) admits(hold cid.Cid, lane uint32, payer peer.ID, batch []byte) 
 	if w.done {
 		return proto.CodeNoLane.Errorf("Done was signed for the lane")
 	}
-	if most := c.n.cfg.MaxClaims; uint64(c.payers[payer].bytes) > most/payerClaims || uint64(c.bytes) > most {
+	if !c.space(w, stake) {
 		return proto.CodeBusy.Errorf("too much work is not settled yet")
 	}
 	return c.room(w, len(batch))
@@ -140,10 +148,7 @@ func (c *claims) admits(hold cid.Cid, lane uint32, payer peer.ID, batch []byte) 
 func (c *claims) taken(hold cid.Cid, lane uint32, payer peer.ID, batch []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w := c.lane(hold, lane, payer)
-	if w == nil {
-		return
-	}
+	w := c.lane(hold, lane, payer, always)
 	key := w.key('a', proto.HashOf(batch).String())
 	if _, err := c.n.kv.get(key); err == nil {
 		return
@@ -159,15 +164,23 @@ func (c *claims) kept() uint64 {
 	return uint64(max(0, c.bytes))
 }
 
-// promised notes the newest voucher of a lane.
-func (c *claims) promised(hold cid.Cid, lane uint32, amount proto.Credit) {
+// promised notes a voucher for a payer's lane that is higher than those before; false
+// when there is no room for it.
+func (c *claims) promised(hold cid.Cid, lane uint32, payer peer.ID, amount proto.Credit) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if w := c.lanes[laneKey(hold, lane)]; w != nil {
-		if amount > w.vouchered {
-			w.vouchered, w.withheld = amount, time.Time{}
+	w := c.find(hold, lane, payer)
+	if w == nil {
+		if len(c.lanes) >= maxLaneEntries && !c.dropVoucher(amount) {
+			return false
 		}
+		w = c.add(hold, lane, payer)
+		c.strip(w, true)
 	}
+	if amount > w.vouchered {
+		w.vouchered, w.withheld = amount, time.Time{}
+	}
+	return true
 }
 
 // books are what was promised on a lane and what its receipts are worth.
@@ -200,10 +213,7 @@ func (c *claims) delivered(batch []byte, receipts [][]byte, list []delivered) {
 	defer c.mu.Unlock()
 	done := map[*laneWork]bool{}
 	for i, d := range list {
-		w := c.lane(d.hold, d.lane, d.payer)
-		if w == nil {
-			continue
-		}
+		w := c.lane(d.hold, d.lane, d.payer, always)
 		rc := new(proto.Receipt)
 		if goproto.Unmarshal(receipts[i], rc) == nil {
 			w.earned += payOf(rc)

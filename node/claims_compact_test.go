@@ -57,7 +57,7 @@ func (e *earner) more(task uint32) error {
 	if w := e.n.claims.lanes[laneKey(e.hold, 0)]; w != nil {
 		w.gathered, w.crowded = time.Time{}, time.Time{}
 	}
-	return e.n.claims.admits(e.hold, 0, e.n.self, e.batch(nil, e.order(task, 1)))
+	return e.n.claims.admits(e.hold, 0, e.n.self, e.batch(nil, e.order(task, 1)), 0)
 }
 
 // pay has the payer send a voucher, and says how many results left upon it.

@@ -62,12 +62,12 @@ func (c *claims) of(hold cid.Cid) (list []*laneWork) {
 	return list
 }
 
-// worked reports whether results under a hold were delivered.
+// worked reports whether something was earned or promised under a hold.
 func (c *claims) worked(hold cid.Cid) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, w := range c.lanes {
-		if w.hold.Equals(hold) && w.tasks > 0 {
+		if w.hold.Equals(hold) && max(w.earned, w.vouchered) > 0 {
 			return true
 		}
 	}

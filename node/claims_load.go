@@ -18,15 +18,8 @@ func (c *claims) load() error {
 	defer c.mu.Unlock()
 	err := c.n.kv.scan("work/", func(key string, v []byte) error {
 		part := strings.Split(key, "/")
-		if len(part) != 4 || part[3] == "" {
-			return nil
-		}
-		hold, err := cid.Decode(part[1])
-		if err != nil {
-			return nil
-		}
-		var lane uint32
-		if _, err := fmt.Sscanf(part[2], "%d", &lane); err != nil {
+		hold, lane, ok := laneOfKey(key)
+		if !ok || len(part) != 4 || part[3] == "" {
 			return nil
 		}
 		w := c.lanes[laneKey(hold, lane)]
@@ -54,10 +47,37 @@ func (c *claims) load() error {
 		}
 		return nil
 	})
+	if err == nil {
+		for _, w := range c.lanes {
+			if w.tasks == 0 && w.orders == 0 {
+				c.strip(w, true)
+			}
+		}
+		err = c.n.kv.scan("voucher/", func(key string, _ []byte) error {
+			if hold, lane, ok := laneOfKey(key); ok && c.lanes[laneKey(hold, lane)] == nil && len(c.lanes) < maxLaneEntries {
+				c.strip(c.add(hold, lane, ""), true)
+			}
+			return nil
+		})
+	}
 	if err != nil {
 		return fmt.Errorf("state store: %w", err)
 	}
 	return nil
+}
+
+// laneOfKey reads what laneKey wrote, after the name of a table.
+func laneOfKey(key string) (hold cid.Cid, lane uint32, ok bool) {
+	part := strings.Split(key, "/")
+	if len(part) < 3 {
+		return cid.Undef, 0, false
+	}
+	hold, err := cid.Decode(part[1])
+	if err != nil {
+		return cid.Undef, 0, false
+	}
+	n, err := strconv.ParseUint(part[2], 10, 32)
+	return hold, uint32(n), err == nil
 }
 
 // payerOf is whom a record names as the payer of its lane.

@@ -46,7 +46,7 @@ func TestLanesKnowTheirPayer(t *testing.T) {
 			e.again()
 			c := e.n.claims
 			for _, when := range []string{"after another start", "with more work"} {
-				if p := c.payers[e.n.self]; len(c.payers) != 1 || p == nil || p.lanes != 1 || p.bytes != c.bytes {
+				if p := c.payers[e.n.self]; len(c.payers) != 1 || p == nil || p.entries != 1 || p.bytes != c.bytes {
 					t.Errorf("%s %+v of %d payers", when, p, len(c.payers))
 				}
 				e.assign(e.order(1, 1))

@@ -5,114 +5,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ipfs/go-cid"
-	"github.com/libp2p/go-libp2p/core/peer"
-	"go.uber.org/zap"
 	goproto "google.golang.org/protobuf/proto"
 
 	"edgenet.dev/proto"
 )
-
-// grow counts bytes that are kept of a lane. Call with mu held.
-func (c *claims) grow(w *laneWork, what *int, n int) {
-	before := w.bytes()
-	*what += n
-	c.count(w.payer, w.bytes()-before)
-}
-
-func (c *claims) count(payer peer.ID, n int) {
-	c.bytes += n
-	c.payers[payer].bytes += n
-}
-
-// add makes a lane's entry. Call with mu held.
-func (c *claims) add(hold cid.Cid, lane uint32, payer peer.ID) *laneWork {
-	w := &laneWork{hold: hold, lane: lane, payer: payer}
-	if v, err := c.n.kv.get(voucherKey(hold, lane)); err == nil {
-		if s, err := proto.Inspect(v, proto.KindVoucher); err == nil {
-			w.vouchered = proto.Credit(s.Payload.GetVoucher().GetAmount())
-			if payer == "" {
-				w.payer = s.Signer
-			}
-		}
-	}
-	c.lanes[laneKey(hold, lane)] = w
-	c.enter(w)
-	return w
-}
-
-// enter counts a lane as its payer's, leave no more. Call with mu held.
-func (c *claims) enter(w *laneWork) {
-	p := c.payers[w.payer]
-	if p == nil {
-		p = &payerWork{}
-		c.payers[w.payer] = p
-	}
-	p.lanes++
-	c.count(w.payer, w.bytes())
-}
-
-func (c *claims) leave(w *laneWork) {
-	c.count(w.payer, -w.bytes())
-	if p := c.payers[w.payer]; p.lanes > 1 {
-		p.lanes--
-	} else {
-		delete(c.payers, w.payer)
-	}
-}
-
-// drop forgets a lane's entry. Call with mu held.
-func (c *claims) drop(w *laneWork) {
-	key := laneKey(w.hold, w.lane)
-	if c.lanes[key] != w {
-		return
-	}
-	delete(c.lanes, key)
-	c.leave(w)
-}
-
-// lane finds or makes a lane's entry; nil when there are too many, of all or of
-// its payer. Then one under which nothing was delivered makes room, of the payer
-// with the most: holds cost payers next to nothing. Call with mu held.
-func (c *claims) lane(hold cid.Cid, lane uint32, payer peer.ID) *laneWork {
-	if w := c.lanes[laneKey(hold, lane)]; w != nil {
-		if w.payer != payer { // what was kept of it did not say whose it is: its hold does
-			c.leave(w)
-			w.payer = payer
-			c.enter(w)
-		}
-		return w
-	}
-	switch p := c.payers[payer]; {
-	case p != nil && p.lanes >= maxPayerLanes:
-		if !c.makeRoom(func(w *laneWork) bool { return w.payer == payer }) {
-			return nil
-		}
-	case len(c.lanes) >= maxClaimLanes:
-		if !c.makeRoom(func(*laneWork) bool { return true }) {
-			return nil
-		}
-	}
-	return c.add(hold, lane, payer)
-}
-
-func (c *claims) makeRoom(may func(*laneWork) bool) bool {
-	var least *laneWork
-	for _, w := range c.lanes {
-		if w.delivered == 0 && may(w) && (least == nil || c.payers[w.payer].lanes > c.payers[least.payer].lanes) {
-			least = w
-		}
-	}
-	if least == nil {
-		return false
-	}
-	if err := c.erase(least); err != nil {
-		c.n.log.Error("forget proof of work", zap.Error(err))
-		return false
-	}
-	c.drop(least)
-	return true
-}
 
 // owes reports that more of what was earned on a lane than a small part is neither
 // promised nor among what its receipts prove.
@@ -223,11 +119,17 @@ func (c *claims) compact(w *laneWork) error {
 			return errCrowded
 		}
 	}
+	return c.reduce(w, best, pay)
+}
+
+// reduce keeps of a lane's work what is best, which earned so much, and what is
+// under way. Call with mu held.
+func (c *claims) reduce(w *laneWork, best []proven, pay proto.Credit) error {
 	stays := map[string]bool{w.key('y', ""): true}
 	for h := range c.n.work.underWay(w.hold, w.lane) {
 		stays[w.key('a', h.String())] = true
 	}
-	next := laneWork{orders: 0, tasks: len(best)}
+	next := laneWork{tasks: len(best)}
 	for _, p := range best {
 		stays[outputKey(p.output, laneKey(w.hold, w.lane))] = true
 		next.outputs += p.outputs

@@ -33,17 +33,41 @@ func TestClaimsMakeRoom(t *testing.T) {
 	if w == nil || w.tasks != 1 || len(c.lanes) != maxClaimLanes {
 		t.Fatalf("%+v of %d lanes", w, len(c.lanes))
 	}
+	// What is owed gives way to a lane that can pay a thousand times as much, the
+	// least first, and is known to be owed.
 	for _, x := range c.lanes {
-		x.delivered = 1
+		x.earned = 10
 	}
-	if w := c.lane(proto.CIDOf([]byte("one too many")), 0, "a third"); w != nil {
-		t.Fatal("proof of work gave way")
+	least := c.lanes[laneKey(proto.CIDOf(hold(70)), 0)]
+	least.earned = 9
+	late := func(stake proto.Credit) *laneWork {
+		return c.lane(proto.CIDOf(fmt.Append(nil, "late ", stake)), 0, "a third", stake)
+	}
+	if late(9*maxClaimLanes-1) != nil || least.bare {
+		t.Fatal("proof of work gave way for nothing")
+	}
+	if late(9*maxClaimLanes) == nil || !least.bare || c.proofs != maxClaimLanes || c.n.claims.lanes[laneKey(least.hold, 0)] != least {
+		t.Fatalf("%+v of %d lanes", least, c.proofs)
+	}
+	// The newcomer was owed nothing, so it is the next to go, were it not at work.
+	ref := proto.Ref{Attempt: 1}
+	c.n.work.keepInput(execKey{"a third", ref}, input{hold: proto.CIDOf(fmt.Append(nil, "late ", 9*maxClaimLanes)), batch: []byte("a batch")})
+	c.n.work.taken("a third", []proto.Ref{ref})
+	if late(10*maxClaimLanes-1) != nil {
+		t.Fatal("work under way gave way")
+	}
+	// A payer's own debts give way to nothing of its own.
+	for range 2 * maxPayerLanes {
+		c.lane(proto.CIDOf(fmt.Append(nil, "own ", c.payers[payer(2)].lanes)), 0, payer(2), 1<<40)
+	}
+	if p := c.payers[payer(2)]; p.lanes > maxPayerLanes || p.entries > maxPayerLanes {
+		t.Fatalf("%+v", p)
 	}
 	records := 0
 	if err := c.n.kv.scan("work/", func(string, []byte) error { records++; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if records > maxClaimLanes {
+	if records > 2*maxClaimLanes {
 		t.Errorf("%d records of %d lanes", records, maxClaimLanes)
 	}
 }
@@ -53,7 +77,7 @@ func TestClaimsMakeRoom(t *testing.T) {
 func TestPayersShareOfClaims(t *testing.T) {
 	c := alone(t).claims
 	admits := func(hold string, payer peer.ID) error {
-		return c.admits(proto.CIDOf([]byte(hold)), 0, payer, []byte("a batch"))
+		return c.admits(proto.CIDOf([]byte(hold)), 0, payer, []byte("a batch"), 0)
 	}
 	if err := admits("hold", "payer"); err != nil {
 		t.Fatal(err)
@@ -68,7 +92,7 @@ func TestPayersShareOfClaims(t *testing.T) {
 	if err := admits("another hold", "another"); err != nil {
 		t.Errorf("another payer: %v", err)
 	}
-	c.bytes = most + 1
+	c.bytes = most + 100
 	if err := admits("another hold", "another"); proto.CodeOf(err) != proto.CodeBusy {
 		t.Errorf("above what all have: %v", err)
 	}
@@ -85,11 +109,12 @@ func TestSizeOfClaimsIsConfigured(t *testing.T) {
 	c := n.claims
 	fill := func(payer peer.ID, bytes int) error {
 		hold := proto.CIDOf([]byte("hold of " + payer))
-		if err := c.admits(hold, 0, payer, []byte("a batch")); err != nil {
+		if err := c.admits(hold, 0, payer, []byte("a batch"), 0); err != nil {
 			return err
 		}
 		c.taken(hold, 0, payer, make([]byte, bytes))
-		return c.admits(hold, 0, payer, []byte("another batch"))
+		c.lanes[laneKey(hold, 0)].earned = 1 // it is owed
+		return c.admits(hold, 0, payer, []byte("another batch"), 0)
 	}
 	if err := fill("small", 900); err != nil {
 		t.Errorf("900 of 1000 bytes: %v", err)
@@ -107,5 +132,85 @@ func TestSizeOfClaimsIsConfigured(t *testing.T) {
 		if s.Name == "claims" && (s.Limit != 8000 || s.Bytes < 8000) {
 			t.Errorf("claims are said to take %d of %d bytes", s.Bytes, s.Limit)
 		}
+	}
+}
+
+// What is promised needs its voucher and no place for proofs: it gives way first,
+// loses nothing by that, and has a place again when there is more work.
+func TestPromisedWorkNeedsItsVoucher(t *testing.T) {
+	e := newEarner(t)
+	list := tasks(func(n uint32) *proto.Assignment { return e.order(n, 1) }, 0, 3)
+	e.begin(list...)
+	e.end("output", list...)
+	e.pay(3 * proto.OneCredit)
+	c := e.n.claims
+	for i := range maxClaimLanes - 1 {
+		c.lane(proto.CIDOf(fmt.Append(nil, "hold ", i)), 0, peer.ID(fmt.Sprint("payer ", i)), 0).earned = 10
+	}
+	if c.lane(proto.CIDOf([]byte("late")), 0, "late", 0) == nil {
+		t.Fatal("no room beside what is promised")
+	}
+	for _, when := range []string{"at first", "after another start"} {
+		w := c.lanes[laneKey(e.hold, 0)]
+		if w == nil || !w.bare || w.bytes() != 0 || w.earned != 3*proto.OneCredit {
+			t.Fatalf("%s %+v", when, w)
+		}
+		if got := e.claimed(); got != 3*proto.OneCredit {
+			t.Errorf("%s the claim is worth %s of 3 credits", when, got)
+		}
+		e.again()
+		c = e.n.claims
+	}
+	if err := e.more(9); err != nil || c.lanes[laneKey(e.hold, 0)].bare {
+		t.Errorf("more work: %v", err)
+	}
+}
+
+// Space that others hold for little is taken from them.
+func TestSpaceGoesByWhatIsOwed(t *testing.T) {
+	c := alone(t).claims
+	most := int(c.n.cfg.MaxClaims)
+	cheap := c.lane(proto.CIDOf([]byte("cheap")), 0, "payer", 0)
+	dear := c.lane(proto.CIDOf([]byte("dear")), 0, "another", 0)
+	cheap.earned, dear.earned = 16, 1000
+	c.grow(cheap, &cheap.outputs, most/2)
+	c.grow(dear, &dear.outputs, most/2+1)
+	admits := func(stake proto.Credit) error {
+		return c.admits(proto.CIDOf([]byte("hold")), 0, "late", []byte("a batch"), stake)
+	}
+	if err := admits(16*maxClaimLanes - 1); proto.CodeOf(err) != proto.CodeBusy {
+		t.Errorf("for nothing: %v", err)
+	}
+	if err := admits(16 * maxClaimLanes); err != nil || !cheap.bare || dear.bare {
+		t.Errorf("%v, %+v, %+v", err, cheap, dear)
+	}
+}
+
+// Vouchers alone are bounded, too: the least goes, for one of a thousand times as
+// much, and those of earlier runs are claimed and forgotten like others.
+func TestVouchersMakeRoom(t *testing.T) {
+	e := newEarner(t)
+	c := e.n.claims
+	e.pay(2)
+	if w := c.lanes[laneKey(e.hold, 0)]; w == nil || !w.bare || c.proofs != 0 {
+		t.Fatalf("%+v", w)
+	}
+	e.again()
+	c = e.n.claims
+	if got := e.claimed(); got != 2 {
+		t.Errorf("after another start the claim is worth %d", got)
+	}
+	for i := range maxLaneEntries - 1 {
+		c.promised(proto.CIDOf(fmt.Append(nil, "hold ", i)), 0, "payer", 3)
+	}
+	late := proto.CIDOf([]byte("late"))
+	if c.promised(late, 0, "late", 2*maxClaimLanes-1) || c.lanes[laneKey(e.hold, 0)] == nil {
+		t.Error("a voucher gave way for nothing")
+	}
+	if !c.promised(late, 0, "late", 2*maxClaimLanes) || c.lanes[laneKey(e.hold, 0)] != nil || len(c.lanes) != maxLaneEntries {
+		t.Errorf("%d vouchers", len(c.lanes))
+	}
+	if _, err := c.n.kv.get(voucherKey(e.hold, 0)); err == nil {
+		t.Error("what gave way is still stored")
 	}
 }

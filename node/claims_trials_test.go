@@ -53,7 +53,7 @@ func TestClaimHasTheDearestWork(t *testing.T) {
 	for i := range 40 { // more than a claim holds
 		junk[0].Task = uint32(1000 + i)
 		raw := batch(junk...)
-		if err := n.claims.admits(hold, 0, n.self, raw); err != nil {
+		if err := n.claims.admits(hold, 0, n.self, raw, 0); err != nil {
 			t.Fatal(err)
 		}
 		n.claims.taken(hold, 0, n.self, raw)
@@ -96,14 +96,14 @@ func TestClaimHasTheDearestWork(t *testing.T) {
 func TestAssignmentsAreBounded(t *testing.T) {
 	n := alone(t)
 	hold, kept := proto.CIDOf([]byte("hold")), 0
-	w := n.claims.lane(hold, 0, "payer")
+	w := n.claims.lane(hold, 0, "payer", 0)
 	w.earned = 1 // and nothing is promised
 	next := 0
 	order := func() bool {
 		raw := make([]byte, 16<<10)
 		copy(raw, fmt.Sprint(next))
 		next++
-		if n.claims.admits(hold, 0, "payer", raw) != nil {
+		if n.claims.admits(hold, 0, "payer", raw, 0) != nil {
 			return false
 		}
 		n.claims.taken(hold, 0, "payer", raw)
@@ -115,7 +115,7 @@ func TestAssignmentsAreBounded(t *testing.T) {
 		}
 	}
 	// What is promised needs no proof, so there is room for more, and not without end.
-	n.claims.promised(hold, 0, 1)
+	n.claims.promised(hold, 0, "payer", 1)
 	for range maxClaimOrders >> 13 {
 		if !order() || w.orders > maxClaimOrders || n.claims.bytes != w.orders {
 			t.Fatalf("%d bytes of assignments, %d counted", w.orders, n.claims.bytes)

@@ -247,6 +247,19 @@ func (w *work) underWay(hold cid.Cid, lane uint32) map[proto.Hash]bool {
 	return out
 }
 
+// lanesUnderWay are the keys of all lanes that have such work.
+func (w *work) lanesUnderWay() map[string]bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[string]bool{}
+	for _, e := range w.execs {
+		if e.orders != (proto.Hash{}) {
+			out[laneKey(e.input.hold, e.input.lane)] = true
+		}
+	}
+	return out
+}
+
 // delivered notes that results are on their way and kept as proof.
 func (w *work) delivered(keys []execKey) {
 	w.mu.Lock()

@@ -280,7 +280,10 @@ func (c *claims) done(d *proto.Done, payer peer.ID, most proto.Credit) (done, cl
 		return nil, nil, err
 	}
 	c.mu.Lock()
-	w := c.lane(hold, d.Lane, payer)
+	w := c.find(hold, d.Lane, payer)
+	if w == nil {
+		w = c.lane(hold, d.Lane, payer, proto.Credit(d.Amount))
+	}
 	if w != nil && !w.done {
 		w.done = true
 		c.put(w.key('y', ""), []byte(payer))

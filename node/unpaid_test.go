@@ -193,7 +193,7 @@ func TestUnprovableWorkIsNotTaken(t *testing.T) {
 			list = append(list, e.order(uint32(1000+100*i+n), 1))
 		}
 		raw := e.batch(nil, list...)
-		if err := e.n.claims.admits(e.hold, 0, e.n.self, raw); err != nil {
+		if err := e.n.claims.admits(e.hold, 0, e.n.self, raw, 0); err != nil {
 			if proto.CodeOf(err) != proto.CodeBusy {
 				t.Fatal(err)
 			}
@@ -209,8 +209,8 @@ func TestUnprovableWorkIsNotTaken(t *testing.T) {
 		t.Fatalf("%d results were taken, the claim is worth %s", taken, got)
 	}
 	// A voucher for it makes room.
-	e.n.claims.promised(e.hold, 0, proto.Credit(taken)*proto.OneCredit)
-	if err := e.n.claims.admits(e.hold, 0, e.n.self, e.batch(nil, e.order(9999, 1))); err != nil {
+	e.n.claims.promised(e.hold, 0, e.n.self, proto.Credit(taken)*proto.OneCredit)
+	if err := e.n.claims.admits(e.hold, 0, e.n.self, e.batch(nil, e.order(9999, 1)), 0); err != nil {
 		t.Error(err)
 	}
 }
@@ -231,7 +231,7 @@ func TestDoneIsForWhatWasEarned(t *testing.T) {
 	if done, claim := e.finish(7 * proto.OneCredit); proto.Credit(done.Amount) != 7*proto.OneCredit || claim != nil {
 		t.Errorf("promised are 7 credits, done at %s", proto.Credit(done.Amount))
 	}
-	more := func() error { return e.n.claims.admits(e.hold, 0, e.n.self, e.batch(nil, e.order(2, 1))) }
+	more := func() error { return e.n.claims.admits(e.hold, 0, e.n.self, e.batch(nil, e.order(2, 1)), 0) }
 	if err := more(); proto.CodeOf(err) != proto.CodeNoLane {
 		t.Errorf("more work on a lane that is done: %v", err)
 	}
@@ -351,7 +351,7 @@ func TestReplayedAssignmentsWriteNothing(t *testing.T) {
 	keys, size := written()
 	for range 100 {
 		e.take(once)
-		if err := e.n.claims.admits(e.hold, 0, e.n.self, once); err != errReplay {
+		if err := e.n.claims.admits(e.hold, 0, e.n.self, once, 0); err != errReplay {
 			t.Fatal(fmt.Sprint(err))
 		}
 	}

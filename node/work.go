@@ -187,7 +187,7 @@ func (w *work) assigned(l *link, a *proto.Assign) error {
 	if !ok {
 		return refuse(proto.CodeNoLane, "no certified lane of mine was shown")
 	}
-	switch err := w.n.claims.admits(hold, batch.Lane, l.from, a.Batch); {
+	switch err := w.n.claims.admits(hold, batch.Lane, l.from, a.Batch, lane.Cap-min(lane.Cap, lane.Paid)); {
 	case err == errReplay:
 		return nil
 	case err != nil:
@@ -270,9 +270,9 @@ func (w *work) paid(l *link, p *proto.Pay) error {
 			return err
 		}
 	}
-	lane, ok := w.lane(l, hold, v.Lane) // a lane that is not certified stays zero
-	if ok {
-		if err := w.keepVoucher(hold, v, p.Voucher); err != nil {
+	lane, ok := w.lane(l, hold, v.Lane)           // a lane that is not certified stays zero
+	if ok && proto.Credit(v.Amount) <= lane.Cap { // above that it promises nothing
+		if err := w.keepVoucher(hold, l.from, v, p.Voucher); err != nil {
 			return err
 		}
 		l.out.push(promisedItem{})
@@ -284,7 +284,7 @@ func (w *work) paid(l *link, p *proto.Pay) error {
 
 // keepVoucher stores the highest voucher of a certified lane of this worker:
 // should the payer vanish, it is what the worker can claim with.
-func (w *work) keepVoucher(hold cid.Cid, v *proto.Voucher, raw []byte) error {
+func (w *work) keepVoucher(hold cid.Cid, payer peer.ID, v *proto.Voucher, raw []byte) error {
 	key := voucherKey(hold, v.Lane)
 	var upto uint64
 	if have, err := w.n.kv.get(key); err == nil {
@@ -295,8 +295,10 @@ func (w *work) keepVoucher(hold cid.Cid, v *proto.Voucher, raw []byte) error {
 			upto = old.Payload.GetVoucher().GetUpto()
 		}
 	}
+	if !w.n.claims.promised(hold, v.Lane, payer, proto.Credit(v.Amount)) {
+		return nil
+	}
 	w.accepted.Add(v.Upto - min(v.Upto, upto))
-	w.n.claims.promised(hold, v.Lane, proto.Credit(v.Amount))
 	return w.n.kv.put(key, raw)
 }
 
