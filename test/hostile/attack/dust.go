@@ -13,13 +13,15 @@ import (
 )
 
 // dust holds every link of a worker with accounts that have set a microcredit
-// aside each, until others that can pay find no place. Their holds are soon
-// over.
+// aside each, until others that can pay find no place. Every other hold is soon
+// over, the rest last for a day.
 type dust struct{}
 
 func (dust) Name() string { return "dust" }
 
 const dustAccounts = 256 // as many links as a worker has
+
+var dustLasts = []time.Duration{2 * time.Second, 24 * time.Hour}
 
 func (dust) Run(ctx context.Context, t *Target) error {
 	poor, err := t.purse(&t.poor, dustAccounts)
@@ -38,12 +40,12 @@ func (dust) Run(ctx context.Context, t *Target) error {
 	linked.Add(len(poor))
 	ended := make(chan error, 1)
 	go func() {
-		ended <- t.swarmOf(end, poor, func(ctx context.Context, _ int, s *stranger) error {
+		ended <- t.swarmOf(end, poor, func(ctx context.Context, i int, s *stranger) error {
 			once := sync.OnceFunc(linked.Done)
 			defer once()
 			for try := 0; try < 3 && ctx.Err() == nil; try++ {
 				turns <- struct{}{}
-				k, err := t.dusty(ctx, s, w)
+				k, err := t.dusty(ctx, s, w, dustLasts[i%len(dustLasts)])
 				<-turns
 				if err != nil {
 					t.Count("accounts without a link", 1)
@@ -58,7 +60,7 @@ func (dust) Run(ctx context.Context, t *Target) error {
 		})
 	}()
 	linked.Wait()
-	pause(ctx, 3*time.Second) // the holds are over
+	pause(ctx, 3*time.Second) // the short holds are over
 	err = t.swarmOf(end, rich, func(ctx context.Context, _ int, s *stranger) error {
 		p, err := t.payer(ctx, s)
 		if err != nil {
@@ -75,14 +77,14 @@ func (dust) Run(ctx context.Context, t *Target) error {
 }
 
 // dusty opens an account, sets a microcredit aside and shows the hold.
-func (t *Target) dusty(life context.Context, s *stranger, w *daemon.Node) (*link, error) {
+func (t *Target) dusty(life context.Context, s *stranger, w *daemon.Node, lasts time.Duration) (*link, error) {
 	ctx, cancel := context.WithTimeout(life, 30*time.Second)
 	defer cancel()
 	p, err := t.payer(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	h, err := p.hold(ctx, w.ID, 1, time.Now().Add(2*time.Second))
+	h, err := p.hold(ctx, w.ID, 1, time.Now().Add(lasts))
 	if err != nil {
 		return nil, err
 	}
