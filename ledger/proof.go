@@ -63,14 +63,35 @@ func (l *Ledger) proveWork(out *proto.ProofReply, account peer.ID) error {
 	return err
 }
 
+// proveState adds the account's state, if it is below the frontier and a frame
+// has room.
+func (l *Ledger) proveState(out *proto.ProofReply, account peer.ID) error {
+	a := l.s.accounts[account]
+	if a == nil || a.kept == 0 {
+		return nil
+	}
+	p, err := l.proofs.of(treeAccounts, accountKey(account))
+	if err != nil {
+		return err
+	}
+	p.Leaf.Events = []*proto.CertifiedEvent{a.chain[a.kept-1].Wire}
+	if goproto.Size(out)+goproto.Size(p)+8 <= proto.MaxSyncFrame {
+		out.Account = p
+	}
+	return nil
+}
+
 // ProveReputation answers a ProofRequest for an account's reputation from the
-// base checkpoint: its header and the register with its path, which is unset
-// for an account without work. CodeNotFound means that no checkpoint is the
-// base yet.
+// base checkpoint: its header and, with their paths, the register, which is unset
+// for an account without work, and the account's state, which tells its stake.
+// CodeNotFound means that no checkpoint is the base yet.
 func (l *Ledger) ProveReputation(account peer.ID) (*proto.ProofReply, error) {
 	out, err := l.proveBase()
 	if err == nil {
 		err = l.proveWork(out, account)
+	}
+	if err == nil {
+		err = l.proveState(out, account)
 	}
 	return out, err
 }
@@ -85,14 +106,8 @@ func (l *Ledger) Prove(account peer.ID) (*proto.ProofReply, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := l.s.accounts[account]
-	if a != nil && a.kept > 0 {
-		p, err := l.proofs.of(treeAccounts, accountKey(account))
-		if err != nil {
-			return nil, err
-		}
-		p.Leaf.Events = []*proto.CertifiedEvent{a.chain[a.kept-1].Wire}
-		out.Account = p
+	if err := l.proveState(out, account); err != nil {
+		return nil, err
 	}
 	if err := l.proveWork(out, account); err != nil {
 		return nil, err
@@ -119,7 +134,7 @@ func (l *Ledger) Prove(account peer.ID) (*proto.ProofReply, error) {
 		}
 		out.Unclaimed = append(out.Unclaimed, p)
 	}
-	if a != nil {
+	if a := l.s.accounts[account]; a != nil {
 		for _, c := range a.chain[a.kept:] {
 			if !room(c.Wire) {
 				break

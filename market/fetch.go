@@ -88,3 +88,17 @@ func (m *Machine) fetched(in Fetched) {
 	m.unfetch(x)
 	m.work.push(x)
 }
+
+// prepared charges a submitter with what preparing its module took, whether or not
+// something came of it.
+func (m *Machine) prepared(in Prepared) {
+	c := m.work.customers[in.From]
+	if c == nil {
+		return
+	}
+	x := m.worthOf(worthKey{payer: c.id})
+	x.add(0, in.Took)
+	m.work.worth.fade(m.now)
+	m.work.worth.add(0, in.Took)
+	c.served += turn(m.dear(worthKey{payer: c.id})) * m.charge(in.Took, proto.PriorityNormal)
+}

@@ -174,3 +174,24 @@ func TestFetchesAreCountedApart(t *testing.T) {
 		t.Error("one with many takes the only one of another")
 	}
 }
+
+// What preparing a module takes counts as its submitter's slot time, whether or not
+// something comes of it, and for what its time is worth.
+func TestPreparingModulesCounts(t *testing.T) {
+	b := newBench(t, Worker{Enabled: true, Slots: 1, InFlight: 1000, Types: []string{"text"}, Custom: true})
+	greedy, honest := simPeer(1), simPeer(2)
+	for _, id := range []peer.ID{greedy, honest} {
+		b.assign(id, 30, false, nil)
+	}
+	b.step(Prepared{From: greedy, Took: 10 * time.Second})
+	b.step(Prepared{From: simPeer(3), Took: time.Hour}) // nobody's
+	for range 9 {
+		b.after(time.Second)
+		if got := b.running[len(b.running)-1].From; got != honest {
+			t.Fatal("who had a processor for ten seconds has the slot, too")
+		}
+	}
+	if x := b.m.work.worths[worthKey{payer: greedy}]; x == nil || x.took < 10*time.Second {
+		t.Errorf("its time is remembered as %+v", x)
+	}
+}

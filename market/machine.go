@@ -280,6 +280,8 @@ func (m *Machine) take(in Input) {
 		m.settled(in)
 	case AssignSeen:
 		m.assignSeen(in)
+	case Prepared:
+		m.prepared(in)
 	case Fetched:
 		m.fetched(in)
 	case RevealSeen:

@@ -301,6 +301,11 @@ type (
 		Lane  Lane
 		Fetch []bool
 	}
+	// Prepared says what preparing a module of a submitter took of a processor.
+	Prepared struct {
+		From peer.ID
+		Took time.Duration
+	}
 	// Fetched answers Fetch: input and module are here, or Code says why not.
 	Fetched struct {
 		From   peer.ID
@@ -604,6 +609,7 @@ func (HoldCertified) isInput()  {}
 func (HoldFailed) isInput()     {}
 func (Settled) isInput()        {}
 func (AssignSeen) isInput()     {}
+func (Prepared) isInput()       {}
 func (Fetched) isInput()        {}
 func (RevealSeen) isInput()     {}
 func (AbortSeen) isInput()      {}

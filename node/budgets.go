@@ -1,6 +1,8 @@
 package node
 
 import (
+	"math"
+	"math/bits"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -16,21 +18,24 @@ import (
 // passes on what a spammer said is not taken for one. Authors whose account has
 // no credits cost nothing to make: together they have one budget for offers, which
 // they could not pay for, and a larger one for claims: new workers have earned
-// nothing yet. What one peer passes on, of whomever, is bounded by what checking
+// nothing yet. Those that have credits have one budget together, too: the fewer
+// credits, the fuller it has to be, so that the richest are heard when many are
+// there that have a microcredit each. What one peer passes on, of whomever, is bounded by what checking
 // signatures costs.
 const (
 	authorRate    = 2 * market.MaxClaims // a worker has room for its claims
 	strangersRate = 400
 	poorRate      = 50 // offers of strangers
-	forwardRate   = 2000
-	askRate       = 200 // questions of a peer on streams
+	fundedRate    = 1400
+	forwardRate   = 2000 // more than all authors together, so that no honest neighbour passes on more
+	askRate       = 200  // questions of a peer on streams
 	burstSeconds  = 2
 	maxBudgets    = 1024
 )
 
 type budgets struct {
 	forwarders, authors, askers *lru.Cache[peer.ID, *rate.Limiter]
-	strangers, poor             *rate.Limiter // claims and offers
+	strangers, poor, funded     *rate.Limiter // claims and offers without credits, both with
 }
 
 func newBudgets() *budgets {
@@ -38,10 +43,10 @@ func newBudgets() *budgets {
 		c, _ := lru.New[peer.ID, *rate.Limiter](maxBudgets) // it fails for sizes below 1 only
 		return c
 	}
-	strangers := func(perSecond int) *rate.Limiter {
+	all := func(perSecond int) *rate.Limiter {
 		return rate.NewLimiter(rate.Limit(perSecond), burstSeconds*perSecond)
 	}
-	return &budgets{of(), of(), of(), strangers(strangersRate), strangers(poorRate)}
+	return &budgets{of(), of(), of(), all(strangersRate), all(poorRate), all(fundedRate)}
 }
 
 func allow(of *lru.Cache[peer.ID, *rate.Limiter], p peer.ID, now time.Time, perSecond int) bool {
@@ -58,9 +63,22 @@ func (b *budgets) passes(p peer.ID, now time.Time) bool {
 	return allow(b.forwarders, p, now, forwardRate)
 }
 
-// says takes a message that its author signed.
-func (b *budgets) says(author peer.ID, known, offers bool, now time.Time) bool {
-	return allow(b.authors, author, now, authorRate) && (known || b.ofStrangers(offers).AllowN(now, 1))
+// says takes a message that its author signed, whose account has so much.
+func (b *budgets) says(author peer.ID, has proto.Credit, offers bool, now time.Time) bool {
+	switch {
+	case !allow(b.authors, author, now, authorRate):
+		return false
+	case has == 0:
+		return b.ofStrangers(offers).AllowN(now, 1)
+	}
+	return b.funded.TokensAt(now) >= reserve(has) && b.funded.AllowN(now, 1)
+}
+
+// reserve is what an author with so many credits leaves of the common budget for
+// richer ones: all of it when it has one microcredit, half with two or three, and less
+// and less with each doubling.
+func reserve(has proto.Credit) float64 {
+	return burstSeconds * fundedRate / float64(bits.Len64(uint64(has)))
 }
 
 func (b *budgets) ofStrangers(offers bool) *rate.Limiter {
@@ -77,20 +95,24 @@ func (g *gossip) excess(t *topic, data []byte, now time.Time) bool {
 		return false
 	}
 	s, err := proto.Inspect(data, proto.KindOffer, proto.KindWithdrawal, proto.KindClaim)
-	return err == nil && !g.n.solvent(s.Signer)
+	return err == nil && g.n.wealth(s.Signer) == 0
 }
 
 // asks takes a question on a stream.
 func (b *budgets) asks(p peer.ID, now time.Time) bool { return allow(b.askers, p, now, askRate) }
 
-// solvent reports whether an account has credits, as far as this node knows
-// accounts: a light one takes everybody for known.
-func (n *Node) solvent(id peer.ID) bool {
+// wealth is what an account has, less what it would cost to open it, as far as this
+// node knows accounts: a light one takes everybody for rich.
+func (n *Node) wealth(id peer.ID) proto.Credit {
 	if n.light != nil {
-		return true
+		return math.MaxInt64
 	}
 	a := n.Account(id)
-	return a.Avail > 0 || a.Held > 0 || a.Staked > 0 || a.Receivable > 0
+	has := a.Avail + a.Held + a.Staked + a.Receivable
+	if !a.Opened {
+		has -= min(has, proto.Credit(n.net.Genesis.OpeningCost))
+	}
+	return has
 }
 
 // funds is what an account can pay with, nil where accounts are not known.

@@ -23,7 +23,16 @@ const (
 	maxDirectoryAddrs = 32
 	directoryWait     = 5 * time.Second
 	directoryAsked    = 3 // daemons asked at once
+
+	directoryWalk = 4 * time.Second // in the DHT, for all peers of a question: who asks waits for directoryWait
+	maxWalks      = 16              // questions for which the DHT is asked at once, one of a peer
 )
+
+// walks asks the DHT for those who ask this node.
+type walks struct {
+	*serving
+	find func(context.Context, peer.ID) (peer.AddrInfo, error) // nil without a DHT
+}
 
 // lookup finds the addresses of a peer that is about to be dialled: by
 // Kademlia first, then by asking connected daemons.
@@ -58,13 +67,29 @@ func (n *Node) answerDirectory(s network.Stream) error {
 	if len(req.Peers) > maxDirectoryPeers {
 		return proto.CodeTooLarge.Err()
 	}
+	ctx, cancel := context.WithTimeout(n.ctx, directoryWalk)
+	defer cancel()
+	var place *guest // taken when the DHT is asked first
+	mayWalk := func() (ok bool) {
+		if place == nil {
+			if place, ok = n.walks.take(ctx, s.Conn().RemotePeer(), siteOf(s.Conn()), nil); !ok {
+				place = nil
+			}
+		}
+		return place != nil && ctx.Err() == nil
+	}
+	defer func() {
+		if place != nil {
+			n.walks.leave(place)
+		}
+	}()
 	reply := new(proto.DirectoryReply)
 	for _, raw := range req.Peers {
 		id, err := proto.ParsePeer(raw)
 		if err != nil {
 			return err
 		}
-		if addrs := n.whereIs(n.ctx, id); len(addrs) > 0 {
+		if addrs := n.whereIs(ctx, id, mayWalk); len(addrs) > 0 {
 			p := &proto.PeerAddrs{Peer: raw}
 			for _, a := range addrs[:min(len(addrs), maxDirectoryAddrs)] {
 				p.Addrs = append(p.Addrs, a.Bytes())
@@ -75,17 +100,16 @@ func (n *Node) answerDirectory(s network.Stream) error {
 	return proto.WriteFrame(s, reply, proto.MaxDirectoryFrame)
 }
 
-// whereIs is the directory's answer for one peer.
-func (n *Node) whereIs(ctx context.Context, id peer.ID) []ma.Multiaddr {
+// whereIs is the directory's answer for one peer. The DHT is asked when mayWalk says
+// so, until ctx ends.
+func (n *Node) whereIs(ctx context.Context, id peer.ID, mayWalk func() bool) []ma.Multiaddr {
 	if id == n.self {
 		return n.host.Addrs()
 	}
 	connected := len(n.host.Network().ConnsToPeer(id)) > 0
 	addrs := n.host.Peerstore().Addrs(id)
-	if len(addrs) == 0 && !connected && n.dht != nil {
-		ctx, cancel := context.WithTimeout(ctx, directoryWait)
-		defer cancel()
-		if info, err := n.dht.FindPeer(ctx, id); err == nil {
+	if len(addrs) == 0 && !connected && n.walks.find != nil && mayWalk() {
+		if info, err := n.walks.find(ctx, id); err == nil {
 			addrs = info.Addrs
 		}
 	}

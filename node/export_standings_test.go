@@ -16,6 +16,14 @@ func (n *Node) TakeStanding(worker peer.ID, reply *proto.ProofReply) (changed bo
 	return n.standings.take(worker, reply)
 }
 
+// AskReputation asks a witness for a worker's register and account.
+func (n *Node) AskReputation(ctx context.Context, from, worker peer.ID) (*proto.ProofReply, error) {
+	return n.standings.prove(ctx, from, worker)
+}
+
+// ToldStakes is what a light node tells its market that workers have staked.
+func (n *Node) ToldStakes() map[peer.ID]proto.Credit { return n.standings.told(n.Epoch()).Stakes }
+
 // AskStanding has a light node ask the witnesses for a worker's register, from
 // one of them on, with change between it and them, and tells whether that ended
 // the question for the epoch.

@@ -78,17 +78,18 @@ func (w *work) bring(ctx context.Context, k execKey, e *execution, a *proto.Assi
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(place, func() { cancel(errAwaited) })()
-	err := w.bringNow(ctx, k, e, a)
+	_, err := w.module(ctx, k.from, a)
+	if err == nil {
+		err = w.input(ctx, k, e, a)
+	}
 	if err != nil && context.Cause(ctx) == errAwaited {
-		return errAwaited
+		err = errAwaited
 	}
 	return err
 }
 
-func (w *work) bringNow(ctx context.Context, k execKey, e *execution, a *proto.Assignment) error {
-	if _, err := w.module(ctx, k.from, a); err != nil {
-		return err
-	}
+// input fetches an execution's input, unless that came with its assignment.
+func (w *work) input(ctx context.Context, k execKey, e *execution, a *proto.Assignment) error {
 	if !e.input.cid.Defined() {
 		return nil
 	}

@@ -258,7 +258,7 @@ func (g *gossip) validator(t *topic) pubsub.ValidatorEx {
 			if stale(s, now) {
 				return pubsub.ValidationIgnore // clocks differ: nobody's fault
 			}
-			if !g.budgets.says(s.Signer, g.n.solvent(s.Signer), t.kind == "offers", now) {
+			if !g.budgets.says(s.Signer, g.n.wealth(s.Signer), t.kind == "offers", now) {
 				return pubsub.ValidationIgnore
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pubsubpb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"edgenet.dev/node"
 	"edgenet.dev/proto"
@@ -223,4 +224,61 @@ func TestFaultsOfOneAddressAddUp(t *testing.T) {
 	before := heardOffers(n)
 	good.publish(topic, l.offer(l.keys[1], later))
 	until(t, "who did no wrong is heard", func() bool { return heardOffers(n) == before+1 })
+}
+
+// Many accounts with a microcredit each fill the budget that all authors with credits
+// have together, and no more than that is passed on; one that has more is heard
+// meanwhile. What it would cost to open an account is nothing that it has.
+func TestRichAuthorsAreHeardBesideManyPoor(t *testing.T) {
+	var poor []crypto.PrivKey
+	l := newLabOf(t, 3, 1, func(g *proto.Genesis) {
+		g.OpeningCost = 5
+		for i := range 21 {
+			key := someKey(t)
+			poor = append(poor, key)
+			id, err := peer.IDFromPrivateKey(key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			has := uint64(6) // a microcredit more than it costs to open the account
+			if i == 20 {
+				has = 5
+			}
+			g.Grants = append(g.Grants, &proto.Grant{Account: []byte(id), Amount: has})
+		}
+	})
+	n := l.start(0, func(c *node.Config) { c.Relay = true })
+	now := time.Now()
+	n.GossipAt(func() time.Time { return now })
+	later := now.Add(time.Hour)
+	said := make([][]byte, len(poor))
+	for i, key := range poor {
+		said[i] = l.offer(key, later)
+	}
+	rich, neighbours := l.offer(l.keys[1], later), []peer.ID{someID(t), someID(t), someID(t)}
+	passed := 0
+	for ms := range 4000 {
+		now = now.Add(time.Millisecond)
+		for k := range 4 { // 4,000 a second of 20 authors, over three neighbours
+			if n.HearOffer(neighbours[k%3], said[(4*ms+k)%20]) == pubsub.ValidationAccept {
+				passed++
+			}
+		}
+		if ms%20 == 0 && n.HearOffer(neighbours[0], rich) != pubsub.ValidationAccept {
+			t.Fatalf("a rich author is not heard after %d ms", ms)
+		}
+	}
+	if most := 4 * node.FundedRate; passed > most+1 || passed < most/2 {
+		t.Errorf("%d messages of authors with a microcredit pass in four seconds, at most %d should", passed, most)
+	}
+	now = now.Add(time.Minute)
+	pauper := 0
+	for range 2 * node.AuthorRate {
+		if n.HearOffer(neighbours[0], said[20]) == pubsub.ValidationAccept {
+			pauper++
+		}
+	}
+	if pauper != 2*node.PoorRate {
+		t.Errorf("%d messages of an account that cannot be opened pass, want %d as of strangers", pauper, 2*node.PoorRate)
+	}
 }

@@ -46,6 +46,9 @@ func (n *Node) openHost() error {
 	if n.dht, err = n.openKademlia(h); err != nil {
 		return fmt.Errorf("kademlia: %w", err)
 	}
+	if n.dht != nil {
+		n.walks.find = n.dht.FindPeer
+	}
 	n.host = routedhost.Wrap(h, lookup{n})
 	return nil
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"edgenet.dev/market"
 	"edgenet.dev/proto"
 	"edgenet.dev/sandbox"
 )
@@ -17,10 +19,18 @@ import (
 // for each other: one of them may serve it never.
 type moduleCache struct {
 	mu    sync.Mutex
-	ready *lru.Cache[proto.Hash, *sandbox.Module]
+	ready *lru.Cache[proto.Hash, cached]
 	held  int // bytes of those
 	busy  map[fetchKey]*preparing
-	cpus  chan struct{} // Prepare takes a whole one
+	cpus  *serving // Prepare takes a whole one
+
+	broken *lru.Cache[peer.ID, time.Time] // submitters whose newest module failed, and when
+}
+
+// cached is a prepared module and who brought it.
+type cached struct {
+	*sandbox.Module
+	from peer.ID
 }
 
 type fetchKey struct {
@@ -29,11 +39,16 @@ type fetchKey struct {
 }
 
 // Prepared modules are kept, modulesCap at most, and modulesHeld bytes of them
-// but for the last: a module of 4 MiB can be 20 MiB when it is metered.
+// but for the last: a module of 4 MiB can be 20 MiB when it is metered. Then the
+// least used of the submitter that brought most gives way.
 const (
-	modulesCap   = 32
-	modulesHeld  = 64 << 20
-	maxPreparing = 2
+	modulesCap  = 32
+	modulesHeld = 64 << 20
+
+	// One of a submitter is prepared at once, those of submitters with most at stake
+	// first. One whose module failed counts as having nothing for a while.
+	maxPreparing  = 2
+	brokenModules = 10 * time.Minute
 )
 
 type preparing struct {
@@ -42,26 +57,48 @@ type preparing struct {
 	err  error
 }
 
-func newModuleCache() *moduleCache {
-	c := &moduleCache{busy: map[fetchKey]*preparing{}, cpus: make(chan struct{}, maxPreparing)}
-	var err error
-	c.ready, err = lru.NewWithEvict(modulesCap, func(_ proto.Hash, m *sandbox.Module) { c.held -= m.Held() })
-	if err != nil {
-		panic(err) // the size is a positive constant
-	}
+func newModuleCache(stake func(peer.ID) proto.Credit) *moduleCache {
+	c := &moduleCache{busy: map[fetchKey]*preparing{}}
+	const forever = 24 * time.Hour // it cannot be stopped
+	c.cpus = newServing(maxPreparing, 1, forever, func(peer.ID) bool { return false }, func(id peer.ID) proto.Credit {
+		if at, ok := c.broken.Get(id); ok && time.Since(at) < brokenModules {
+			return 0
+		}
+		return stake(id)
+	})
+	c.cpus.queue = inputFetches
+	c.broken, _ = lru.New[peer.ID, time.Time](maxShows) // they fail for sizes below 1 only
+	c.ready, _ = lru.NewWithEvict(modulesCap+1, func(_ proto.Hash, m cached) { c.held -= m.Held() })
 	return c
 }
 
 // add keeps m. The caller holds mu.
-func (c *moduleCache) add(h proto.Hash, m *sandbox.Module) {
+func (c *moduleCache) add(h proto.Hash, from peer.ID, m *sandbox.Module) {
 	if c.ready.Contains(h) { // another submitter brought it meanwhile
 		return
 	}
 	c.held += m.Held()
-	c.ready.Add(h, m)
-	for c.held > modulesHeld && c.ready.Len() > 1 {
-		c.ready.RemoveOldest()
+	c.ready.Add(h, cached{m, from})
+	for (c.ready.Len() > modulesCap || c.held > modulesHeld) && c.ready.Len() > 1 {
+		c.ready.Remove(c.givesWay(h))
 	}
+}
+
+// givesWay is the least used module, but for the newest, of the submitter with most.
+func (c *moduleCache) givesWay(newest proto.Hash) (least proto.Hash) {
+	held := map[peer.ID]int{}
+	keys := c.ready.Keys() // the least used first
+	for _, h := range keys {
+		m, _ := c.ready.Peek(h)
+		held[m.from] += m.Held()
+	}
+	most := -1
+	for _, h := range keys {
+		if m, _ := c.ready.Peek(h); h != newest && held[m.from] > most {
+			least, most = h, held[m.from]
+		}
+	}
+	return least
 }
 
 // get returns a prepared module, nil when it is not here.
@@ -69,7 +106,7 @@ func (c *moduleCache) get(h proto.Hash) *sandbox.Module {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m, _ := c.ready.Get(h)
-	return m
+	return m.Module
 }
 
 // has reports whether an assignment's module is prepared.
@@ -97,7 +134,7 @@ func (w *work) module(ctx context.Context, from peer.ID, a *proto.Assignment) (*
 		c.mu.Lock()
 		if m, ok := c.ready.Get(h); ok {
 			c.mu.Unlock()
-			return m, nil
+			return m.Module, nil
 		}
 		p := c.busy[key]
 		if p == nil {
@@ -107,7 +144,7 @@ func (w *work) module(ctx context.Context, from peer.ID, a *proto.Assignment) (*
 			p.m, p.err = w.prepare(ctx, from, h)
 			c.mu.Lock()
 			if p.err == nil {
-				c.add(h, p.m)
+				c.add(h, w.n.ownerOf(from, h), p.m)
 			}
 			delete(c.busy, key)
 			c.mu.Unlock()
@@ -128,18 +165,31 @@ func (w *work) module(ctx context.Context, from peer.ID, a *proto.Assignment) (*
 	}
 }
 
+// ownerOf is for whom a module is kept: for whoever brought it, unless every node
+// has it.
+func (n *Node) ownerOf(from peer.ID, h proto.Hash) peer.ID {
+	if _, ok := n.builtins[h]; ok {
+		return peer.ID(h[:])
+	}
+	return from
+}
+
 func (w *work) prepare(ctx context.Context, from peer.ID, h proto.Hash) (*sandbox.Module, error) {
 	raw, err := w.n.fetchPaced(ctx, from, h, nil, proto.MaxModule, func(int) error { return nil })
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case w.modules.cpus <- struct{}{}:
-		defer func() { <-w.modules.cpus }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	place, ok := w.modules.cpus.take(ctx, from, w.siteOf(from), nil)
+	if !ok {
+		return nil, proto.CodeBusy.Errorf("too many modules are prepared")
 	}
+	began := time.Now()
 	m, err := sandbox.Prepare(raw, sandbox.Policy{})
+	if err != nil {
+		w.modules.broken.Add(from, time.Now())
+	}
+	w.modules.cpus.leave(place)
+	w.n.jobs.post(market.Prepared{From: from, Took: time.Since(began)})
 	if err != nil {
 		return nil, proto.CodeModule.Errorf("module %s: %v", h.CID(), err)
 	}

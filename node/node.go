@@ -69,6 +69,7 @@ type Node struct {
 	halting   chan struct{}                 // something may keep the node from working
 	serving   *serving                      // blobs being served
 	secret    []byte                        // of the keys for its blobs
+	walks     walks                         // for those who ask the directory
 	proving   *serving                      // proofs being made
 	failing   chan struct{}                 // an execution failed for a reason of this machine's own
 	fault     atomic.Pointer[string]        // what the worker's self-test found, "" for nothing
@@ -118,6 +119,7 @@ func New(cfg Config) (*Node, error) {
 		ready: make(chan struct{}), done: make(chan struct{}),
 	}
 	n.serving = newServing(maxBlobStreams, maxBlobsOfPeer, blobTurn, cfg.Network.IsWitness, n.stakeWith)
+	n.walks.serving = newServing(maxWalks, 1, directoryWait, func(peer.ID) bool { return false }, n.stakeWith)
 	n.proving = newServing(maxProofs, maxProofsOf, proofTurn, cfg.Network.IsWitness, func(id peer.ID) proto.Credit { return n.wallet.worth(id) })
 	if n.secret, err = blobSecret(cfg); err != nil {
 		return nil, err

@@ -17,9 +17,9 @@ import (
 	"edgenet.dev/proto"
 )
 
-// Other workers' reputations on a light node, which has no ledger of them. When
-// a worker claims one of its offers, a witness proves that worker's register,
-// once per epoch. In memory: after a restart workers are asked for as they claim.
+// Other workers' reputations and stakes on a light node, which has no ledger of
+// them. When a worker claims one of its offers, a witness proves that worker's
+// register and account, once per epoch. In memory: after a restart workers are asked for as they claim.
 
 const (
 	maxStandings  = 1024                   // workers
@@ -35,15 +35,23 @@ type standings struct {
 	turn int           // among the witnesses; owned by run
 
 	proven *lru.Cache[peer.ID, ledger.Reputation]
+	stakes *lru.Cache[peer.ID, provenStake]
 	asked  *lru.Cache[peer.ID, uint64] // epoch; apart, so that keys without work push out no register
 
 	mu    sync.Mutex
 	queue []peer.ID
 }
 
+// provenStake is what was staked as of a checkpoint.
+type provenStake struct {
+	epoch  uint64
+	amount proto.Credit
+}
+
 func newStandings(n *Node) *standings {
 	s := &standings{n: n, wake: make(chan struct{}, 1), turn: rand.IntN(len(n.net.Witnesses))}
 	s.proven, _ = lru.New[peer.ID, ledger.Reputation](maxStandings) // it fails for sizes below 1 only
+	s.stakes, _ = lru.New[peer.ID, provenStake](maxStandings)
 	s.asked, _ = lru.New[peer.ID, uint64](maxStandings)
 	return s
 }
@@ -85,7 +93,7 @@ func (s *standings) run(ctx context.Context) {
 		worker, asks := s.next(epoch)
 		if changed := asks && s.ask(ctx, worker, epoch, s.prove); changed || epoch != told {
 			told = epoch
-			s.n.jobs.post(market.Reputations{Epoch: epoch, PPM: s.scores(epoch)})
+			s.n.jobs.post(s.told(epoch))
 		}
 		if asks {
 			continue
@@ -116,7 +124,9 @@ func (s *standings) ask(ctx context.Context, worker peer.ID, epoch uint64, prove
 		s.turn++
 		reply, err := prove(ctx, from, worker)
 		if err == nil {
-			changed, err = s.take(worker, reply)
+			var news bool
+			news, err = s.take(worker, reply)
+			changed = changed || news
 		}
 		switch {
 		case err != nil:
@@ -130,7 +140,7 @@ func (s *standings) ask(ctx context.Context, worker peer.ID, epoch uint64, prove
 		s.asked.Add(worker, epoch)
 		return changed
 	}
-	return false
+	return changed
 }
 
 // standingSlack is by how many epochs a node may prune later than others.
@@ -147,20 +157,59 @@ func (s *standings) take(worker peer.ID, reply *proto.ProofReply) (changed bool,
 	if epoch := s.n.Epoch(); h.Body.Epoch+s.n.cfg.KeepEpochs+standingSlack < epoch {
 		return false, proto.CodeExpired.Errorf("reputation as of checkpoint %d, and the newest is %d", h.Body.Epoch, epoch)
 	}
-	if reply.Reputation == nil { // no work so far
-		return false, nil
+	known, _ := s.proven.Get(worker)
+	r := known
+	if reply.Reputation != nil { // else no work so far
+		id, x, err := ledger.VerifyReputation(h, reply.Reputation)
+		if err == nil && id != worker {
+			err = proto.CodeMalformed.Errorf("proof of the reputation of %s, not of %s", id, worker)
+		}
+		if err != nil {
+			return false, err
+		}
+		r = known.Merge(x)
+		s.proven.Add(worker, r)
 	}
-	id, r, err := ledger.VerifyReputation(h, reply.Reputation)
-	if err == nil && id != worker {
-		err = proto.CodeMalformed.Errorf("proof of the reputation of %s, not of %s", id, worker)
+	staked := false
+	if reply.Account != nil { // else it is new
+		if staked, err = s.takeStake(worker, h, reply.Account); err != nil {
+			return false, err
+		}
+	}
+	return r != known || staked, nil
+}
+
+// takeStake keeps what an account has staked, as of the newest checkpoint that
+// proved it.
+func (s *standings) takeStake(worker peer.ID, h *ledger.CheckpointHeader, p *proto.StateProof) (changed bool, err error) {
+	a, err := ledger.VerifyAccount(s.n.net, h, p)
+	if err == nil && a.ID != worker {
+		err = proto.CodeMalformed.Errorf("proof of the account of %s, not of %s", a.ID, worker)
 	}
 	if err != nil {
 		return false, err
 	}
-	known, _ := s.proven.Get(worker)
-	r = known.Merge(r)
-	s.proven.Add(worker, r)
-	return r != known, nil
+	known, _ := s.stakes.Get(worker)
+	if a.Epoch < known.epoch {
+		return false, nil
+	}
+	now := provenStake{a.Epoch, a.State.Staked}
+	if a.State.Frozen {
+		now.amount = 0
+	}
+	s.stakes.Add(worker, now)
+	return now.amount != known.amount, nil
+}
+
+// told is what the market hears: scores and stakes.
+func (s *standings) told(epoch uint64) market.Reputations {
+	stakes := map[peer.ID]proto.Credit{}
+	for _, w := range s.stakes.Keys() {
+		if x, _ := s.stakes.Peek(w); x.amount > 0 {
+			stakes[w] = x.amount
+		}
+	}
+	return market.Reputations{Epoch: epoch, PPM: s.scores(epoch), Stakes: stakes}
 }
 
 // scores are those above 0, in ppm.

@@ -92,6 +92,28 @@ func TestLightSubmitterKnowsReputations(t *testing.T) {
 		}
 	}
 
+	// Stake is proven beside, though the worker has done nothing yet.
+	if err := l.nodes[fresh].Stake(ctx, proto.OneCredit); err != nil {
+		t.Fatal(err)
+	}
+	l.until("the stake is proven", func() bool {
+		reply, err := tab.AskReputation(ctx, l.nodes[0].ID(), other)
+		if err == nil {
+			_, err = tab.TakeStanding(other, reply)
+		}
+		return err == nil && tab.ToldStakes()[other] == proto.OneCredit
+	})
+	if got := tab.ToldStakes()[best]; got != 0 {
+		t.Errorf("a worker that staked nothing has %s", got)
+	}
+	staked, err := tab.AskReputation(ctx, l.nodes[0].ID(), other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tab.TakeStanding(best, &proto.ProofReply{Checkpoint: staked.Checkpoint, Account: staked.Account}); err == nil {
+		t.Error("another's stake is taken for a worker's")
+	}
+
 	known := tab.Reputation(best)
 	forge := func(change func(*proto.ProofReply)) *proto.ProofReply {
 		r := goproto.Clone(newer).(*proto.ProofReply)

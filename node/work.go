@@ -40,8 +40,9 @@ type toSubmitter interface{}
 
 func newWork(n *Node) *work {
 	w := &work{
-		n: n, links: map[peer.ID]*link{}, execs: map[execKey]*execution{}, inputsOf: map[peer.ID]int{}, modules: newModuleCache(), shows: newShows(),
+		n: n, links: map[peer.ID]*link{}, execs: map[execKey]*execution{}, inputsOf: map[peer.ID]int{}, shows: newShows(),
 	}
+	w.modules = newModuleCache(w.stakeOf)
 	w.fetching = newServing(inputFetches, inputFetchesOf, fetchTurn, func(peer.ID) bool { return false }, w.stakeOf)
 	w.fetching.queue, w.fetching.queueOf = maxExecutions, maxExecutions/4
 	return w

@@ -6280,7 +6280,7 @@ type ProofRequest struct {
 	Next          uint64                 `protobuf:"varint,3,opt,name=next,proto3" json:"next,omitempty"`             // live: seq of the first event of the account that the client lacks
 	Epoch         uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`           // live: the client's newest checkpoint
 	Lanes         []*LaneRef             `protobuf:"bytes,5,rep,name=lanes,proto3" json:"lanes,omitempty"`            // live: what else it wants to know about, at most 256
-	Reputation    bool                   `protobuf:"varint,6,opt,name=reputation,proto3" json:"reputation,omitempty"` // not live: the account's reputation and nothing else of it
+	Reputation    bool                   `protobuf:"varint,6,opt,name=reputation,proto3" json:"reputation,omitempty"` // not live: the account's reputation and state, nothing else of it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
