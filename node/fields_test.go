@@ -63,7 +63,7 @@ func saved[T any](v T) T {
 func TestNoFieldOfAResultIsLost(t *testing.T) {
 	fieldtest.Carried(t, resultOf, map[string]string{
 		"Output": "names the blob that is read into Output", "Size": "as Output", "Log": "names the blob that is read into Log",
-		"Replicas.Attempt": "of Job, not of Result", "Replicas.Trial": "of Job", "Replicas.State": "of Job", "Replicas.Status": "of Job", "Replicas.Output": "of Job",
+		"Replicas.Attempt": "of Job, not of Result", "Replicas.Trial": "of Job", "Replicas.Partial": "of Job", "Replicas.State": "of Job", "Replicas.Status": "of Job", "Replicas.Output": "of Job",
 		"Replicas.Fuel": "of Job", "Replicas.Paid": "of Job", "Replicas.Code": "of Job", "Replicas.Hold": "of the wallet",
 		"Replicas.Lane": "of the wallet", "Replicas.LaneAmount": "of the wallet", "Replicas.LaneFuel": "of the wallet", "Replicas.LaneUpto": "of the wallet",
 	}, map[string]string{"Output": "a blob", "Log": "a blob", "Receipts": "stored by themselves"})
