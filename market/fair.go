@@ -52,7 +52,7 @@ func (m *Machine) begins(x *exec) {
 	x.c.running++
 	w.executing[x] = true
 	w.served = max(w.served, x.c.served)
-	x.phase, x.began = execRunning, m.now
+	x.phase, x.began, x.ran, x.stood = execRunning, m.now, 0, 0
 	x.dear = turn(m.dearest(x.c.id, x.module))
 	x.charged = x.dear * m.charge(w.typical, proto.Priority(x.a.Priority))
 	x.c.served += x.charged
@@ -62,10 +62,14 @@ func (m *Machine) begins(x *exec) {
 // took decide how often its time counts; a failure of this worker is nobody's.
 func (m *Machine) ends(x *exec, earned proto.Credit, failed bool) {
 	w := &m.work
-	w.running--
+	took := m.ran(x)
 	x.c.running--
-	delete(w.executing, x)
-	took := m.now.Sub(x.began)
+	if x.phase == execHalted {
+		m.unhalt(x)
+	} else {
+		w.running--
+		delete(w.executing, x)
+	}
 	if !failed {
 		m.tookSlot(x.c.id, x.module, took, earned)
 		x.dear = turn(m.dearest(x.c.id, x.module))
@@ -119,7 +123,7 @@ func (m *Machine) soon(c *customer, module cid.Cid) int {
 func (m *Machine) untilFree() time.Duration {
 	soonest := startsSoon
 	for x := range m.work.executing {
-		ran := m.now.Sub(x.began)
+		ran := m.ran(x)
 		left := ran
 		if p := m.work.paces[x.module]; p != nil && p.takes > ran {
 			left = p.takes - ran

@@ -199,6 +199,7 @@ func New(cfg Config) (*Machine, error) {
 	}
 	m.work.init(cfg.Worker)
 	m.work.stale = m.timers.make(m.dropStale)
+	m.work.rotated = m.timers.make(func() {}) // every Step looks whose turn it is
 	return m, nil
 }
 

@@ -281,7 +281,7 @@ func TestAnyInputIsSurvived(t *testing.T) {
 // books checks counters against what they count.
 func books(t *rapid.T, m *Machine) {
 	w := &m.work
-	if w.running < 0 || w.held < w.running || w.kept < 0 {
+	if w.running < 0 || w.held < w.running+len(w.halted) || len(w.halted) > w.cfg.Spare || w.kept < 0 {
 		t.Fatalf("worker: running %d, held %d, kept %d", w.running, w.held, w.kept)
 	}
 	queued, fetching, held, awaited := 0, 0, 0, 0
@@ -293,7 +293,7 @@ func books(t *rapid.T, m *Machine) {
 			}
 		}
 	}
-	if queued != w.queued || held != w.held || fetching < 0 || queued+fetching+w.running != held || fetching != awaited {
+	if queued != w.queued || held != w.held || fetching < 0 || queued+fetching+w.running+len(w.halted) != held || fetching != awaited {
 		t.Fatalf("worker: %d queued of %d, %d fetching, %d running, %d held of %d", queued, w.queued, fetching, w.running, held, w.held)
 	}
 	for _, s := range m.sessions {

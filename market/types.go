@@ -502,6 +502,13 @@ type (
 		Ref        proto.Ref
 		Assignment *proto.Assignment
 	}
+	// HaltExecution makes a running execution stand still, or go on. Only with
+	// Worker.Spare.
+	HaltExecution struct {
+		From peer.ID
+		Ref  proto.Ref
+		Halt bool
+	}
 	// StopExecution kills a fetching, running or queued execution; nothing follows.
 	StopExecution struct {
 		From peer.ID
@@ -558,6 +565,7 @@ type Worker struct {
 	Enabled  bool
 	Reason   string   // shown when not enabled
 	Slots    int      // executions at once
+	Spare    int      // executions that may stand still beside those, so that others have their turn
 	InFlight int      // assignments held at once over all submitters, default 16 per slot
 	CPU      int      // percent of a core that an execution gets, 1 to 100; 0 = 100
 	Types    []string // task types it runs
@@ -644,6 +652,7 @@ func (SendResult) isOutput()        {}
 func (SendDone) isOutput()          {}
 func (Execute) isOutput()           {}
 func (Fetch) isOutput()             {}
+func (HaltExecution) isOutput()     {}
 func (StopExecution) isOutput()     {}
 func (Forget) isOutput()            {}
 func (ResultAccepted) isOutput()    {}

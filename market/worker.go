@@ -36,6 +36,8 @@ type workside struct {
 	seq       uint64
 	running   int
 	executing map[*exec]bool // those
+	halted    []*exec        // had a slot and will have one again
+	rotated   *timer         // when the next may be halted, or go on
 	worths    map[worthKey]*worth
 	worth     worth             // of all submitters' work
 	booked    map[worthKey]bool // whose worth changed since it was saved
@@ -52,6 +54,7 @@ const (
 	execFetching execPhase = iota
 	execQueued
 	execRunning
+	execHalted
 	execCommitted
 	execSent
 )
@@ -64,9 +67,11 @@ type exec struct {
 	lane    *workLane
 	phase   execPhase
 	seq     uint64
-	pos     int       // in the queue
-	fetches int       // times that its input or module had to be fetched
-	began   time.Time // in its slot
+	pos     int           // in the queue
+	fetches int           // times that its input or module had to be fetched
+	began   time.Time     // in its slot, or to stand
+	ran     time.Duration // in its slot before that
+	stood   time.Duration
 	module  cid.Cid
 	dear    turn         // how often its time counts
 	charged turn         // to its submitter, for what it was expected to take
@@ -94,6 +99,7 @@ func (w *workside) set(cfg Worker) {
 	if cfg.Slots <= 0 {
 		cfg.Slots = 1
 	}
+	cfg.Spare = max(0, cfg.Spare)
 	if cfg.InFlight <= 0 {
 		cfg.InFlight = 16 * cfg.Slots
 	}
@@ -134,7 +140,7 @@ func (m *Machine) workerSettings(cfg Worker) {
 		for _, x := range w.customers[id].ordered(nil) {
 			code, why := proto.CodeBlocked, w.cfg.Blocked.why(id, x.module)
 			switch {
-			case why != "" && x.phase <= execRunning: // the operator wants it off the machine, also in the middle
+			case why != "" && x.phase <= execHalted: // the operator wants it off the machine, also in the middle
 			case !w.cfg.Enabled && x.phase <= execQueued: // what runs may end, what waits goes elsewhere
 				code, why = proto.CodePaused, w.cfg.Reason
 			default:
@@ -285,10 +291,23 @@ func (m *Machine) enqueue(c *customer, lane *workLane, ref proto.Ref, a *proto.A
 	w.push(x)
 }
 
-// startQueued fills free slots, see fair.go for whose turn it is.
+// startQueued fills free slots, and takes some from those whose turn is over.
 func (m *Machine) startQueued() {
+	if m.work.queued > 0 {
+		m.recharge()
+	}
+	m.fill()
+	m.rotate()
+}
+
+// fill fills free slots, see fair.go for whose turn it is.
+func (m *Machine) fill() {
 	w := &m.work
-	for w.running < w.cfg.Slots && w.queued > 0 {
+	for w.running < w.cfg.Slots && w.queued+len(w.halted) > 0 {
+		if x := m.resumed(); x != nil {
+			m.goOn(x)
+			continue
+		}
 		x := w.turn().queue[0]
 		w.unqueue(x)
 		m.begins(x)
@@ -311,7 +330,7 @@ func (m *Machine) drop(x *exec) {
 		w.unqueue(x)
 		m.unhold(x)
 		m.idle(x)
-	case execRunning:
+	case execRunning, execHalted:
 		m.ends(x, 0, false)
 		m.unhold(x)
 		m.idle(x)
@@ -351,7 +370,7 @@ func (m *Machine) executed(in Executed) {
 		return
 	}
 	x := c.execs[in.Ref]
-	if x == nil || x.phase != execRunning {
+	if x == nil || x.phase != execRunning && x.phase != execHalted { // it ended while it was to stand
 		return
 	}
 	earned, code := proto.Credit(0), in.Code

@@ -163,7 +163,7 @@ func (c Config) withDefaults() Config {
 	if c.Executor == nil && c.Worker.Enabled {
 		c.Worker.Enabled, c.Worker.Reason = false, "no sandbox is configured"
 	}
-	c.Worker = offer(c.Worker)
+	c.Worker = offer(c.Worker, c.Executor)
 	return c
 }
 

@@ -37,6 +37,7 @@ var configNumbers = map[string]configNumber{
 	"Linger":           lasting(0, 24*time.Hour),
 	"Worker.Slots":     {0, 1024, "slots"},
 	"Worker.InFlight":  {0, 1 << 16, "assignments"},
+	"Worker.Spare":     {0, 1024, "executions"},
 	"Worker.CPU":       {0, 100, "percent"},
 	"Worker.MinPrice":  {0, uint64(proto.MaxPriceCredits), "microcredits"},
 	"Worker.MaxFuel":   {0, math.MaxInt64, "fuel"},

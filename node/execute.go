@@ -26,6 +26,7 @@ type execKey struct {
 type execution struct {
 	input  input
 	cancel context.CancelFunc // while it runs
+	halts  chan bool          // what the market said last of whether it stands
 	output []byte
 	log    []byte
 	hash   proto.Hash
@@ -116,7 +117,7 @@ func (w *work) execute(o market.Execute) {
 	w.mu.Lock()
 	e := w.execs[k]
 	if e != nil {
-		e.cancel = cancel
+		e.cancel, e.halts = cancel, make(chan bool, 1)
 	}
 	w.mu.Unlock()
 	w.n.goDo(func(context.Context) {
@@ -160,7 +161,7 @@ func (w *work) run(ctx context.Context, k execKey, e *execution, a *proto.Assign
 	limits := limitsOf(a)
 	began := time.Now()
 	res, err := w.n.cfg.Executor.Run(ctx, module, body, sandbox.Task{
-		Limits: limits, Seed: k.ref.Task.Seed(),
+		Limits: limits, Seed: k.ref.Task.Seed(), Halt: e.halts,
 		Progress: func(permille uint32) { w.send(k.from, progressItem{k.ref, min(permille, 1000)}) },
 	})
 	if (err != nil || res.Status == proto.StatusHostOOM) && ctx.Err() == nil {
@@ -205,6 +206,22 @@ func limitsOf(a *proto.Assignment) proto.Limits {
 		Fuel: proto.Fuel(a.FuelLimit), Memory: a.MemoryLimit, Output: a.OutputLimit,
 		Wall: proto.Millis(a.WallMs),
 	}.WithDefaults()
+}
+
+// halt makes an execution stand still, or go on. Only the market's goroutine
+// calls it, so what is said last is what is heard.
+func (w *work) halt(from peer.ID, ref proto.Ref, on bool) {
+	w.mu.Lock()
+	e := w.execs[execKey{from, ref}]
+	w.mu.Unlock()
+	if e == nil || e.halts == nil {
+		return
+	}
+	select {
+	case <-e.halts: // not heard yet
+	default:
+	}
+	e.halts <- on
 }
 
 // stop kills an execution; nothing is posted for it any more.

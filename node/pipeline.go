@@ -78,6 +78,8 @@ func (j *jobs) act(ctx context.Context, outs []market.Output) {
 			n.work.fetch(o)
 		case market.Execute:
 			n.work.execute(o)
+		case market.HaltExecution:
+			n.work.halt(o.From, o.Ref, o.Halt)
 		case market.StopExecution:
 			n.work.stop(o.From, o.Ref)
 		case market.Forget:

@@ -60,7 +60,7 @@ func (n *Node) applyWorker(ctx context.Context) error {
 	} else if n.paused.Load() && w.Enabled {
 		w.Enabled, w.Reason = false, "paused by whoever runs this node"
 	}
-	w = offer(w)
+	w = offer(w, n.cfg.Executor)
 	w.Blocked = n.blocks.work()
 	n.offered.Store(&w)
 	if err := n.gossip.followWork(w); err != nil {
@@ -70,7 +70,10 @@ func (n *Node) applyWorker(ctx context.Context) error {
 }
 
 // offer fills what every worker has.
-func offer(w market.Worker) market.Worker {
+func offer(w market.Worker, ex sandbox.Executor) market.Worker {
+	if w.Spare = 0; ex != nil {
+		w.Spare = sandbox.Spare(ex)
+	}
 	w.Builtin = builtinTypes()
 	if w.MaxMemory == 0 || w.MaxMemory > sandbox.MaxMemory { // it says to others what it grants
 		w.MaxMemory = sandbox.MaxMemory

@@ -179,6 +179,9 @@ func attempts() []Attempt {
 	return as
 }
 
+// canStop reports whether a child can be made to stand still.
+const canStop = true
+
 func killGroup(pid int) { syscall.Kill(-pid, syscall.SIGKILL) }
 func stopGroup(pid int) { syscall.Kill(-pid, syscall.SIGSTOP) }
 func contGroup(pid int) { syscall.Kill(-pid, syscall.SIGCONT) }

@@ -16,6 +16,9 @@ func confine(uint64) error {
 // isolate makes cmd its own process group.
 func isolate(cmd *exec.Cmd, _ separation) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
+// canStop reports whether a child can be made to stand still.
+const canStop = true
+
 func killGroup(pid int) { syscall.Kill(-pid, syscall.SIGKILL) }
 func stopGroup(pid int) { syscall.Kill(-pid, syscall.SIGSTOP) }
 func contGroup(pid int) { syscall.Kill(-pid, syscall.SIGCONT) }

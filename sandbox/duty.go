@@ -75,16 +75,14 @@ func (c *process) duty(percent int, halted func(bool), done <-chan struct{}) {
 		case <-done:
 			c.settle(percent, !stopped)
 			if stopped {
-				c.signal(false)
-				halted(false)
+				c.hold(brakeDuty, false, halted)
 			}
 			return
 		case <-timer.C:
 		}
 		left := c.settle(percent, !stopped)
 		if stop := left <= 0 || stopped && left < share(percent)/2; stop != stopped {
-			c.signal(stop)
-			halted(stop)
+			c.hold(brakeDuty, stop, halted)
 			stopped = stop
 		}
 		if stopped {

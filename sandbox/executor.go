@@ -26,6 +26,9 @@ type Task struct {
 	Limits   proto.Limits // zero fields take proto's defaults
 	Seed     proto.Hash   // of the guest's random numbers; proto.TaskID.Seed
 	Progress func(permille uint32)
+	// Halt stops the guest (true) and lets it go on (false) in executors that can,
+	// see Spare. What it stands does not count as running, up to MaxHalt.
+	Halt <-chan bool
 
 	onLog func(b []byte) // hears the log as it grows, in the guest's own thread
 	onOut func(b []byte) // hears the start of what it writes to stdout likewise, see guest.tellOutput

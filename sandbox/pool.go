@@ -18,6 +18,7 @@ import (
 // PoolConfig of NewPool.
 type PoolConfig struct {
 	Slots   int      // children, hence tasks at once; zero: one
+	Spare   int      // more children, for tasks that run while others are halted
 	Command []string // argv of a child; empty: this executable with "sandbox-child"
 	// CacheDir keeps compiled code between runs, mode 0700; empty: none.
 	CacheDir string
@@ -50,6 +51,7 @@ const rssMargin = 512 << 20
 type pool struct {
 	cfg   PoolConfig
 	slots chan *slot // free ones
+	spare chan *slot // likewise
 	ctx   context.Context
 	stop  context.CancelFunc
 	spawn chan spawnRequest
@@ -69,6 +71,7 @@ type pool struct {
 
 type slot struct {
 	index int
+	home  chan *slot
 	child *process // nil until first needed and after a kill
 }
 
@@ -87,6 +90,9 @@ type spawned struct {
 func NewPool(cfg PoolConfig) (Executor, error) {
 	if cfg.Slots <= 0 {
 		cfg.Slots = 1
+	}
+	if cfg.Spare < 0 {
+		return nil, fmt.Errorf("sandbox: %d spare children", cfg.Spare)
 	}
 	if cfg.CPUPercent < 0 || cfg.CPUPercent > 100 {
 		return nil, fmt.Errorf("sandbox: CPU percent %d, want 1 to 100", cfg.CPUPercent)
@@ -115,10 +121,13 @@ func NewPool(cfg PoolConfig) (Executor, error) {
 	if cfg.CacheSize == 0 {
 		cfg.CacheSize = DefaultCacheSize
 	}
-	p := &pool{cfg: cfg, slots: make(chan *slot, cfg.Slots), spawn: make(chan spawnRequest), closed: make(chan struct{}), compileTimeout: compileTimeout, margin: rssMargin}
+	p := &pool{cfg: cfg, slots: make(chan *slot, cfg.Slots), spare: make(chan *slot, cfg.Spare), spawn: make(chan spawnRequest), closed: make(chan struct{}), compileTimeout: compileTimeout, margin: rssMargin}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	for i := range cfg.Slots {
-		p.slots <- &slot{index: i}
+		p.slots <- &slot{index: i, home: p.slots}
+	}
+	for i := range cfg.Spare {
+		p.spare <- &slot{index: cfg.Slots + i, home: p.spare}
 	}
 	p.wg.Add(1)
 	go p.spawner()
@@ -159,7 +168,7 @@ func (p *pool) Run(ctx context.Context, m *Module, input []byte, task Task) (Res
 	if err != nil {
 		return Result{Status: proto.StatusCancelled}, nil
 	}
-	defer func() { p.slots <- s }()
+	defer func() { s.home <- s }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
@@ -190,6 +199,12 @@ func (p *pool) Run(ctx context.Context, m *Module, input []byte, task Task) (Res
 			defer throttled.Done()
 			c.duty(p.cfg.CPUPercent, allowed.halt, done)
 		}()
+	}
+	if task.Halt != nil {
+		done := make(chan struct{})
+		defer throttled.Wait()
+		defer close(done)
+		throttled.Go(func() { c.obey(task.Halt, allowed.halt, done) })
 	}
 	var told told
 	res, err := p.exchange(c, allowed, m, input, task, &told)
@@ -230,17 +245,27 @@ func (p *pool) acquire(ctx context.Context) (*slot, error) {
 	if p.ctx.Err() != nil {
 		return nil, ErrClosed
 	}
-	select {
-	case s := <-p.slots:
+	got := func(s *slot) (*slot, error) {
 		switch {
 		case p.ctx.Err() != nil:
-			p.slots <- s
+			s.home <- s
 			return nil, ErrClosed
 		case ctx.Err() != nil:
-			p.slots <- s
+			s.home <- s
 			return nil, ctx.Err()
 		}
 		return s, nil
+	}
+	select { // a spare one need not start while another is free
+	case s := <-p.slots:
+		return got(s)
+	default:
+	}
+	select {
+	case s := <-p.slots:
+		return got(s)
+	case s := <-p.spare:
+		return got(s)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-p.ctx.Done():
@@ -296,6 +321,9 @@ func (p *pool) exchange(c *process, allowed *allowance, m *Module, input []byte,
 	most := task.Limits.Wall
 	if p.cfg.CPUPercent < 100 {
 		most += proto.Stretch(most, p.cfg.CPUPercent)
+	}
+	if task.Halt != nil {
+		most += MaxHalt
 	}
 	allowed.begin(task.Limits.Wall, most)
 	defer allowed.end()
@@ -399,8 +427,12 @@ func possible(r Result, l proto.Limits) bool {
 func (p *pool) Close() error {
 	p.closing.Do(func() {
 		p.stop()
-		for range p.cfg.Slots {
-			s := <-p.slots
+		for i := range p.cfg.Slots + p.cfg.Spare {
+			free := p.slots
+			if i >= p.cfg.Slots {
+				free = p.spare
+			}
+			s := <-free
 			if s.child != nil {
 				s.child.kill(proto.StatusCancelled)
 				<-s.child.gone

@@ -34,6 +34,9 @@ type process struct {
 	isolation Isolation
 	credit    credit // see duty.go
 
+	braking sync.Mutex
+	brakes  brake // why it stands, see halt.go
+
 	mu     sync.Mutex
 	killed bool
 	reaped bool

@@ -29,7 +29,7 @@ func StatsOf(ex Executor) (Stats, bool) {
 	if !ok {
 		return Stats{}, false
 	}
-	s := Stats{Slots: cap(p.slots), Busy: cap(p.slots) - len(p.slots), Started: p.starts.Load(), Ended: p.ended.Load()}
+	s := Stats{Slots: cap(p.slots) + cap(p.spare), Busy: cap(p.slots) + cap(p.spare) - len(p.slots) - len(p.spare), Started: p.starts.Load(), Ended: p.ended.Load()}
 	if i := p.newest.Load(); i != nil {
 		s.Isolation = *i
 	}

@@ -259,7 +259,7 @@ func openPool(dir string, cfg *config, log *zap.Logger) (sandbox.Executor, error
 		return nil, err
 	}
 	pool, err := sandbox.NewPool(sandbox.PoolConfig{
-		Slots: cfg.number("worker.slots"), Command: []string{exe, sandboxChild}, CacheDir: filepath.Join(dir, "cache"),
+		Slots: cfg.number("worker.slots"), Spare: 1, Command: []string{exe, sandboxChild}, CacheDir: filepath.Join(dir, "cache"),
 		CacheSize: uint64(cfg.number("cache.max-size")) << 20, CPUPercent: cfg.number("worker.cpu"), Log: log.Named("sandbox").Sugar().Infof,
 	})
 	if err != nil {

@@ -1,0 +1,43 @@
+//go:build unix
+
+package sandbox_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"edgenet.dev/proto"
+	"edgenet.dev/sandbox"
+	"edgenet.dev/sandbox/enginetest"
+)
+
+// While a guest is halted another one runs beside it, in a child more; the halted
+// one uses no processor time, its clock stands, and it goes on where it was.
+func TestHaltedGuestStandsStill(t *testing.T) {
+	p := newPool(t, sandbox.PoolConfig{Slots: 1, Spare: 1})
+	if n := sandbox.Spare(p); n != 1 {
+		t.Fatalf("%d spare", n)
+	}
+	spin, echo := prepare(t, enginetest.Spin()), prepare(t, enginetest.Echo())
+	const wall = 2 * time.Second
+	halt := make(chan bool, 1)
+	ended := make(chan sandbox.Result, 1)
+	go func() {
+		ended <- run(t, p, context.Background(), spin, "", sandbox.Task{Limits: proto.Limits{Fuel: proto.MaxFuel, Wall: wall}, Halt: halt})
+	}()
+	halt <- true
+	if got := run(t, p, context.Background(), echo, "beside it", sandbox.Task{}); string(got.Output) != "beside it" {
+		t.Fatalf("%s", got.Status)
+	}
+	select {
+	case got := <-ended:
+		t.Fatalf("it ended though it is halted: %s", got.Status)
+	case <-time.After(wall + wall/2):
+	}
+	halt <- false
+	got := <-ended
+	if got.Status != proto.StatusTimeout || got.Ran > wall+wall/2 {
+		t.Errorf("%s after %s, which the time that it stood is not part of", got.Status, got.Ran)
+	}
+}
