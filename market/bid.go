@@ -63,8 +63,12 @@ func (m *Machine) offerSeen(in OfferSeen) {
 	}
 	m.stop(b.timer)
 	rank := m.rank(b)
-	if w.held >= w.cfg.Slots && !m.makeWay(w.customers[b.from]) { // those who could start at once answer first
-		rank += uint64(min(w.neighbours, busySteps))
+	if w.held >= w.cfg.Slots { // those who could start at once answer first
+		steps := min(w.neighbours, busySteps)
+		if m.makeWay(w.customers[b.from]) {
+			steps /= 4
+		}
+		rank += uint64(steps)
 	}
 	if n := m.dearest(b.from, b.module); n > 1 { // and those who know no better of the submitter
 		rank += uint64(min(w.neighbours, busySteps) * n)
@@ -223,15 +227,11 @@ func (m *Machine) claim(b *bid) {
 		w.why = "it has claims for too many modules of that submitter"
 		return
 	}
-	held := w.held
-	if m.makeWay(c) { // what it holds delays nobody who comes now
-		held = min(held, w.cfg.Slots-1)
-	}
 	m.send(PublishClaim{Offer: o, Claim: &proto.Claim{
 		Offer: o.Id, Submitter: []byte(b.from), Slots: uint32(max(1, min(w.room(c), m.soon(c, b.module)))), Price: uint64(price),
 		ExpiresUnixMs: uint64(expires.UnixMilli()), Payee: payeeBytes(w.cfg.Payee, m.cfg.Self),
 		Operator: w.cfg.Operator, Site: w.cfg.Site, Round: b.round,
-		CpuPercent: uint32(w.share()), Parallel: uint32(w.cfg.Slots), Held: uint32(held),
+		CpuPercent: uint32(w.share()), Parallel: uint32(w.cfg.Slots), Held: uint32(w.held),
 		MaxFuel: uint64(w.cfg.MaxFuel), MaxMemory: w.cfg.MaxMemory,
 	}})
 }
