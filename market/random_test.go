@@ -293,7 +293,7 @@ func books(t *rapid.T, m *Machine) {
 			}
 		}
 	}
-	if queued != w.queued || held != w.held || fetching < 0 || queued+fetching+w.running+len(w.halted) != held || fetching != awaited {
+	if queued != w.queued || held != w.held || fetching < 0 || queued+w.running+len(w.halted) != held || fetching != awaited {
 		t.Fatalf("worker: %d queued of %d, %d fetching, %d running, %d held of %d", queued, w.queued, fetching, w.running, held, w.held)
 	}
 	for _, s := range m.sessions {
