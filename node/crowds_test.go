@@ -17,14 +17,15 @@ import (
 	"edgenet.dev/proto"
 )
 
-// Of too many callers of /vote one without credits goes, of those one from the
+// Of too many callers of /vote one with the fewest credits goes, of those one from the
 // most crowded address, and then the one that was silent for longest.
 func TestCallersGiveWay(t *testing.T) {
 	n := witness(t)
 	now := time.Now()
 	v := n.wallet.votes
 	calls := map[peer.ID]*caller{
-		"rich and silent":  {last: now.Add(-time.Hour), rich: true, site: "1.2.3.4"},
+		"rich and silent":  {last: now.Add(-time.Hour), has: proto.OneCredit, site: "1.2.3.4"},
+		"has a little":     {last: now, has: 1, site: "9.9.9.9"},
 		"alone and silent": {last: now.Add(-time.Minute), site: "5.6.7.8"},
 		"local and silent": {last: now.Add(-time.Second), site: ""},
 		"crowd 1":          {last: now.Add(-3 * time.Second), site: "1.2.3.4"},
@@ -34,7 +35,7 @@ func TestCallersGiveWay(t *testing.T) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.callers = calls
-	for _, want := range []peer.ID{"crowd 1", "alone and silent", "crowd 2", "local and silent", "rich and silent", ""} {
+	for _, want := range []peer.ID{"crowd 1", "alone and silent", "crowd 2", "local and silent", "has a little", "rich and silent", ""} {
 		got := v.dispensable()
 		if got != want {
 			t.Fatalf("%q gives way, want %q", got, want)

@@ -57,9 +57,9 @@ type votes struct {
 type caller struct {
 	s    network.Stream
 	out  *frameQueue
-	last time.Time // of its newest frame; guarded by votes.mu
-	site string    // where it speaks from, see siteOf
-	rich bool      // its account has credits: identities are free, credits are not
+	last time.Time    // of its newest frame; guarded by votes.mu
+	site string       // where it speaks from, see siteOf
+	has  proto.Credit // of its account: identities are free, credits are not
 }
 
 func newVotes(n *Node, heard func(peer.ID, *proto.VoteFrame) error) (*votes, error) {
@@ -204,7 +204,7 @@ func (v *votes) write(ctx context.Context, q *frameQueue, s network.Stream, idle
 func (v *votes) serve(s network.Stream) {
 	defer s.Reset()
 	from := s.Conn().RemotePeer()
-	c := &caller{s: s, out: newFrameQueue(), last: time.Now(), site: siteOf(s.Conn()), rich: v.n.wallet.worth(from) > 0}
+	c := &caller{s: s, out: newFrameQueue(), last: time.Now(), site: siteOf(s.Conn()), has: v.n.wallet.worth(from)}
 	limit := v.admit(from, c)
 	ctx, cancel := context.WithCancel(v.n.ctx)
 	var writer sync.WaitGroup
@@ -252,14 +252,18 @@ func (v *votes) admit(from peer.ID, c *caller) *rate.Limiter {
 	return limit
 }
 
-// dispensable is the caller that goes: of those without credits first, of these
+// dispensable is the caller that goes: one with the fewest credits, of these
 // one of the address with most of them, and the one that was silent for longest.
 // Call with mu held.
 func (v *votes) dispensable() (least peer.ID) {
-	sites := map[string]int{}
+	type peers struct {
+		site string
+		has  proto.Credit
+	}
+	alike := map[peers]int{}
 	for p, x := range v.callers {
-		if x.site != "" && !x.rich && !v.n.net.IsWitness(p) {
-			sites[x.site]++
+		if x.site != "" && !v.n.net.IsWitness(p) {
+			alike[peers{x.site, x.has}]++
 		}
 	}
 	for p, x := range v.callers {
@@ -267,8 +271,9 @@ func (v *votes) dispensable() (least peer.ID) {
 			continue
 		}
 		l := v.callers[least]
-		if l == nil || !x.rich && l.rich ||
-			x.rich == l.rich && cmp.Or(cmp.Compare(sites[l.site], sites[x.site]), x.last.Compare(l.last)) < 0 {
+		if l == nil || cmp.Or(
+			cmp.Compare(x.has, l.has), cmp.Compare(alike[peers{l.site, l.has}], alike[peers{x.site, x.has}]), x.last.Compare(l.last),
+		) < 0 {
 			least = p
 		}
 	}
