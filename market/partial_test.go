@@ -113,25 +113,25 @@ func TestLoneTimeoutPaysNothing(t *testing.T) {
 
 // lateTask is a task without a result, with executions whose time ran out.
 func lateTask(t *rapid.T) (m *Machine, task *task) {
-	m, err := New(Config{Self: simPeer(0), FeePPM: 10_000, Diversity: rapid.Bool().Draw(t, "diversity")})
+	m, err := New(Config{Self: simPeer(0), FeePPM: 10_000, Diversity: rapid.SampledFrom([]bool{true, true, false}).Draw(t, "diversity")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := rapid.IntRange(1, 3).Draw(t, "redundancy")
+	k := rapid.SampledFrom([]int{1, 2, 3}).Draw(t, "redundancy")
 	amount := func(what string, among ...proto.Credit) proto.Credit { return rapid.SampledFrom(among).Draw(t, what) }
 	j := &job{k: k, rec: JobRecord{Job: Job{Options: Options{Redundancy: k, MaxCredits: amount("budget", 100_000, 100_000, 100_000, 700, 3)}}}}
 	task = &lateT{job: j, level: k, fuel: 60_000_000_000}
 	task.pay = proto.PayFor(task.fuel, 1000)
 	s := &session{state: sessionServing}
 	leases := map[int]*lease{}
-	for range rapid.IntRange(0, 8).Draw(t, "executions") {
-		w := rapid.IntRange(1, 4).Draw(t, "worker")
+	for range rapid.SampledFrom([]int{0, 1, 2, 3, 4, 6, 8}).Draw(t, "executions") {
+		w := rapid.SampledFrom([]int{1, 2, 3, 4}).Draw(t, "worker")
 		l := leases[w]
 		if l == nil {
 			l = &lease{
-				s: s, worker: simPeer(w), lane: w, operator: rapid.SampledFrom([]string{"", "", "a", "b"}).Draw(t, "operator"),
+				s: s, worker: simPeer(w), lane: w, operator: rapid.SampledFrom([]string{"", "a", "a"}).Draw(t, "operator"),
 				cap: amount("cap", 100_000, 100_000, 200, 4), amount: amount("amount", 0, 100, 199),
-				done: rapid.IntRange(0, 9).Draw(t, "done") == 0,
+				done: rapid.SampledFrom([]bool{false, false, false, false, true}).Draw(t, "done"),
 			}
 			leases[w] = l
 		}

@@ -46,7 +46,7 @@ func TestNoFieldOfAJobIsLost(t *testing.T) {
 	}, map[string]string{"TaskInfo": "given apart", "Waiting": "of the node's own peers"})
 	fieldtest.Carried(t, taskMessage, map[string]string{
 		"ID.Job": "of the job's message", "Reason": "of the result", "Status": "of the result", "ExitCode": "of the result", "Size": "of the result", "Log": "of the result",
-		"Replicas.Status": "State says it", "Replicas.State": "a trial is shown as that", "Replicas.Hold": "of the wallet", "Replicas.Lane": "of the wallet",
+		"Replicas.Status": "State says it", "Replicas.State": "a trial is shown as that", "Replicas.Partial": "State says it of what is no trial", "Replicas.Hold": "of the wallet", "Replicas.Lane": "of the wallet",
 		"Replicas.LaneAmount": "of the wallet", "Replicas.LaneFuel": "of the wallet", "Replicas.LaneUpto": "of the wallet",
 	}, map[string]string{"LostLog": "stored by itself"})
 	fieldtest.Carried(t, func(r market.Result) *api.TaskResult {
