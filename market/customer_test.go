@@ -166,3 +166,28 @@ func TestEvictionSparesWhoOwes(t *testing.T) {
 		t.Fatalf("%d outcomes of submitter 2 forgotten, want 1", forgot)
 	}
 }
+
+// A batch that comes again, late or under a lane that is over, is refused no
+// more than it is taken: its work runs, and stopping it without the market's
+// knowledge would cost a slot for ever.
+func TestARefusalTakesNothingBack(t *testing.T) {
+	m, now := crowd(t)
+	from := simPeer(9000)
+	ref := crowdAssign(m, now, from)
+	if c := m.work.customers[from]; c == nil || c.execs[ref] == nil {
+		t.Fatal("the assignment is not taken")
+	}
+	hold := proto.CIDOf([]byte(from))
+	for _, o := range m.Step(now.Add(time.Minute), AssignSeen{
+		From: from,
+		Lane: Lane{Hold: hold, Payer: from, Worker: simPeer(0), Cap: 1_000_000, Deadline: simStart.Add(time.Hour)},
+		Batch: &proto.AssignmentBatch{
+			Worker: []byte(simPeer(0)), Hold: hold.Bytes(), ExpiresUnixMs: uint64(now.Add(time.Second).UnixMilli()),
+			Assignments: []*proto.Assignment{{Job: ref.Task.Job[:], Replicas: 1, Module: scenarioModule.Bytes(), MeterVersion: proto.MeterVersion}},
+		},
+	}) {
+		if r, refused := o.(SendRefused); refused {
+			t.Errorf("%s %s, which is taken already", r.Code, r.Reason)
+		}
+	}
+}

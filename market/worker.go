@@ -180,12 +180,12 @@ func (m *Machine) assignSeen(in AssignSeen) {
 			continue // nothing to call it by in a refusal
 		}
 		ref := proto.Ref{Task: proto.TaskID{Job: id, Index: a.Task}, Attempt: a.Attempt}
+		if c.execs[ref] != nil {
+			continue // came twice: a refusal now would take back what runs
+		}
 		if code != proto.CodeOK {
 			m.refuse(in.From, ref, code, reason)
 			continue
-		}
-		if c.execs[ref] != nil {
-			continue // came twice
 		}
 		fetch := i < len(in.Fetch) && in.Fetch[i]
 		if code, reason := m.checkAssignment(c, lane, a, fetch); code != proto.CodeOK {

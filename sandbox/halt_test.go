@@ -41,3 +41,15 @@ func TestHaltedGuestStandsStill(t *testing.T) {
 		t.Errorf("%s after %s, which the time that it stood is not part of", got.Status, got.Ran)
 	}
 }
+
+// A child that is held to a share of a core, and may be halted, too, ends with
+// its task.
+func TestHaltAndShareEndTogether(t *testing.T) {
+	p := newPool(t, sandbox.PoolConfig{Slots: 1, Spare: 1, CPUPercent: 50})
+	echo := prepare(t, enginetest.Echo())
+	for range 2 {
+		if got := run(t, p, context.Background(), echo, "both", sandbox.Task{Halt: make(chan bool, 1)}); string(got.Output) != "both" {
+			t.Fatalf("%s", got.Status)
+		}
+	}
+}

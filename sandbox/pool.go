@@ -188,23 +188,16 @@ func (p *pool) Run(ctx context.Context, m *Module, input []byte, task Task) (Res
 		close(ended)
 	})
 	allowed := &allowance{over: func() { c.kill(proto.StatusTimeout) }}
-	var throttled sync.WaitGroup
+	var brakes sync.WaitGroup
+	done := make(chan struct{})
+	defer brakes.Wait()
+	defer close(done) // for both brakes, before either is waited for
 	if p.cfg.CPUPercent < 100 {
 		c.awaitCredit(ctx, p.cfg.CPUPercent)
-		throttled.Add(1)
-		done := make(chan struct{})
-		defer throttled.Wait()
-		defer close(done)
-		go func() {
-			defer throttled.Done()
-			c.duty(p.cfg.CPUPercent, allowed.halt, done)
-		}()
+		brakes.Go(func() { c.duty(p.cfg.CPUPercent, allowed.halt, done) })
 	}
 	if task.Halt != nil {
-		done := make(chan struct{})
-		defer throttled.Wait()
-		defer close(done)
-		throttled.Go(func() { c.obey(task.Halt, allowed.halt, done) })
+		brakes.Go(func() { c.obey(task.Halt, allowed.halt, done) })
 	}
 	var told told
 	res, err := p.exchange(c, allowed, m, input, task, &told)
