@@ -215,18 +215,19 @@ func TestReceiptsCountOnTheirLane(t *testing.T) {
 func TestOutputsUnderWayAreProvable(t *testing.T) {
 	e := newEarner(t)
 	output := string(make([]byte, proto.MaxOutput))
-	var want proto.Credit
 	list := tasks(func(n uint32) *proto.Assignment { return e.order(n, 1) }, 0, 2*maxClaimOutputs/proto.MaxOutput)
 	e.begin(list...)
-	for _, a := range list {
+	last := "the last one" + output[12:]
+	for _, a := range list[1:] {
 		e.end(output, a)
-		want += proto.OneCredit
 	}
+	e.end(last, list[0])
+	want := proto.Credit(len(list)) * proto.OneCredit
 	if got := e.claimed(); got != want {
 		t.Errorf("the claim is worth %s of %s", got, want)
 	}
-	if _, ok := e.n.claims.output(proto.HashOf([]byte(output))); !ok {
-		t.Error("the output cannot be had")
+	if _, ok := e.n.claims.output(proto.HashOf([]byte(last))); !ok {
+		t.Error("the last output cannot be had")
 	}
 	if err := e.more(9999); proto.CodeOf(err) != proto.CodeBusy {
 		t.Errorf("with so much of outputs more work is taken: %v", err)
