@@ -32,6 +32,7 @@ type blockFile struct {
 	mu      sync.Mutex // orders changes of the list; guards what follows
 	text    *blocklist.File
 	stamp   blocklist.Stamp // of the file that was read last
+	seen    blocklist.Stamp // when it was looked at last
 	problem string          // why the file is not what is in force; "" when it is
 }
 
@@ -48,6 +49,8 @@ func (b *blocks) open() (err error) {
 		if f.text, err = blocklist.Load(f.path, b.n.self); err != nil {
 			return fmt.Errorf("node: %w", err)
 		}
+		f.seen = f.stamp
+		b.warn()
 	}
 	b.list.Store(blocklist.Of(f.text.Entries(), time.Now()))
 	return nil
@@ -85,14 +88,22 @@ func (b *blocks) look(ctx context.Context, force bool) error {
 		if err != nil {
 			return b.bad(err)
 		}
-		if force || stamp != f.stamp {
+		// A file that is written in place is read once it stays as it is: half of
+		// it may say something else.
+		settled := stamp == f.seen
+		f.seen = stamp
+		if force || stamp != f.stamp && settled {
 			text, err := blocklist.Load(f.path, b.n.self)
-			f.stamp = stamp
 			if err != nil {
+				f.stamp = stamp
 				return b.bad(err)
 			}
 			f.problem = ""
-			return b.reloaded(ctx, text, now)
+			if err := b.reloaded(ctx, text, now); err != nil {
+				return err // and it is tried again
+			}
+			f.stamp = stamp
+			return nil
 		}
 	}
 	if next := b.list.Load().Next(); !next.IsZero() && !now.Before(next) {
@@ -100,6 +111,19 @@ func (b *blocks) look(ctx context.Context, force bool) error {
 	}
 	b.enforce() // who came while the list changed
 	return nil
+}
+
+// warn tells of lines that a command would not have written. Call with mu held.
+func (b *blocks) warn() {
+	if line := b.file.text.Own; line > 0 {
+		b.n.log.Warn("the list of what is blocked names this node itself, which is left out", zap.Int("line", line))
+	}
+	for _, e := range b.file.text.Entries() {
+		if err := e.Endangers(b.n.net); err != nil {
+			b.n.log.Warn("the list of what is blocked may cut this node off", zap.Stringer("entry", e), zap.Error(err))
+			return
+		}
+	}
 }
 
 // bad tells once why the file is not read; the list stays what it was.
@@ -116,6 +140,7 @@ func (b *blocks) reloaded(ctx context.Context, text *blocklist.File, now time.Ti
 	old, read := b.file.text.Entries(), text.Entries()
 	added, removed := without(read, old), without(old, read)
 	b.file.text = text
+	b.warn()
 	if err := b.put(ctx, now); err != nil {
 		return err
 	}

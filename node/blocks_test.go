@@ -261,6 +261,13 @@ func TestBlockedFile(t *testing.T) {
 	write("192.0.2.5\n")
 	n.ReloadBlocks()
 	l.until("the file is read when asked for", func() bool { return values(n) == "192.0.2.5/32" })
+	write("192.0.2.66\n")
+	if err := n.LookOnce(t.Context()); err != nil || values(n) != "192.0.2.5/32" {
+		t.Errorf("%v: while somebody may write %q is blocked", err, values(n))
+	}
+	if err := n.LookOnce(t.Context()); err != nil || values(n) != "192.0.2.66/32" {
+		t.Errorf("%v: once it stays as it is %q is blocked", err, values(n))
+	}
 	write("192.0.2.6\n")
 	block(t, n, blocklist.Subnet, "192.0.2.7", false)
 	if got := values(n); got != "192.0.2.6/32 192.0.2.7/32" {
@@ -274,7 +281,7 @@ func TestBlockedFile(t *testing.T) {
 	for _, e := range entries {
 		acts = append(acts, e.Act)
 	}
-	if got := strings.Join(acts, " "); got != "block.add block.add block.reload block.reload block.reload block.add" {
+	if got := strings.Join(acts, " "); got != "block.add block.add block.reload block.reload block.reload block.reload block.add" {
 		t.Errorf("the audit log has %s", got)
 	}
 }

@@ -31,3 +31,6 @@ func (n *Node) Redials() (out []peer.ID) {
 	}
 	return out
 }
+
+// LookOnce looks at the list's file as it is done every now and then.
+func (n *Node) LookOnce(ctx context.Context) error { return n.blocks.look(ctx, false) }

@@ -31,15 +31,21 @@ func (e *LineError) Unwrap() error { return e.Err }
 
 // File is the text of a list: a line for each entry, and lines of people's own,
 // which stay as they are.
-type File struct{ lines []line }
+type File struct {
+	lines []line
+	// Own is the number of the first line that names the node itself, 0 when
+	// there is none. Such lines are left out: a list that many share may name one
+	// of them.
+	Own int
+}
 
 type line struct {
 	text  string
 	entry *Entry // nil: an empty line or a comment
 }
 
-// Parse reads the list of the node self. A line that cannot be read, or that
-// names the node itself, is a *LineError.
+// Parse reads the list of the node self. A line that cannot be read is a
+// *LineError.
 func Parse(raw []byte, self peer.ID) (*File, error) {
 	f := new(File)
 	count, number := 0, 0
@@ -50,8 +56,11 @@ func Parse(raw []byte, self peer.ID) (*File, error) {
 		if err == nil && e != nil {
 			if count++; count > MaxEntries {
 				err = fmt.Errorf("there are more than %d entries", MaxEntries)
-			} else {
-				err = e.Itself(self)
+			} else if e.Itself(self) != nil {
+				e = nil
+				if f.Own == 0 {
+					f.Own = number
+				}
 			}
 		}
 		if err != nil {
