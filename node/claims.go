@@ -206,14 +206,15 @@ type delivered struct {
 	output []byte
 }
 
-// delivered keeps the receipts of one signed batch, one for each result, and the
-// outputs: witnesses ask for them before they count a receipt.
+// delivered keeps the receipts of one signed batch for one payer, one for each
+// result, and the outputs: witnesses ask for them before they count a receipt.
 func (c *claims) delivered(batch []byte, receipts [][]byte, list []delivered) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	before := c.proofs
 	done := map[*laneWork]bool{}
 	for i, d := range list {
-		w := c.lane(d.hold, d.lane, d.payer, always)
+		w := c.placed(d.hold, d.lane, d.payer)
 		rc := new(proto.Receipt)
 		if goproto.Unmarshal(receipts[i], rc) == nil {
 			w.earned += payOf(rc)
@@ -244,6 +245,9 @@ func (c *claims) delivered(batch []byte, receipts [][]byte, list []delivered) {
 		c.grow(w, &w.results, len(v))
 		c.put(w.key('r', fmt.Sprint(w.records)), v)
 		w.records++
+	}
+	for range c.proofs - before { // after all: none of them gives way half written
+		c.trim(list[0].payer)
 	}
 }
 

@@ -16,7 +16,8 @@ import (
 // voucher and no proof: such a lane gives way first and loses nothing. Then comes
 // the one of which least is owed and not promised, for a lane that can pay a
 // thousand times as much: to keep a payer out, others must owe as much as it
-// brings, and claims will make them pay. Where work is under way nothing gives way.
+// brings, and claims will make them pay. Work that is under way keeps no place, for
+// its payer may never ask for it: its assignments stay without one until it is over.
 
 // always is the stake of work that was taken: it has a place.
 const always = proto.Credit(math.MaxInt64)
@@ -129,11 +130,37 @@ func (c *claims) place(payer peer.ID, stake proto.Credit) bool {
 	most := func(w *laneWork) int { return c.payers[w.payer].lanes }
 	switch p := c.payers[payer]; {
 	case p != nil && p.lanes >= maxPayerLanes:
-		return c.makeRoom(0, most, func(w *laneWork) bool { return w.payer == payer })
+		return c.makeRoom(0, most, func(w *laneWork) bool { return !w.bare && w.payer == payer })
 	case c.proofs >= maxClaimLanes:
-		return c.makeRoom(stake, most, func(*laneWork) bool { return true })
+		return c.makeRoom(stake, most, func(w *laneWork) bool { return !w.bare })
 	}
 	return true
+}
+
+// placed is a lane's entry with a place for proofs, of which trim makes up for one
+// too many. Call with mu held.
+func (c *claims) placed(hold cid.Cid, lane uint32, payer peer.ID) *laneWork {
+	w := c.find(hold, lane, payer)
+	if w == nil {
+		return c.add(hold, lane, payer)
+	}
+	if w.bare {
+		c.strip(w, false)
+	}
+	return w
+}
+
+// trim takes back places above what the payer and all may have. Call with mu held.
+func (c *claims) trim(payer peer.ID) {
+	if p := c.payers[payer]; p != nil && p.lanes > maxPayerLanes {
+		c.place(payer, 0)
+	}
+	if c.proofs > maxClaimLanes {
+		c.place("", always)
+	}
+	if len(c.lanes) > maxLaneEntries {
+		c.dropVoucher(always)
+	}
 }
 
 // space makes sure that a lane's payer, and all, have no more bytes than they may.
@@ -157,9 +184,8 @@ func (c *claims) space(w *laneWork, stake proto.Credit) bool {
 // most of what is short.
 func (c *claims) makeRoom(stake proto.Credit, most func(*laneWork) int, may func(*laneWork) bool) bool {
 	var least *laneWork
-	busy := c.n.work.lanesUnderWay()
-	for key, w := range c.lanes {
-		if w.bare || busy[key] || !may(w) {
+	for _, w := range c.lanes {
+		if !may(w) || w.bare && c.n.work.laneBusy(w.hold, w.lane) { // of which no more than the assignments are left
 			continue
 		}
 		if least == nil || cmp.Or(cmp.Compare(w.unpromised(), least.unpromised()), cmp.Compare(most(least), most(w))) < 0 {
@@ -170,7 +196,7 @@ func (c *claims) makeRoom(stake proto.Credit, most func(*laneWork) int, may func
 		return false
 	}
 	var err error
-	if least.earned == 0 && least.vouchered == 0 && !least.done {
+	if least.earned == 0 && least.vouchered == 0 && !least.done && !c.n.work.laneBusy(least.hold, least.lane) {
 		if err = c.erase(least); err == nil {
 			c.drop(least)
 		}
@@ -187,11 +213,12 @@ func (c *claims) makeRoom(stake proto.Credit, most func(*laneWork) int, may func
 func (w *laneWork) unpromised() proto.Credit { return w.earned - min(w.earned, w.vouchered) }
 
 // dropVoucher forgets the least of the vouchers that are kept alone, in the same
-// way. A lane that is done stays: it must not take more work.
+// way. A lane that is done stays: it must not take more work. So do assignments of
+// work that is under way.
 func (c *claims) dropVoucher(stake proto.Credit) bool {
 	var least *laneWork
 	for _, w := range c.lanes {
-		if w.bare && !w.done && (least == nil || max(w.earned, w.vouchered) < max(least.earned, least.vouchered)) {
+		if w.bare && !w.done && (least == nil || max(w.earned, w.vouchered) < max(least.earned, least.vouchered)) && !c.n.work.laneBusy(w.hold, w.lane) {
 			least = w
 		}
 	}

@@ -49,12 +49,9 @@ func TestClaimsMakeRoom(t *testing.T) {
 	if late(9*maxClaimLanes) == nil || !least.bare || c.proofs != maxClaimLanes || c.n.claims.lanes[laneKey(least.hold, 0)] != least {
 		t.Fatalf("%+v of %d lanes", least, c.proofs)
 	}
-	// The newcomer was owed nothing, so it is the next to go, were it not at work.
-	ref := proto.Ref{Attempt: 1}
-	c.n.work.keepInput(execKey{"a third", ref}, input{hold: proto.CIDOf(fmt.Append(nil, "late ", 9*maxClaimLanes)), batch: []byte("a batch")})
-	c.n.work.taken("a third", []proto.Ref{ref})
-	if late(10*maxClaimLanes-1) != nil {
-		t.Fatal("work under way gave way")
+	// The newcomer is owed nothing, so it is the next to go.
+	if late(10*maxClaimLanes-1) == nil || c.proofs != maxClaimLanes {
+		t.Fatalf("%d lanes", c.proofs)
 	}
 	// A payer's own debts give way to nothing of its own.
 	for range 2 * maxPayerLanes {
@@ -163,6 +160,103 @@ func TestPromisedWorkNeedsItsVoucher(t *testing.T) {
 	}
 	if err := e.more(9); err != nil || c.lanes[laneKey(e.hold, 0)].bare {
 		t.Errorf("more work: %v", err)
+	}
+}
+
+// Work that is under way keeps no place from others, be it that its payer never
+// asks for the results. Its assignments stay without one: who asks late owes as much.
+func TestWorkUnderWayKeepsNoPlace(t *testing.T) {
+	e := newEarner(t)
+	c := e.n.claims
+	list := tasks(func(n uint32) *proto.Assignment { return e.order(n, 1) }, 0, 3)
+	e.begin(list...)
+	for i := range maxClaimLanes - 1 {
+		payer, ref := peer.ID(fmt.Sprint("payer ", i)), proto.Ref{Attempt: 1}
+		in := input{hold: proto.CIDOf(fmt.Append(nil, "hold ", i)), batch: []byte("assignments")}
+		e.n.work.keepInput(execKey{payer, ref}, in)
+		e.n.work.taken(payer, []proto.Ref{ref})
+	}
+	late := func(name string, stake proto.Credit) error {
+		return c.admits(proto.CIDOf([]byte(name)), 0, peer.ID(name), []byte("a batch"), stake)
+	}
+	if err := late("late", 1); err != nil || c.proofs != maxClaimLanes {
+		t.Fatalf("beside work that is under way: %v, %d lanes", err, c.proofs)
+	}
+	for _, w := range c.lanes {
+		if w.payer != e.n.self {
+			w.earned = 10
+		}
+	}
+	w := c.lane(e.hold, 0, e.n.self, always)
+	if err := late("later", 1); err != nil || !w.bare || w.orders == 0 || c.lanes[laneKey(e.hold, 0)] != w {
+		t.Fatalf("%v, %+v", err, w)
+	}
+	// Nor do the bounds of vouchers and bytes take them.
+	for i := range maxLaneEntries {
+		c.promised(proto.CIDOf(fmt.Append(nil, "voucher ", i)), 0, "payer", 3)
+	}
+	c.promised(proto.CIDOf([]byte("dear")), 0, "payer", 4*maxClaimLanes)
+	c.bytes += int(c.n.cfg.MaxClaims)
+	_ = late("last", 1)
+	c.bytes -= int(c.n.cfg.MaxClaims)
+	if left := e.end("output", list...); left != len(list) || w.bare {
+		t.Errorf("%d of %d results left, %+v", left, len(list), w)
+	}
+	if got := e.claimed(); got != 3*proto.OneCredit {
+		t.Errorf("the claim is worth %s of 3 credits", got)
+	}
+}
+
+// What is kept of a lane without a place gives way, too, when bytes are short and
+// its work is over.
+func TestOrdersWithoutAPlaceGiveWay(t *testing.T) {
+	e := newEarner(t)
+	c, a := e.n.claims, e.order(0, 1)
+	e.begin(a)
+	w := c.lanes[laneKey(e.hold, 0)]
+	if !c.makeRoom(0, func(*laneWork) int { return 0 }, func(*laneWork) bool { return true }) || w.orders == 0 {
+		t.Fatalf("%+v", w)
+	}
+	ref, err := assignmentRef(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.n.work.forget(e.n.self, ref)
+	other := c.lane(proto.CIDOf([]byte("hold")), 0, "payer", 0)
+	other.earned = 1
+	c.grow(other, &other.outputs, int(c.n.cfg.MaxClaims))
+	if err := c.admits(proto.CIDOf([]byte("late")), 0, "late", []byte("a batch"), 0); err != nil || c.lanes[laneKey(e.hold, 0)] != nil {
+		t.Errorf("%v, %+v", err, w)
+	}
+}
+
+// Results of two lanes that leave together are all proven, also when the place of
+// one is needed for the other.
+func TestReceiptsOfOneFrameKeepEachOther(t *testing.T) {
+	e := newEarner(t)
+	c := e.n.claims
+	a, b, d := e.micro(0), e.micro(1), e.order(2, 3)
+	e.begin(a, d)
+	w := c.lanes[laneKey(e.hold, 0)]
+	c.strip(w, true)
+	for i := range maxClaimLanes {
+		c.lane(proto.CIDOf(fmt.Append(nil, "hold ", i)), 0, peer.ID(fmt.Sprint("payer ", i)), 0).earned = 10
+	}
+	var receipts [][]byte
+	for _, x := range []*proto.Assignment{a, b, d} {
+		raw, _ := e.receipt(e.n.cfg.Key, e.n.self, x, "output")
+		receipts = append(receipts, raw)
+	}
+	signed, err := proto.SignReceipts(e.n.cfg.Key, e.n.net.ID, receipts, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine := delivered{hold: e.hold, payer: e.n.self, output: []byte("output")}
+	other := mine
+	other.hold = proto.CIDOf([]byte("another hold"))
+	c.delivered(signed, receipts, []delivered{mine, other, mine})
+	if got := e.claimed(); got != 3*proto.OneCredit+1 {
+		t.Errorf("the claim is worth %d", got)
 	}
 }
 

@@ -21,6 +21,12 @@ type execKey struct {
 	ref  proto.Ref
 }
 
+// laneID names a lane of a hold.
+type laneID struct {
+	hold cid.Cid
+	lane uint32
+}
+
 // execution is an assignment's bytes from its arrival until the market forgets
 // it: the input before it runs, output and log after.
 type execution struct {
@@ -101,6 +107,7 @@ func (w *work) taken(from peer.ID, refs []proto.Ref) {
 			in = e.input
 			if e.input.batch = nil; in.batch != nil {
 				e.orders = proto.HashOf(in.batch)
+				w.atWork[laneID{in.hold, in.lane}]++
 			}
 		}
 		w.mu.Unlock()
@@ -236,6 +243,7 @@ func (w *work) forget(from peer.ID, ref proto.Ref) {
 			e.cancel()
 		}
 		w.bytes(k.from, -len(e.input.inline))
+		w.over(e)
 		delete(w.execs, k)
 	}
 }
@@ -264,17 +272,23 @@ func (w *work) underWay(hold cid.Cid, lane uint32) map[proto.Hash]bool {
 	return out
 }
 
-// lanesUnderWay are the keys of all lanes that have such work.
-func (w *work) lanesUnderWay() map[string]bool {
+// laneBusy reports whether a lane has such work.
+func (w *work) laneBusy(hold cid.Cid, lane uint32) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	out := map[string]bool{}
-	for _, e := range w.execs {
-		if e.orders != (proto.Hash{}) {
-			out[laneKey(e.input.hold, e.input.lane)] = true
-		}
+	return w.atWork[laneID{hold, lane}] > 0
+}
+
+// over notes that an execution is not under way any more. Call with mu held.
+func (w *work) over(e *execution) {
+	if e.orders == (proto.Hash{}) {
+		return
 	}
-	return out
+	e.orders = proto.Hash{}
+	id := laneID{e.input.hold, e.input.lane}
+	if w.atWork[id]--; w.atWork[id] == 0 {
+		delete(w.atWork, id)
+	}
 }
 
 // delivered notes that results are on their way and kept as proof.
@@ -283,7 +297,7 @@ func (w *work) delivered(keys []execKey) {
 	defer w.mu.Unlock()
 	for _, k := range keys {
 		if e := w.execs[k]; e != nil {
-			e.orders = proto.Hash{}
+			w.over(e)
 		}
 	}
 }

@@ -28,6 +28,7 @@ type work struct {
 	// inputBytes is the sum of the inputs in execs, inputsOf that of a submitter's.
 	inputBytes int
 	inputsOf   map[peer.ID]int
+	atWork     map[laneID]int // executions under way
 
 	modules      *moduleCache
 	shows        *shows   // holds that are verified
@@ -40,7 +41,7 @@ type toSubmitter interface{}
 
 func newWork(n *Node) *work {
 	w := &work{
-		n: n, links: map[peer.ID]*link{}, execs: map[execKey]*execution{}, inputsOf: map[peer.ID]int{}, shows: newShows(),
+		n: n, links: map[peer.ID]*link{}, execs: map[execKey]*execution{}, inputsOf: map[peer.ID]int{}, atWork: map[laneID]int{}, shows: newShows(),
 	}
 	w.modules = newModuleCache(w.stakeOf)
 	w.fetching = newServing(inputFetches, inputFetchesOf, fetchTurn, func(peer.ID) bool { return false }, w.stakeOf)
