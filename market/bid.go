@@ -1,6 +1,7 @@
 package market
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -65,7 +66,7 @@ func (m *Machine) offerSeen(in OfferSeen) {
 	rank := m.rank(b)
 	if w.held >= w.cfg.Slots { // those who could start at once answer first
 		steps := min(w.neighbours, busySteps)
-		if m.makeWay(w.customers[b.from]) {
+		if m.makeWay(w.customers[b.from], cmp.Or(o.MemoryLimit, proto.DefaultMemory)) {
 			steps /= 4
 		}
 		rank += uint64(steps)

@@ -2,6 +2,7 @@ package market
 
 import (
 	"cmp"
+	"math"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -29,12 +30,21 @@ func (m *Machine) charge(d time.Duration, p proto.Priority) turn {
 	return turn(max(d, leastTurn)/time.Duration(m.cfg.percent(p))) * 100
 }
 
-// turn is the submitter whose queue is served next; one must have work queued.
+// turn is the submitter whose queue is served next, nil when none has work queued.
 // Among equals the higher priority goes first, then the older execution.
-func (w *workside) turn() *customer {
+func (w *workside) turn() *customer { return w.turnWithin(math.MaxUint64) }
+
+// turnWithin is the turn of those whose next execution uses no more than that much
+// memory.
+func (w *workside) turnWithin(memory uint64) *customer {
+	return w.turnOf(func(c *customer) bool { return c.queue[0].memory() <= memory })
+}
+
+// turnOf is the turn of some that have work queued.
+func (w *workside) turnOf(some func(*customer) bool) *customer {
 	var next *customer
 	for _, c := range w.customers {
-		if len(c.queue) == 0 {
+		if len(c.queue) == 0 || !some(c) {
 			continue
 		}
 		if next == nil || cmp.Or(cmp.Compare(c.served, next.served), cmp.Compare(next.queue[0].a.Priority, c.queue[0].a.Priority),

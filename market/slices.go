@@ -1,8 +1,12 @@
 package market
 
 import (
+	"cmp"
+	"math"
 	"slices"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"edgenet.dev/proto"
 )
@@ -11,7 +15,7 @@ import (
 // ends: after its slice that one is halted, and goes on when no earlier turn is
 // left. So a guest that never ends delays a short task by a slice and not by its
 // whole time limit. What stands keeps its memory, so few do, and none for so long
-// that its submitter would give it up.
+// that its submitter would give it up: after that it may lose its place to others.
 
 const (
 	// slice is what an execution has of its slot before another's turn may come.
@@ -19,7 +23,8 @@ const (
 	// mostHalted is for how long one may stand in all: less than the slack that its
 	// submitter and its executor give it.
 	mostHalted = 4 * time.Second
-	// haltMemory is the most that one may use that stands beside others.
+	// haltMemory is what executions may use while some stand, beyond what the slots
+	// may in all.
 	haltMemory = proto.DefaultMemory
 )
 
@@ -49,12 +54,28 @@ func (m *Machine) recharge() {
 	}
 }
 
-// yields reports whether x may be halted for another's turn, and from when on.
-func (m *Machine) yields(x *exec) (time.Time, bool) {
-	if x.a.MemoryLimit > haltMemory || x.stood >= mostHalted {
-		return time.Time{}, false
+// spent reports whether x stood for as long as it may.
+func (x *exec) spent() bool { return x.stood >= mostHalted }
+
+// memory is what x may use, in bytes; no guest can address more than 4 GiB.
+func (x *exec) memory() uint64 {
+	return min(cmp.Or(x.a.MemoryLimit, proto.DefaultMemory), 4<<30)
+}
+
+// memoryLeft is what the next execution may use beside those that have a slot and
+// those that stand. Where none stands a slot has room for whatever was taken.
+func (w *workside) memoryLeft() uint64 {
+	if w.running < w.cfg.Slots && len(w.halted) == 0 {
+		return math.MaxUint64
 	}
-	return x.began.Add(slice), true
+	left := haltMemory + uint64(w.cfg.Slots)*min(w.cfg.MaxMemory, 4<<30)
+	for x := range w.executing {
+		left -= min(left, x.memory())
+	}
+	for _, x := range w.halted {
+		left -= min(left, x.memory())
+	}
+	return left
 }
 
 // spare reports whether one more execution may be halted.
@@ -62,11 +83,18 @@ func (w *workside) spare() bool {
 	return w.running == w.cfg.Slots && len(w.halted) < w.cfg.Spare
 }
 
+// pays reports whether a submitter is known here for work that was worth as much as
+// others'.
+func (m *Machine) pays(p peer.ID) bool {
+	x := m.work.worths[worthKey{payer: p}]
+	return x != nil && x.took >= worthLeast && x.earned+x.due > 0 && m.dear(worthKey{payer: p}) == 1
+}
+
 // makeWay reports whether a submitter's execution would have a slot within a
-// slice, though all are taken.
-func (m *Machine) makeWay(c *customer) bool {
+// slice, though all are taken. It may use that much memory.
+func (m *Machine) makeWay(c *customer, memory uint64) bool {
 	w := &m.work
-	if !w.spare() {
+	if !w.spare() || memory > w.memoryLeft() {
 		return false
 	}
 	m.recharge()
@@ -74,11 +102,11 @@ func (m *Machine) makeWay(c *customer) bool {
 	if c != nil {
 		own = max(own, c.served)
 	}
-	if w.queued > 0 && w.turn().served <= own {
+	if next := w.turn(); next != nil && next.served <= own {
 		return false
 	}
 	for x := range w.executing {
-		if _, ok := m.yields(x); ok && x.c != c && x.c.served > own {
+		if !x.spent() && x.c != c && x.c.served > own {
 			return true
 		}
 	}
@@ -113,8 +141,8 @@ func (m *Machine) unhalt(x *exec) {
 	x.began = m.now
 }
 
-// rotate lets those go on that stood for long enough, and halts the execution
-// that is furthest ahead of the submitter whose turn it is.
+// rotate lets those go on that stood for long enough, and has executions give way
+// to the submitter whose turn it is.
 func (m *Machine) rotate() {
 	w := &m.work
 	var next time.Time
@@ -130,27 +158,96 @@ func (m *Machine) rotate() {
 			m.goOn(x)
 		}
 	}
-	if w.queued > 0 && w.spare() {
-		c := w.turn()
-		var ahead *exec
-		for x := range w.executing {
-			at, ok := m.yields(x)
-			switch {
-			case !ok || x.c == c:
-			case m.now.Before(at):
-				look(at)
-			case x.c.served > c.served && (ahead == nil || m.before(ahead, x)):
-				ahead = x
-			}
+	for w.queued > 0 {
+		x, ends := m.givesWay(look)
+		if x == nil {
+			break
 		}
-		if ahead != nil {
-			m.halt(ahead)
-			m.fill()
+		if ends {
+			m.drop(x)
+			m.refuse(x.c.id, x.ref, proto.CodeBusy, "it stood still for others for as long as it may, and others wait")
+		} else {
+			m.halt(x)
 		}
+		m.fill()
 	}
 	if !next.IsZero() {
 		m.sooner(w.rotated, next)
 	}
+}
+
+// givesWay is the execution that makes room for the submitter whose turn it is, and
+// whether for good; look is told when one may. Halted is the one furthest ahead.
+// While those that stood for long enough run beside the others no more can be
+// halted, so that of all the one that loses least ends here for a submitter of whom
+// nothing runs, and goes to another worker. One that stood for long enough and has a
+// slot of its own does so for a submitter that pays. Work of who is known to pay
+// never ends so.
+func (m *Machine) givesWay(look func(time.Time)) (x *exec, ends bool) {
+	w := &m.work
+	left := w.memoryLeft()
+	c := w.turnWithin(left)
+	halts := c != nil && w.spare()
+	var idle, payer *customer // of whom nothing runs
+	for x := range w.executing {
+		if x.spent() {
+			idle = w.turnOf(func(c *customer) bool { return c.running == 0 })
+			payer = w.turnOf(func(c *customer) bool { return c.running == 0 && m.pays(c.id) })
+			break
+		}
+	}
+	beside := w.running > w.cfg.Slots && idle != nil
+	var ahead, lost *exec
+	soon := false
+	for x := range w.executing {
+		halt, to := halts && !x.spent(), c
+		switch {
+		case halt && x.c == c: // its own turn, until it is another's
+			to = w.turnOf(func(o *customer) bool { return o != c && o.queue[0].memory() <= left })
+		case halt:
+		case m.pays(x.c.id):
+			continue
+		case beside:
+			to = idle
+		case x.spent():
+			to = payer
+		default:
+			continue
+		}
+		if to == nil {
+			continue
+		}
+		at := m.overtakes(x, to)
+		switch {
+		case m.now.Before(at):
+			look(at)
+			soon = soon || halt && at.Sub(m.now) <= slice
+		case x.c == c:
+		case halt && (ahead == nil || m.before(ahead, x)):
+			ahead = x
+		case !halt && (lost == nil || cmp.Or(cmp.Compare(m.ran(x), m.ran(lost)), cmp.Compare(lost.seq, x.seq)) < 0):
+			lost = x
+		}
+	}
+	if ahead == nil && !soon {
+		return lost, true
+	}
+	return ahead, false
+}
+
+// overtakes is when x has had its slice and its submitter is ahead of another one,
+// if that has no slot until then: the past, or later than now by a slice at least.
+func (m *Machine) overtakes(x *exec, c *customer) time.Time {
+	at := x.began.Add(slice)
+	if x.c.served > c.served {
+		return at
+	}
+	missing := (c.served-x.c.served)/turn(max(1, x.c.running)) + 1 // all of them count
+	lasts := time.Duration((x.charged+missing)/x.dear) / 100 * time.Duration(m.cfg.percent(proto.Priority(x.a.Priority)))
+	if then := m.now.Add(max(lasts-m.ran(x), slice)); at.Before(then) {
+		at = then
+	}
+	return at
 }
 
 // before orders executions by their submitters' turns, then by arrival.
@@ -172,7 +269,7 @@ func (m *Machine) resumed() *exec {
 		}
 	}
 	if next != nil && w.queued > 0 {
-		if c := w.turn(); c != next.c && c.served < next.c.served {
+		if c := w.turnWithin(w.memoryLeft()); c != nil && c != next.c && c.served < next.c.served {
 			return nil
 		}
 	}

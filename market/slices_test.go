@@ -70,22 +70,12 @@ func TestTurnsComeAfterASlice(t *testing.T) {
 			}
 		}
 		b.tick(time.Minute)
-		b.assign(simPeer(3), 1, false, nil)
-		if on, _ := b.halts(); on != 0 {
-			t.Error("it stands again, though it stood for long enough, or its like runs beside it")
-		}
 		b.running = append(b.running, first)
 		b.end(nil)
 		b.end(nil)
 		if _, off := b.halts(); off != 0 || b.m.Busy() != 1 {
 			t.Errorf("%d run", b.m.Busy())
 		}
-	}
-	b := newBench(t, Worker{Enabled: true, Slots: 1, Spare: 1, InFlight: 20, Types: []string{"text"}, Custom: true})
-	b.assign(long, 1, false, func(a *proto.Assignment) { a.MemoryLimit = haltMemory + 1 })
-	b.assign(short, 1, false, nil)
-	if b.tick(time.Second); len(b.running) != 1 {
-		t.Error("one that takes much memory stands still")
 	}
 }
 
@@ -136,5 +126,137 @@ func TestWorkerThatMakesWayAnswersSooner(t *testing.T) {
 		if claims != spare {
 			t.Errorf("with %d spare it has answered %d times", spare, claims)
 		}
+	}
+}
+
+func turnsBench(t *testing.T) *bench {
+	return newBench(t, Worker{Enabled: true, Slots: 1, Spare: 1, InFlight: 20, MaxMemory: 1 << 30, Types: []string{"text"}, Custom: true})
+}
+
+// Two submitters with guests that never end do not get round the turns: where one
+// runs beside the other, because it stood for long enough, one of them goes to
+// another worker as soon as somebody else has a turn. Who is known to pay is spared.
+func TestWhatStoodForLongEnoughGivesWay(t *testing.T) {
+	first, second, honest := simPeer(1), simPeer(2), simPeer(3)
+	for _, pays := range []bool{false, true} {
+		b := turnsBench(t)
+		b.assign(first, 1, false, nil)
+		b.assign(second, 1, false, nil)
+		for range (mostHalted + time.Second) / slice {
+			b.tick(slice)
+		}
+		if b.m.Busy() != 2 || len(b.running) != 2 {
+			t.Fatalf("%d run, %d were started", b.m.Busy(), len(b.running))
+		}
+		if pays {
+			b.m.worthOf(worthKey{payer: first}).add(proto.OneCredit, worthLeast)
+		}
+		b.assign(honest, 1, false, nil)
+		for range 3 {
+			b.tick(slice)
+		}
+		gone, stands := first, second // which ran for longer
+		if pays {
+			gone, stands = second, first
+		}
+		if b.refused[gone][proto.CodeBusy] != 1 || b.refused[stands] != nil {
+			t.Errorf("with one that pays %v: refused %v", pays, b.refused)
+		}
+		if started := len(b.running) == 3; started == pays { // the other one stood for long enough, too
+			t.Errorf("with one that pays %v: the honest task was started %v", pays, started)
+		}
+		if b.m.Busy() != 1 || b.m.work.held != 2 {
+			t.Errorf("%d run, %d are held", b.m.Busy(), b.m.work.held)
+		}
+	}
+}
+
+// One that stood for long enough and has the slot for itself gives way to a submitter
+// whose work is paid, and not to a stranger or when its own is paid.
+func TestPaidWorkNeedNotWaitForWhatStood(t *testing.T) {
+	long, short := simPeer(1), simPeer(2)
+	for _, c := range []struct {
+		long, short bool // known to pay
+		gives       bool
+	}{{false, true, true}, {false, false, false}, {true, true, false}} {
+		b := turnsBench(t)
+		b.assign(long, 1, false, nil)
+		for p, pays := range map[peer.ID]bool{long: c.long, short: c.short} {
+			if pays {
+				b.m.worthOf(worthKey{payer: p}).add(proto.OneCredit, worthLeast)
+			}
+		}
+		endless := b.running[0]
+		for b.m.work.customers[long].execs[endless.Ref].stood < mostHalted {
+			b.tick(slice)
+			b.assign(short, 1, false, nil)
+			b.tick(slice)
+			if len(b.running) == 2 {
+				b.running = b.running[1:]
+				b.after(slice)
+				b.running = []Execute{endless}
+			}
+		}
+		b.assign(short, 1, false, nil)
+		for range 100 {
+			b.tick(slice)
+		}
+		if gave := b.refused[long][proto.CodeBusy] == 1; gave != c.gives || gave != (len(b.running) == 2) {
+			t.Errorf("%+v: it gave way %v, %d were started", c, gave, len(b.running))
+		}
+	}
+}
+
+// A turn that comes while another's execution runs needs no event: the worker looks
+// when that submitter is ahead, also where it has the turn itself until then.
+func TestTurnsComeInTime(t *testing.T) {
+	busy, long := simPeer(1), simPeer(2)
+	for _, own := range []int{1, 2} {
+		b := turnsBench(t)
+		b.assign(busy, 1, false, nil)
+		b.assign(long, own, false, nil) // both start where the other did
+		b.after(5 * time.Second)
+		b.assign(busy, 1, false, nil)
+		began, looks := b.now, 0
+		for ; len(b.m.work.halted) == 0; looks++ {
+			at, ok := b.m.Next()
+			if !ok || at.Sub(began) > 6*time.Second {
+				t.Fatalf("with %d tasks: the turn does not come within 6 s, %v", own, ok)
+			}
+			b.now = at
+			b.step(Tick{})
+		}
+		if looks > 10 || b.now.Sub(began) < 4*time.Second {
+			t.Errorf("with %d tasks: it looked %d times and the turn came after %s", own, looks, b.now.Sub(began))
+		}
+	}
+}
+
+// Whatever memory a guest asked for, it is halted for those that have room beside
+// it, and those that have none do not stand in their way.
+func TestMemoryBesideWhatStands(t *testing.T) {
+	b := turnsBench(t)
+	asks := func(n uint64) func(*proto.Assignment) {
+		return func(a *proto.Assignment) { a.MemoryLimit = n }
+	}
+	b.assign(simPeer(1), 1, false, asks(1<<30)) // all of the slot
+	b.assign(simPeer(2), 1, false, asks(haltMemory+1))
+	if b.tick(time.Second); len(b.running) != 1 {
+		t.Fatal("more memory is used than all slots may and what stands")
+	}
+	b.assign(simPeer(3), 1, false, nil)
+	if b.tick(slice); len(b.running) != 2 || b.running[1].From != simPeer(3) {
+		t.Fatal("who asks for much memory keeps its slot")
+	}
+	large := b.running[0]
+	b.running = b.running[1:]
+	b.after(time.Millisecond)
+	if _, off := b.halts(); off != 1 || len(b.running) != 0 {
+		t.Errorf("%d go on, %d were started beside it", off, len(b.running))
+	}
+	b.running = []Execute{large}
+	b.after(time.Millisecond)
+	if len(b.running) != 1 || b.running[0].From != simPeer(2) {
+		t.Error("the slot that became free stays so")
 	}
 }

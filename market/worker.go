@@ -308,7 +308,7 @@ func (m *Machine) fill() {
 			m.goOn(x)
 			continue
 		}
-		x := w.turn().queue[0]
+		x := w.turnWithin(w.memoryLeft()).queue[0] // which is somebody's, as none stands
 		w.unqueue(x)
 		m.begins(x)
 		if x.waited {
