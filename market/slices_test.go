@@ -1,10 +1,13 @@
 package market
 
 import (
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"pgregory.net/rapid"
 
 	"edgenet.dev/proto"
 )
@@ -259,4 +262,49 @@ func TestMemoryBesideWhatStands(t *testing.T) {
 	if len(b.running) != 1 || b.running[0].From != simPeer(2) {
 		t.Error("the slot that became free stays so")
 	}
+}
+
+// Whatever comes in whatever order: no more executions have a child than there are
+// children, no slot is free while somebody waits, and memory keeps its bound.
+func TestTurnsKeepTheirBounds(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		slots := rapid.IntRange(1, 3).Draw(rt, "slots")
+		b := newBench(t, Worker{Enabled: true, Slots: slots, Spare: 1, InFlight: 40, MaxMemory: 1 << 30, Types: []string{"text"}, Custom: true})
+		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
+			from := simPeer(rapid.IntRange(1, 5).Draw(rt, "submitter"))
+			switch rapid.IntRange(0, 4).Draw(rt, "what") {
+			case 0, 1:
+				b.assign(from, rapid.IntRange(1, 3).Draw(rt, "tasks"), false, func(a *proto.Assignment) {
+					a.MemoryLimit = rapid.SampledFrom([]uint64{0, 1 << 20, haltMemory + 1, 1 << 30}).Draw(rt, "memory")
+				})
+			case 2:
+				b.tick(time.Duration(rapid.IntRange(1, 5000).Draw(rt, "ms")) * time.Millisecond)
+			case 3:
+				if at, ok := b.m.Next(); ok {
+					if at.After(b.now) {
+						b.now = at
+					}
+					b.step(Tick{})
+				}
+			case 4:
+				if len(b.running) > 0 { // or was dropped
+					b.after(time.Duration(rapid.IntRange(1, 50).Draw(rt, "ms")) * time.Millisecond)
+				}
+			}
+			books(rt, b.m)
+			w := &b.m.work
+			used := uint64(0)
+			for _, x := range slices.Concat(w.halted, slices.Collect(maps.Keys(w.executing))) {
+				used += x.memory()
+			}
+			switch {
+			case w.running != len(w.executing) || w.running+len(w.halted) > slots+1:
+				rt.Fatalf("%d run, %d stand", w.running, len(w.halted))
+			case w.running < slots && w.queued+len(w.halted) > 0:
+				rt.Fatalf("%d run, %d wait", w.running, w.queued+len(w.halted))
+			case used > uint64(slots)<<30+haltMemory:
+				rt.Fatalf("%d bytes may be used", used)
+			}
+		}
+	})
 }

@@ -17,34 +17,36 @@ const dutyPeriod = 100 * time.Millisecond
 
 // credit is a child's account. One goroutine at a time works on it.
 type credit struct {
-	at   time.Time // of the last settlement
-	cpu  time.Duration
-	left time.Duration
+	at    time.Time // of the last settlement
+	cpu   time.Duration
+	stood time.Duration
+	left  time.Duration
 }
 
 func share(percent int) time.Duration { return dutyPeriod * time.Duration(percent) / 100 }
 
 // settle brings the account up to date and returns what is left. Where the
-// system does not tell processor time, a child that ran is taken to have used
-// all of it.
-func (c *process) settle(percent int, ran bool) time.Duration {
+// system does not tell processor time, a child that has a task is taken to have
+// used all of it in which it did not stand.
+func (c *process) settle(percent int, busy bool) time.Duration {
 	now := time.Now()
 	used, known := c.cpuTime()
+	stood := c.standing()
 	a := &c.credit
 	if a.at.IsZero() {
-		*a = credit{at: now, cpu: used, left: share(percent) / 2}
+		*a = credit{at: now, cpu: used, stood: stood, left: share(percent) / 2}
 		return a.left
 	}
 	passed := now.Sub(a.at)
 	cost := used - a.cpu
 	if !known {
 		used, cost = a.cpu, 0
-		if ran {
-			cost = passed
+		if busy {
+			cost = passed - (stood - a.stood)
 		}
 	}
 	a.left = min(a.left+passed*time.Duration(percent)/100-cost, 3*share(percent))
-	a.at, a.cpu = now, used
+	a.at, a.cpu, a.stood = now, used, stood
 	return a.left
 }
 
@@ -73,14 +75,14 @@ func (c *process) duty(percent int, halted func(bool), done <-chan struct{}) {
 	for {
 		select {
 		case <-done:
-			c.settle(percent, !stopped)
+			c.settle(percent, true)
 			if stopped {
 				c.hold(brakeDuty, false, halted)
 			}
 			return
 		case <-timer.C:
 		}
-		left := c.settle(percent, !stopped)
+		left := c.settle(percent, true)
 		if stop := left <= 0 || stopped && left < share(percent)/2; stop != stopped {
 			c.hold(brakeDuty, stop, halted)
 			stopped = stop

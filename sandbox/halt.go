@@ -36,7 +36,22 @@ func (c *process) hold(why brake, on bool, halted func(bool)) {
 	if stands := c.brakes != 0; stands != (before != 0) {
 		c.signal(stands)
 		halted(stands)
+		if stands {
+			c.since = time.Now()
+		} else {
+			c.stood += time.Since(c.since)
+		}
 	}
+}
+
+// standing is for how long the child stood in all.
+func (c *process) standing() time.Duration {
+	c.braking.Lock()
+	defer c.braking.Unlock()
+	if c.brakes != 0 {
+		return c.stood + time.Since(c.since)
+	}
+	return c.stood
 }
 
 // obey halts the child as a task's Halt says, until done is closed.

@@ -36,6 +36,8 @@ type process struct {
 
 	braking sync.Mutex
 	brakes  brake // why it stands, see halt.go
+	since   time.Time
+	stood   time.Duration // before that
 
 	mu     sync.Mutex
 	killed bool
