@@ -62,6 +62,7 @@ type payerWork struct {
 	entries int
 	lanes   int // of those, with a place for proofs
 	bytes   int
+	full    time.Time // none of its lanes gave way for another; nothing was promised since
 }
 
 // laneWork counts what is kept of a lane.
@@ -179,6 +180,7 @@ func (c *claims) promised(hold cid.Cid, lane uint32, payer peer.ID, amount proto
 	}
 	if amount > w.vouchered {
 		w.vouchered, w.withheld = amount, time.Time{}
+		c.payers[payer].full = time.Time{}
 	}
 	return true
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"math"
+	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -130,7 +131,13 @@ func (c *claims) place(payer peer.ID, stake proto.Credit) bool {
 	most := func(w *laneWork) int { return c.payers[w.payer].lanes }
 	switch p := c.payers[payer]; {
 	case p != nil && p.lanes >= maxPayerLanes:
-		return c.makeRoom(0, most, func(w *laneWork) bool { return !w.bare && w.payer == payer })
+		if time.Since(p.full) < gatherEvery { // each look goes through all lanes
+			return false
+		}
+		if !c.makeRoom(0, most, func(w *laneWork) bool { return !w.bare && w.payer == payer }) {
+			p.full = time.Now()
+			return false
+		}
 	case c.proofs >= maxClaimLanes:
 		return c.makeRoom(stake, most, func(w *laneWork) bool { return !w.bare })
 	}

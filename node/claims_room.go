@@ -47,7 +47,7 @@ func (c *claims) room(w *laneWork, batch int) error {
 // that is too much. Call with mu held.
 func (c *claims) covered(w *laneWork) error {
 	if w.owes(w.provable) && w.delivered != w.tallied && time.Since(w.gathered) > gatherEvery {
-		_, provable, err := c.gather(w)
+		_, provable, err := c.gather(w, w.payer)
 		if err != nil {
 			return err
 		}
@@ -106,7 +106,7 @@ func (c *claims) compact(w *laneWork) error {
 	var best []proven
 	var pay proto.Credit
 	if w.vouchered < w.earned {
-		work, err := c.proven(w)
+		work, err := c.proven(w, w.payer)
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -306,5 +307,59 @@ func TestVouchersMakeRoom(t *testing.T) {
 	}
 	if _, err := c.n.kv.get(voucherKey(e.hold, 0)); err == nil {
 		t.Error("what gave way is still stored")
+	}
+}
+
+// Claims are made while the market's goroutine learns whose a lane is (with -race).
+func TestClaimsAreMadeWhileLanesAreAdopted(t *testing.T) {
+	e := newEarner(t)
+	e.take(e.batch(nil, e.order(0, 1)))
+	e.deliver(e.order(0, 1))
+	c := e.n.claims
+	w := c.lanes[laneKey(e.hold, 0)]
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for i := range 200 {
+			c.promised(e.hold, 0, []peer.ID{"another", e.n.self}[i%2], 0)
+		}
+	}()
+	for range 20 {
+		if _, err := c.claim(w); err != nil {
+			t.Error(err)
+		}
+		if err := c.outvoted("third", &proto.Abort{Hold: e.hold.Bytes()}); err != nil {
+			t.Error(err)
+		}
+	}
+	<-ended
+	if got := e.claimed(); got != proto.OneCredit {
+		t.Errorf("the claim is worth %s", got)
+	}
+}
+
+// A payer that has all its places owing is looked at once a second, and at once
+// when it promised something.
+func TestFullPayersAreLookedAtOnceASecond(t *testing.T) {
+	c := alone(t).claims
+	lane := func(i int) *laneWork { return c.lane(proto.CIDOf(fmt.Append(nil, "hold ", i)), 0, "payer", 0) }
+	for i := range maxPayerLanes {
+		lane(i).earned = 10
+	}
+	if lane(-1) != nil {
+		t.Fatal("a debt gave way")
+	}
+	lane(0).earned = 0
+	if lane(-1) != nil {
+		t.Error("all lanes were looked through again")
+	}
+	c.promised(proto.CIDOf([]byte("hold 1")), 0, "payer", 1)
+	if lane(-1) == nil {
+		t.Error("no place though something was promised")
+	}
+	lane(1).earned = 0
+	c.payers["payer"].full = time.Now().Add(-gatherEvery)
+	if lane(-2) == nil {
+		t.Error("no place a second later")
 	}
 }

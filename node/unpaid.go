@@ -55,7 +55,10 @@ type proven struct {
 
 // claim makes the signed claim of a lane from what is kept; nil when nothing is.
 func (c *claims) claim(w *laneWork) ([]byte, error) {
-	m, _, err := c.gather(w)
+	c.mu.Lock()
+	payer := w.payer
+	c.mu.Unlock()
+	m, _, err := c.gather(w, payer)
 	if err != nil || m == nil {
 		return nil, err
 	}
@@ -63,13 +66,13 @@ func (c *claims) claim(w *laneWork) ([]byte, error) {
 }
 
 // gather makes a lane's claim, nil when nothing is kept, and says what its
-// receipts prove.
-func (c *claims) gather(w *laneWork) (*proto.WorkClaim, proto.Credit, error) {
+// receipts prove. Without the lock payer alone says whose the lane is.
+func (c *claims) gather(w *laneWork, payer peer.ID) (*proto.WorkClaim, proto.Credit, error) {
 	m := &proto.WorkClaim{Hold: w.hold.Bytes(), Lane: w.lane}
 	if v, err := c.n.kv.get(voucherKey(w.hold, w.lane)); err == nil {
 		m.Voucher = v
 	}
-	work, err := c.proven(w)
+	work, err := c.proven(w, payer)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -136,7 +139,7 @@ func fitting(work []proven, room, outputs int) (out []proven, pay proto.Credit) 
 // proven lists a lane's work that the payer ordered on it, each once. Every record
 // is judged again: one that is bad leaves the others what they are. Assignments
 // are read before receipts, because their keys sort first.
-func (c *claims) proven(w *laneWork) ([]proven, error) {
+func (c *claims) proven(w *laneWork, payer peer.ID) ([]proven, error) {
 	orders := map[order][]*batch{}
 	byPayer := map[*batch]peer.ID{}
 	useless := map[string]bool{} // hashes of receipts
@@ -149,7 +152,7 @@ func (c *claims) proven(w *laneWork) ([]proven, error) {
 	}
 	var list []done
 	ordered := func(raw []byte) {
-		b := c.ordered(w, raw)
+		b := c.ordered(w, payer, raw)
 		if b == nil {
 			return
 		}
@@ -212,14 +215,14 @@ func (c *claims) proven(w *laneWork) ([]proven, error) {
 }
 
 // ordered are a record's assignments if they are a lane's: for this worker, by its
-// payer.
-func (c *claims) ordered(w *laneWork, raw []byte) *proto.Signed {
+// payer, if that is known.
+func (c *claims) ordered(w *laneWork, payer peer.ID, raw []byte) *proto.Signed {
 	s, err := proto.Inspect(raw, proto.KindAssignments)
 	if err != nil {
 		return nil
 	}
 	b := s.Payload.GetAssignments()
-	if b == nil || peer.ID(b.Worker) != c.n.self || string(b.Hold) != w.hold.KeyString() || b.Lane != w.lane || w.payer != "" && w.payer != s.Signer {
+	if b == nil || peer.ID(b.Worker) != c.n.self || string(b.Hold) != w.hold.KeyString() || b.Lane != w.lane || payer != "" && payer != s.Signer {
 		return nil
 	}
 	return s
@@ -292,7 +295,7 @@ func (c *claims) done(d *proto.Done, payer peer.ID, most proto.Credit) (done, cl
 	if w == nil {
 		return nil, nil, nil
 	}
-	m, pay, err := c.gather(w)
+	m, pay, err := c.gather(w, payer)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -324,8 +327,9 @@ func (c *claims) outvoted(from peer.ID, a *proto.Abort) error {
 	}
 	c.mu.Lock()
 	w := c.lanes[laneKey(hold, a.Lane)]
+	his := w != nil && w.payer == from
 	c.mu.Unlock()
-	if w == nil || w.payer != from {
+	if !his {
 		return nil
 	}
 	var first *proto.Receipt
