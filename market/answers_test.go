@@ -99,3 +99,86 @@ func TestWhoCannotPayIsAnsweredLater(t *testing.T) {
 		}
 	}
 }
+
+// However many accounts make more offers than a worker answers, one that has more
+// than they is answered, one with an open lane is, and one that has less now and then.
+func TestManyAccountsSilenceNobody(t *testing.T) {
+	for name, x := range map[string]struct {
+		of, has proto.Credit // of each of the many, and of the one
+		lane    bool
+		least   int // of eleven offers, one a second
+	}{
+		"more":           {of: 1, has: proto.OneCredit, least: 11},
+		"less":           {of: proto.OneCredit, has: 2, least: 1},
+		"less, a lane":   {of: proto.OneCredit, has: 2, lane: true, least: 11},
+		"nothing, alone": {of: 0, has: proto.OneCredit, least: 11},
+	} {
+		b := newBench(t, Worker{Enabled: true, Slots: 2, Types: []string{"text"}, Custom: true})
+		one, answered, all := simPeer(1), 0, 0
+		if x.lane {
+			b.assign(one, 1, false, nil)
+		}
+		for ms := 0; ms < 15_000; ms += 10 {
+			b.now = b.now.Add(10 * time.Millisecond)
+			for i := range 14 {
+				all += b.answered(simPeer(10+(14*ms/10+i)%100), x.of)
+			}
+			if ms%1000 == 0 && ms >= 4000 { // what was saved up is gone
+				answered += b.answered(one, x.has)
+			}
+		}
+		if answered < x.least {
+			t.Errorf("%s: %d offers are answered, %d should be", name, answered, x.least)
+		}
+		if most := (15 + claimBurst) * MaxClaims; all+answered > most {
+			t.Errorf("%s: %d claims in 15 seconds, %d at most", name, all+answered, most)
+		}
+	}
+}
+
+// answered brings an offer and reports whether it is answered at once, 1 or 0.
+func (b *bench) answered(from peer.ID, funds proto.Credit) int {
+	b.n++
+	var id proto.JobID
+	binary.BigEndian.PutUint32(id[:], b.n)
+	for _, o := range b.step(OfferSeen{From: from, Funds: &funds, Offer: &proto.Offer{
+		Id: id[:], Type: "text", Module: scenarioModule.Bytes(), MeterVersion: proto.MeterVersion, FuelLimit: 1, PriceCap: 1_000_000,
+		SlotsWanted: 1, WorkersWanted: 1, DeadlineUnixMs: uint64(b.now.Add(time.Hour).UnixMilli()), Priority: uint32(proto.PriorityNormal), Round: 1,
+	}}) { // a microcredit pays for it
+		if _, ok := o.(PublishClaim); ok {
+			return 1
+		}
+	}
+	return 0
+}
+
+// An offer that waits for its turn to be answered stays while those of many accounts
+// with less come, and one that is decided goes before all that wait.
+func TestOffersThatWaitGiveWayByFunds(t *testing.T) {
+	b := newBench(t, Worker{Enabled: true, Slots: 1, Types: []string{"text"}, Custom: true})
+	b.step(Neighbours{Workers: 1000}) // it answers late
+	bids := b.m.work.bids
+	waits := func(from peer.ID, funds proto.Credit) proto.JobID {
+		for {
+			b.answered(from, funds)
+			var id proto.JobID
+			binary.BigEndian.PutUint32(id[:], b.n)
+			if bids[id].timer.armed() {
+				return id
+			}
+		}
+	}
+	honest := waits(simPeer(1), proto.OneCredit)
+	for i := range 2 * maxOffers {
+		waits(simPeer(10+i%100), 1)
+	}
+	if bids[honest] == nil {
+		t.Error("it went with the oldest")
+	}
+	decided := waits(simPeer(2), 1000*proto.OneCredit)
+	b.m.stop(bids[decided].timer)
+	last := waits(simPeer(200), 1)
+	if waits(simPeer(201), 1); bids[decided] != nil || bids[last] == nil || bids[honest] == nil {
+		t.Errorf("decided: %v, waiting: %v and %v", bids[decided] != nil, bids[last] != nil, bids[honest] != nil)
+	}
+}

@@ -23,8 +23,9 @@ type bid struct {
 	slots    uint64             // Σ rivals
 	timer    *timer
 	answered bool
-	poor     bool  // its submitter cannot pay, as far as that is known
-	said     Grant // most that others said they grant, who do not grant what it asks for
+	poor     bool         // its submitter cannot pay, as far as that is known
+	funds    proto.Credit // of its submitter, the most there is where that is not known
+	said     Grant        // most that others said they grant, who do not grant what it asks for
 }
 
 // busySteps is how many steps later a worker answers whose slots are taken.
@@ -57,7 +58,10 @@ func (m *Machine) offerSeen(in OfferSeen) {
 		return // not its owner, or heard already
 	}
 	b.offer, b.module, b.round, b.answered = o, module, o.Round, false
-	b.rivals, b.slots, b.said, b.poor = nil, 0, Grant{}, m.poor(in)
+	b.rivals, b.slots, b.said, b.poor, b.funds = nil, 0, Grant{}, m.poor(in), math.MaxInt64
+	if in.Funds != nil {
+		b.funds = *in.Funds
+	}
 	if w.why = m.declines(b); w.why != "" && w.why != w.below(o) {
 		m.stop(b.timer)
 		return
@@ -84,16 +88,13 @@ func (m *Machine) offerSeen(in OfferSeen) {
 	m.claim(b)
 }
 
-// track makes room for an offer: bounded in all and per submitter, the oldest
-// go first.
+// track makes room for an offer: bounded per submitter, of which the oldest goes
+// first, and in all.
 func (w *workside) track(m *Machine, id proto.JobID, from peer.ID) *bid {
-	if w.bidsOf[from] >= maxOfferPeer || len(w.bids) >= maxOffers {
-		for i, old := range w.bidOrder {
-			if b := w.bids[old]; b != nil && (len(w.bids) >= maxOffers || b.from == from) {
-				w.dropBid(m, old)
-				w.bidOrder = append(w.bidOrder[:i], w.bidOrder[i+1:]...)
-				break
-			}
+	if own := w.bidsOf[from] >= maxOfferPeer; own || len(w.bids) >= maxOffers {
+		if i := w.givesWay(from, own); i >= 0 {
+			w.dropBid(m, w.bidOrder[i])
+			w.bidOrder = append(w.bidOrder[:i], w.bidOrder[i+1:]...)
 		}
 	}
 	if len(w.bidOrder) > 2*maxOffers { // ids of withdrawn offers remain in it
@@ -111,6 +112,26 @@ func (w *workside) track(m *Machine, id proto.JobID, from peer.ID) *bid {
 	w.bidsOf[from]++
 	w.bidOrder = append(w.bidOrder, id)
 	return b
+}
+
+// givesWay is where in bidOrder the offer stands that makes room for another one of
+// from: its own oldest one, or of all the oldest that is decided, else one whose
+// submitter has least for each that waits.
+func (w *workside) givesWay(from peer.ID, own bool) int {
+	least, has := -1, proto.Credit(0)
+	for i, id := range w.bidOrder {
+		b := w.bids[id]
+		switch {
+		case b == nil || own && b.from != from:
+			continue
+		case own || b.answered || !b.timer.armed():
+			return i
+		}
+		if each := b.funds / proto.Credit(w.bidsOf[b.from]); least < 0 || each < has {
+			least, has = i, each
+		}
+	}
+	return least
 }
 
 func (w *workside) dropBid(m *Machine, id proto.JobID) {

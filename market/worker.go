@@ -8,7 +8,6 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"golang.org/x/time/rate"
 	goproto "google.golang.org/protobuf/proto"
 
 	"edgenet.dev/proto"
@@ -24,10 +23,8 @@ type workside struct {
 	bids     map[proto.JobID]*bid
 	bidOrder []proto.JobID
 	bidsOf   map[peer.ID]int
-	claims   *rate.Limiter // that it makes
-	// poorClaims are those for submitters that cannot pay.
-	poorClaims *rate.Limiter
-	paces      map[cid.Cid]*pace
+	paces    map[cid.Cid]*pace
+	answering
 
 	customers map[peer.ID]*customer
 	queued    int           // executions in queues
@@ -87,7 +84,7 @@ func (w *workside) init(cfg Worker) {
 	w.set(cfg)
 	w.bids = map[proto.JobID]*bid{}
 	w.bidsOf = map[peer.ID]int{}
-	w.claims, w.poorClaims = claimLimit(MaxClaims), claimLimit(poorClaims)
+	w.answering = newAnswering()
 	w.worths = map[worthKey]*worth{}
 	w.booked = map[worthKey]bool{}
 	w.executing = map[*exec]bool{}
