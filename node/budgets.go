@@ -18,15 +18,19 @@ import (
 // passes on what a spammer said is not taken for one. Authors whose account has
 // no credits cost nothing to make: together they have one budget for offers, which
 // they could not pay for, and a larger one for claims: new workers have earned
-// nothing yet. Those that have credits have one budget together, too: the fewer
-// credits, the fuller it has to be, so that the richest are heard when many are
-// there that have a microcredit each. What one peer passes on, of whomever, is bounded by what checking
+// nothing yet. Those that have credits have two together: one goes round, a few
+// messages a second of each author, whatever it has, so that a few rich ones do not
+// silence the rest. Of the other the rule is: the fewer credits, the fuller it has
+// to be, so that the richest are heard when many are there that have a microcredit
+// each. What one peer passes on, of whomever, is bounded by what checking
 // signatures costs.
 const (
 	authorRate    = 2 * market.MaxClaims // a worker has room for its claims
 	strangersRate = 400
 	poorRate      = 50 // offers of strangers
-	fundedRate    = 1400
+	fundedRate    = 1000
+	turnRate      = 400
+	turnRateOf    = 4 // of these of one author
 	forwardRate   = 2000 // more than all authors together, so that no honest neighbour passes on more
 	askRate       = 200  // questions of a peer on streams
 	burstSeconds  = 2
@@ -34,8 +38,9 @@ const (
 )
 
 type budgets struct {
-	forwarders, authors, askers *lru.Cache[peer.ID, *rate.Limiter]
-	strangers, poor, funded     *rate.Limiter // claims and offers without credits, both with
+	forwarders, authors, turns, askers *lru.Cache[peer.ID, *rate.Limiter]
+	strangers, poor                    *rate.Limiter // claims and offers without credits
+	funded, round                      *rate.Limiter // both with credits: by how many, and in turn
 }
 
 func newBudgets() *budgets {
@@ -46,7 +51,7 @@ func newBudgets() *budgets {
 	all := func(perSecond int) *rate.Limiter {
 		return rate.NewLimiter(rate.Limit(perSecond), burstSeconds*perSecond)
 	}
-	return &budgets{of(), of(), of(), all(strangersRate), all(poorRate), all(fundedRate)}
+	return &budgets{of(), of(), of(), of(), all(strangersRate), all(poorRate), all(fundedRate), all(turnRate)}
 }
 
 func allow(of *lru.Cache[peer.ID, *rate.Limiter], p peer.ID, now time.Time, perSecond int) bool {
@@ -70,6 +75,8 @@ func (b *budgets) says(author peer.ID, has proto.Credit, offers bool, now time.T
 		return false
 	case has == 0:
 		return b.ofStrangers(offers).AllowN(now, 1)
+	case allow(b.turns, author, now, turnRateOf) && b.round.AllowN(now, 1):
+		return true
 	}
 	return b.funded.TokensAt(now) >= reserve(has) && b.funded.AllowN(now, 1)
 }

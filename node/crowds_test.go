@@ -17,8 +17,8 @@ import (
 	"edgenet.dev/proto"
 )
 
-// Of too many callers of /vote one with the fewest credits goes, of those one from the
-// most crowded address, and then the one that was silent for longest.
+// Of too many callers of /vote one of the quarter with fewest credits goes: one from the
+// most crowded address, and of those the one that was silent for longest.
 func TestCallersGiveWay(t *testing.T) {
 	n := witness(t)
 	now := time.Now()
@@ -35,7 +35,7 @@ func TestCallersGiveWay(t *testing.T) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.callers = calls
-	for _, want := range []peer.ID{"crowd 1", "alone and silent", "crowd 2", "local and silent", "has a little", "rich and silent", ""} {
+	for _, want := range []peer.ID{"crowd 1", "crowd 2", "alone and silent", "local and silent", "has a little", "rich and silent", ""} {
 		got := v.dispensable()
 		if got != want {
 			t.Fatalf("%q gives way, want %q", got, want)
@@ -43,6 +43,37 @@ func TestCallersGiveWay(t *testing.T) {
 		delete(v.callers, got)
 	}
 	clear(v.callers)
+}
+
+// Many callers of one address do not keep out one that calls from another, however
+// much they have; nor do many of many addresses one that has more than most.
+func TestRichCallersKeepNobodyOut(t *testing.T) {
+	n := witness(t)
+	now := time.Now()
+	v := n.wallet.votes
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	defer clear(v.callers)
+	clear(v.callers)
+	for i := range maxCallers {
+		v.callers[peer.ID(fmt.Sprint("rich", i))] = &caller{last: now, has: proto.Credit(1000 + i), site: "1.2.3.4"}
+	}
+	v.callers["poorer"] = &caller{last: now.Add(-time.Second), has: 1, site: "5.6.7.8"}
+	for range maxCallers {
+		got := v.dispensable()
+		if got == "poorer" {
+			t.Fatal("one that has less gives way to a crowd")
+		}
+		delete(v.callers, got)
+	}
+	clear(v.callers)
+	for i := range maxCallers {
+		v.callers[peer.ID(fmt.Sprint("poor", i))] = &caller{last: now, has: proto.Credit(i), site: fmt.Sprint("1.2.", i/250, ".", i%250)}
+	}
+	v.callers["richer"] = &caller{last: now.Add(-time.Hour), has: maxCallers / 2, site: "5.6.7.8"}
+	if got := v.dispensable(); got == "richer" {
+		t.Error("one that has more than most gives way")
+	}
 }
 
 // What a caller has is what its account has, also before it is opened.

@@ -201,4 +201,4 @@ func (n *Node) hear(topic string, from peer.ID, data []byte) pubsub.ValidationRe
 func (n *Node) GossipAt(now func() time.Time) { n.gossip.now = now }
 
 // What may come by gossip per second, for twice as many at once.
-const AuthorRate, StrangersRate, PoorRate, FundedRate, ForwardRate = authorRate, strangersRate, poorRate, fundedRate, forwardRate
+const AuthorRate, StrangersRate, PoorRate, FundedRate, ForwardRate = authorRate, strangersRate, poorRate, fundedRate + turnRate, forwardRate

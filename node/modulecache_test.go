@@ -3,6 +3,7 @@
 package node
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -60,6 +61,36 @@ func TestModulesOfOneSubmitterGiveWay(t *testing.T) {
 	}
 	if c.get(honest) == nil || c.ready.Len() != modulesCap {
 		t.Errorf("%d modules, among them another's: %v", c.ready.Len(), c.get(honest) != nil)
+	}
+}
+
+// Who fills the places with tiny modules takes its own: neither the larger ones of
+// others go, nor built-in ones.
+func TestTinyModulesPushNobodyOut(t *testing.T) {
+	c := newModuleCache(func(peer.ID) proto.Credit { return 1 })
+	large, err := sandbox.Prepare(enginetest.Sized(1<<20), sandbox.Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tiny, err := sandbox.Prepare(enginetest.Echo(), sandbox.Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, two, builtin := proto.HashOf([]byte("one")), proto.HashOf([]byte("two")), proto.HashOf([]byte("built-in"))
+	c.add(builtin, everybody(builtin), large)
+	c.add(one, "honest", large)
+	c.add(two, "honest", large)
+	for i := range 3 * modulesCap {
+		c.add(proto.HashOf([]byte{byte(i)}), "greedy", tiny)
+	}
+	for i := range 3 * modulesCap { // of many submitters, one each
+		c.add(proto.HashOf([]byte{byte(i), 1}), peer.ID(fmt.Sprint("greedy", i)), tiny)
+		if i == 4 && (c.get(one) == nil || c.get(two) == nil) {
+			t.Errorf("larger modules gave way to tiny ones: %v and %v are left", c.get(one) != nil, c.get(two) != nil)
+		}
+	}
+	if c.get(builtin) == nil || c.ready.Len() != modulesCap {
+		t.Errorf("%d modules, the built-in one is left: %v", c.ready.Len(), c.get(builtin) != nil)
 	}
 }
 

@@ -40,10 +40,13 @@ type fetchKey struct {
 
 // Prepared modules are kept, modulesCap at most, and modulesHeld bytes of them
 // but for the last: a module of 4 MiB can be 20 MiB when it is metered. Then the
-// least used of the submitter that brought most gives way.
+// least used of the submitter that brought most gives way. A place counts like
+// moduleShare bytes, so that whoever takes many places with little has most. Built-in
+// modules, which are few, give way to none.
 const (
 	modulesCap  = 32
 	modulesHeld = 64 << 20
+	moduleShare = modulesHeld / modulesCap
 
 	// One of a submitter is prepared at once, those of submitters with most at stake
 	// first. One whose module failed counts as having nothing for a while.
@@ -79,26 +82,32 @@ func (c *moduleCache) add(h proto.Hash, from peer.ID, m *sandbox.Module) {
 	}
 	c.held += m.Held()
 	c.ready.Add(h, cached{m, from})
-	for (c.ready.Len() > modulesCap || c.held > modulesHeld) && c.ready.Len() > 1 {
-		c.ready.Remove(c.givesWay(h))
+	for c.ready.Len() > modulesCap || c.held > modulesHeld {
+		least, ok := c.givesWay(h)
+		if !ok {
+			return
+		}
+		c.ready.Remove(least)
 	}
 }
 
-// givesWay is the least used module, but for the newest, of the submitter with most.
-func (c *moduleCache) givesWay(newest proto.Hash) (least proto.Hash) {
+// givesWay is the least used module, but for the newest, of the submitter with most;
+// false when there are only that one and built-in ones.
+func (c *moduleCache) givesWay(newest proto.Hash) (least proto.Hash, ok bool) {
 	held := map[peer.ID]int{}
 	keys := c.ready.Keys() // the least used first
 	for _, h := range keys {
 		m, _ := c.ready.Peek(h)
-		held[m.from] += m.Held()
+		held[m.from] += m.Held() + moduleShare
 	}
-	most := -1
+	most := 0
 	for _, h := range keys {
-		if m, _ := c.ready.Peek(h); h != newest && held[m.from] > most {
-			least, most = h, held[m.from]
+		m, _ := c.ready.Peek(h)
+		if h != newest && m.from != everybody(h) && held[m.from] > most {
+			least, most, ok = h, held[m.from], true
 		}
 	}
-	return least
+	return least, ok
 }
 
 // get returns a prepared module, nil when it is not here.
@@ -169,10 +178,13 @@ func (w *work) module(ctx context.Context, from peer.ID, a *proto.Assignment) (*
 // has it.
 func (n *Node) ownerOf(from peer.ID, h proto.Hash) peer.ID {
 	if _, ok := n.builtins[h]; ok {
-		return peer.ID(h[:])
+		return everybody(h)
 	}
 	return from
 }
+
+// everybody is the owner of a module that every node has.
+func everybody(h proto.Hash) peer.ID { return peer.ID(h[:]) }
 
 func (w *work) prepare(ctx context.Context, from peer.ID, h proto.Hash) (*sandbox.Module, error) {
 	raw, err := w.n.fetchPaced(ctx, from, h, nil, proto.MaxModule, func(int) error { return nil })

@@ -252,32 +252,33 @@ func (v *votes) admit(from peer.ID, c *caller) *rate.Limiter {
 	return limit
 }
 
-// dispensable is the caller that goes: one with the fewest credits, of these
-// one of the address with most of them, and the one that was silent for longest.
-// Call with mu held.
+// dispensable is the caller that goes. Three quarters of the places are kept for those
+// with most credits. In the others, whatever they have, one of the address with most
+// callers goes, of these the one that was silent for longest: so nobody fills all
+// places with credits. Call with mu held.
 func (v *votes) dispensable() (least peer.ID) {
-	type peers struct {
-		site string
-		has  proto.Credit
-	}
-	alike := map[peers]int{}
-	for p, x := range v.callers {
-		if x.site != "" && !v.n.net.IsWitness(p) {
-			alike[peers{x.site, x.has}]++
-		}
-	}
+	alike := map[string]int{}
+	var all []peer.ID
 	for p, x := range v.callers {
 		if v.n.net.IsWitness(p) {
 			continue
 		}
-		l := v.callers[least]
-		if l == nil || cmp.Or(
-			cmp.Compare(x.has, l.has), cmp.Compare(alike[peers{l.site, l.has}], alike[peers{x.site, x.has}]), x.last.Compare(l.last),
-		) < 0 {
-			least = p
+		all = append(all, p)
+		if x.site != "" {
+			alike[x.site]++
 		}
 	}
-	return least
+	if len(all) == 0 {
+		return ""
+	}
+	idle := func(p, q peer.ID) int {
+		x, y := v.callers[p], v.callers[q]
+		return cmp.Or(cmp.Compare(alike[y.site], alike[x.site]), x.last.Compare(y.last))
+	}
+	slices.SortFunc(all, func(p, q peer.ID) int {
+		return cmp.Or(cmp.Compare(v.callers[p].has, v.callers[q].has), idle(p, q))
+	})
+	return slices.MinFunc(all[:(len(all)+3)/4], idle)
 }
 
 // read takes frames as fast as the peer's budget allows; a faster peer waits.
