@@ -30,7 +30,7 @@ const (
 	poorRate      = 50 // offers of strangers
 	fundedRate    = 1000
 	turnRate      = 400
-	turnRateOf    = 4 // of these of one author
+	turnRateOf    = 4    // of these of one author
 	forwardRate   = 2000 // more than all authors together, so that no honest neighbour passes on more
 	askRate       = 200  // questions of a peer on streams
 	burstSeconds  = 2
