@@ -49,3 +49,10 @@ func (n *Node) KeepBlobsBack(busy bool) (waited func() int, end func()) {
 	}
 	return s.wants, func() { change(maxBlobStreams, maxWaitingOf) }
 }
+
+// wants counts who waits.
+func (s *serving) wants() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.waiting)
+}

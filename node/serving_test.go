@@ -183,13 +183,6 @@ func TestPlacesGoRoundAddresses(t *testing.T) {
 	}
 }
 
-// wants counts who waits.
-func (s *serving) wants() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.waiting)
-}
-
 // Requests that wait are bounded, by peer and in all; one of a peer with more at
 // stake finds room, and one from an address where fewer wait.
 func TestWaitingForBlobsIsBounded(t *testing.T) {
