@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -24,7 +25,9 @@ import (
 //
 // Whoever has a place keeps it for a turn. After that it gives it to one who
 // waits and has more at stake for each place, or at equal stakes fewer behind its
-// address. Some peers, witnesses, need none of the places.
+// address. What one has at stake counts twice as much with each turn for which none
+// of its requests got a place, against those that have a place for agedTurns: so
+// poorer ones come later and more rarely, and nobody is kept out. Some peers, witnesses, need none of the places.
 type serving struct {
 	most, each     int
 	queue, queueOf int // requests that wait, in all and of one peer
@@ -32,6 +35,7 @@ type serving struct {
 	stake          func(peer.ID) proto.Credit
 
 	turn time.Duration
+	ages time.Duration // without a place, until one's stake counts twice
 	beat time.Duration // between two words to one that waits
 	rate int           // bytes a second that a reader takes on average after its turn, while others wait
 
@@ -62,6 +66,7 @@ type guest struct {
 	stake           proto.Credit
 	origin          origin
 	since           uint64
+	waits           time.Time // none of its peer's requests got a place since
 	began           time.Time // it has its place
 	ready           chan struct{}
 	gone            bool // there is no place for it
@@ -70,11 +75,14 @@ type guest struct {
 const (
 	maxWaiting   = 1024 // requests that wait for a place
 	maxWaitingOf = 64   // of these of one peer
+
+	agedTurns   = 3  // turns that one keeps its place against less at stake that waited
+	mostDoubled = 20 // times that a stake counts twice
 )
 
 func newServing(most, each int, turn time.Duration, apart func(peer.ID) bool, stake func(peer.ID) proto.Credit) *serving {
 	return &serving{
-		most: most, each: each, queue: maxWaiting, queueOf: maxWaitingOf, apart: apart, stake: stake, turn: turn, beat: servingBeat, rate: fetchRate,
+		most: most, each: each, queue: maxWaiting, queueOf: maxWaitingOf, apart: apart, stake: stake, turn: turn, ages: min(turn, blobTurn), beat: servingBeat, rate: fetchRate,
 		of: map[peer.ID]int{}, origins: map[origin]int{},
 	}
 }
@@ -130,11 +138,11 @@ func (s *serving) guest(id peer.ID, site string) *guest {
 	return g
 }
 
-// join queues a request. When too many wait, one with least at stake gives way, of
+// join queues a request. When too many wait, one with least at stake for each gives way, of
 // these the newest of the most crowded address. Call with mu held.
 func (s *serving) join(g *guest) bool {
 	s.arrivals++
-	g.since = s.arrivals
+	g.since, g.waits = s.arrivals, time.Now()
 	own := 0
 	for _, x := range s.waiting {
 		if x.id == g.id {
@@ -148,12 +156,13 @@ func (s *serving) join(g *guest) bool {
 	if len(s.waiting) <= s.queue {
 		return true
 	}
-	origins := map[origin]int{}
+	origins, wait := map[origin]int{}, map[peer.ID]proto.Credit{}
 	for _, x := range s.waiting {
 		origins[x.origin]++
+		wait[x.id]++
 	}
 	last := slices.MaxFunc(s.waiting, func(a, b *guest) int {
-		return cmp.Or(byApart(a, b), cmp.Compare(b.stake, a.stake), cmp.Compare(origins[a.origin], origins[b.origin]), cmp.Compare(a.since, b.since))
+		return cmp.Or(byApart(a, b), cmp.Compare(b.stake/wait[b.id], a.stake/wait[a.id]), cmp.Compare(origins[a.origin], origins[b.origin]), cmp.Compare(a.since, b.since))
 	})
 	s.waiting = slices.DeleteFunc(s.waiting, func(x *guest) bool { return x == last })
 	last.gone = true
@@ -175,7 +184,7 @@ func byApart(a, b *guest) int {
 // seat gives places away, those of guests whose turn is over, too. Call with mu
 // held.
 func (s *serving) seat(now time.Time) {
-	for s.give(now) || s.swap(now, false) || s.swap(now, true) {
+	for s.give(now) || s.swap(now, false) || s.swap(now, true) || s.swapAged(now) {
 	}
 	if s.timer != nil {
 		s.timer.Stop()
@@ -183,24 +192,22 @@ func (s *serving) seat(now time.Time) {
 	if len(s.waiting) == 0 {
 		return
 	}
-	var next time.Time
+	next := now.Add(s.turn) // those that wait grow older
 	for _, h := range s.seated {
-		if end := h.began.Add(s.turn); end.After(now) && (next.IsZero() || end.Before(next)) {
+		if end := h.began.Add(s.turn); end.After(now) && end.Before(next) {
 			next = end
 		}
 	}
-	if !next.IsZero() {
-		s.timer = time.AfterFunc(next.Sub(now), func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.seat(time.Now())
-		})
-	}
+	s.timer = time.AfterFunc(next.Sub(now), func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.seat(time.Now())
+	})
 }
 
 // give gives a free place to the first who may have it.
 func (s *serving) give(now time.Time) bool {
-	next := s.first(s.fits)
+	next := s.first(s.fits, s.aged(now))
 	if next == nil {
 		return false
 	}
@@ -213,7 +220,7 @@ func (s *serving) give(now time.Time) bool {
 func (s *serving) swap(now time.Time, stranger bool) bool {
 	next := s.first(func(g *guest) bool {
 		return !g.apart && g.origin.stranger == stranger && s.of[g.id] < s.each && (!stranger || s.origins[g.origin] < s.ofOrigin())
-	})
+	}, s.nextClaim)
 	if next == nil {
 		return false
 	}
@@ -236,16 +243,43 @@ func (s *serving) swap(now time.Time, stranger bool) bool {
 	if wants < has || wants == has && s.origins[least.origin] <= s.origins[next.origin]+1 {
 		return false
 	}
-	s.count(least, -1)
-	least.end()
-	s.begin(now, next)
+	s.moves(now, least, next)
 	return true
 }
 
-// first is the one that waits for longest of those with the best right to a place.
-func (s *serving) first(may func(*guest) bool) (next *guest) {
+// swapAged gives the place of a guest that has it for long to one who waited for long
+// and has less at stake, the place that was held for longest first.
+func (s *serving) swapAged(now time.Time) bool {
+	aged := s.aged(now)
+	next := s.first(func(g *guest) bool { return !g.apart && !g.origin.stranger && s.of[g.id] < s.each }, aged)
+	if next == nil {
+		return false
+	}
+	var longest *guest
+	for _, h := range s.seated {
+		if now.Sub(h.began) >= agedTurns*s.turn && aged(next) > s.claim(h, 0) && (longest == nil || h.began.Before(longest.began)) {
+			longest = h
+		}
+	}
+	if longest == nil {
+		return false
+	}
+	s.moves(now, longest, next)
+	return true
+}
+
+// moves gives the place of one to another.
+func (s *serving) moves(now time.Time, from, to *guest) {
+	s.count(from, -1)
+	from.end()
+	s.begin(now, to)
+}
+
+// first is the one that waits for longest of those with the best right to a place,
+// by what claim counts for them.
+func (s *serving) first(may func(*guest) bool, claim func(*guest) proto.Credit) (next *guest) {
 	for _, g := range s.waiting {
-		if may(g) && (next == nil || s.before(g, next)) {
+		if may(g) && (next == nil || s.before(g, next, claim)) {
 			next = g
 		}
 	}
@@ -254,6 +288,11 @@ func (s *serving) first(may func(*guest) bool) (next *guest) {
 
 func (s *serving) begin(now time.Time, g *guest) {
 	s.waiting = slices.DeleteFunc(s.waiting, func(x *guest) bool { return x == g })
+	for _, x := range s.waiting {
+		if x.id == g.id {
+			x.waits = now
+		}
+	}
 	s.count(g, 1)
 	g.began = now
 	close(g.ready)
@@ -262,6 +301,17 @@ func (s *serving) begin(now time.Time, g *guest) {
 // claim is what g has at stake for each place that it has, and so many more.
 func (s *serving) claim(g *guest, more int) proto.Credit {
 	return g.stake / proto.Credit(max(1, s.of[g.id]+more))
+}
+
+// nextClaim is what g has at stake for each place if it gets one more.
+func (s *serving) nextClaim(g *guest) proto.Credit { return s.claim(g, 1) }
+
+// aged is what that counts after a time without a place.
+func (s *serving) aged(now time.Time) func(*guest) proto.Credit {
+	return func(g *guest) proto.Credit {
+		twice := min(now.Sub(g.waits)/s.ages, mostDoubled)
+		return min(g.stake, math.MaxInt64>>mostDoubled) << twice / proto.Credit(s.of[g.id]+1)
+	}
 }
 
 // ofOrigin is how many places strangers behind one address have at most.
@@ -279,9 +329,9 @@ func (s *serving) fits(g *guest) bool {
 	return !g.origin.stranger || s.strange < s.most/2 && s.origins[g.origin] < s.ofOrigin()
 }
 
-func (s *serving) before(a, b *guest) bool {
+func (s *serving) before(a, b *guest, claim func(*guest) proto.Credit) bool {
 	return cmp.Or(
-		byApart(a, b), cmp.Compare(s.claim(b, 1), s.claim(a, 1)),
+		byApart(a, b), cmp.Compare(claim(b), claim(a)),
 		cmp.Compare(s.origins[a.origin], s.origins[b.origin]), cmp.Compare(s.of[a.id], s.of[b.id]), cmp.Compare(a.since, b.since),
 	) < 0
 }

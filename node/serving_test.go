@@ -148,8 +148,8 @@ func TestPlacesGoByStake(t *testing.T) {
 		if got := h.places(""); got != 16 {
 			t.Errorf("%d places are taken", got)
 		}
-		h.turn(10)
-		h.has(honest[0], true) // nobody has more at stake
+		h.turn(4)
+		h.has(honest[0], true) // nobody has more at stake, or waited for long enough
 		// For each place, not in all.
 		h = newHall(t, 4, 4)
 		for range 4 {
@@ -177,10 +177,51 @@ func TestPlacesGoRoundAddresses(t *testing.T) {
 			h.has(late, false)
 			h.turn(1)
 			h.has(late, true)
-			h.turn(5)
+			h.turn(agedTurns - 1)
 			h.has(late, true)
 		})
 	}
+}
+
+// Few with most at stake, who ask again whenever they lose a place, do not keep out
+// one that has less: it waits the longer the less it has. Many with a microcredit
+// each gain nothing by waiting.
+func TestPoorerPartnersHaveTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(t, 16, 4)
+		var rich []*guest
+		ask := func(i int) *guest {
+			return h.comes(peer.ID(fmt.Sprint(string(rune('a'+i%8)), "1600")), fmt.Sprint("6.6.6.", i%8))
+		}
+		for i := range 64 { // 8 of each of them, of which 4 can have places
+			rich = append(rich, ask(i))
+		}
+		for i := range 32 {
+			h.comes(peer.ID(fmt.Sprint(string(rune('A'+i)), "1")), fmt.Sprint("7.7.7.", i))
+		}
+		poorer := h.comes("p50", "1.2.3.4")
+		for turn := 1; poorer.began.IsZero() || poorer.Err() != nil; turn++ {
+			if turn > 12 { // the longest that a request waits
+				t.Fatal("one with less at stake is kept out")
+			}
+			h.turn(1)
+			synctest.Wait()
+			for i, g := range rich {
+				if g.Err() != nil {
+					rich[i] = ask(i)
+				}
+			}
+		}
+		micro := 0
+		for _, g := range h.seats {
+			if g.stake == 1 && !g.began.IsZero() {
+				micro++
+			}
+		}
+		if micro > 0 {
+			t.Errorf("%d with a microcredit came first", micro)
+		}
+	})
 }
 
 // Requests that wait are bounded, by peer and in all; one of a peer with more at
@@ -211,6 +252,22 @@ func TestWaitingForBlobsIsBounded(t *testing.T) {
 		defer h.mu.Unlock()
 		if h.join(h.guest("Z", "6.6.6.6")) || len(h.waiting) != maxWaiting {
 			t.Error("one more of the most crowded address waits")
+		}
+	})
+}
+
+// Those with more at stake who fill the queue leave room for one with less.
+func TestWaitingGoesByStakeForEach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(t, 2, 1)
+		h.taken = 2
+		for i := range maxWaiting / maxWaitingOf {
+			for range maxWaitingOf {
+				h.comes(peer.ID(string(rune('A'+i))+"60"), "6.6.6.6")
+			}
+		}
+		if g := h.comes("p1", "1.2.3.4"); g.gone || h.wants() != maxWaiting {
+			t.Errorf("one that asks once is refused: %v, %d wait", g.gone, h.wants())
 		}
 	})
 }
