@@ -324,7 +324,7 @@ func TestSlowReadersLoseTheirPlaces(t *testing.T) {
 // with a credit at stake is served after a turn.
 func TestMicrocreditsDoNotHoldThePlaces(t *testing.T) {
 	n := witness(t)
-	n.serving.turn = time.Second
+	n.serving.turn, n.serving.ages = time.Second, time.Minute // what counts is the amount
 	big, small := bigAndSmall(t, n)
 	pledge := func(c *claimant, left proto.Credit) {
 		l := newLink(c.host.ID(), "")
