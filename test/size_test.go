@@ -17,6 +17,7 @@ const maxTab = 4_597_000
 var notInTab = append([]string{
 	"github.com/libp2p/go-libp2p-kad-dht", "connectrpc.com/connect", "edgenet.dev/proto/api", "edgenet.dev/node/api",
 	"github.com/prometheus/client_model", "github.com/prometheus/common", "github.com/decred/dcrd",
+	"net/http", "crypto/tls", "crypto/ecdsa", "github.com/huin/goupnp",
 }, notInBrowser...)
 
 func TestTabLinks(t *testing.T) {
