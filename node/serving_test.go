@@ -331,18 +331,16 @@ func TestMicrocreditsDoNotHoldThePlaces(t *testing.T) {
 		l.pays(proto.CIDOf([]byte(l.from)), time.Now().Add(time.Hour), left)
 		n.work.join(l)
 	}
-	for range maxBlobStreams / maxBlobsOfPeer {
+	for range maxBlobStreams { // each with one place: at equal stakes none of them gives way
 		c := newClaimant(t, n, nil)
 		pledge(c, 1)
-		for range maxBlobsOfPeer {
-			s := c.ask(big, false)
-			go func() { // until the test ends
-				b := make([]byte, fetchRate)
-				for _, err := io.ReadFull(s, b); err == nil; _, err = io.ReadFull(s, b) {
-					time.Sleep(500 * time.Millisecond)
-				}
-			}()
-		}
+		s := c.ask(big, false)
+		go func() { // until the test ends
+			b := make([]byte, fetchRate)
+			for _, err := io.ReadFull(s, b); err == nil; _, err = io.ReadFull(s, b) {
+				time.Sleep(500 * time.Millisecond)
+			}
+		}()
 	}
 	eventually(t, "they have all places", func() bool {
 		n.serving.mu.Lock()
