@@ -200,7 +200,12 @@ func TestPoorerPartnersHaveTurns(t *testing.T) {
 			h.comes(peer.ID(fmt.Sprint(string(rune('A'+i)), "1")), fmt.Sprint("7.7.7.", i))
 		}
 		poorer := h.comes("p50", "1.2.3.4")
-		for turn := 1; poorer.began.IsZero() || poorer.Err() != nil; turn++ {
+		sits := func(g *guest) bool {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return !g.began.IsZero() && g.Err() == nil
+		}
+		for turn := 1; !sits(poorer); turn++ {
 			if turn > 12 { // the longest that a request waits
 				t.Fatal("one with less at stake is kept out")
 			}
@@ -212,6 +217,8 @@ func TestPoorerPartnersHaveTurns(t *testing.T) {
 				}
 			}
 		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
 		micro := 0
 		for _, g := range h.seats {
 			if g.stake == 1 && !g.began.IsZero() {
