@@ -272,3 +272,21 @@ func TestResultsWaitForPay(t *testing.T) {
 		t.Errorf("%d of %d results left though all are paid", left, len(list))
 	}
 }
+
+// What an earlier run of the worker earned and was paid holds no later result
+// back: all of it is provable, whether it was promised or not.
+func TestResultsLeaveAfterAnotherStart(t *testing.T) {
+	e := newEarner(t)
+	first := e.order(0, 1)
+	e.begin(first)
+	if left := e.end("output", first); left != 1 {
+		t.Fatal("the first result waits")
+	}
+	e.pay(proto.OneCredit)
+	e.again()
+	second := e.order(1, 1)
+	e.begin(second)
+	if left := e.end("output", second); left != 1 {
+		t.Error("a result waits though a claim shows all that was earned")
+	}
+}

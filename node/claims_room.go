@@ -46,16 +46,28 @@ func (c *claims) room(w *laneWork, batch int) error {
 // covered reports what of a lane's earnings is neither promised nor provable, if
 // that is too much. Call with mu held.
 func (c *claims) covered(w *laneWork) error {
-	if w.owes(w.provable) && w.delivered != w.tallied && time.Since(w.gathered) > gatherEvery {
-		_, provable, err := c.gather(w, w.payer)
-		if err != nil {
+	if w.owes(w.provable) {
+		if err := c.tally(w); err != nil {
 			return err
 		}
-		w.provable, w.tallied, w.gathered = provable, w.delivered, time.Now()
 	}
 	if w.owes(w.provable) {
 		return proto.CodeBusy.Errorf("%s credits were earned on this lane, %s are promised and a claim has no room for more than %s", w.earned, w.vouchered, w.provable)
 	}
+	return nil
+}
+
+// tally finds what a claim of a lane would prove, unless that is known or was just
+// looked for. After another start it is not known. Call with mu held.
+func (c *claims) tally(w *laneWork) error {
+	if w.delivered == w.tallied || time.Since(w.gathered) <= gatherEvery {
+		return nil
+	}
+	_, provable, err := c.gather(w, w.payer)
+	if err != nil {
+		return err
+	}
+	w.provable, w.tallied, w.gathered = provable, w.delivered, time.Now()
 	return nil
 }
 
@@ -87,7 +99,7 @@ func (c *claims) mayLeave(d delivered, receipt []byte, with *leaving) bool {
 			*with, w.withheld = next, time.Time{}
 			return true
 		}
-		if first && c.covered(w) == nil && !w.fits(next.bytes, next.receipts) {
+		if first && c.tally(w) == nil && c.covered(w) == nil && !w.fits(next.bytes, next.receipts) {
 			_ = c.compact(w) // else it waits
 		}
 	}

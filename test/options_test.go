@@ -61,10 +61,13 @@ var effectsOf = map[string]map[string]string{
 		"CertificatesAt": "test/browser/rotation.test.mjs a relay restarts 14 days later with other certificates; the tab finds it and works with it",
 	},
 	"market.Worker": each("market/worker_test.go TestEveryFieldOfAWorkerHasItsEffect", map[string]string{
-		"Reason": "market/scenario_test.go TestScenarios",
+		"Reason":  "market/scenario_test.go TestScenarios",
+		"Spare":   "market/slices_test.go TestTurnsComeAfterASlice",
+		"Blocked": "market/blocked_test.go TestBlockedWorkIsTurnedAway",
 	}, "Enabled", "Slots", "InFlight", "CPU", "Types", "Custom", "Builtin", "MinPrice", "MaxFuel", "MaxMemory", "Payee", "Operator", "Site"),
 	"sandbox.PoolConfig": {
 		"Slots":      "key=worker.slots",
+		"Spare":      "sandbox/halt_test.go TestHaltedGuestStandsStill",
 		"Command":    "sandbox/pool_test.go TestPoolCommandThatIsNoChild",
 		"CacheDir":   "sandbox/isolation_linux_test.go TestChildIsRefused",
 		"CacheSize":  "sandbox/codecache_test.go TestCompiledCodeIsBounded",
